@@ -1,0 +1,1 @@
+"""Networks: operations, cells, the supernet, the discrete network of a genotype."""
