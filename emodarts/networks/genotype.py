@@ -1,0 +1,66 @@
+"""The genotype: what a search decided. A frozen data class with a stable JSON form; never `eval`, never pickle."""
+
+import json
+from dataclasses import asdict, dataclass
+
+from emodarts.errors import EmodartsError
+from emodarts.networks.operations import CNN_OPERATIONS
+from emodarts.networks.sequence import SEQUENCE_OPERATIONS
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One input of a node: an operation on state `source` (0, 1: the two inputs of the cell; then its nodes)."""
+
+    operation: str
+    source: int
+
+
+CellGenotype = tuple[tuple[Edge, ...], ...]  # node -> its edges
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """Operations and inputs of each node for the three kinds of cell, and the pooling over time."""
+
+    normal: CellGenotype
+    reduction: CellGenotype
+    sequence: CellGenotype
+    pooling: str = "attentive_statistics"
+
+    def __post_init__(self) -> None:
+        for kind, operations in (
+            ("normal", CNN_OPERATIONS),
+            ("reduction", CNN_OPERATIONS),
+            ("sequence", SEQUENCE_OPERATIONS),
+        ):
+            for node, edges in enumerate(getattr(self, kind)):
+                if not edges:
+                    raise EmodartsError(f"genotype: node {node} of the {kind} cell has no input")
+                for edge in edges:
+                    if edge.operation not in operations:
+                        raise EmodartsError(f"genotype: unknown operation '{edge.operation}' in the {kind} cell")
+                    if not 0 <= edge.source < node + 2:
+                        raise EmodartsError(f"genotype: node {node} of the {kind} cell cannot read state {edge.source}")
+
+    def to_json(self) -> str:
+        """A stable JSON text: equal genotypes give equal texts."""
+        return json.dumps({"version": VERSION, **asdict(self)}, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Genotype":
+        """The genotype of a JSON text. Raises EmodartsError for another version or anything that is no genotype."""
+        try:
+            content = json.loads(text)
+            version = content.pop("version")
+            if version != VERSION:
+                raise EmodartsError(f"genotype of version {version}; this program reads version {VERSION}")
+            cells = {
+                kind: tuple(tuple(Edge(e["operation"], e["source"]) for e in edges) for edges in content[kind])
+                for kind in ("normal", "reduction", "sequence")
+            }
+            return cls(**cells, pooling=content["pooling"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EmodartsError(f"not a genotype: {error!r}") from error

@@ -1,0 +1,186 @@
+"""The network around the cells: stem, CNN cells, sequence cells, pooling, head; as supernet and as discrete network.
+
+Input `(batch, channels, bins, time)` and lengths `(batch,)` in frames; output logits `(batch, classes)`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from emodarts.networks.cell import DerivedCell, SearchCell
+from emodarts.networks.genotype import Genotype
+from emodarts.networks.masking import image_mask, strided_lengths, strided_mask, time_mask
+from emodarts.networks.operations import CNN_OPERATIONS, MaskedBatchNorm, ReluConvNorm
+from emodarts.networks.sequence import SEQUENCE_OPERATIONS
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """Sizes of a network. `channels` are those of a node in the first cell; they double in each reduction cell."""
+
+    classes: int
+    input_channels: int
+    bins: int
+    cells: int
+    nodes: int
+    channels: int
+    sequence_cells: int
+    sequence_nodes: int
+    sequence_width: int
+    stem_channels: int
+    stem_strides: tuple[int, int]  # frequency, time
+    dropout: float = 0.0
+
+    @property
+    def layout(self) -> str:
+        """Kinds of the CNN cells, N or R: reductions at one and two thirds, as in DARTS (4 cells: NRRN)."""
+        reductions = {self.cells // 3, 2 * self.cells // 3} if self.cells > 2 else {self.cells - 1} - {0}
+        return "".join("R" if cell in reductions else "N" for cell in range(self.cells))
+
+
+class Stem(nn.Module):
+    """A strided 5 x 5 convolution and batch norm: from the input to the cells' resolution."""
+
+    def __init__(self, shape: NetworkShape):
+        super().__init__()
+        self.strides = shape.stem_strides
+        self.convolution = nn.Conv2d(shape.input_channels, shape.stem_channels, 5, self.strides, padding=2, bias=False)
+        self.norm = MaskedBatchNorm(shape.stem_channels)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features, their mask and lengths."""
+        lengths = strided_lengths(lengths, self.strides[1])
+        x = self.convolution(x.contiguous(memory_format=torch.channels_last))
+        mask = image_mask(lengths, x.shape[3], x.dtype)
+        return self.norm(x * mask, mask), mask, lengths
+
+
+class Preprocess(nn.Module):
+    """Brings an input state of a cell to its channels, and to its resolution where a reduction lies between."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, affine: bool):
+        super().__init__()
+        self.layer = ReluConvNorm(inputs, outputs, 1, stride, affine)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """`(batch, inputs, F, T)` -> `(batch, outputs, F', T')`."""
+        output: Tensor = self.layer(x, mask)
+        return output
+
+
+class SequencePreprocess(nn.Module):
+    """A linear layer and a layer norm that bring a sequence state to the cell's width."""
+
+    def __init__(self, inputs: int, width: int, affine: bool):
+        super().__init__()
+        self.linear = nn.Linear(inputs, width)
+        self.norm = nn.LayerNorm(width, elementwise_affine=affine)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """`(batch, time, inputs)` -> `(batch, time, width)`, zero at padding."""
+        return self.norm(self.linear(x)) * time_mask(lengths, x.shape[1])[:, :, None]
+
+
+class AttentiveStatistics(nn.Module):
+    """Attention-weighted mean and standard deviation over real frames (Okabe et al. 2018)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """`(batch, time, width)` -> `(batch, 2 * width)`."""
+        mask = time_mask(lengths, x.shape[1])[:, :, None]
+        weights = self.score(x).masked_fill(~mask, float("-inf")).softmax(1)
+        mean = (weights * x).sum(1)
+        variance = (weights * (x - mean[:, None]).square()).sum(1)
+        return torch.cat([mean, (variance + 1e-5).sqrt()], 1)
+
+
+class Network(nn.Module):
+    """What the supernet and the discrete network share; `genotype` None makes the supernet's mixed cells."""
+
+    def __init__(
+        self,
+        shape: NetworkShape,
+        genotype: Genotype | None,
+        cnn_operations: tuple[str, ...] = tuple(CNN_OPERATIONS),
+        sequence_operations: tuple[str, ...] = tuple(SEQUENCE_OPERATIONS),
+    ):
+        super().__init__()
+        self.shape, self.genotype = shape, genotype
+        self.cnn_operations, self.sequence_operations = cnn_operations, sequence_operations
+        self.stem = Stem(shape)
+        self.cells = nn.ModuleList()
+        before, previous, channels, reduced = shape.stem_channels, shape.stem_channels, shape.channels, False
+        bins = -(-shape.bins // shape.stem_strides[0])
+        nodes = shape.nodes if genotype is None else len(genotype.normal)
+        for kind in shape.layout:
+            channels, bins = (2 * channels, -(-bins // 2)) if kind == "R" else (channels, bins)
+            self.cells.append(self._cnn_cell(kind, before, previous, channels, reduced))
+            before, previous, reduced = previous, nodes * channels, kind == "R"
+        width = shape.sequence_width
+        self.fold = SequencePreprocess(previous * bins, width, affine=True)
+        self.sequence_cells = nn.ModuleList()
+        sequence_nodes = shape.sequence_nodes if genotype is None else len(genotype.sequence)
+        before, previous = width, width
+        for _ in range(shape.sequence_cells):
+            self.sequence_cells.append(self._sequence_cell(before, previous, width))
+            before, previous = previous, sequence_nodes * width
+        self.pool = AttentiveStatistics(previous)
+        self.head = nn.Sequential(nn.Dropout(shape.dropout), nn.Linear(2 * previous, shape.classes))
+
+    def _cnn_cell(self, kind: str, before: int, previous: int, channels: int, reduced: bool) -> nn.Module:
+        affine = self.genotype is not None  # in the supernet an affine norm would undo the alphas' scale
+
+        def build(name: str, stride: int) -> nn.Module:
+            return CNN_OPERATIONS[name](channels, stride, affine)
+
+        preprocess = (Preprocess(before, channels, 2 if reduced else 1, affine), Preprocess(previous, channels, 1, affine))
+        if self.genotype is None:
+            return SearchCell(self.shape.nodes, self.cnn_operations, build, preprocess, kind == "R")
+        genotype = self.genotype.reduction if kind == "R" else self.genotype.normal
+        return DerivedCell(genotype, build, preprocess, kind == "R")
+
+    def _sequence_cell(self, before: int, previous: int, width: int) -> nn.Module:
+        affine = self.genotype is not None
+
+        def build(name: str, stride: int) -> nn.Module:
+            return SEQUENCE_OPERATIONS[name](width, affine)
+
+        preprocess = (SequencePreprocess(before, width, affine), SequencePreprocess(previous, width, affine))
+        if self.genotype is None:
+            return SearchCell(self.shape.sequence_nodes, self.sequence_operations, build, preprocess)
+        return DerivedCell(self.genotype.sequence, build, preprocess)
+
+    def forward(self, x: Tensor, lengths: Tensor, arguments: dict[str, Any] | None = None) -> Tensor:
+        """Logits `(batch, classes)`; `arguments` gives each kind of cell (N, R, S) its weights or drop-path."""
+        arguments = arguments or {}
+        x, mask, lengths = self.stem(x, lengths)
+        states, masks = (x, x), (mask, mask)
+        for kind, cell in zip(self.shape.layout, self.cells, strict=True):
+            inner = strided_mask(mask, 2) if kind == "R" else mask
+            out = cell(states, (masks[0], mask, inner), *arguments.get(kind, ()))
+            lengths = strided_lengths(lengths, 2) if kind == "R" else lengths
+            states, masks, mask = (states[1], out), (mask, inner), inner
+        frames = states[1].permute(0, 3, 1, 2).flatten(2)  # the frequency axis becomes channels: (batch, time, C * F)
+        sequence = self.fold(frames, lengths)
+        states = (sequence, sequence)
+        for cell in self.sequence_cells:
+            states = (states[1], cell(states, (lengths, lengths, lengths), *arguments.get("S", ())))
+        logits: Tensor = self.head(self.pool(states[1], lengths))
+        return logits
+
+
+class DiscreteNetwork(Network):
+    """The network of a genotype, trained from scratch."""
+
+    def __init__(self, shape: NetworkShape, genotype: Genotype):
+        super().__init__(shape, genotype)
+        self.drop_path = 0.0
+
+    def forward(self, x: Tensor, lengths: Tensor, arguments: dict[str, Any] | None = None) -> Tensor:
+        """Logits `(batch, classes)` of `(batch, channels, bins, time)`."""
+        return super().forward(x, lengths, dict.fromkeys("NRS", (self.drop_path,)))

@@ -1,0 +1,81 @@
+"""The bilevel steps of DARTS (Liu et al. 2019, eq. 5 to 8): the gradient of the alphas, first and second order."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+Loss = Callable[[], Tensor]
+
+
+def first_order_step(alphas: Sequence[Tensor], alpha_loss: Loss) -> tuple[list[Tensor], Tensor]:
+    """Gradients of `L_val(w, a)` for the alphas at the present weights (eq. 5 with xi = 0), and the loss."""
+    loss = alpha_loss()
+    return _gradients(loss, alphas), loss.detach()
+
+
+def second_order_step(
+    weights: Sequence[Tensor],
+    alphas: Sequence[Tensor],
+    weight_loss: Loss,
+    alpha_loss: Loss,
+    directions: Sequence[Tensor],
+    xi: float,
+) -> tuple[list[Tensor], Tensor]:
+    """Gradients of `L_val(w', a)` for the alphas with w' = w - xi * directions (eq. 6 and 7), and the loss.
+
+    `directions` is the weights' whole step `momentum * buffer + grad_w L_train + weight_decay * w`.
+    The weights are shifted and put back in place; nothing is copied but one set of them.
+    """
+    kept = [w.detach().clone() for w in weights]
+    _shift(weights, directions, -xi)
+    loss = alpha_loss()
+    gradients = torch.autograd.grad(loss, [*weights, *alphas], allow_unused=True)
+    vector = [_zero_if_none(g, w) for g, w in zip(gradients, weights, strict=False)]
+    direct = [_zero_if_none(g, a) for g, a in zip(gradients[len(weights) :], alphas, strict=True)]
+    _restore(weights, kept)
+    term = second_order_term(weights, alphas, weight_loss, vector)
+    return [d - xi * t for d, t in zip(direct, term, strict=True)], loss.detach()
+
+
+def second_order_term(
+    weights: Sequence[Tensor], alphas: Sequence[Tensor], weight_loss: Loss, vector: Sequence[Tensor]
+) -> list[Tensor]:
+    """`d2 L_train / (da dw) . vector`, by a central difference (eq. 8).
+
+    `[grad_a L_train(w+, a) - grad_a L_train(w-, a)] / (2 eps)`, `w+- = w +- eps * vector`, `eps = 0.01 / ||vector||`.
+    """
+    norm = torch.sqrt(sum((v.square().sum() for v in vector), start=torch.zeros((), dtype=vector[0].dtype)))
+    if norm == 0:
+        return [torch.zeros_like(a) for a in alphas]
+    eps = 0.01 / float(norm)
+    kept = [w.detach().clone() for w in weights]
+    _shift(weights, vector, eps)
+    plus = _gradients(weight_loss(), alphas)
+    _restore(weights, kept)
+    _shift(weights, vector, -eps)
+    minus = _gradients(weight_loss(), alphas)
+    _restore(weights, kept)
+    return [(p - m) / (2 * eps) for p, m in zip(plus, minus, strict=True)]
+
+
+def _gradients(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    found = torch.autograd.grad(loss, list(parameters), allow_unused=True)
+    return [_zero_if_none(g, p) for g, p in zip(found, parameters, strict=True)]
+
+
+def _zero_if_none(gradient: Tensor | None, parameter: Tensor) -> Tensor:
+    # A kind of cell that the layout does not hold leaves its alphas without a gradient.
+    return torch.zeros_like(parameter) if gradient is None else gradient
+
+
+@torch.no_grad()
+def _shift(weights: Sequence[Tensor], directions: Sequence[Tensor], step: float) -> None:
+    for w, d in zip(weights, directions, strict=True):
+        w.add_(d, alpha=step)
+
+
+@torch.no_grad()
+def _restore(weights: Sequence[Tensor], kept: Sequence[Tensor]) -> None:
+    for w, k in zip(weights, kept, strict=True):
+        w.copy_(k)
