@@ -41,20 +41,31 @@ class NetworkShape:
 
 
 class Stem(nn.Module):
-    """A strided 5 x 5 convolution and batch norm: from the input to the cells' resolution."""
+    """Strided convolutions and batch norms: from the input to the cells' resolution (first 5 x 5, then 3 x 3)."""
 
     def __init__(self, shape: NetworkShape):
         super().__init__()
-        self.strides = shape.stem_strides
-        self.convolution = nn.Conv2d(shape.input_channels, shape.stem_channels, 5, self.strides, padding=2, bias=False)
-        self.norm = MaskedBatchNorm(shape.stem_channels)
+        frequency, time = shape.stem_strides
+        first = (min(4, frequency), min(2, time))
+        rest = (-(-frequency // first[0]), -(-time // first[1]))
+        self.strides = [first] if rest == (1, 1) else [first, rest]
+        self.layers = nn.ModuleList()
+        inputs = shape.input_channels
+        for layer, strides in enumerate(self.strides):
+            kernel = 3 if layer else 5
+            self.layers.append(nn.Conv2d(inputs, shape.stem_channels, kernel, strides, kernel // 2, bias=False))
+            inputs = shape.stem_channels
+        self.norms = nn.ModuleList(MaskedBatchNorm(shape.stem_channels) for _ in self.strides)
+        self.relu = nn.ReLU()
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features, their mask and lengths."""
-        lengths = strided_lengths(lengths, self.strides[1])
-        x = self.convolution(x.contiguous(memory_format=torch.channels_last))
+        x = x.contiguous(memory_format=torch.channels_last)
         mask = image_mask(lengths, x.shape[3], x.dtype)
-        return self.norm(x * mask, mask), mask, lengths
+        for number, (layer, norm, strides) in enumerate(zip(self.layers, self.norms, self.strides, strict=True)):
+            lengths, mask = strided_lengths(lengths, strides[1]), strided_mask(mask, strides[1])
+            x = norm(layer(self.relu(x) if number else x) * mask, mask)
+        return x, mask, lengths
 
 
 class Preprocess(nn.Module):
@@ -115,7 +126,9 @@ class Network(nn.Module):
         self.stem = Stem(shape)
         self.cells = nn.ModuleList()
         before, previous, channels, reduced = shape.stem_channels, shape.stem_channels, shape.channels, False
-        bins = -(-shape.bins // shape.stem_strides[0])
+        bins = shape.bins
+        for strides in self.stem.strides:
+            bins = -(-bins // strides[0])
         nodes = shape.nodes if genotype is None else len(genotype.normal)
         for kind in shape.layout:
             channels, bins = (2 * channels, -(-bins // 2)) if kind == "R" else (channels, bins)

@@ -31,7 +31,7 @@ class SearchSettings:
     seqnn: str = "all"  # all | lstm | rnn | lstm_attention | rnn_attention
     sequence_operations: list[str] = field(default_factory=lambda: list(SMALL_SEQUENCE_OPERATIONS))
     stem_channels: int = 16
-    stem_strides: list[int] = field(default_factory=lambda: [4, 2])  # frequency, time
+    stem_strides: list[int] = field(default_factory=lambda: [8, 2])  # frequency, time
     unrolled: bool = False  # second order
     optimiser: str = "adamw"  # of the weights: adamw | sgd
     learning_rate: float = 3e-3

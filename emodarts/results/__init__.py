@@ -1,0 +1,1 @@
+"""Results: the Arrow tables of a sweep, the only state that matters."""

@@ -1,0 +1,104 @@
+"""What travels between the rooms and the result tables: frozen data classes."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True)
+class UnitKey:
+    """What names a unit of work: one configuration, one seed, one fold."""
+
+    sweep: str
+    system: str
+    study: str
+    trial: int
+    seed: int
+    train_corpora: tuple[str, ...]
+    protocol: str
+    fold: int
+    fold_hash: str
+    classes: tuple[str, ...]
+    genotype_from: str | None = None
+    subsample: str | None = None
+
+    @property
+    def name(self) -> str:
+        """A unique name, safe in file systems."""
+        return f"{self.system}.{self.study}.t{self.trial:05d}.s{self.seed}.f{self.fold}".replace(":", "-")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions on one part: `probabilities (utterances, classes)`; labels None where they are not public."""
+
+    stage: str
+    epoch_rule: str
+    role: str
+    test_set: str
+    normalisation: str
+    utterances: tuple[str, ...]
+    speakers: tuple[str | None, ...]
+    labels: tuple[str | None, ...]
+    probabilities: Any
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """The course of one epoch of a search or a training; entropy in nats, seconds of wall clock."""
+
+    phase: str
+    epoch: int
+    train_loss: float
+    dev_loss: float
+    dev_uar: float
+    dev_war: float
+    seconds: float
+    alpha_loss: float | None = None
+    entropy: float | None = None
+    margin: float | None = None
+    skips: int | None = None
+
+
+@dataclass(frozen=True)
+class GenotypeRecord:
+    """A genotype and the network it was built into, as JSON, and the epoch (from 0) it was derived at."""
+
+    stage: str
+    genotype_json: str
+    network_json: str
+    derived_at: int
+
+
+@dataclass(frozen=True)
+class UnitRecords:
+    """Everything one unit of work has to tell."""
+
+    evaluations: tuple[Evaluation, ...]
+    epochs: tuple[EpochRecord, ...]
+    genotypes: tuple[GenotypeRecord, ...]
+    parameters: int
+    macs: int
+    search_seconds: float
+    train_seconds: float
+    peak_memory_mb: float
+    settings_json: str
+    git_revision: str | None
+    packages_json: str
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A configuration that was proposed, and how it ended. `values` are the objectives."""
+
+    system: str
+    study: str
+    trial: int
+    seed: int
+    parameters: dict[str, Any]
+    status: str = "running"  # running | complete | pruned | failed
+    reason: str | None = None
+    retries: int = 0
+    values: tuple[float, ...] = ()
+    proposed_at: datetime | None = None
+    ended_at: datetime | None = field(default=None)
