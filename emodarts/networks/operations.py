@@ -22,6 +22,7 @@ class MaskedBatchNorm(nn.Module):
 
     running_mean: Tensor
     running_var: Tensor
+    updates: Tensor
 
     def __init__(self, channels: int, affine: bool = True, momentum: float = 0.1, eps: float = 1e-5):
         super().__init__()
@@ -30,6 +31,7 @@ class MaskedBatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
+        self.register_buffer("updates", torch.zeros(()))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Normalise `x (batch, channels, frequency, time)`, zero at padded frames, by `mask (batch, 1, 1, time)`."""
@@ -52,8 +54,11 @@ class MaskedBatchNorm(nn.Module):
         variance = ((x * x).sum((0, 2, 3)) / count - mean * mean).clamp(min=0)
         if self.track:
             with torch.no_grad():
-                self.running_mean.lerp_(mean.detach(), self.momentum)
-                self.running_var.lerp_(variance.detach() * count / (count - 1).clamp(min=1), self.momentum)
+                # A plain average at first: with few steps an epoch, the arbitrary start would linger.
+                self.updates += 1
+                share = (1 / self.updates).clamp(min=self.momentum)
+                self.running_mean.lerp_(mean.detach(), share)
+                self.running_var.lerp_(variance.detach() * count / (count - 1).clamp(min=1), share)
         return mean, variance
 
 

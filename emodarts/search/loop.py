@@ -170,7 +170,7 @@ class _Engine:
             weight.grad = gradient
         nn.utils.clip_grad_norm_(self.weights, self.settings.gradient_clip, error_if_nonfinite=True)
         self.weight_optimiser.step()
-        return float(loss), float(alpha_loss)
+        return float(loss.detach()), float(alpha_loss)
 
     def _alpha_step(self, weight_batch: Batch, alpha_batch: Batch) -> Tensor:
         with frozen_statistics(self.supernet):

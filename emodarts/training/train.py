@@ -70,7 +70,7 @@ def train(
             nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip, error_if_nonfinite=True)
             optimiser.step()
             schedule.step()
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
         figures = dev_figures(network, dev, settings.batch_size, device)
         if is_late(epoch, settings.epochs) and (figures.uar, -figures.loss) > best:
             best, state, chosen = (figures.uar, -figures.loss), copy.deepcopy(network.state_dict()), epoch

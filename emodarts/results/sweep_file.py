@@ -1,0 +1,26 @@
+"""`sweep.json`: the settings a sweep was begun with. Other settings under its name are refused."""
+
+import json
+from typing import Any
+
+from emodarts.errors import EmodartsError
+from emodarts.results.schemas import SCHEMA_VERSION
+from emodarts.results.storage import Storage
+
+
+def register(storage: Storage, sweep: str, settings: dict[str, Any]) -> None:
+    """Write the settings (dotted name -> JSON value) at the first start; later compare. Raises EmodartsError."""
+    path = f"{sweep}/sweep.json"
+    mine = json.loads(json.dumps(settings))
+    if not storage.exists(path):
+        content = {"schema_version": SCHEMA_VERSION, "settings": mine}
+        storage.write(path, json.dumps(content, indent=1, sort_keys=True).encode())
+        return
+    try:
+        theirs = json.loads(storage.read(path))["settings"]
+    except (ValueError, KeyError) as error:
+        raise EmodartsError(f"{storage.path(path)} is damaged ({error}); restore it or take another sweep.name") from error
+    differing = [key for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key)]
+    if differing:
+        told = "; ".join(f"{key} was {theirs.get(key)}, now {mine.get(key)}" for key in differing[:8])
+        raise EmodartsError(f"sweep '{sweep}' was begun with other settings: {told}; take them back or another sweep.name")

@@ -1,0 +1,157 @@
+"""Writing results: one file a table and unit; the unit's `folds` file is written last and is its commit."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from emodarts import metrics
+from emodarts.errors import EmodartsError
+from emodarts.results.records import EpochRecord, Evaluation, TrialRecord, UnitKey, UnitRecords
+from emodarts.results.schemas import SCHEMA_VERSION, TABLES, stamped
+from emodarts.results.storage import Storage
+
+COMMIT_KEY = "emodarts.commit"
+
+
+class SweepWriter:
+    """Writes the tables of one sweep below `<results>/<sweep>/`."""
+
+    def __init__(self, storage: Storage, sweep: str):
+        self.storage, self.sweep = storage, sweep
+
+    def write_trial(self, trial: TrialRecord) -> None:
+        """Write, or rewrite, the row of a trial."""
+        row = {
+            **asdict(trial),
+            "sweep": self.sweep,
+            "parameters": json.dumps(trial.parameters, sort_keys=True),
+            "values": list(trial.values),
+        }
+        name = f"{trial.system}.{trial.study}.t{trial.trial:05d}.s{trial.seed}".replace(":", "-")
+        self._write("trials", f"trials/{name}.parquet", [row])
+
+    def write_corpus(
+        self, corpus: str, utterances: int, dropped: list[dict[str, str]], left_out: dict[str, int]
+    ) -> None:
+        """Write what became of a corpus: how many utterances, what was dropped, which words were left out."""
+        row = {
+            "sweep": self.sweep,
+            "corpus": corpus,
+            "utterances": utterances,
+            "dropped": dropped,
+            "left_out": json.dumps(left_out, sort_keys=True),
+        }
+        self._write("corpora", f"corpora/{corpus}.parquet", [row])
+
+    def write_importances(self, system: str, study: str, values: dict[str, float]) -> None:
+        """Write the importance of each hyperparameter of a study."""
+        head = {"sweep": self.sweep, "system": system, "study": study}
+        rows = [{**head, "parameter": name, "value": value} for name, value in values.items()]
+        self._write("importances", f"importances/{system}.{study}.parquet".replace(":", "-"), rows)
+
+    def commit(self, key: UnitKey, records: UnitRecords, attempt: str) -> None:
+        """Write everything of a unit; until the last file is there, nothing of it counts."""
+        rows = _prediction_rows(key, records.evaluations)
+        self._write("predictions", f"predictions/{key.name}.{attempt}.parquet", rows)
+        self._write("epochs", f"epochs/{key.name}.{attempt}.parquet", _epoch_rows(key, records.epochs))
+        genotypes = [
+            {
+                **_key(key, g.stage, None),
+                "genotype": g.genotype_json,
+                "network": g.network_json,
+                "derived_at": g.derived_at,
+            }
+            for g in records.genotypes
+        ]
+        self._write("genotypes", f"genotypes/{key.name}.{attempt}.parquet", genotypes)
+        self._commit(key, attempt, "complete", None, [_fold_row(key, e, records) for e in records.evaluations])
+
+    def commit_ended(
+        self, key: UnitKey, status: str, reason: str, epochs: tuple[EpochRecord, ...], attempt: str
+    ) -> None:
+        """Commit a pruned or failed unit: no rows in `folds`, its epochs count."""
+        if status not in ("pruned", "failed"):
+            raise ValueError(f"a unit without rows is pruned or failed, not {status}")
+        self._write("epochs", f"epochs/{key.name}.{attempt}.parquet", _epoch_rows(key, epochs))
+        self._commit(key, attempt, status, reason, [])
+
+    def _commit(self, key: UnitKey, attempt: str, status: str, reason: str | None, rows: list[dict[str, Any]]) -> None:
+        about = {"key": asdict(key), "attempt": attempt, "status": status, "reason": reason}
+        self._write("folds", f"folds/{key.name}.parquet", rows, **{COMMIT_KEY: json.dumps(about)})
+
+    def _write(self, table: str, path: str, rows: list[dict[str, Any]], **metadata: str) -> None:
+        content = pa.Table.from_pylist(rows, TABLES[table]).cast(TABLES[table])
+        sink = pa.BufferOutputStream()
+        pq.write_table(content.replace_schema_metadata(stamped(table, **metadata).metadata), sink, compression="zstd")
+        self.storage.write(f"{self.sweep}/{path}", sink.getvalue().to_pybytes())
+
+
+def _key(key: UnitKey, stage: str | None, epoch_rule: str | None) -> dict[str, Any]:
+    return {**asdict(key), "stage": stage, "epoch_rule": epoch_rule}
+
+
+def _epoch_rows(key: UnitKey, epochs: tuple[EpochRecord, ...]) -> list[dict[str, Any]]:
+    stages = {"search": "supernet", "train": "final"}
+    return [{**_key(key, stages[epoch.phase], None), **asdict(epoch)} for epoch in epochs]
+
+
+def _part(e: Evaluation) -> dict[str, Any]:
+    return {"role": e.role, "test_set": e.test_set, "normalisation": e.normalisation}
+
+
+def _prediction_rows(key: UnitKey, evaluations: tuple[Evaluation, ...]) -> list[dict[str, Any]]:
+    return [
+        {
+            **_key(key, e.stage, e.epoch_rule),
+            **_part(e),
+            "utterance": utterance,
+            "speaker": speaker,
+            "label": label,
+            "predicted": key.classes[int(np.argmax(probabilities))],
+            "probabilities": probabilities,
+        }
+        for e in evaluations
+        for utterance, speaker, label, probabilities in zip(
+            e.utterances, e.speakers, e.labels, e.probabilities, strict=True
+        )
+    ]
+
+
+def figures(labels: list[str], predicted: list[str], classes: tuple[str, ...]) -> dict[str, Any]:
+    """n, UAR, WAR, macro-F1 and the absent classes of some predictions; figures are None for none."""
+    if not labels:
+        return {"n": 0, "uar": None, "war": None, "macro_f1": None, "absent_classes": list(classes)}
+    index = {name: number for number, name in enumerate(classes)}
+    y, p = np.array([index[x] for x in labels]), np.array([index[x] for x in predicted])
+    return {
+        "n": len(y),
+        "uar": metrics.uar(y, p, len(classes)),
+        "war": metrics.war(y, p),
+        "macro_f1": metrics.macro_f1(y, p, len(classes)),
+        "absent_classes": [classes[c] for c in metrics.absent_classes(y, len(classes))],
+    }
+
+
+def _fold_row(key: UnitKey, e: Evaluation, records: UnitRecords) -> dict[str, Any]:
+    if len(e.utterances) != len(e.probabilities):
+        raise EmodartsError(f"{key.name}: {len(e.utterances)} utterances but {len(e.probabilities)} predictions")
+    predicted = [key.classes[int(p)] for p in np.asarray(e.probabilities).argmax(1)]
+    known = [(label, p) for label, p in zip(e.labels, predicted, strict=True) if label is not None]
+    return {
+        **_key(key, e.stage, e.epoch_rule),
+        **_part(e),
+        **figures([label for label, _ in known], [p for _, p in known], key.classes),
+        "parameters": records.parameters,
+        "macs": records.macs,
+        "search_seconds": records.search_seconds,
+        "train_seconds": records.train_seconds,
+        "peak_memory_mb": records.peak_memory_mb,
+        "git_revision": records.git_revision,
+        "packages": records.packages_json,
+        "settings": records.settings_json,
+        "schema_version": SCHEMA_VERSION,
+    }
