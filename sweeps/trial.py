@@ -1,0 +1,90 @@
+"""The Ray Tune trainable: settings in, one `run_fold`, dev figures out. Test figures go straight to the tables."""
+
+import traceback
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from emodarts.corpora.protocols import Fold
+from emodarts.errors import EmodartsError
+from emodarts.experiment import FoldSettings
+from emodarts.results.records import EpochRecord, UnitKey
+from sweeps.settings import Space
+from sweeps.studies import SYSTEM
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all units of a sweep share."""
+
+    sweep: str
+    results: str
+    corpus: str
+    store: str
+    folds: dict[int, Fold]
+    settings: FoldSettings
+    space: Space
+    seed: int
+    device: str
+    threads: int
+
+
+def run_unit(config: dict[str, Any], plan: Plan) -> None:
+    """Run one unit, write its rows, report its dev figures. A mistake of the unit's own ends it as failed."""
+    import torch
+
+    from emodarts.experiment import choose_device, run_fold
+    from emodarts.features.store import open_store
+    from emodarts.results.storage import Storage
+    from emodarts.results.writer import SweepWriter
+    from emodarts.seeds import derive_seed
+
+    torch.set_num_threads(plan.threads)
+    unit, attempt = config["unit"], uuid.uuid4().hex[:8]
+    fold = plan.folds[unit["fold"]]
+    key = UnitKey(
+        plan.sweep,
+        SYSTEM,
+        unit["study"],
+        unit["trial"],
+        unit["seed"],
+        (plan.corpus,),
+        fold.protocol,
+        fold.index,
+        fold.hash,
+        fold.classes,
+    )
+    writer = SweepWriter(Storage.open(plan.results), plan.sweep)
+    # The same configuration number starts from the same seed in every study: names and numbers only.
+    seed = derive_seed(plan.seed, "unit", fold.index, unit["trial"], unit["seed"])
+    epochs: list[EpochRecord] = []
+    try:
+        settings = plan.space.apply(plan.settings, unit["parameters"])
+        store = open_store(Path(plan.store))
+        records = run_fold(store, fold, settings, seed, choose_device(plan.device), epochs.append)
+    except (EmodartsError, ArithmeticError, RuntimeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error} ({_where(error)})"
+        writer.commit_ended(key, "failed", reason, tuple(epochs), attempt)
+        tune.report({"status": "failed", "reason": reason})
+        return
+    writer.commit(key, records, attempt)
+    dev = next(c for c in (e for e in records.evaluations) if c.role == "dev" and c.stage == "final")
+    report = {"status": "complete", "dev_uar": _dev_uar(dev, fold), "size": records.parameters}
+    tune.report(report)
+
+
+def _dev_uar(dev: Any, fold: Fold) -> float:
+    import numpy as np
+
+    from emodarts.metrics import uar
+
+    labels = np.array([fold.classes.index(label) for label in dev.labels])
+    return uar(labels, dev.probabilities.argmax(1), len(fold.classes))
+
+
+def _where(error: BaseException) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(last.filename).name}:{last.lineno}"
