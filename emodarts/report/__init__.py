@@ -1,0 +1,1 @@
+"""Reports: what the result tables say, computed from Parquet alone."""

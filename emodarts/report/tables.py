@@ -1,0 +1,188 @@
+"""The headline figures of a sweep, recomputed from its predictions. Selection is by dev alone."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+import pyarrow.compute as pc
+
+from emodarts.results.reader import Results
+from emodarts.results.records import TrialRecord
+from emodarts.results.writer import figures
+
+
+@dataclass(frozen=True)
+class FoldLine:
+    """A fold's winner (by dev) and its figures on one test set, means over the winner's seeds."""
+
+    fold: int
+    trial: int
+    seeds: int
+    dev_uar: float
+    test_uar: float
+    test_war: float
+    test_macro_f1: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Folds that may be pooled: one system, protocol, study family, test set and class set."""
+
+    sweep: str
+    system: str
+    protocol: str
+    test_set: str
+    classes: tuple[str, ...]
+    shared: bool
+    folds: tuple[FoldLine, ...]
+    pooled: dict[str, float]
+    chance: float
+    majority: dict[str, float]
+
+    def mean_and_deviation(self, name: str) -> tuple[float, float | None]:
+        """Mean over folds and sample standard deviation (None for one fold) of `test_uar` and its like."""
+        values = [getattr(line, name) for line in self.folds]
+        return mean(values), stdev(values) if len(values) > 1 else None
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """All blocks of a sweep, and what is missing or failed."""
+
+    sweep: str
+    blocks: tuple[Block, ...]
+    counts: dict[str, int]
+    failures: tuple[str, ...]
+    notices: tuple[str, ...]
+
+
+def report(results: Results) -> list[SweepReport]:
+    """One report a sweep."""
+    return [_sweep(results, sweep) for sweep in results.sweeps]
+
+
+def winners(trials: list[TrialRecord], sizes: dict[tuple[str, str, int], float]) -> dict[tuple[str, str], TrialRecord]:
+    """The winner of each (system, study): best dev value of the first seed, then fewer parameters, lower number."""
+    best: dict[tuple[str, str], TrialRecord] = {}
+    for trial in trials:
+        if trial.seed != 0 or trial.status != "complete":
+            continue
+        place = (trial.system, trial.study)
+
+        def rank(t: TrialRecord) -> tuple[float, float, int]:
+            return -t.values[0], sizes.get((t.system, t.study, t.trial), 0.0), t.trial
+
+        if place not in best or rank(trial) < rank(best[place]):
+            best[place] = trial
+    return best
+
+
+def _sweep(results: Results, sweep: str) -> SweepReport:
+    one = Results(results.storage, (sweep,))
+    trials = one.trials()
+    folds = one.table("folds").to_pylist()
+    chosen = winners(trials, _sizes(folds))
+    rows = [r for r in folds if r["stage"] == "final" and _is_winner(r, chosen)]
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["role"] == "test":
+            groups[row["system"], row["protocol"], row["test_set"], tuple(row["classes"]), row["study"] == "shared"].append(row)
+    predictions = _predictions(one, chosen)
+    blocks = [_block(sweep, key, group, rows, predictions) for key, group in sorted(groups.items())]
+    failed = [t for t in trials if t.status == "failed"]
+    return SweepReport(
+        sweep,
+        tuple(blocks),
+        dict(Counter(t.status for t in trials)),
+        tuple(f"{t.study} trial {t.trial}: {t.reason}" for t in failed),
+        tuple(_notices(blocks, rows)),
+    )
+
+
+def _sizes(folds: list[dict[str, Any]]) -> dict[tuple[str, str, int], float]:
+    sizes: dict[tuple[str, str, int], list[int]] = defaultdict(list)
+    for row in folds:
+        if row["seed"] == 0:
+            sizes[row["system"], row["study"], row["trial"]].append(row["parameters"])
+    return {key: mean(values) for key, values in sizes.items()}
+
+
+def _is_winner(row: dict[str, Any], chosen: dict[tuple[str, str], TrialRecord]) -> bool:
+    winner = chosen.get((row["system"], row["study"]))
+    return winner is not None and winner.trial == row["trial"]
+
+
+def _predictions(results: Results, chosen: dict[tuple[str, str], TrialRecord]) -> list[dict[str, Any]]:
+    table = results.table("predictions")
+    wanted = (pc.field("role") == "test") & (pc.field("stage") == "final")
+    columns = ["system", "study", "trial", "seed", "fold", "protocol", "test_set", "label", "predicted"]
+    rows: list[dict[str, Any]] = table.filter(wanted).select(columns).to_pylist()
+    return [r for r in rows if r["label"] is not None and _is_winner(r, chosen)]
+
+
+def _block(
+    sweep: str,
+    key: tuple[Any, ...],
+    group: list[dict[str, Any]],
+    rows: list[dict[str, Any]],
+    predictions: list[dict[str, Any]],
+) -> Block:
+    system, protocol, test_set, classes, shared = key
+    dev = {(r["study"], r["trial"], r["fold"]): r["uar"] for r in rows if r["role"] == "dev" and r["seed"] == 0}
+    lines = []
+    for fold in sorted({r["fold"] for r in group}):
+        seeds = [r for r in group if r["fold"] == fold]
+        first = seeds[0]
+        lines.append(
+            FoldLine(
+                fold,
+                first["trial"],
+                len(seeds),
+                dev[first["study"], first["trial"], fold],
+                mean(r["uar"] for r in seeds),
+                mean(r["war"] for r in seeds),
+                mean(r["macro_f1"] for r in seeds),
+                first["n"],
+            )
+        )
+    mine = [
+        p
+        for p in predictions
+        if (p["system"], p["protocol"], p["test_set"]) == (system, protocol, test_set) and (p["study"] == "shared") == shared
+    ]
+    by_seed = [[p for p in mine if p["seed"] == seed] for seed in sorted({p["seed"] for p in mine})]
+    # Only seeds that every fold has are pooled: a pooled figure over some of the folds would be another figure.
+    full = [s for s in by_seed if {p["fold"] for p in s} == {line.fold for line in lines}]
+    pooled = [figures([p["label"] for p in s], [p["predicted"] for p in s], classes) for s in full]
+    labels = [p["label"] for p in full[0]]
+    most = max(classes, key=lambda c: (labels.count(c), c))
+    names = ("uar", "war", "macro_f1")
+    return Block(
+        sweep,
+        system,
+        protocol,
+        test_set,
+        classes,
+        shared,
+        tuple(lines),
+        {name: mean(p[name] for p in pooled) for name in names},
+        1 / len(classes),
+        {name: figures(labels, [most] * len(labels), classes)[name] for name in names},
+    )
+
+
+def _notices(blocks: list[Block], rows: list[dict[str, Any]]) -> list[str]:
+    notices = []
+    if len({b.protocol for b in blocks}) > 1:
+        notices.append("several protocols: their figures stand apart and must not be compared")
+    hashes: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for row in rows:
+        hashes[row["protocol"], row["fold"]].add(row["fold_hash"])
+    changed = sorted({fold for (_, fold), found in hashes.items() if len(found) > 1})
+    if changed:
+        notices.append(f"folds {changed} changed between units (different fold hashes): the data are not the same")
+    if any(b.shared for b in blocks):
+        notices.append("nesting=shared: the selection saw these speakers in other folds; no figure for a comparison")
+    return notices

@@ -1,0 +1,48 @@
+"""The report on a terminal: rich tables of at most 80 columns."""
+
+from rich.console import Console
+from rich.table import Table
+
+from emodarts.report.tables import Block, report
+from emodarts.results.reader import Results
+
+
+def print_report(results: Results, console: Console) -> None:
+    """Print each sweep's headline tables, notices, counts and failures."""
+    for sweep in report(results):
+        for block in sweep.blocks:
+            console.print(_table(block))
+        told = ", ".join(f"{count} {status}" for status, count in sorted(sweep.counts.items())) or "none yet"
+        console.print(f"{sweep.sweep}: configurations {told}", highlight=False, soft_wrap=True, markup=False)
+        for notice in sweep.notices:
+            console.print(f"notice: {notice}", highlight=False, soft_wrap=True, markup=False)
+        for failure in sweep.failures[:5]:
+            console.print(f"failed: {failure}", highlight=False, soft_wrap=True, markup=False)
+        if len(sweep.failures) > 5:
+            console.print(f"failed: {len(sweep.failures) - 5} more, see the trials table")
+        console.print(f"tables: {results.storage.path(sweep.sweep)}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _table(block: Block) -> Table:
+    table = Table(title=f"{block.system} on {block.test_set}, {block.protocol}, {len(block.classes)} classes")
+    for name in ("fold", "winner", "dev UAR", "test UAR", "test WAR", "test F1", "n"):
+        table.add_column(name, justify="left" if name in ("fold", "winner") else "right")
+    for line in block.folds:
+        seeds = f" ({line.seeds} seeds)" if line.seeds > 1 else ""
+        figures = (line.dev_uar, line.test_uar, line.test_war, line.test_macro_f1)
+        table.add_row(str(line.fold), f"trial {line.trial}{seeds}", *(_figure(x) for x in figures), str(line.n))
+    table.add_section()
+    total = str(sum(line.n for line in block.folds))
+    p = block.pooled
+    table.add_row("pooled", "", "", _figure(p["uar"]), _figure(p["war"]), _figure(p["macro_f1"]), total)
+    cells = [block.mean_and_deviation(name) for name in ("dev_uar", "test_uar", "test_war", "test_macro_f1")]
+    table.add_row("mean", "", *(_figure(m) for m, _ in cells), "")
+    table.add_row("sd", "over folds", *("-" if d is None else _figure(d) for _, d in cells), "")
+    m = block.majority
+    table.add_row("chance", "", "", _figure(block.chance), "", "", "")
+    table.add_row("majority", "test class", "", _figure(m["uar"]), _figure(m["war"]), _figure(m["macro_f1"]), "")
+    return table
+
+
+def _figure(value: float) -> str:
+    return f"{value:.3f}".lstrip("0") if 0 <= value < 1 else f"{value:.3f}"

@@ -1,0 +1,40 @@
+"""The command: `python sweeps/run.py [corpus=emodb] [sweep.trials=20] ...`; `--help` lists everything."""
+
+import os
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path[0] = str(REPOSITORY)  # `sweeps` by its name from any folder, and nothing in this folder by accident
+
+import hydra  # noqa: E402
+from omegaconf import DictConfig  # noqa: E402
+from rich.console import Console  # noqa: E402
+
+from emodarts.errors import EmodartsError  # noqa: E402
+from sweeps.settings import from_hydra, register_schema  # noqa: E402
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(config: DictConfig) -> None:
+    """Compose the settings, run the sweep, exit with its code."""
+    console = Console()
+    try:
+        settings = from_hydra(config)
+        from sweeps.driver import run_sweep  # after the settings: a typing mistake is told at once
+
+        code = run_sweep(settings, console)
+    except EmodartsError as error:
+        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
+        code = 1
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; what is finished is kept. The same command goes on.")
+        code = 130
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    register_schema()
+    main()
