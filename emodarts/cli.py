@@ -13,7 +13,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
     report = commands.add_parser("report", help="print the tables of one or several results folders")
-    report.add_argument("results", nargs="+", help="a results folder, or one sweep's folder below it; s3:// and gs:// too")
+    report.add_argument(
+        "results", nargs="+", help="a results folder, or one sweep's folder below it; s3:// and gs:// too"
+    )
     options = parser.parse_args(arguments)
     try:
         _report(options.results)

@@ -115,9 +115,7 @@ def _train(
     )
     part = Part.of(store, standardiser, fold, fold.train)
     speeds = list(settings.features.speeds)
-    return train(
-        searched.genotype, shape, part, dev, s, speeds, _frames_per_second(settings), seed, device, progress
-    )
+    return train(searched.genotype, shape, part, dev, s, speeds, _frames_per_second(settings), seed, device, progress)
 
 
 def _evaluation(
@@ -172,7 +170,7 @@ def git_revision() -> str | None:
 def package_versions() -> str:
     """Versions of what shapes a number, as JSON."""
     names = ("emodarts", "torch", "torchaudio", "numpy", "pyarrow", "soundfile", "soxr")
-    found = {}
+    found: dict[str, str | None] = {}
     for name in names:
         try:
             found[name] = importlib.metadata.version(name)

@@ -21,7 +21,7 @@ from emodarts import corpora
 from emodarts.corpora import labels as labelling
 from emodarts.corpora import protocols
 from emodarts.corpora.protocols import Fold
-from emodarts.corpora.table import Corpus, Dropped
+from emodarts.corpora.table import Corpus
 from emodarts.errors import EmodartsError
 from emodarts.experiment import choose_device
 from emodarts.features import store as features
@@ -233,7 +233,8 @@ def _conclude(settings: Settings, name: str, studies: Studies, interrupted: bool
         return 0
     if studies.has_failed:
         console.print(
-            f"stopped: every configuration fails (sweep.max_failures={settings.sweep.max_failures}); the reasons stand above"
+            f"stopped: every configuration fails (sweep.max_failures={settings.sweep.max_failures}); "
+            "the reasons stand above"
         )
         return 1
     why = "stopped" if interrupted else "sweep.hours are over"

@@ -61,7 +61,11 @@ class LiveTable(tune.Callback):
             self.live.update(self.table())
             return
         unit = trial.config["unit"]
-        told = f"dev UAR {result['dev_uar']:.3f}" if "dev_uar" in result else f"{result.get('status')}: {result.get('reason')}"
+        told = (
+            f"dev UAR {result['dev_uar']:.3f}"
+            if "dev_uar" in result
+            else f"{result.get('status')}: {result.get('reason')}"
+        )
         name = f"trial {unit['trial']} · fold {unit['fold']}" + (f" · seed {unit['seed']}" if unit["seed"] else "")
         self.console.print(f"{self._minutes():6.1f} min  {name}  {told}", highlight=False, soft_wrap=True)
 

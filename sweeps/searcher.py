@@ -19,11 +19,11 @@ class UnitSearcher(Searcher):
         self.studies = studies
         self.units: dict[str, Unit] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The configuration of the next Tune trial, None to wait, FINISHED at the end."""
         unit = self.studies.next_unit()
         if unit is None:
-            return Searcher.FINISHED if self.studies.finished else None
+            return Searcher.FINISHED if self.studies.finished else None  # type: ignore[return-value]
         self.units[trial_id] = unit
         return {"unit": asdict(unit)}
 

@@ -44,7 +44,10 @@ class SweepSettings:
             "nesting": (self.nesting in ("fold", "shared"), "fold or shared"),
             "sampler": (self.sampler in ("tpe", "random"), "tpe or random"),
             "max_failures": (self.max_failures >= 1, "1 or more"),
-            "name": (self.name is None or self.name.replace("-", "").replace("_", "").isalnum(), "letters, digits, - and _"),
+            "name": (
+                self.name is None or self.name.replace("-", "").replace("_", "").isalnum(),
+                "letters, digits, - and _",
+            ),
         }
         for name, (good, allowed) in checks.items():
             if not good:
@@ -132,7 +135,7 @@ def from_hydra(config: DictConfig) -> Settings:
 def _schema() -> DictConfig:
     schema = OmegaConf.structured(Settings)
     _writable(schema)
-    return schema  # type: ignore[no-any-return]
+    return schema
 
 
 def _writable(node: Any) -> None:
@@ -186,7 +189,10 @@ class Space:
 
     def default(self, settings: FoldSettings) -> dict[str, Any]:
         """The preset's own configuration, brought inside the bounds: the first proposal of each study."""
-        return {path: _nearest(getattr(getattr(settings, path.split(".")[0]), path.split(".")[1]), d) for path, d in self.free.items()}
+        return {
+            path: _nearest(getattr(getattr(settings, path.split(".")[0]), path.split(".")[1]), d)
+            for path, d in self.free.items()
+        }
 
     def apply(self, settings: FoldSettings, parameters: dict[str, Any]) -> FoldSettings:
         """The settings with the fixed dimensions and a trial's parameters put in; checked."""

@@ -95,7 +95,9 @@ class Studies:
     def complete(self) -> bool:
         """Whether every trial and seed that the settings ask for has ended."""
         done = all(t.status != "running" for trials in self.trials.values() for t in trials.values())
-        return done and all(self._proposed(s) >= self.settings.trials and not self._missing_seeds(s) for s in self.folds)
+        return done and all(
+            self._proposed(s) >= self.settings.trials and not self._missing_seeds(s) for s in self.folds
+        )
 
     @property
     def is_over_time(self) -> bool:
@@ -129,7 +131,11 @@ class Studies:
         return min(ended, key=lambda t: (-t.values[0], self._size(study, t.trial), t.trial)).trial
 
     def _size(self, study: str, trial: int) -> float:
-        sizes = [self.outcomes[study, trial, 0, f].size or 0 for f in self.folds[study] if (study, trial, 0, f) in self.outcomes]
+        sizes = [
+            self.outcomes[study, trial, 0, f].size or 0
+            for f in self.folds[study]
+            if (study, trial, 0, f) in self.outcomes
+        ]
         return sum(sizes) / len(sizes) if sizes else 0.0
 
     def _proposed(self, study: str) -> int:
@@ -219,7 +225,9 @@ class Studies:
             key = (commit.key.study, commit.key.trial, commit.key.seed, commit.key.fold)
             row = dev.get(key)
             self.outcomes[key] = (
-                Outcome("complete", row["uar"], row["parameters"]) if row else Outcome(commit.status, reason=commit.reason)
+                Outcome("complete", row["uar"], row["parameters"])
+                if row
+                else Outcome(commit.status, reason=commit.reason)
             )
         for trial in known.trials():
             if trial.study in self.folds:

@@ -9,7 +9,9 @@ from emodarts.corpora.table import Corpus, Dropped, Utterance, audio_files, buil
 
 # speaker, text, emotion, version: 03a01Wa
 _NAME = re.compile(r"^(\d{2})([ab]\d{2})([WLEAFTN])([a-z])$")
-_EMOTIONS = dict(zip("WLEAFTN", "anger boredom disgust fear happiness sadness neutral".split(), strict=True))
+_EMOTIONS = dict(
+    zip("WLEAFTN", ["anger", "boredom", "disgust", "fear", "happiness", "sadness", "neutral"], strict=True)
+)
 _WOMEN = {"08", "09", "13", "14", "16"}
 _SPEAKERS = _WOMEN | {"03", "10", "11", "12", "15"}
 

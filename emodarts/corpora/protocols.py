@@ -42,7 +42,9 @@ def make(corpus: str, utterances: pa.Table, labels: Labels, protocol: str | None
     """
     rows = [row for row in utterances.to_pylist() if row["utterance"] in labels.by_utterance]
     speakers = {row["utterance"]: row["speaker"] for row in rows}
-    groups = {row["utterance"]: row["speaker"] or f"{corpus}/unknown/{row['recording'] or row['utterance']}" for row in rows}
+    groups = {
+        row["utterance"]: row["speaker"] or f"{corpus}/unknown/{row['recording'] or row['utterance']}" for row in rows
+    }
     genders = {row["speaker"]: row["gender"] for row in rows if row["speaker"]}
     name = _name(corpus, protocol, len(genders))
     k = int(name.rsplit("speaker", 1)[1])
@@ -68,7 +70,9 @@ def check(fold: Fold) -> None:
             a = {names[u] if names else u for u in roles[first]}
             shared = a & {names[u] if names else u for u in roles[second]}
             if shared:
-                raise EmodartsError(f"{where}: {what} {min(shared)} stands in {first} and in {second}; a fold must not share any")
+                raise EmodartsError(
+                    f"{where}: {what} {min(shared)} stands in {first} and in {second}; a fold must not share any"
+                )
     for role, ids in roles.items():
         if not ids:
             raise EmodartsError(f"{where}: the {role} part is empty; choose another protocol")

@@ -9,7 +9,7 @@ from emodarts.corpora.table import Corpus, Dropped, Utterance, audio_files, buil
 
 # modality-channel-emotion-intensity-statement-repetition-actor
 _NAME = re.compile(r"^(0[123])-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(0[1-9]|1\d|2[0-4])$")
-_EMOTIONS = "neutral calm happy sad angry fearful disgust surprised".split()
+_EMOTIONS = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
 
 
 def read(root: Path, settings: CorpusSettings) -> Corpus:

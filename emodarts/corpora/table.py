@@ -105,7 +105,11 @@ def build(name: str, root: Path, rows: Iterable[Utterance | Dropped], looked_for
         else:
             kept[row.utterance] = {**asdict(row), "corpus": name, **header}
     if not kept:
-        why = f" ({len(dropped)} files were dropped, the first: {dropped[0].path}: {dropped[0].reason})" if dropped else ""
+        why = (
+            f" ({len(dropped)} files were dropped, the first: {dropped[0].path}: {dropped[0].reason})"
+            if dropped
+            else ""
+        )
         raise EmodartsError(f"no utterance of {name} in {root}: looked for {looked_for}{why}")
     return Corpus(
         name,

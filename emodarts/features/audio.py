@@ -13,7 +13,7 @@ from emodarts.features.settings import FeatureSettings
 Samples = NDArray[np.float32]
 
 
-class UnusableAudio(Exception):  # noqa: N818 - a reason for the `dropped` table, not a failure
+class UnusableAudio(Exception):
     """The reason why a recording cannot become features."""
 
 

@@ -80,7 +80,7 @@ def training_batches(
     """
     order = rng.permutation(len(part.utterances))
     for positions in np.array_split(order, -(-len(order) // size)):
-        chosen = [part.frames(p, speeds[rng.integers(len(speeds))]) for p in positions.tolist()]
+        chosen = [part.frames(p, speeds[int(rng.integers(len(speeds)))]) for p in positions.tolist()]
         starts = [int(rng.integers(max(0, len(x) - crop) + 1)) for x in chosen]
         yield part.batch(positions.tolist(), [x[s : s + crop] for x, s in zip(chosen, starts, strict=True)], device)
 

@@ -18,7 +18,11 @@ class Spectra(nn.Module):
         self.window = round(settings.window_ms * rate / 1000)
         self.hop = round(settings.hop_ms * rate / 1000)
         # An FFT long enough that no mel band falls between two of its bins.
-        size = max(1024, 2 ** (self.window - 1).bit_length()) if settings.bands > 40 else 2 ** (self.window - 1).bit_length()
+        size = (
+            max(1024, 2 ** (self.window - 1).bit_length())
+            if settings.bands > 40
+            else 2 ** (self.window - 1).bit_length()
+        )
         self.size = size
         self.mel = torchaudio.transforms.MelSpectrogram(
             rate, n_fft=size, win_length=self.window, hop_length=self.hop, n_mels=settings.bands, center=False
@@ -56,7 +60,7 @@ class Spectra(nn.Module):
         if self.settings.gain_normalisation:
             x = x - x.mean()
         if self.settings.kind == "mfcc":
-            x = self.cosines.cpu().T @ x
+            x = self.get_buffer("cosines").cpu().T @ x
         if self.settings.deltas:
             first = torchaudio.functional.compute_deltas(x)
             x = torch.cat([x, first, torchaudio.functional.compute_deltas(first)])

@@ -70,7 +70,9 @@ class Store:
         try:
             shard, row = self._index[utterance, round(speed, 3)]
         except KeyError:
-            raise EmodartsError(f"{self.folder}: no features of {utterance} at speed {speed}; build the store again") from None
+            raise EmodartsError(
+                f"{self.folder}: no features of {utterance} at speed {speed}; build the store again"
+            ) from None
         values: NDArray[np.float16] = self._shards[shard]["values"][row].values.to_numpy(zero_copy_only=True)
         return values.reshape(-1, self.channels * self.bins)
 
@@ -82,7 +84,9 @@ def open_store(folder: Path) -> Store:
     except (OSError, ValueError) as error:
         raise EmodartsError(f"{folder} is no complete feature store ({error}); delete it and run again") from error
     if about.get("schema_version") != SCHEMA_VERSION:
-        raise EmodartsError(f"{folder} has schema version {about.get('schema_version')}, not {SCHEMA_VERSION}; delete it")
+        raise EmodartsError(
+            f"{folder} has schema version {about.get('schema_version')}, not {SCHEMA_VERSION}; delete it"
+        )
     return Store(folder, about["bins"], about["channels"], tuple(Dropped(**row) for row in about["dropped"]))
 
 
@@ -108,7 +112,9 @@ def build(
             if not (folder / "store.json").exists():
                 _build(rows, root, settings, folder, device, threads, progress or (lambda done, total: None))
     except OSError as error:
-        raise EmodartsError(f"cannot write features to {folder}: {error}; set EMODARTS_CACHE to a folder with space") from error
+        raise EmodartsError(
+            f"cannot write features to {folder}: {error}; set EMODARTS_CACHE to a folder with space"
+        ) from error
     return open_store(folder)
 
 

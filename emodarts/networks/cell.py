@@ -96,7 +96,7 @@ class DerivedCell(nn.Module):
         states = [pre(x, e) for pre, x, e in zip(self.preprocess, inputs, extents, strict=False)]
         for sources, operations, identities in zip(self.sources, self.operations, self.identities, strict=True):
             terms = []
-            for source, operation, identity in zip(sources, operations, identities, strict=True):  # type: ignore[arg-type]
+            for source, operation, identity in zip(sources, list(operations.children()), identities, strict=True):
                 term = operation(states[source], extents[1] if source < 2 else extents[2])
                 terms.append(term if identity else _drop_path(term, drop_path, self.training))
             states.append(torch.stack(terms).sum(0) if len(terms) > 1 else terms[0])

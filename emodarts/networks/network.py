@@ -151,7 +151,10 @@ class Network(nn.Module):
         def build(name: str, stride: int) -> nn.Module:
             return CNN_OPERATIONS[name](channels, stride, affine)
 
-        preprocess = (Preprocess(before, channels, 2 if reduced else 1, affine), Preprocess(previous, channels, 1, affine))
+        preprocess = (
+            Preprocess(before, channels, 2 if reduced else 1, affine),
+            Preprocess(previous, channels, 1, affine),
+        )
         if self.genotype is None:
             return SearchCell(self.shape.nodes, self.cnn_operations, build, preprocess, kind == "R")
         genotype = self.genotype.reduction if kind == "R" else self.genotype.normal

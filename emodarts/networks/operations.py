@@ -62,7 +62,7 @@ class MaskedBatchNorm(nn.Module):
         return mean, variance
 
 
-class frozen_statistics:  # noqa: N801 - reads as a statement: `with frozen_statistics(network):`
+class frozen_statistics:
     """Within the block, training-mode passes leave the running statistics of all batch norms as they are.
 
     The bilevel steps use it: of all forward passes of one search step only the pass that trains the weights counts.

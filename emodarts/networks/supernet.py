@@ -77,7 +77,8 @@ def derive_cell(weights: Tensor, operations: tuple[str, ...]) -> CellGenotype:
     """Each node's two strongest inputs with their strongest operation; weights `(edges, operations)`."""
     allowed = [number for number, name in enumerate(operations) if name != "none"]
     best, choice = weights[:, allowed].max(1)
-    nodes, first = [], 0
+    nodes: list[tuple[Edge, ...]] = []
+    first = 0
     while first < len(weights):
         sources = range(len(nodes) + 2)
         strongest = sorted(sources, key=lambda s: (-float(best[first + s]), s))[:2]

@@ -88,7 +88,9 @@ def _sweep(results: Results, sweep: str) -> SweepReport:
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if row["role"] == "test":
-            groups[row["system"], row["protocol"], row["test_set"], tuple(row["classes"]), row["study"] == "shared"].append(row)
+            groups[
+                row["system"], row["protocol"], row["test_set"], tuple(row["classes"]), row["study"] == "shared"
+            ].append(row)
     predictions = _predictions(one, chosen)
     blocks = [_block(sweep, key, group, rows, predictions) for key, group in sorted(groups.items())]
     failed = [t for t in trials if t.status == "failed"]
@@ -150,7 +152,8 @@ def _block(
     mine = [
         p
         for p in predictions
-        if (p["system"], p["protocol"], p["test_set"]) == (system, protocol, test_set) and (p["study"] == "shared") == shared
+        if (p["system"], p["protocol"], p["test_set"]) == (system, protocol, test_set)
+        and (p["study"] == "shared") == shared
     ]
     by_seed = [[p for p in mine if p["seed"] == seed] for seed in sorted({p["seed"] for p in mine})]
     # Only seeds that every fold has are pooled: a pooled figure over some of the folds would be another figure.

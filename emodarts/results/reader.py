@@ -59,7 +59,8 @@ class Results:
                 if about is None:
                     raise EmodartsError(f"{self.storage.path(path)} names no unit; move it out of the results folder")
                 content = json.loads(about)
-                key = UnitKey(**{k: tuple(v) if isinstance(v, list) else v for k, v in content["key"].items()})
+                fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content["key"].items()}
+                key = UnitKey(**fields)
                 found.append(Commit(key, content["attempt"], content["status"], content["reason"]))
         return tuple(found)
 
@@ -73,12 +74,14 @@ class Results:
         try:
             content = pq.read_table(pa.BufferReader(self.storage.read(path)))
         except (pa.ArrowInvalid, OSError) as error:
-            raise EmodartsError(f"{where} cannot be read as Parquet ({error}); move it out of the results folder") from error
+            raise EmodartsError(
+                f"{where} cannot be read as Parquet ({error}); move it out of the results folder"
+            ) from error
         verify(content.schema, table, where)
         return content
 
 
-def open(location: str | Path, sweep: str | None = None) -> Results:  # noqa: A001 - read as results.reader.open
+def open(location: str | Path, sweep: str | None = None) -> Results:
     """Open the results below a path, or one sweep of them; the path may be that of a sweep itself.
 
     Raises EmodartsError where there is no sweep.

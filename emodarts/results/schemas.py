@@ -115,7 +115,7 @@ TABLES: dict[str, pa.Schema] = {
 
 def stamped(table: str, **metadata: str) -> pa.Schema:
     """The schema of a table with its version, and further metadata, in the file's header."""
-    return TABLES[table].with_metadata({_VERSION_KEY: str(SCHEMA_VERSION), **metadata})
+    return TABLES[table].with_metadata({_VERSION_KEY.decode(): str(SCHEMA_VERSION), **metadata})
 
 
 def verify(schema: pa.Schema, table: str, where: str) -> None:
@@ -124,4 +124,6 @@ def verify(schema: pa.Schema, table: str, where: str) -> None:
     if version is None or not schema.equals(TABLES[table]):
         raise EmodartsError(f"{where} is no {table} table of emodarts; move it out of the results folder")
     if int(version) != SCHEMA_VERSION:
-        raise EmodartsError(f"{where} has schema version {int(version)}, this program reads {SCHEMA_VERSION}; use that version")
+        raise EmodartsError(
+            f"{where} has schema version {int(version)}, this program reads {SCHEMA_VERSION}; use that version"
+        )

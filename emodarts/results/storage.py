@@ -57,7 +57,9 @@ class Storage:
                     stream.write(content)
         except OSError as error:
             what = error.strerror or str(error)
-            raise EmodartsError(f"cannot write {self.path(relative)}: {what}; set results to a folder with space") from error
+            raise EmodartsError(
+                f"cannot write {self.path(relative)}: {what}; set results to a folder with space"
+            ) from error
 
     @staticmethod
     def _write_local(path: Path, content: bytes) -> None:
@@ -75,7 +77,7 @@ class Storage:
     def read(self, relative: str) -> bytes:
         """The content of a file. Raises FileNotFoundError."""
         with self.filesystem.open_input_stream(self.path(relative)) as stream:
-            return stream.read()  # type: ignore[no-any-return]
+            return stream.read()
 
     def exists(self, relative: str) -> bool:
         """Whether there is such a file or folder."""

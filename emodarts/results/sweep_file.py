@@ -19,8 +19,12 @@ def register(storage: Storage, sweep: str, settings: dict[str, Any]) -> None:
     try:
         theirs = json.loads(storage.read(path))["settings"]
     except (ValueError, KeyError) as error:
-        raise EmodartsError(f"{storage.path(path)} is damaged ({error}); restore it or take another sweep.name") from error
+        raise EmodartsError(
+            f"{storage.path(path)} is damaged ({error}); restore it or take another sweep.name"
+        ) from error
     differing = [key for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key)]
     if differing:
         told = "; ".join(f"{key} was {theirs.get(key)}, now {mine.get(key)}" for key in differing[:8])
-        raise EmodartsError(f"sweep '{sweep}' was begun with other settings: {told}; take them back or another sweep.name")
+        raise EmodartsError(
+            f"sweep '{sweep}' was begun with other settings: {told}; take them back or another sweep.name"
+        )

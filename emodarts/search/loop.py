@@ -197,7 +197,11 @@ class _Engine:
         directions = []
         for weight, gradient in zip(self.weights, gradients, strict=True):
             direction = decay * weight.detach() + (0 if gradient is None else gradient)
-            buffer = self.weight_optimiser.state[weight].get("momentum_buffer") if weight in self.weight_optimiser.state else None
+            buffer = (
+                self.weight_optimiser.state[weight].get("momentum_buffer")
+                if weight in self.weight_optimiser.state
+                else None
+            )
             directions.append(direction if buffer is None else direction + momentum * buffer)
         rate = self.weight_optimiser.param_groups[0]["lr"]
         return second_order_step(

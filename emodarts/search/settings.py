@@ -59,7 +59,10 @@ class SearchSettings:
             ),
             "seqnn": (self.seqnn in FAMILIES, " | ".join(FAMILIES)),
             "stem_channels": (1 <= self.stem_channels <= 256, "1 to 256"),
-            "stem_strides": (len(self.stem_strides) == 2 and all(1 <= s <= 8 for s in self.stem_strides), "[1..8, 1..8]"),
+            "stem_strides": (
+                len(self.stem_strides) == 2 and all(1 <= s <= 8 for s in self.stem_strides),
+                "[1..8, 1..8]",
+            ),
             "optimiser": (self.optimiser in ("adamw", "sgd"), "adamw or sgd"),
             "learning_rate": (0 < self.learning_rate < 10, "above 0 and below 10"),
             "final_learning_rate": (0 <= self.final_learning_rate <= self.learning_rate, "0 to search.learning_rate"),

@@ -1,0 +1,103 @@
+"""Shared fixtures: the demo corpus with features, small settings, synthetic folders."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from emodarts import corpora
+from emodarts.corpora import labels as labelling
+from emodarts.corpora import protocols
+from emodarts.corpora.settings import CorpusSettings
+from emodarts.experiment import FoldSettings
+from emodarts.features import store as features
+from emodarts.features.settings import FeatureSettings
+from emodarts.search.settings import SearchSettings
+from emodarts.training.settings import TrainingSettings
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+RECORDINGS = REPOSITORY.parent / "shared" / "corpora"
+torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    if not torch.cuda.is_available():
+        skip = pytest.mark.skip(reason="needs a CUDA device")
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def recordings():
+    """The folder with copies of EmoDB and RAVDESS."""
+    if not RECORDINGS.is_dir():
+        pytest.skip(f"needs recordings of EmoDB and RAVDESS in {RECORDINGS.name} beside the repository")
+    return RECORDINGS
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def demo(cache):
+    """The demo corpus, its labels and folds."""
+    settings = CorpusSettings(name="demo", root=str(cache / "demo"))
+    corpus = corpora.read(settings)
+    labels = labelling.label(corpus.utterances, settings)
+    return corpus, labels, protocols.make("demo", corpus.utterances, labels)
+
+
+@pytest.fixture(scope="session")
+def demo_store(demo, cache):
+    corpus, _, _ = demo
+    return features.build(corpus.utterances, corpus.root, FeatureSettings(bands=32), cache)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Settings of a unit that takes seconds."""
+    return FoldSettings(
+        FeatureSettings(bands=32),
+        SearchSettings(
+            epochs=2,
+            cells=2,
+            nodes=1,
+            channels=4,
+            sequence_width=8,
+            stem_channels=4,
+            sequence_operations=["none", "skip_connect", "lstm_1", "rnn_1", "lstm_attention_1"],
+        ),
+        TrainingSettings(epochs=2, channels=4, sequence_width=8),
+    )
+
+
+def write_tone(path, seconds=0.6, rate=16000, f0=150.0, seed=0):
+    """A voiced sound with a little noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    time = np.arange(int(seconds * rate)) / rate
+    rng = np.random.default_rng(seed)
+    sound = sum(np.sin(2 * np.pi * f0 * k * time) / k for k in range(1, 6)) * 0.1
+    soundfile.write(path, sound + rng.normal(0, 1e-3, time.size), rate, subtype="PCM_16")
+
+
+@pytest.fixture
+def small_corpus(tmp_path):
+    """A manifest corpus: 4 speakers x 2 classes x 4 short files."""
+    root = tmp_path / "corpus"
+    lines = ["file,speaker,label"]
+    for speaker in "abcd":
+        for name, f0 in (("angry", 240.0), ("sad", 120.0)):
+            for take in range(4):
+                file = f"{speaker}/{name}{take}.wav"
+                write_tone(root / file, f0=f0, seed=take)
+                lines.append(f"{file},{speaker},{name}")
+    (root / "table.csv").write_text("\n".join(lines) + "\n")
+    return root
