@@ -39,7 +39,7 @@ class CorpusContract:
 
 
 class TestEmoDB(CorpusContract):
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def corpus(self, recordings):
         return read("emodb", recordings / "emodb")[0]
 
@@ -61,7 +61,7 @@ class TestEmoDB(CorpusContract):
 
 
 class TestRavdess(CorpusContract):
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def corpus(self, recordings):
         return read("ravdess", recordings / "ravdess")[0]
 
@@ -185,7 +185,9 @@ def test_a_leaking_fold_is_refused(demo):
     from dataclasses import replace
 
     fold = demo[2][0]
-    leaked = replace(fold, train=(*fold.train, fold.tests["demo/test"][0]), tests={"demo/test": fold.tests["demo/test"][1:]})
+    leaked = replace(
+        fold, train=(*fold.train, fold.tests["demo/test"][0]), tests={"demo/test": fold.tests["demo/test"][1:]}
+    )
     with pytest.raises(EmodartsError, match="speaker demo/s0 stands in train and in test"):
         protocols.check(leaked)
 
@@ -212,7 +214,16 @@ def test_folds_of_any_corpus(sizes, k, unknown, shuffle):
 
         blank = {name: None for name in UTTERANCES.names}
         table = [
-            {**blank, "utterance": u, "speaker": s, "corpus": "manifest", "path": u, "sample_rate": 1, "channels": 1, "frames": 1}
+            {
+                **blank,
+                "utterance": u,
+                "speaker": s,
+                "corpus": "manifest",
+                "path": u,
+                "sample_rate": 1,
+                "channels": 1,
+                "frames": 1,
+            }
             for u, s, _ in rows
         ]
         labels = labelling.Labels(("a", "b"), {u: c for u, _, c in rows}, {}, ())

@@ -33,7 +33,8 @@ def resolve_root(settings: CorpusSettings) -> Path:
     if corpora:
         return (Path(corpora).expanduser() / settings.name).resolve()
     raise EmodartsError(
-        f"where is {settings.name}? set corpus.root=<folder>, or EMODARTS_CORPORA to the folder that holds {settings.name}/"
+        f"where is {settings.name}? set corpus.root=<folder>, or EMODARTS_CORPORA to the folder "
+        f"that holds {settings.name}/"
     )
 
 

@@ -61,7 +61,7 @@ def make(corpus: str, utterances: pa.Table, labels: Labels, protocol: str | None
 
 
 def check(fold: Fold) -> None:
-    """Refuse (EmodartsError) a fold with a speaker or utterance in two roles, an empty role, or an unlearnable class."""
+    """Refuse (EmodartsError) a fold with a speaker or utterance in two roles, an empty role, a class not to be learned."""
     where = f"{fold.protocol} fold {fold.index}"
     test = [utterance for ids in fold.tests.values() for utterance in ids]
     roles = {"train": fold.train, "dev": fold.dev, "test": tuple(dict.fromkeys(test))}
@@ -100,7 +100,7 @@ def _name(corpus: str, protocol: str | None, speakers: int) -> str:
 
 
 def _speaker_groups(corpus: str, k: int, genders: dict[str, str | None], sizes: Counter[str]) -> list[list[str]]:
-    """k groups of speakers: women and men dealt evenly in order of id, or by utterance count where sexes are unknown."""
+    """k groups of speakers: women and men dealt evenly in order of id, else balanced by utterance count."""
     if len(genders) == k:
         return [[speaker] for speaker in sorted(genders)]
     if corpus in ("ravdess", "demo"):

@@ -13,7 +13,7 @@ from emodarts.features.store import Store
 
 @dataclass(frozen=True)
 class Batch:
-    """`inputs (batch, channels, bins, time)`, zero at padding; `lengths` and `labels (batch,)`; positions in the part."""
+    """`inputs (batch, channels, bins, time)`, zero at padding; `lengths`, `labels`, `positions` `(batch,)`."""
 
     inputs: Tensor
     lengths: Tensor

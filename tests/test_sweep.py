@@ -1,0 +1,168 @@
+"""The command itself, on a tiny corpus: tables, resumption, refusals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+from sklearn.metrics import f1_score, recall_score
+
+from emodarts.results import reader
+
+TINY = (
+    "ray.dashboard=false features.bands=32 search.epochs=1 search.cells=2 search.nodes=1 search.channels=4 "
+    "search.sequence_width=8 search.stem_channels=4 search.sequence_operations=[none,skip_connect,lstm_1,rnn_1] "
+    "training.epochs=1 training.channels=4 training.sequence_width=8"
+).split()
+
+
+def command(root, results, *more):
+    corpus = ["corpus=manifest", f"corpus.root={root}", "corpus.protocol=manifest/speaker4"]
+    arguments = [*corpus, *TINY, f"results={results}", *more]
+    return [sys.executable, str(REPOSITORY / "sweeps" / "run.py"), *arguments]
+
+
+@pytest.fixture
+def environment(tmp_path):
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("EMODARTS_", "RAY_"))}
+    space = [f"~sweep.space.search.{name}" for name in ("seqnn", "learning_rate")] + ["~sweep.space.training"]
+    fixed = [
+        f"sweep.space.search.{k}={v}" for k, v in (("nodes", 1), ("cells", 2), ("channels", 4), ("unrolled", "false"))
+    ]
+    bounds = ["sweep.space.search.epochs.low=1", "sweep.space.search.epochs.high=2"]
+    return {**kept, "EMODARTS_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}, [*space, *fixed, *bounds]
+
+
+def run(environment, root, results, *more, code=0):
+    env, space = environment
+    done = subprocess.run(command(root, results, *space, *more), env=env, capture_output=True, text=True, timeout=280)
+    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def comparable(results):
+    """All rows without times and attempts."""
+    loose = {"search_seconds", "train_seconds", "peak_memory_mb", "seconds", "proposed_at", "ended_at", "retries"}
+    opened = reader.open(results)
+    rows = {}
+    for name in ("trials", "folds", "predictions", "epochs", "genotypes"):
+        table = opened.table(name)
+        table = table.select([c for c in table.column_names if c not in loose])
+        rows[name] = sorted(json.dumps(r, sort_keys=True) for r in table.to_pylist())
+    return rows
+
+
+def test_a_sweep_from_recordings_to_tables_and_on_after_kill(environment, small_corpus, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    told = run(environment, small_corpus, whole, "sweep.trials=2")
+    assert "pooled" in told
+    assert "next: emodarts report" in told
+    opened = reader.open(whole)
+    assert len(opened.commits) == 8
+    _check_figures(opened)
+    _kill_in_the_middle(environment, small_corpus, killed)
+    run(environment, small_corpus, killed, "sweep.trials=2")
+    assert comparable(killed) == comparable(whole)
+
+    before = comparable(whole)
+    begin = time.time()
+    run(environment, small_corpus, whole, "sweep.trials=2")  # nothing left to do: no Ray is started
+    assert comparable(whole) == before
+    assert time.time() - begin < 60
+    refused = run(environment, small_corpus, whole, "sweep.name=" + opened.sweeps[0], "training.epochs=2", code=1)
+    assert "training.epochs was 1, now 2" in refused
+
+    report = [sys.executable, "-m", "emodarts.cli", "report", str(whole)]
+    done = subprocess.run(report, capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
+    assert done.returncode == 0
+    assert "pooled" in done.stdout
+
+
+def _check_figures(opened):
+    """Every figure in `folds` again, from the predictions alone, by scikit-learn."""
+    names = ["study", "trial", "seed", "fold", "stage", "role", "test_set"]
+    predictions = opened.table("predictions").to_pylist()
+    rows = opened.table("folds").to_pylist()
+    assert len(rows) == 8 * 3
+    for row in rows:
+        mine = [p for p in predictions if all(p[n] == row[n] for n in names)]
+        y, p = [m["label"] for m in mine], [m["predicted"] for m in mine]
+        present = sorted(set(y))
+        assert row["n"] == len(mine) > 0
+        assert row["uar"] == pytest.approx(recall_score(y, p, labels=present, average="macro"), abs=1e-6)
+        assert row["war"] == pytest.approx(np.mean(np.array(y) == np.array(p)), abs=1e-6)
+        f1 = f1_score(y, p, labels=present, average="macro", zero_division=0)
+        assert row["macro_f1"] == pytest.approx(f1, abs=1e-6)
+        for m in mine:
+            assert m["predicted"] == row["classes"][int(np.argmax(m["probabilities"]))]
+
+
+def _kill_in_the_middle(environment, root, results):
+    env, space = environment
+    arguments = command(root, results, *space, "sweep.trials=2")
+    driver = subprocess.Popen(arguments, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.time() + 200
+        while time.time() < deadline and len(list(results.glob("*/folds/*.parquet"))) < 2:
+            time.sleep(0.1)
+        second = subprocess.run(arguments, env=env, capture_output=True, text=True, timeout=100)
+        assert driver.poll() is None
+        assert second.returncode == 1
+        assert f"is held by process {driver.pid} on" in second.stderr
+    finally:
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    assert 2 <= len(list(results.glob("*/folds/*.parquet"))) < 8
+
+
+def test_interrupt_keeps_what_is_finished(environment, small_corpus, tmp_path):
+    env, space = environment
+    results = tmp_path / "results"
+    arguments = command(small_corpus, results, *space, "sweep.trials=50", "sweep.folds=[0]")
+    driver = subprocess.Popen(arguments, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.time() + 200
+    while time.time() < deadline and not list(results.glob("*/folds/*.parquet")):
+        time.sleep(0.1)
+    driver.send_signal(signal.SIGTERM)
+    told = driver.communicate(timeout=90)[0]
+    assert driver.returncode == 130, told
+    assert "To go on: python" in told
+    assert "Traceback" not in told
+    assert not list(results.glob("*/lease.json"))
+    assert reader.open(results).commits
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("search.nodes=0", "search.nodes=0 is out of range: 1 to 8"),
+        ("+search.foo=1", "foo"),
+        ("search.foo=1", "foo"),
+        ("corpus.excited=maybe", "corpus.excited=maybe: choose one of happy, drop"),
+        ("sweep.space.search.nodes={low:1,high:99}", "search.nodes=99 is out of range"),
+        ("sweep.space.search.nonsense={low:1,high:2}", "there is no setting search.nonsense"),
+        ("sweep.folds=[7]", "has folds 0 to 3"),
+        ("corpus.protocol=manifest/speaker77", "choose manifest/speaker<k>"),
+    ],
+)
+def test_wrong_settings_are_one_clear_sentence(environment, small_corpus, tmp_path, given, message):
+    env, _ = environment
+    done = subprocess.run(
+        command(small_corpus, tmp_path / "r", given), env=env, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_results_that_cannot_be_written(environment, small_corpus, tmp_path):
+    (tmp_path / "file").write_text("")
+    told = run(environment, small_corpus, tmp_path / "file" / "below", code=1)
+    assert "cannot write" in told
+    assert "Not a directory" in told
