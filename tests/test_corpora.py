@@ -212,7 +212,7 @@ def test_folds_of_any_corpus(sizes, k, unknown, shuffle):
     def make(rows):
         import pyarrow as pa
 
-        blank = {name: None for name in UTTERANCES.names}
+        blank = dict.fromkeys(UTTERANCES.names)
         table = [
             {
                 **blank,

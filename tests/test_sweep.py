@@ -14,11 +14,20 @@ from sklearn.metrics import f1_score, recall_score
 
 from emodarts.results import reader
 
-TINY = (
-    "ray.dashboard=false features.bands=32 search.epochs=1 search.cells=2 search.nodes=1 search.channels=4 "
-    "search.sequence_width=8 search.stem_channels=4 search.sequence_operations=[none,skip_connect,lstm_1,rnn_1] "
-    "training.epochs=1 training.channels=4 training.sequence_width=8"
-).split()
+TINY = [
+    "ray.dashboard=false",
+    "features.bands=32",
+    "search.epochs=1",
+    "search.cells=2",
+    "search.nodes=1",
+    "search.channels=4",
+    "search.sequence_width=8",
+    "search.stem_channels=4",
+    "search.sequence_operations=[none,skip_connect,lstm_1,rnn_1]",
+    "training.epochs=1",
+    "training.channels=4",
+    "training.sequence_width=8",
+]
 
 
 def command(root, results, *more):

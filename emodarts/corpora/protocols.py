@@ -61,7 +61,7 @@ def make(corpus: str, utterances: pa.Table, labels: Labels, protocol: str | None
 
 
 def check(fold: Fold) -> None:
-    """Refuse (EmodartsError) a fold with a speaker or utterance in two roles, an empty role, a class not to be learned."""
+    """Refuse (EmodartsError) a fold with a speaker in two roles, an empty role, or an unlearnable class."""
     where = f"{fold.protocol} fold {fold.index}"
     test = [utterance for ids in fold.tests.values() for utterance in ids]
     roles = {"train": fold.train, "dev": fold.dev, "test": tuple(dict.fromkeys(test))}

@@ -27,7 +27,7 @@ class FeatureSettings:
             "kind": (self.kind in ("log_mel", "mfcc"), "log_mel or mfcc"),
             "sample_rate": (4000 <= self.sample_rate <= 96000, "4000 to 96000 Hz"),
             "bands": (8 <= self.bands <= 256, "8 to 256"),
-            "coefficients": (8 <= self.coefficients <= self.bands, "8 to features.bands"),
+            "coefficients": (self.kind != "mfcc" or 8 <= self.coefficients <= self.bands, "8 to features.bands"),
             "hop_ms": (1 <= self.hop_ms <= self.window_ms, "1 to features.window_ms"),
             "window_ms": (self.window_ms <= 200, "at most 200"),
             "log_floor": (0 < self.log_floor < 1, "above 0 and below 1"),

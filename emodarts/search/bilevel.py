@@ -39,16 +39,20 @@ def second_order_step(
 
 
 def second_order_term(
-    weights: Sequence[Tensor], alphas: Sequence[Tensor], weight_loss: Loss, vector: Sequence[Tensor]
+    weights: Sequence[Tensor],
+    alphas: Sequence[Tensor],
+    weight_loss: Loss,
+    vector: Sequence[Tensor],
+    radius: float = 0.01,
 ) -> list[Tensor]:
     """`d2 L_train / (da dw) . vector`, by a central difference (eq. 8).
 
-    `[grad_a L_train(w+, a) - grad_a L_train(w-, a)] / (2 eps)`, `w+- = w +- eps * vector`, `eps = 0.01 / ||vector||`.
+    `[grad_a L_train(w+, a) - grad_a L_train(w-, a)] / (2 eps)`, `w+- = w +- eps * vector`, `eps = radius / ||vector||`.
     """
     norm = torch.sqrt(sum((v.square().sum() for v in vector), start=torch.zeros((), dtype=vector[0].dtype)))
     if norm == 0:
         return [torch.zeros_like(a) for a in alphas]
-    eps = 0.01 / float(norm)
+    eps = radius / float(norm)
     kept = [w.detach().clone() for w in weights]
     _shift(weights, vector, eps)
     plus = _gradients(weight_loss(), alphas)

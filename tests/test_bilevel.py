@@ -1,0 +1,113 @@
+"""The second-order term against autograd's exact product, on a smooth twin of the supernet in float64."""
+
+import functools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from emodarts.networks.network import NetworkShape
+from emodarts.networks.operations import CNN_OPERATIONS, AveragePool, MaxPool, frozen_statistics
+from emodarts.networks.supernet import Supernet
+from emodarts.search import bilevel
+from emodarts.search.bilevel import first_order_step, second_order_step, second_order_term
+
+SEQUENCE = ("none", "skip_connect", "lstm_1", "rnn_2", "lstm_attention_1")
+
+
+def smooth_twin():
+    """A small supernet whose ReLU and max-pool are replaced by smooth ones."""
+    torch.manual_seed(0)
+    net = Supernet(NetworkShape(3, 1, 8, 2, 1, 2, 1, 1, 4, 2, (2, 1)), tuple(CNN_OPERATIONS), SEQUENCE)
+    for module in list(net.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.ReLU):
+                setattr(module, name, nn.Softplus())
+            elif isinstance(child, MaxPool):
+                setattr(module, name, AveragePool(child.norm.running_mean.numel(), child.stride))
+    with torch.no_grad():
+        for alpha in net.architecture_parameters():
+            alpha.normal_(0, 0.5)
+    return net.double()
+
+
+@pytest.fixture(scope="module")
+def problem():
+    net = smooth_twin()
+    x, lengths = torch.randn(6, 1, 8, 12, dtype=torch.float64), torch.tensor([12, 10, 12, 9, 11, 12])
+    for row, length in enumerate(lengths):
+        x[row, ..., length:] = 0
+    y = torch.tensor([0, 1, 2, 0, 1, 2])
+    weights, alphas = net.weight_parameters(), net.architecture_parameters()
+
+    def loss(part):
+        with frozen_statistics(net):
+            return F.cross_entropy(net(x[part], lengths[part]), y[part])
+
+    return weights, alphas, lambda: loss(slice(0, 3)), lambda: loss(slice(3, 6))
+
+
+def exact_term(weights, alphas, weight_loss, vector):
+    gradients = torch.autograd.grad(weight_loss(), weights, create_graph=True, allow_unused=True)
+    product = sum((g * v).sum() for g, v in zip(gradients, vector, strict=True) if g is not None)
+    return torch.autograd.grad(product, alphas)
+
+
+def distance(found, expected):
+    flat = [torch.cat([t.flatten() for t in terms]) for terms in (found, expected)]
+    return float((flat[0] - flat[1]).norm() / flat[1].norm())
+
+
+def validation_gradient(problem):
+    weights, _, _, alpha_loss = problem
+    gradients = torch.autograd.grad(alpha_loss(), weights, allow_unused=True)
+    return [torch.zeros_like(w) if g is None else g for g, w in zip(gradients, weights, strict=True)]
+
+
+def test_the_term_by_itself_equals_the_exact_product(problem):
+    weights, alphas, weight_loss, _ = problem
+    vector = validation_gradient(problem)
+    before = [w.detach().clone() for w in weights]
+    term = second_order_term(weights, alphas, weight_loss, vector, radius=1e-4)
+    assert all(torch.equal(w, b) for w, b in zip(weights, before, strict=True))  # put back to the bit
+    exact = exact_term(weights, alphas, weight_loss, vector)
+    assert distance(term, exact) < 1e-4
+    # The formula of the published scripts divides by 2 and multiplies by eps: it must fail the same test.
+    eps = 1e-4 / float(torch.sqrt(sum(v.square().sum() for v in vector)))
+    published = [t * 2 * eps / 2 * eps for t in term]
+    assert distance(published, exact) > 0.9
+    # What the default radius leaves is the central difference's truncation: it falls with the radius squared.
+    errors = [distance(second_order_term(weights, alphas, weight_loss, vector, r), exact) for r in (1e-3, 1e-4)]
+    assert errors[0] / errors[1] == pytest.approx(100, rel=0.05)
+
+
+def test_the_whole_step(problem, monkeypatch):
+    fine = functools.partial(second_order_term, radius=1e-4)
+    monkeypatch.setattr(bilevel, "second_order_term", fine)
+    weights, alphas, weight_loss, alpha_loss = problem
+    directions = [
+        torch.zeros_like(w) if g is None else g
+        for g, w in zip(torch.autograd.grad(weight_loss(), weights, allow_unused=True), weights, strict=True)
+    ]
+    xi = 0.05
+    found, _ = second_order_step(weights, alphas, weight_loss, alpha_loss, directions, xi)
+    kept = [w.detach().clone() for w in weights]
+    with torch.no_grad():
+        for w, d in zip(weights, directions, strict=True):
+            w -= xi * d
+    gradients = torch.autograd.grad(alpha_loss(), [*weights, *alphas], allow_unused=True)
+    with torch.no_grad():
+        for w, k in zip(weights, kept, strict=True):
+            w.copy_(k)
+    vector = [torch.zeros_like(w) if g is None else g for g, w in zip(gradients, weights, strict=False)]
+    exact = exact_term(weights, alphas, weight_loss, vector)
+    expected = [g - xi * t for g, t in zip(gradients[len(weights) :], exact, strict=True)]
+    assert distance(found, expected) < 1e-4
+
+
+def test_first_order_is_the_plain_gradient(problem):
+    _, alphas, _, alpha_loss = problem
+    found, _ = first_order_step(alphas, alpha_loss)
+    for f, e in zip(found, torch.autograd.grad(alpha_loss(), alphas), strict=True):
+        torch.testing.assert_close(f, e)
