@@ -155,7 +155,7 @@ def test_interrupt_keeps_what_is_finished(environment, small_corpus, tmp_path):
         ("search.foo=1", "foo"),
         ("corpus.excited=maybe", "corpus.excited=maybe: choose one of happy, drop"),
         ("sweep.space.search.nodes={low:1,high:99}", "search.nodes=99 is out of range"),
-        ("sweep.space.search.nonsense={low:1,high:2}", "there is no setting search.nonsense"),
+        ("+sweep.space.search.nonsense={low:1,high:2}", "there is no setting search.nonsense"),
         ("sweep.folds=[7]", "has folds 0 to 3"),
         ("corpus.protocol=manifest/speaker77", "choose manifest/speaker<k>"),
     ],
