@@ -1,6 +1,7 @@
 """The command: `python sweeps/run.py [corpus=emodb] [sweep.trials=20] ...`; `--help` lists everything."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from sweeps.settings import from_hydra, register_schema  # noqa: E402
 def main(config: DictConfig) -> None:
     """Compose the settings, run the sweep, exit with its code."""
     console = Console()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's SIGTERM is taken as Ctrl-C
     try:
         settings = from_hydra(config)
         from sweeps.driver import run_sweep  # after the settings: a typing mistake is told at once

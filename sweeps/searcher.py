@@ -33,7 +33,10 @@ class UnitSearcher(Searcher):
         if unit is None:
             return
         if error:
-            self.studies.end(unit, Outcome("failed", reason="its worker died again and again (out of memory?)"))
+            self.studies.end(
+                unit,
+                Outcome("failed", reason="its worker died three times, or could not write (out of memory? disk full?)"),
+            )
         elif result and result.get("status"):
             outcome = Outcome(result["status"], result.get("dev_uar"), result.get("size"), result.get("reason"))
             self.studies.end(unit, outcome)

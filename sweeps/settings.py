@@ -232,4 +232,4 @@ def _extremes(d: Distribution) -> tuple[Any, ...]:
 def _nearest(value: Any, d: Distribution) -> Any:
     if isinstance(d, optuna.distributions.CategoricalDistribution):
         return value if value in d.choices else d.choices[0]
-    return min(max(value, d.low), d.high)  # type: ignore[attr-defined]
+    return d.low if value is None else min(max(value, d.low), d.high)  # type: ignore[attr-defined]
