@@ -44,8 +44,9 @@ def run_sweep(settings: Settings, console: Console) -> int:
     storage = Storage.open(settings.results)
     storage.check_writable()
     corpus = corpora.read(settings.corpus)
-    labels = labelling.label(corpus.utterances, settings.corpus)
-    store = _features(settings, corpus, labels, console)
+    found = labelling.label(corpus.utterances, settings.corpus)
+    store = _features(settings, corpus, found, console)
+    # Recordings that could not be decoded are gone now; what their class has left must still be enough.
     utterances = _with_ids(corpus.utterances, store.utterances)
     labels = labelling.label(utterances, settings.corpus)
     folds = _folds(settings, utterances, labels)
@@ -53,11 +54,12 @@ def run_sweep(settings: Settings, console: Console) -> int:
     with Lease(storage, name, on_lost=lambda: os.kill(os.getpid(), signal.SIGINT)):
         register(storage, name, {**settings.hashed(), "protocol": next(iter(folds.values())).protocol})
         writer = SweepWriter(storage, name)
-        unknown = [asdict(row) for row in labels.unknown]
+        unknown = [asdict(row) for row in found.unknown]
         dropped = corpus.dropped.to_pylist() + [asdict(row) for row in store.dropped] + unknown
-        writer.write_corpus(corpus.name, len(labels.by_utterance), dropped, labels.left_out)
-        _say_data(console, name, storage, corpus, labels, dropped, folds)
+        writer.write_corpus(corpus.name, len(labels.by_utterance), dropped, found.left_out)
+        _say_data(console, name, storage, corpus, labels, found.left_out, dropped, folds)
         known = reader.open(settings.results, name)
+        _check_data(known, folds)
         default = space.default(settings.fold_settings)
         studies = Studies(settings.sweep, space.free, default, tuple(folds), writer, known)
         plan = Plan(
@@ -105,16 +107,28 @@ def _folds(settings: Settings, utterances: pa.Table, labels: labelling.Labels) -
     return {index: made[index] for index in sorted(set(wanted))}
 
 
+def _check_data(known: reader.Results, folds: dict[int, Fold]) -> None:
+    """Refuse to go on where the data are no longer those that the finished units saw."""
+    for commit in known.commits:
+        fold = folds.get(commit.key.fold)
+        if fold is not None and fold.hash != commit.key.fold_hash:
+            raise EmodartsError(
+                f"sweep '{commit.key.sweep}': fold {fold.index} of {fold.protocol} was {commit.key.fold_hash}, now "
+                f"{fold.hash}: files of the corpus have come or gone since; restore them or take another sweep.name"
+            )
+
+
 def _say_data(
     console: Console,
     name: str,
     storage: Storage,
     corpus: Corpus,
     labels: labelling.Labels,
+    words: dict[str, int],
     dropped: list[dict[str, str]],
     folds: dict[int, Fold],
 ) -> None:
-    left_out = sum(labels.left_out.values())
+    left_out = sum(words.values())
     protocol = next(iter(folds.values())).protocol
     lines = [
         f"sweep {name} -> {storage.path(name)}",

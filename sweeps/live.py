@@ -26,7 +26,7 @@ class LiveTable(tune.Callback):
     def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: Any = None, **info: Any) -> None:
         """Tune begins."""
         if self.console.is_terminal:
-            self.live = Live(self.table(), console=self.console, refresh_per_second=1, transient=True)
+            self.live = Live(get_renderable=self.table, console=self.console, refresh_per_second=1, transient=True)
             self.live.start()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -49,7 +49,8 @@ class LiveTable(tune.Callback):
         for name, side in (("study", "left"), ("ended", "right"), ("of", "right"), ("best dev UAR", "right")):
             table.add_column(name, justify=side)  # type: ignore[arg-type]
         for study, trials in self.studies.trials.items():
-            ended = [t for (_, seed), t in trials.items() if seed == 0 and t.status != "running"]
+            # Copied first: the table is drawn by another thread than the one that adds trials.
+            ended = [t for (_, seed), t in list(trials.items()) if seed == 0 and t.status != "running"]
             best = max((t.values[0] for t in ended if t.values), default=None)
             told = "" if best is None else f"{best:.3f}"
             table.add_row(study, str(len(ended)), str(self.studies.settings.trials), told)
@@ -58,7 +59,6 @@ class LiveTable(tune.Callback):
     def _say(self, trial: Any, result: dict[str, Any]) -> None:
         self.ended += 1
         if self.live is not None:
-            self.live.update(self.table())
             return
         unit = trial.config["unit"]
         told = (

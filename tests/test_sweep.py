@@ -9,7 +9,8 @@ import time
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+import soundfile
+from conftest import REPOSITORY, write_tone
 from sklearn.metrics import f1_score, recall_score
 
 from emodarts.results import reader
@@ -31,7 +32,12 @@ TINY = [
 
 
 def command(root, results, *more):
-    corpus = ["corpus=manifest", f"corpus.root={root}", "corpus.protocol=manifest/speaker4"]
+    corpus = [
+        "corpus=manifest",
+        "corpus.class_set='angry,sad'",
+        f"corpus.root={root}",
+        "corpus.protocol=manifest/speaker4",
+    ]
     arguments = [*corpus, *TINY, f"results={results}", *more]
     return [sys.executable, str(REPOSITORY / "sweeps" / "run.py"), *arguments]
 
@@ -69,12 +75,21 @@ def comparable(results):
 
 def test_a_sweep_from_recordings_to_tables_and_on_after_kill(environment, small_corpus, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
+    with (small_corpus / "table.csv").open("a") as table:
+        table.write("a/bored.wav,a,bored\nb/empty.wav,b,sad\nb/silent.wav,b,sad\n")
+    write_tone(small_corpus / "a" / "bored.wav")
+    (small_corpus / "b" / "empty.wav").write_bytes(b"")
+    soundfile.write(small_corpus / "b" / "silent.wav", np.zeros(16000), 16000)
     told = run(environment, small_corpus, whole, "sweep.trials=2")
     assert "pooled" in told
     assert "next: emodarts report" in told
     opened = reader.open(whole)
     assert len(opened.commits) == 8
     _check_figures(opened)
+    (corpus,) = opened.table("corpora").to_pylist()
+    assert corpus["utterances"] == 32
+    assert json.loads(corpus["left_out"]) == {"bored": 1}
+    assert [row["path"] for row in corpus["dropped"]] == ["b/empty.wav", "b/silent.wav"]
     _kill_in_the_middle(environment, small_corpus, killed)
     run(environment, small_corpus, killed, "sweep.trials=2")
     assert comparable(killed) == comparable(whole)
@@ -86,6 +101,8 @@ def test_a_sweep_from_recordings_to_tables_and_on_after_kill(environment, small_
     assert time.time() - begin < 60
     refused = run(environment, small_corpus, whole, "sweep.name=" + opened.sweeps[0], "training.epochs=2", code=1)
     assert "training.epochs was 1, now 2" in refused
+    (small_corpus / "a" / "angry0.wav").write_bytes(b"")
+    assert "files of the corpus have come or gone" in run(environment, small_corpus, whole, "sweep.trials=3", code=1)
 
     report = [sys.executable, "-m", "emodarts.cli", "report", str(whole)]
     done = subprocess.run(report, capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
