@@ -10,10 +10,14 @@ Indices = NDArray[np.integer]
 
 
 def confusion_matrix(labels: Indices, predicted: Indices, n_classes: int) -> NDArray[np.int64]:
-    """Counts `(n_classes, n_classes)`: rows are labels, columns predictions. Raises ValueError for unequal lengths."""
-    labels, predicted = np.asarray(labels, np.int64), np.asarray(predicted, np.int64)
-    if labels.shape != predicted.shape:
-        raise ValueError(f"{labels.size} labels but {predicted.size} predictions")
+    """Counts `(n_classes, n_classes)`: rows are labels, columns predictions.
+
+    Raises ValueError for unequal lengths and for an index outside of 0 .. n_classes - 1.
+    """
+    labels, predicted = _pair(labels, predicted)
+    for indices in (labels, predicted):
+        if indices.size and not 0 <= indices.min() <= indices.max() < n_classes:
+            raise ValueError(f"class index outside of 0 .. {n_classes - 1}: {indices.min()} to {indices.max()}")
     counts = np.bincount(labels * n_classes + predicted, minlength=n_classes * n_classes)
     return counts.reshape(n_classes, n_classes)
 
@@ -27,8 +31,8 @@ def uar(labels: Indices, predicted: Indices, n_classes: int) -> float:
 
 
 def war(labels: Indices, predicted: Indices) -> float:
-    """Weighted average recall, that is accuracy: correct / all."""
-    labels, predicted = np.asarray(labels), np.asarray(predicted)
+    """Weighted average recall, that is accuracy: correct / all. Raises ValueError for unequal lengths."""
+    labels, predicted = _pair(labels, predicted)
     return float((labels == predicted).mean()) if labels.size else float("nan")
 
 
@@ -44,3 +48,10 @@ def macro_f1(labels: Indices, predicted: Indices, n_classes: int) -> float:
 def absent_classes(labels: Indices, n_classes: int) -> tuple[int, ...]:
     """The declared classes without an utterance in `labels`."""
     return tuple(sorted(set(range(n_classes)) - set(np.unique(labels).tolist())))
+
+
+def _pair(labels: Indices, predicted: Indices) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    y, p = np.asarray(labels, np.int64), np.asarray(predicted, np.int64)
+    if y.shape != p.shape:
+        raise ValueError(f"{y.size} labels but {p.size} predictions")
+    return y, p

@@ -6,6 +6,7 @@ across speakers is possible and imperfect. It shows that the machine works; it s
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,13 +17,14 @@ import soundfile
 from numpy.typing import NDArray
 
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Corpus, Dropped, Utterance, audio_files, build
+from emodarts.corpora.table import Corpus, Dropped, Utterance, audio_files, build, hidden
 from emodarts.errors import EmodartsError
 
 RATE = 16000  # Hz
 REPETITIONS = 8  # 8 speakers x 4 classes x 8 = 256 utterances
 _VERSION = 1
 _MARKER = "demo.json"
+_NAME = re.compile(r"^s([0-7])_([a-z]+)_(\d+)$")  # speaker, class, repetition
 # class -> F0 factor, contour (octaves over the utterance), modulation (Hz, depth), tilt (dB an octave)
 _CLASSES = {
     "angry": (1.20, -0.35, 7.0, 0.55, -6.5),
@@ -41,16 +43,16 @@ def read(root: Path, settings: CorpusSettings) -> Corpus:
 def _rows(root: Path) -> Iterator[Utterance | Dropped]:
     for file in audio_files(root):
         path = file.relative_to(root).as_posix()
-        speaker, _, rest = file.stem.partition("_")
-        emotion, _, repetition = rest.partition("_")
-        if emotion not in _CLASSES or not repetition.isdigit():
+        match = _NAME.match(file.stem)
+        if hidden(path) or not match or match[2] not in _CLASSES:
             yield Dropped(path, "not a file of the demo corpus")
             continue
+        speaker, emotion, repetition = match.groups()
         yield Utterance(
             utterance=f"demo/{file.stem}",
             path=path,
-            speaker=f"demo/{speaker}",
-            gender="female" if int(speaker[1:]) % 2 == 0 else "male",
+            speaker=f"demo/s{speaker}",
+            gender="female" if int(speaker) % 2 == 0 else "male",
             text=repetition,
             intended=emotion,
         )
@@ -58,14 +60,14 @@ def _rows(root: Path) -> Iterator[Utterance | Dropped]:
 
 def _make_once(root: Path, seed: int) -> None:
     marker = {"version": _VERSION, "seed": seed}
-    if (root / _MARKER).is_file():
-        if json.loads((root / _MARKER).read_text()) != marker:
-            raise EmodartsError(f"{root} holds a demo corpus of another seed or version: delete it or set corpus.root")
+    if _is_made(root, marker):
         return
-    if root.exists() and any(root.iterdir()):
-        raise EmodartsError(f"{root} is not empty and holds no demo corpus: set corpus.root to another folder")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".demo-", dir=root.parent))
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".demo-", dir=root.parent))
+    except OSError as error:
+        reason = error.strerror
+        raise EmodartsError(f"the demo corpus cannot be made in {root} ({reason}): set corpus.root") from error
     try:
         _write_all(partial, seed)
         (partial / _MARKER).write_text(json.dumps(marker))
@@ -75,6 +77,19 @@ def _make_once(root: Path, seed: int) -> None:
             raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_made(root: Path, marker: dict[str, int]) -> bool:
+    """Whether root holds the corpus of this marker; raises EmodartsError where it holds anything else."""
+    if root.exists() and not root.is_dir():
+        raise EmodartsError(f"{root} is a file, not a folder for the demo corpus: set corpus.root to another folder")
+    if (root / _MARKER).is_file():
+        if (root / _MARKER).read_text() != json.dumps(marker):
+            raise EmodartsError(f"{root} holds a demo corpus of another seed or version: delete it or set corpus.root")
+        return True
+    if root.exists() and any(root.iterdir()):
+        raise EmodartsError(f"{root} is not empty and holds no demo corpus: set corpus.root to another folder")
+    return False
 
 
 def _write_all(folder: Path, seed: int) -> None:

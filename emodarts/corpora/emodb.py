@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Corpus, Dropped, Utterance, audio_files, build
+from emodarts.corpora.table import Corpus, Dropped, Utterance, audio_files, build, hidden
 
 # speaker, text, emotion, version: 03a01Wa
 _NAME = re.compile(r"^(\d{2})([ab]\d{2})([WLEAFTN])([a-z])$")
@@ -25,8 +25,8 @@ def _rows(root: Path) -> Iterator[Utterance | Dropped]:
     for file in audio_files(root):
         path = file.relative_to(root).as_posix()
         match = _NAME.match(file.stem)
-        if file.name.startswith("."):
-            yield Dropped(path, "a hidden file")
+        if hidden(path):
+            yield Dropped(path, "a hidden file or folder")
         elif not match or match[1] not in _SPEAKERS:
             yield Dropped(path, "the name is not that of an EmoDB recording (such as 03a01Wa.wav)")
         else:

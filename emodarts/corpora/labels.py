@@ -69,13 +69,12 @@ def label(utterances: pa.Table, settings: CorpusSettings) -> Labels:
     columns = (utterances[name].to_pylist() for name in ("utterance", "path", settings.source))
     for utterance, path, word in zip(*columns, strict=True):
         name = mapping.get(word.strip().lower()) if word else None
-        if word and name is None and settings.name == "manifest" and settings.class_set != "four":
+        if word and word.strip() and name is None and settings.name == "manifest" and settings.class_set != "four":
             name = word.strip().lower()
         if name is None:
-            told = f"the label '{word}' is not known" if word else f"there is no {settings.source} label"
-            unknown.append(Dropped(path, f"{told} (corpus.class_set={settings.class_set})"))
+            unknown.append(Dropped(path, _why_unknown(word, settings)))
             continue
-        name = _apply_policies(name, settings)
+        name = _apply_policies(name, settings, wanted)
         if name is None or (wanted is not None and name not in wanted):
             left_out[word] += 1
         else:
@@ -88,15 +87,24 @@ def label(utterances: pa.Table, settings: CorpusSettings) -> Labels:
 def _wanted(class_set: str) -> tuple[str, ...] | None:
     if class_set == "four":
         return FOUR
-    return None if class_set == "full" else tuple(name.strip() for name in class_set.split(",") if name.strip())
+    return None if class_set == "full" else tuple({name.strip() for name in class_set.split(",") if name.strip()})
 
 
-def _apply_policies(name: str, settings: CorpusSettings) -> str | None:
+def _apply_policies(name: str, settings: CorpusSettings, wanted: tuple[str, ...] | None) -> str | None:
+    if wanted is not None and name in wanted:  # asked for by name: a class of its own
+        return name
     if name == "excited":
         return "happy" if settings.excited == "happy" else None
-    if name == "calm" and settings.class_set == "four":
-        return "neutral" if settings.calm == "neutral" else None
+    if name == "calm" and settings.calm == "neutral":
+        return "neutral"
     return name
+
+
+def _why_unknown(word: str | None, settings: CorpusSettings) -> str:
+    if not word or not word.strip():
+        return f"there is no {settings.source} label"
+    how = ": rename it in the table, or take it as a class with corpus.class_set=full or a list of classes"
+    return f"the label '{word}' is not known to {settings.name}" + (how if settings.name == "manifest" else "")
 
 
 def _check(classes: tuple[str, ...], found: dict[str, str], settings: CorpusSettings, unknown: list[Dropped]) -> None:

@@ -61,21 +61,26 @@ def make(corpus: str, utterances: pa.Table, labels: Labels, protocol: str | None
 
 
 def check(fold: Fold) -> None:
-    """Refuse (EmodartsError) a fold with a speaker in two roles, an empty role, or an unlearnable class."""
+    """Refuse a fold that leaks or cannot be learnt from.
+
+    Raises EmodartsError for an utterance listed twice, a speaker (or recording of an unknown one) in two roles, an
+    empty role or test set, an utterance without group or (in train and dev) declared class, a class with fewer than
+    2 utterances in train.
+    """
     where = f"{fold.protocol} fold {fold.index}"
+    sets = {"train": fold.train, "dev": fold.dev, **{f"test set {name}": ids for name, ids in fold.tests.items()}}
     test = [utterance for ids in fold.tests.values() for utterance in ids]
-    roles = {"train": fold.train, "dev": fold.dev, "test": tuple(dict.fromkeys(test))}
+    for name, part in {**sets, "test": test}.items():
+        if not part:
+            raise EmodartsError(f"{where}: the {name} part is empty; choose another protocol")
+    roles = {"train": fold.train, "dev": fold.dev, "test": test}
     for first, second in (("train", "dev"), ("train", "test"), ("dev", "test")):
-        for what, names in (("utterance", None), ("speaker", fold.groups)):
-            a = {names[u] if names else u for u in roles[first]}
-            shared = a & {names[u] if names else u for u in roles[second]}
-            if shared:
-                raise EmodartsError(
-                    f"{where}: {what} {min(shared)} stands in {first} and in {second}; a fold must not share any"
-                )
-    for role, ids in roles.items():
-        if not ids:
-            raise EmodartsError(f"{where}: the {role} part is empty; choose another protocol")
+        shared = _owners(fold, roles[first]) & _owners(fold, roles[second])
+        if shared:
+            raise EmodartsError(
+                f"{where}: speaker {min(shared)} stands in {first} and in {second}; a fold must not share any"
+            )
+    _check_utterances(fold, where, sets)
     counts = Counter(fold.labels[u] for u in fold.train)
     for name in fold.classes:
         if counts[name] < 2:
@@ -83,6 +88,28 @@ def check(fold: Fold) -> None:
                 f"{where}: class '{name}' has {counts[name]} utterance(s) in the train part, at least 2 are needed; "
                 f"leave it out with corpus.class_set='...'"
             )
+
+
+def _owners(fold: Fold, ids: Sequence[str]) -> set[str]:
+    """Who must not stand in another role: the speakers, and the groups too where someone grouped otherwise."""
+    known = {speaker for u in ids if (speaker := fold.speakers.get(u)) is not None}
+    return known | {fold.groups[u] for u in ids if u in fold.groups}
+
+
+def _check_utterances(fold: Fold, where: str, sets: dict[str, tuple[str, ...]]) -> None:
+    role_of: dict[str, str] = {}
+    for role, ids in sets.items():
+        for utterance in ids:
+            if utterance in role_of:
+                raise EmodartsError(f"{where}: utterance {utterance} stands in {role_of[utterance]} and in {role}")
+            role_of[utterance] = role
+            if utterance not in fold.groups:
+                raise EmodartsError(
+                    f"{where}: utterance {utterance} has neither speaker nor group; a leak cannot be seen"
+                )
+            if role in ("train", "dev") and fold.labels.get(utterance) not in fold.classes:
+                found = fold.labels.get(utterance)
+                raise EmodartsError(f"{where}: utterance {utterance} in {role} has no declared class (label: {found})")
 
 
 def _name(corpus: str, protocol: str | None, speakers: int) -> str:

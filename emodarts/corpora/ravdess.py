@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Corpus, Dropped, Utterance, audio_files, build
+from emodarts.corpora.table import Corpus, Dropped, Utterance, audio_files, build, hidden
 
 # modality-channel-emotion-intensity-statement-repetition-actor
 _NAME = re.compile(r"^(0[123])-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(0[1-9]|1\d|2[0-4])$")
@@ -21,8 +21,8 @@ def _rows(root: Path) -> Iterator[Utterance | Dropped]:
     for file in audio_files(root):
         path = file.relative_to(root).as_posix()
         match = _NAME.match(file.stem)
-        if file.name.startswith("."):
-            yield Dropped(path, "a hidden file")
+        if hidden(path):
+            yield Dropped(path, "a hidden file or folder")
         elif not match:
             yield Dropped(path, "the name is not that of a RAVDESS recording (such as 03-01-05-01-01-01-01.wav)")
         elif (match[1], match[2]) != ("03", "01"):

@@ -28,6 +28,8 @@ class CorpusSettings:
         ):
             if getattr(self, name) not in choices:
                 raise EmodartsError(f"corpus.{name}={getattr(self, name)}: choose one of {', '.join(choices)}")
-        unknown = set(self.columns) - {"file", "speaker", "label", "gender", "session", "text", "start", "end"}
+        if self.demo_seed < 0:
+            raise EmodartsError(f"corpus.demo_seed={self.demo_seed}: choose 0 or more")
+        unknown = set(self.columns) - {"file", "speaker", "label", "gender", "session", "text", "split", "start", "end"}
         if unknown:
             raise EmodartsError(f"corpus.columns names unknown fields: {', '.join(sorted(unknown))}")

@@ -84,6 +84,11 @@ def audio_files(root: Path) -> Iterator[Path]:
     yield from sorted(p for p in root.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
 
 
+def hidden(path: str) -> bool:
+    """Whether a path relative to the root is hidden (AppleDouble `._name` files, bins), itself or by a folder."""
+    return any(part.startswith(".") for part in path.split("/"))
+
+
 def build(name: str, root: Path, rows: Iterable[Utterance | Dropped], looked_for: str) -> Corpus:
     """Read each row's audio header and make the two tables.
 
