@@ -1,5 +1,8 @@
 """The Ray Tune trainable: settings in, one `run_fold`, dev figures out. Test figures go straight to the tables."""
 
+import ctypes
+import gc
+import sys
 import traceback
 import uuid
 from dataclasses import dataclass
@@ -34,6 +37,12 @@ class Plan:
 
 def run_unit(config: dict[str, Any], plan: Plan) -> None:
     """Run one unit, write its rows, report its dev figures. A mistake of the unit's own ends it as failed."""
+    report = _run(config["unit"], plan)
+    _release_memory()
+    tune.report(report)
+
+
+def _run(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
     import torch
 
     from emodarts.experiment import choose_device, run_fold
@@ -43,7 +52,7 @@ def run_unit(config: dict[str, Any], plan: Plan) -> None:
     from emodarts.seeds import derive_seed
 
     torch.set_num_threads(plan.threads)
-    unit, attempt = config["unit"], uuid.uuid4().hex[:8]
+    attempt = uuid.uuid4().hex[:8]
     fold = plan.folds[unit["fold"]]
     key = UnitKey(
         plan.sweep,
@@ -68,12 +77,19 @@ def run_unit(config: dict[str, Any], plan: Plan) -> None:
     except (EmodartsError, ArithmeticError, RuntimeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error} ({_where(error)})"
         writer.commit_ended(key, "failed", reason, tuple(epochs), attempt)
-        tune.report({"status": "failed", "reason": reason})
-        return
+        return {"status": "failed", "reason": reason}
     writer.commit(key, records, attempt)
-    dev = next(c for c in (e for e in records.evaluations) if c.role == "dev" and c.stage == "final")
-    report = {"status": "complete", "dev_uar": _dev_uar(dev, fold), "size": records.parameters}
-    tune.report(report)
+    dev = next(e for e in records.evaluations if e.role == "dev" and e.stage == "final")
+    return {"status": "complete", "dev_uar": _dev_uar(dev, fold), "size": records.parameters}
+
+
+def _release_memory() -> None:
+    """Give back what the last unit left: a worker runs many, and batches of ever new lengths fragment the heap."""
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+        if trim is not None:
+            trim(0)
 
 
 def _dev_uar(dev: Any, fold: Fold) -> float:
