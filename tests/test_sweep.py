@@ -73,6 +73,7 @@ def comparable(results):
     return rows
 
 
+@pytest.mark.timeout(900)
 def test_a_sweep_from_recordings_to_tables_and_on_after_kill(environment, small_corpus, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     with (small_corpus / "table.csv").open("a") as table:
@@ -147,6 +148,7 @@ def _kill_in_the_middle(environment, root, results):
     assert 2 <= len(list(results.glob("*/folds/*.parquet"))) < 8
 
 
+@pytest.mark.timeout(600)
 def test_interrupt_keeps_what_is_finished(environment, small_corpus, tmp_path):
     env, space = environment
     results = tmp_path / "results"
