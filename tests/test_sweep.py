@@ -64,6 +64,7 @@ def run(environment, root, results, *more, code=0):
 def comparable(results):
     """All rows without times and attempts."""
     loose = {"search_seconds", "train_seconds", "peak_memory_mb", "seconds", "proposed_at", "ended_at", "retries"}
+    loose |= {"git_revision"}  # somebody may edit a file meanwhile
     opened = reader.open(results)
     rows = {}
     for name in ("trials", "folds", "predictions", "epochs", "genotypes"):
