@@ -1,6 +1,7 @@
-"""The console command `emodarts`: what can be done with results without Ray."""
+"""The console command `emodarts`: corpora, features and results without Ray."""
 
 import argparse
+import os
 import sys
 
 from emodarts import __version__
@@ -8,31 +9,69 @@ from emodarts.errors import EmodartsError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a subcommand; 0, or 1 with one sentence on stderr (2 for a usage error)."""
-    parser = argparse.ArgumentParser(prog="emodarts", description="Architecture search for speech emotion recognition.")
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    report = commands.add_parser("report", help="print the tables of one or several results folders")
-    report.add_argument(
-        "results", nargs="+", help="a results folder, or one sweep's folder below it; s3:// and gs:// too"
-    )
-    options = parser.parse_args(arguments)
+    """Run a subcommand; 0, or 1 with one sentence on stderr (2 for a usage error, 130 for Ctrl-C)."""
+    options = _parser().parse_args(arguments)
     try:
-        _report(options.results)
+        options.run(options)
     except EmodartsError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; what is finished is kept", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `emodarts ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
 
 
-def _report(locations: list[str]) -> None:
+def _parser() -> argparse.ArgumentParser:
+    # Arguments alone are imported here; what a command needs to run is imported when it runs.
+    from emodarts.audit import command as audit
+    from emodarts.features import command as features
+
+    parser = argparse.ArgumentParser(prog="emodarts", description="Architecture search for speech emotion recognition.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    audit.add_arguments(commands.add_parser("audit", help="what is wrong or suspicious in a corpus and a protocol"))
+    features.add_arguments(commands.add_parser("features", help="build, list and delete feature stores"))
+    labels = commands.add_parser("labels", help="every word of every corpus, and the class that it becomes")
+    labels.add_argument("corpus", nargs="?", help="one corpus alone")
+    labels.set_defaults(run=_labels)
+    report = commands.add_parser("report", help="print the tables of one or several results folders")
+    report.add_argument(
+        "results", nargs="+", help="a results folder, or one sweep's folder below it; s3:// and gs:// too"
+    )
+    report.set_defaults(run=_report)
+    return parser
+
+
+def _labels(options: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from emodarts.corpora.labels import mappings
+    from emodarts.corpora.registry import describe
+
+    wanted = None if options.corpus is None else describe(options.corpus).name
+    words: dict[tuple[str, str], list[str]] = {}
+    for corpus, word, name in mappings():
+        if wanted in (None, corpus):
+            words.setdefault((corpus, name), []).append(word)
+    table = Table("corpus", "class", "words")
+    for (corpus, name), found in words.items():
+        table.add_row(corpus, name, ", ".join(found))
+    Console().print(table)
+
+
+def _report(options: argparse.Namespace) -> None:
     from rich.console import Console
 
     from emodarts.report.terminal import print_report
     from emodarts.results import reader
 
     console = Console()
-    for location in locations:
+    for location in options.results:
         print_report(reader.open(location), console)
 
 

@@ -52,7 +52,7 @@ def demo(cache):
     settings = CorpusSettings(name="demo", root=str(cache / "demo"))
     corpus = corpora.read(settings)
     labels = labelling.label(corpus.utterances, settings)
-    return corpus, labels, protocols.make("demo", corpus.utterances, labels)
+    return corpus, labels, protocols.make(settings, corpus.utterances, labels)
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,7 @@ class TestEmoDB(CorpusContract):
 
     def test_folds(self, corpus, recordings):
         _, labels = read("emodb", recordings / "emodb")
-        folds = protocols.make("emodb", corpus.utterances, labels)
+        folds = protocols.make(CorpusSettings(name="emodb"), corpus.utterances, labels)
         assert len(folds) == 10
         assert {folds[0].speakers[u] for u in folds[0].dev} == {"emodb/08", "emodb/10"}
         assert folds[0].hash == "d921622886ca51f9"
@@ -71,7 +71,9 @@ class TestRavdess(CorpusContract):
         assert len(read("ravdess", recordings / "ravdess", calm="neutral")[1].by_utterance) == 864
 
     def test_folds_hold_two_women_and_two_men(self, corpus, recordings):
-        folds = protocols.make("ravdess", corpus.utterances, read("ravdess", recordings / "ravdess")[1])
+        folds = protocols.make(
+            CorpusSettings(name="ravdess"), corpus.utterances, read("ravdess", recordings / "ravdess")[1]
+        )
         assert len(folds) == 6
         for fold in folds:
             actors = {int(fold.speakers[u][-2:]) for u in fold.tests["ravdess/test"]}
@@ -195,7 +197,7 @@ def test_a_leaking_fold_is_refused(demo):
 def test_a_protocol_that_does_not_fit(demo):
     corpus, labels, _ = demo
     with pytest.raises(EmodartsError, match="demo/speaker<k> with k from 3 to 8"):
-        protocols.make("demo", corpus.utterances, labels, "demo/speaker9")
+        protocols.make(CorpusSettings(protocol="demo/speaker9"), corpus.utterances, labels)
 
 
 @given(
@@ -226,8 +228,9 @@ def test_folds_of_any_corpus(sizes, k, unknown, shuffle):
             }
             for u, s, _ in rows
         ]
-        labels = labelling.Labels(("a", "b"), {u: c for u, _, c in rows}, {}, ())
-        return protocols.make("manifest", pa.Table.from_pylist(table, UTTERANCES), labels, f"manifest/speaker{k}")
+        labels = labelling.Labels(("a", "b"), {u: c for u, _, c in rows}, {}, (), {})
+        chosen = CorpusSettings(name="manifest", protocol=f"manifest/speaker{k}")
+        return protocols.make(chosen, pa.Table.from_pylist(table, UTTERANCES), labels)
 
     folds = make(rows)
     shuffled = list(rows)

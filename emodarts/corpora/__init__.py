@@ -1,20 +1,13 @@
 """Corpora: readers that turn a folder of recordings into an utterance table, labels, and folds."""
 
-import importlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
+from emodarts.corpora.registry import describe
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Corpus
+from emodarts.corpora.table import Corpus, build
 from emodarts.errors import EmodartsError
-
-# corpus -> the module with its `read(root, settings)`: a new corpus needs one file and one line here
-READERS = {
-    "demo": "emodarts.corpora.demo",
-    "emodb": "emodarts.corpora.emodb",
-    "ravdess": "emodarts.corpora.ravdess",
-    "manifest": "emodarts.corpora.manifest",
-}
 
 
 def cache_folder() -> Path:
@@ -40,11 +33,11 @@ def resolve_root(settings: CorpusSettings) -> Path:
 
 def read(settings: CorpusSettings) -> Corpus:
     """Read the corpus that the settings name. Raises EmodartsError for an unknown corpus or a missing folder."""
-    if settings.name not in READERS:
-        raise EmodartsError(f"unknown corpus '{settings.name}': known are {', '.join(READERS)}")
+    description = describe(settings.name)
     root = resolve_root(settings)
     if settings.name != "demo" and not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise EmodartsError(f"the folder of {settings.name}, {root}, {what}: set corpus.root or EMODARTS_CORPORA")
-    corpus: Corpus = importlib.import_module(READERS[settings.name]).read(root, settings)
-    return corpus
+    corpus = build(settings.name, root, description.rows(root, settings), description.looked_for)
+    about = {"corpus": description.title, "attribute_scale": description.attribute_scale}
+    return replace(corpus, utterances=corpus.utterances.replace_schema_metadata(about))

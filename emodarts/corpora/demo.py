@@ -16,8 +16,11 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from emodarts.corpora import rules
+from emodarts.corpora.description import Description
+from emodarts.corpora.rules import Rule
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Corpus, Dropped, Utterance, audio_files, build, hidden
+from emodarts.corpora.table import Dropped, Utterance, audio_files, hidden
 from emodarts.errors import EmodartsError
 
 RATE = 16000  # Hz
@@ -34,13 +37,9 @@ _CLASSES = {
 }
 
 
-def read(root: Path, settings: CorpusSettings) -> Corpus:
+def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]:
     """Make the corpus in `root` unless it is there, then read it."""
     _make_once(root, settings.demo_seed)
-    return build("demo", root, _rows(root), "the synthetic files s0_angry_0.wav ...")
-
-
-def _rows(root: Path) -> Iterator[Utterance | Dropped]:
     for file in audio_files(root):
         path = file.relative_to(root).as_posix()
         match = _NAME.match(file.stem)
@@ -130,3 +129,15 @@ def _utterance(
     fade = np.minimum(1, np.minimum(time, time[::-1]) / 0.03)
     sound = fade * sound / np.abs(sound).max() * rng.uniform(0.2, 0.7)
     return sound + rng.normal(0, 10 ** rng.uniform(-3.3, -2.3), samples)
+
+
+CORPUS = Description(
+    name="demo",
+    title="the built-in synthetic corpus",
+    rows=_rows,
+    looked_for="the synthetic files s0_angry_0.wav ...",
+    words={name: name for name in _CLASSES},
+    protocol="speaker4",
+    rules={"speaker4": Rule(rules.by_speaker(rules.dealt_by_gender(4)))},
+    licence="synthetic, no restrictions",
+)

@@ -4,30 +4,33 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from emodarts.corpora import rules
+from emodarts.corpora.description import Description
+from emodarts.corpora.rules import Rule
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Corpus, Dropped, Utterance, audio_files, build, hidden
+from emodarts.corpora.table import Dropped, Utterance, audio_files, hidden, one_of_each
 
+_WOMEN = {"08", "09", "13", "14", "16"}
+_SPEAKERS = sorted(_WOMEN | {"03", "10", "11", "12", "15"})
+_TEXTS = ["a01", "a02", "a04", "a05", "a07", "b01", "b02", "b03", "b09", "b10"]
 # speaker, text, emotion, version: 03a01Wa
-_NAME = re.compile(r"^(\d{2})([ab]\d{2})([WLEAFTN])([a-z])$")
+_NAME = re.compile(rf"({'|'.join(_SPEAKERS)})({'|'.join(_TEXTS)})([WLEAFTN])([a-f])")
 _EMOTIONS = dict(
     zip("WLEAFTN", ["anger", "boredom", "disgust", "fear", "happiness", "sadness", "neutral"], strict=True)
 )
-_WOMEN = {"08", "09", "13", "14", "16"}
-_SPEAKERS = _WOMEN | {"03", "10", "11", "12", "15"}
 
 
-def read(root: Path, settings: CorpusSettings) -> Corpus:
-    """Read a copy of EmoDB (`wav/03a01Wa.wav`, or FLAC; flat copies too)."""
-    return build("emodb", root, _rows(root), "audio files such as wav/03a01Wa.wav")
+def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]:
+    return one_of_each(root, _named(root))
 
 
-def _rows(root: Path) -> Iterator[Utterance | Dropped]:
+def _named(root: Path) -> Iterator[Utterance | Dropped]:
     for file in audio_files(root):
         path = file.relative_to(root).as_posix()
-        match = _NAME.match(file.stem)
+        match = _NAME.fullmatch(file.stem)
         if hidden(path):
             yield Dropped(path, "a hidden file or folder")
-        elif not match or match[1] not in _SPEAKERS:
+        elif not match:
             yield Dropped(path, "the name is not that of an EmoDB recording (such as 03a01Wa.wav)")
         else:
             speaker, text, emotion, _ = match.groups()
@@ -39,3 +42,23 @@ def _rows(root: Path) -> Iterator[Utterance | Dropped]:
                 text=text,
                 intended=_EMOTIONS[emotion],
             )
+
+
+CORPUS = Description(
+    name="emodb",
+    title="EmoDB (Burkhardt et al. 2005)",
+    rows=_rows,
+    looked_for="audio files such as wav/03a01Wa.wav",
+    words={
+        "anger": "angry",
+        "boredom": "bored",
+        "disgust": "disgusted",
+        "fear": "fearful",
+        "happiness": "happy",
+        "sadness": "sad",
+        "neutral": "neutral",
+    },
+    protocol="speaker10",
+    rules={"speaker10": Rule(rules.by_speaker(rules.each_speaker, rules.next_woman_and_man))},
+    licence="CC0-1.0 by its audformat card; another card says CC BY 4.0",
+)

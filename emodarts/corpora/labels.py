@@ -5,55 +5,28 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from emodarts.corpora.description import Description
+from emodarts.corpora.registry import READERS, describe
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Dropped
 from emodarts.errors import EmodartsError
 
 FOUR = ("angry", "happy", "neutral", "sad")
-MAPPINGS: dict[str, dict[str, str]] = {
-    "demo": {name: name for name in FOUR},
-    "emodb": {
-        "anger": "angry",
-        "boredom": "bored",
-        "disgust": "disgusted",
-        "fear": "fearful",
-        "happiness": "happy",
-        "sadness": "sad",
-        "neutral": "neutral",
-    },
-    "ravdess": {
-        "neutral": "neutral",
-        "calm": "calm",
-        "happy": "happy",
-        "sad": "sad",
-        "angry": "angry",
-        "fearful": "fearful",
-        "disgust": "disgusted",
-        "surprised": "surprised",
-    },
-    "manifest": {
-        **dict.fromkeys(("angry", "anger", "ang"), "angry"),
-        **dict.fromkeys(("happy", "happiness", "joy", "hap"), "happy"),
-        **dict.fromkeys(("excited", "exc"), "excited"),
-        **dict.fromkeys(("neutral", "neu"), "neutral"),
-        **dict.fromkeys(("sad", "sadness"), "sad"),
-        **dict.fromkeys(("fear", "fearful", "fea"), "fearful"),
-        **dict.fromkeys(("disgust", "disgusted", "dis"), "disgusted"),
-        **dict.fromkeys(("surprise", "surprised", "sur"), "surprised"),
-        **dict.fromkeys(("bored", "boredom"), "bored"),
-        "calm": "calm",
-    },
-}
+OTHER, NO_AGREEMENT = "other", "no_agreement"  # a class only where asked for by name; never a class
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The class of each labelled utterance, the words left out by policy (with counts), and unknown words as drops."""
+    """The class of each labelled utterance; the words left out by policy, with counts; unknown words as drops.
+
+    `unlabelled` maps the ids of utterances without any word to their paths: hidden test labels, or gaps.
+    """
 
     classes: tuple[str, ...]
     by_utterance: dict[str, str]
     left_out: dict[str, int]
     unknown: tuple[Dropped, ...]
+    unlabelled: dict[str, str]
 
 
 def label(utterances: pa.Table, settings: CorpusSettings) -> Labels:
@@ -61,18 +34,23 @@ def label(utterances: pa.Table, settings: CorpusSettings) -> Labels:
 
     Raises EmodartsError where fewer than two classes, or a class that the settings name, have no utterance.
     """
-    mapping = MAPPINGS[settings.name]
+    description = describe(settings.name)
+    source = source_of(settings)
     wanted = _wanted(settings.class_set)
     found: dict[str, str] = {}
     left_out: Counter[str] = Counter()
-    unknown = []
-    columns = (utterances[name].to_pylist() for name in ("utterance", "path", settings.source))
+    unknown: list[Dropped] = []
+    unlabelled: dict[str, str] = {}
+    columns = (utterances[name].to_pylist() for name in ("utterance", "path", source))
     for utterance, path, word in zip(*columns, strict=True):
-        name = mapping.get(word.strip().lower()) if word else None
-        if word and word.strip() and name is None and settings.name == "manifest" and settings.class_set != "four":
+        if not word or not word.strip():
+            unlabelled[utterance] = path
+            continue
+        name = description.words.get(word.strip().lower())
+        if name is None and description.open_words and settings.class_set != "four":
             name = word.strip().lower()
         if name is None:
-            unknown.append(Dropped(path, _why_unknown(word, settings)))
+            unknown.append(Dropped(path, _why_unknown(word, description)))
             continue
         name = _apply_policies(name, settings, wanted)
         if name is None or (wanted is not None and name not in wanted):
@@ -80,8 +58,24 @@ def label(utterances: pa.Table, settings: CorpusSettings) -> Labels:
         else:
             found[utterance] = name
     classes = tuple(sorted(wanted or set(found.values())))
-    _check(classes, found, settings, unknown)
-    return Labels(classes, found, dict(sorted(left_out.items())), tuple(unknown))
+    _check(classes, found, settings, unknown, len(unlabelled))
+    return Labels(classes, found, dict(sorted(left_out.items())), tuple(unknown), unlabelled)
+
+
+def source_of(settings: CorpusSettings) -> str:
+    """`intended` or `perceived`: as set, else the corpus's default. Raises EmodartsError where there are none."""
+    sources = describe(settings.name).sources
+    if settings.source is not None and settings.source not in sources:
+        raise EmodartsError(
+            f"corpus.source={settings.source}: {settings.name} has {' and '.join(sources)} labels alone; take "
+            f"corpus.source={sources[0]}"
+        )
+    return settings.source or sources[0]
+
+
+def mappings() -> list[tuple[str, str, str]]:
+    """(corpus, word, class) for every word of every corpus."""
+    return [(name, word, to) for name in READERS for word, to in describe(name).words.items()]
 
 
 def _wanted(class_set: str) -> tuple[str, ...] | None:
@@ -91,26 +85,33 @@ def _wanted(class_set: str) -> tuple[str, ...] | None:
 
 
 def _apply_policies(name: str, settings: CorpusSettings, wanted: tuple[str, ...] | None) -> str | None:
+    if name == NO_AGREEMENT:
+        return None
     if wanted is not None and name in wanted:  # asked for by name: a class of its own
         return name
     if name == "excited":
         return "happy" if settings.excited == "happy" else None
     if name == "calm" and settings.calm == "neutral":
         return "neutral"
-    return name
+    return None if name == OTHER else name
 
 
-def _why_unknown(word: str | None, settings: CorpusSettings) -> str:
-    if not word or not word.strip():
-        return f"there is no {settings.source} label"
+def _why_unknown(word: str, description: Description) -> str:
     how = ": rename it in the table, or take it as a class with corpus.class_set=full or a list of classes"
-    return f"the label '{word}' is not known to {settings.name}" + (how if settings.name == "manifest" else "")
+    return f"the label '{word}' is not known to {description.name}" + (how if description.open_words else "")
 
 
-def _check(classes: tuple[str, ...], found: dict[str, str], settings: CorpusSettings, unknown: list[Dropped]) -> None:
+def _check(
+    classes: tuple[str, ...],
+    found: dict[str, str],
+    settings: CorpusSettings,
+    unknown: list[Dropped],
+    unlabelled: int,
+) -> None:
     counts = Counter(found.values())
     few = [f"{name} ({counts[name]})" for name in classes if counts[name] < 2]
     if few or len(classes) < 2:
         hint = f"; {len(unknown)} labels were not known, the first: {unknown[0].reason}" if unknown else ""
+        hint += f"; {unlabelled} utterances have no {source_of(settings)} label" if unlabelled else ""
         what = f"too few utterances of {', '.join(few)}" if few else "fewer than two classes"
         raise EmodartsError(f"{settings.name}: {what}; choose the classes with corpus.class_set='a,b,...'{hint}")

@@ -1,41 +1,48 @@
-"""Any corpus, given as a table (CSV or Parquet) with one row an utterance: file, speaker, label."""
+"""Any corpus, given as a table (CSV, Parquet or JSON lines) with one row an utterance: file, speaker, label."""
 
-import math
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
-
+from emodarts.corpora import rules
+from emodarts.corpora.description import Description
+from emodarts.corpora.guesses import columns_of
+from emodarts.corpora.located import Files
+from emodarts.corpora.records import SUFFIXES, Record, number, read_records, text
+from emodarts.corpora.rules import Candidate, Division, Rule
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Corpus, Dropped, Utterance, audio_files, build
+from emodarts.corpora.table import Dropped, Utterance, seconds
 from emodarts.errors import EmodartsError
 
-_GUESSES = {
-    "file": ("file", "path", "filename", "file_name", "filepath", "audio", "wav"),
-    "speaker": ("speaker", "speaker_id", "spk", "spkr", "spkrid", "actor"),
-    "label": ("label", "emotion", "class", "emo", "emoclass"),
-    "gender": ("gender", "sex"),
-    "session": ("session",),
-    "text": ("text", "sentence", "transcript"),
-    "split": ("split", "split_set", "partition"),
-    "start": ("start", "begin", "onset"),
-    "end": ("end", "stop", "offset"),
+GENDERS = dict.fromkeys(("f", "female", "w", "woman", "weiblich", "frau", "femme", "mujer"), "female")
+GENDERS |= dict.fromkeys(("m", "male", "man", "männlich", "maennlich", "mann", "homme", "hombre"), "male")
+_ATTRIBUTES = ("arousal", "valence", "dominance")
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("dev", "devel", "development", "val", "valid", "validation"), "dev"),
 }
-_REQUIRED = ("file", "speaker", "label")
-_GENDERS = {"f": "female", "female": "female", "w": "female", "woman": "female"}
-_GENDERS |= {"m": "male", "male": "male", "man": "male"}
 
 
-def read(root: Path, settings: CorpusSettings) -> Corpus:
-    """Read the table that `corpus.table` names (default: the only .csv or .parquet in root)."""
+def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]:
+    """The rows of the table that `corpus.table` names (default: the only one in root)."""
     path = _table_path(root, settings.table)
-    table = _load(path)
-    columns = _columns(table, path, settings.columns)
-    rows = list(_rows(root, path, table, columns))
-    rows += _unlisted(root, path, {row.path for row in rows if isinstance(row, Utterance)})
-    return build("manifest", root, rows, f"the files that {path.name} lists")
+    table = read_records(path)
+    columns = columns_of(table.columns, str(path), settings.columns)
+    files = Files(root, path.parent)
+    listed: set[str] = set()
+    seen: set[str] = set()
+    for record in table.rows:
+        row = _row(record, columns, files, settings.name)
+        if isinstance(row, Utterance):
+            if row.utterance in seen:
+                yield Dropped(record.where, f"{row.utterance} stands in an earlier row already")
+                continue
+            seen.add(row.utterance)
+            listed.add(row.path)
+        yield row
+    yield from files.unlisted(listed, path.name)
 
 
 def _table_path(root: Path, name: str | None) -> Path:
@@ -43,103 +50,87 @@ def _table_path(root: Path, name: str | None) -> Path:
         if not (root / name).is_file():
             raise EmodartsError(f"corpus.table={name}: there is no such file in {root}")
         return root / name
-    found = sorted(p for p in root.iterdir() if p.suffix.lower() in (".csv", ".parquet") and p.name[0] != ".")
+    found = sorted(p for p in root.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "." and p.is_file())
     if len(found) != 1:
         names = ", ".join(p.name for p in found) or "none"
-        raise EmodartsError(f"{root}: looked for one .csv or .parquet, found {names}; name it with corpus.table=...")
+        raise EmodartsError(
+            f"{root}: looked for one table ({', '.join(SUFFIXES)}), found {names}; name it with corpus.table=..."
+        )
     return found[0]
 
 
-def _load(path: Path) -> pa.Table:
+def _row(record: Record, columns: dict[str, str], files: Files, corpus: str) -> Utterance | Dropped:
+    """The utterance of a row, or why there is none."""
+    if record.fault:
+        return Dropped(record.where, record.fault)
+    row: dict[str, Any] = {field: text(record.cells.get(column)) for field, column in columns.items()}
+    row["intended"] = row.pop("label", None) or row.get("intended")
+    if row["file"] is None or (row["intended"] is None and row.get("perceived") is None):
+        return Dropped(record.where, "the row has no file or no label")
+    path, reason = files.find(row.pop("file"))
+    if reason:
+        return Dropped(record.where, reason)
     try:
-        if path.suffix.lower() == ".parquet":
-            return pa.parquet.read_table(path)
-        with pa.csv.open_csv(path) as reader:  # the header only
-            names = reader.schema.names
-        # all as text: guessed types would turn speaker 01 into 1 and undecodable text into bytes
-        options = pa.csv.ConvertOptions(strings_can_be_null=True, column_types=dict.fromkeys(names, pa.string()))
-        return pa.csv.read_csv(path, convert_options=options)
-    except (pa.ArrowException, OSError) as error:
-        raise EmodartsError(f"{path}: cannot be read as a table: {error}") from error
+        start, end = _span(row, record, columns)
+    except ValueError:
+        return Dropped(record.where, f"start {row.get('start')} and end {row.get('end')} are no span of seconds")
+    try:
+        attributes = {name: None if row.get(name) is None else number(row[name]) for name in _ATTRIBUTES}
+    except ValueError as error:
+        return Dropped(record.where, f"arousal, valence and dominance are numbers, not {error}")
+    row.pop("duration", None)
+    speaker, recording = row.pop("speaker"), row.pop("recording", None)
+    name = os.path.splitext(path)[0] + ("" if start is None else f"@{start}")
+    return Utterance(
+        **{**row, **attributes, "start": start, "end": end, "gender": GENDERS.get((row.get("gender") or "").lower())},
+        utterance=f"{corpus}/{name.lstrip('/')}",
+        path=path,
+        speaker=None if speaker is None else f"{corpus}/{speaker}",
+        recording=recording or (path if speaker is None else None),
+    )
 
 
-def _columns(table: pa.Table, path: Path, given: dict[str, str]) -> dict[str, str]:
-    """Our field -> the table's column: as given, else guessed."""
-    lower = {name.strip().lower(): name for name in table.column_names}
-    columns = {}
-    for field, guesses in _GUESSES.items():
-        name = given.get(field) or next((lower[g] for g in guesses if g in lower), None)
-        if name is None and field not in _REQUIRED:
-            continue
-        if name not in table.column_names:
-            raise EmodartsError(
-                f"{path}: no column for '{field}' among {', '.join(table.column_names)}; "
-                f"name it with corpus.columns.{field}=..."
-            )
-        if table.column_names.count(name) > 1:
-            raise EmodartsError(f"{path}: there are several columns '{name}'; rename all but one")
-        columns[field] = str(name)
-    return columns
+def _span(row: dict[str, Any], record: Record, columns: dict[str, str]) -> tuple[float | None, float | None]:
+    """Start and end in seconds. Raises ValueError for times that are none, or in the wrong order."""
+    times = {name: record.cells.get(columns[name]) for name in ("start", "end", "duration") if row.get(name)}
+    start, end = seconds(times.get("start")), seconds(times.get("end"))
+    if end is None and start is not None and "duration" in times:
+        end = start + (seconds(times["duration"]) or 0)
+    if end is not None and end <= (start or 0):
+        raise ValueError(end)
+    return start, end
 
 
-def _rows(root: Path, path: Path, table: pa.Table, columns: dict[str, str]) -> Iterator[Utterance | Dropped]:
-    records = table.select(list(dict.fromkeys(columns.values()))).to_pylist()
-    seen: set[str] = set()
-    for line, record in enumerate(records, start=2):
-        row = {field: _text(record[column]) for field, column in columns.items()}
-        where = f"{path.name}:{line}"
-        if row["file"] is None or row["label"] is None:
-            yield Dropped(where, "the row has no file or no label")
-            continue
-        file = Path(row["file"])
-        if file.is_absolute() and file.is_relative_to(root):
-            file = file.relative_to(root)
-        if file.is_absolute() or ".." in file.parts or not file.name:
-            yield Dropped(where, f"{file} lies outside the corpus's root; give paths relative to it")
-            continue
-        try:
-            start, end = _seconds(row.get("start")), _seconds(row.get("end"))
-        except ValueError:
-            yield Dropped(where, f"start {row.get('start')} and end {row.get('end')} are no span of seconds")
-            continue
-        utterance = f"manifest/{file.with_suffix('').as_posix()}"
-        if start is not None:
-            utterance += f"@{start}"
-        if utterance in seen:
-            yield Dropped(where, f"{utterance} stands in an earlier row already")
-            continue
-        seen.add(utterance)
-        speaker = row["speaker"]
-        yield Utterance(
-            utterance=utterance,
-            path=file.as_posix(),
-            speaker=None if speaker is None else f"manifest/{speaker}",
-            recording=file.as_posix() if speaker is None else None,
-            intended=row["label"],
-            gender=_GENDERS.get((row.get("gender") or "").lower()),
-            session=row.get("session"),
-            text=row.get("text"),
-            split=row.get("split"),
-            start=start,
-            end=end,
-        )
+def _own_split(corpus: str, candidates: Sequence[Candidate]) -> list[Division]:
+    """The table's own split: train; dev, devel or validation; and test sets whose names begin with `test`."""
+    lower = [replace(c, split=_SPLITS.get((c.split or "").lower(), (c.split or "").lower())) for c in candidates]
+    tests = {split: split for c in lower if (split := c.split or "").startswith("test")}
+    return rules.official("train", ("dev",), tests)(corpus, lower)
 
 
-def _unlisted(root: Path, table: Path, listed: set[str]) -> list[Dropped]:
-    files = (file.relative_to(root).as_posix() for file in audio_files(root))
-    return [Dropped(path, f"no usable row of {table.name} names it") for path in files if path not in listed]
+OWN_SPLIT = Rule(_own_split)
 
-
-def _text(value: object) -> str | None:
-    """A cell as text without outer blanks; None for an empty one and for NaN."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    return str(value).strip() or None
-
-
-def _seconds(value: str | None) -> float | None:
-    """Raises ValueError for what is no point in time."""
-    seconds = None if value is None else float(value)
-    if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
-        raise ValueError(value)
-    return seconds
+CORPUS = Description(
+    name="manifest",
+    title="a table of recordings (CSV, Parquet or JSON lines)",
+    rows=_rows,
+    looked_for="the files that the table lists",
+    words={
+        **dict.fromkeys(("angry", "anger", "ang"), "angry"),
+        **dict.fromkeys(("happy", "happiness", "joy", "hap"), "happy"),
+        **dict.fromkeys(("excited", "excitement", "exc"), "excited"),
+        **dict.fromkeys(("neutral", "neu"), "neutral"),
+        **dict.fromkeys(("sad", "sadness"), "sad"),
+        **dict.fromkeys(("fear", "fearful", "fea"), "fearful"),
+        **dict.fromkeys(("disgust", "disgusted", "dis"), "disgusted"),
+        **dict.fromkeys(("surprise", "surprised", "sur"), "surprised"),
+        **dict.fromkeys(("bored", "boredom"), "bored"),
+        **dict.fromkeys(("no agreement", "no_agreement", "xxx"), "no_agreement"),
+        **dict.fromkeys(("other", "oth"), "other"),
+        "calm": "calm",
+    },
+    protocol="speaker<k>",
+    rules={"official": OWN_SPLIT},
+    sources=("intended", "perceived"),
+    open_words=True,
+)

@@ -3,16 +3,23 @@
 import hashlib
 import json
 import re
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import pyarrow as pa
 
+from emodarts.corpora import rules
 from emodarts.corpora.labels import Labels
+from emodarts.corpora.registry import describe
+from emodarts.corpora.rules import Candidate, Division, Rule
+from emodarts.corpora.settings import CorpusSettings
+from emodarts.corpora.splits import read_split
 from emodarts.errors import EmodartsError
 
-_DEFAULTS = {"emodb": 10, "ravdess": 6, "demo": 4}
+# What a protocol's id must end with for a fold to be allowed this weakness.
+_SUFFIXES = {rules.SHARED_DEV: "-random-dev", rules.NO_DEV: "-no-dev"}
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,7 @@ class Fold:
     """One fold: utterance ids by role (`tests`: test set -> ids), labels, speakers (None: unknown) and groups.
 
     A group is the speaker, or the recording where the speaker is unknown. The hash covers ids, labels and roles.
+    `left_out` says of each labelled utterance in no role why; `weakness` what the protocol's id admits.
     """
 
     protocol: str
@@ -32,32 +40,154 @@ class Fold:
     speakers: dict[str, str | None]
     groups: dict[str, str]
     hash: str
+    weakness: str | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
-def make(corpus: str, utterances: pa.Table, labels: Labels, protocol: str | None = None) -> tuple[Fold, ...]:
-    """The folds of `<corpus>/speaker<k>` over the labelled utterances; without a name, the corpus's default.
+def make(settings: CorpusSettings, utterances: pa.Table, labels: Labels) -> tuple[Fold, ...]:
+    """The folds of `settings.protocol` (None: the corpus's default) over utterances of schema UTTERANCES.
 
-    k speaker groups take turns as test part, the next group is dev, the rest trains; unknown speakers only train.
+    A protocol is one of the corpus's own (`protocols_of`), `<corpus>/speaker<k>`, or the path of a CSV file with a
+    user-made split. Unlabelled utterances stand in tests alone, where the protocol says so.
     Raises EmodartsError for a protocol that does not fit, and whatever `check` finds.
     """
-    rows = [row for row in utterances.to_pylist() if row["utterance"] in labels.by_utterance]
-    speakers = {row["utterance"]: row["speaker"] for row in rows}
-    groups = {
-        row["utterance"]: row["speaker"] or f"{corpus}/unknown/{row['recording'] or row['utterance']}" for row in rows
-    }
-    genders = {row["speaker"]: row["gender"] for row in rows if row["speaker"]}
-    name = _name(corpus, protocol, len(genders))
-    k = int(name.rsplit("speaker", 1)[1])
-    sizes = Counter(speaker for speaker in speakers.values() if speaker)
-    parts = _speaker_groups(corpus, k, genders, sizes)
-    folds = []
-    for index, (test, dev) in enumerate(_test_and_dev(corpus, parts, genders)):
-        roles: dict[str, list[str]] = {"test": [], "dev": [], "train": []}
-        for utterance in sorted(speakers):
-            speaker = speakers[utterance]
-            roles["test" if speaker in test else "dev" if speaker in dev else "train"].append(utterance)
-        folds.append(_fold(name, index, roles, f"{corpus}/test", labels, speakers, groups))
-    return tuple(folds)
+    candidates = _candidates(utterances, labels)
+    name, rule = _rule(settings, candidates)
+    for setting, value in rule.requires.items():
+        if getattr(settings, setting) != value:
+            raise EmodartsError(
+                f"protocol {name} is defined for corpus.{setting}={value}, "
+                f"not {getattr(settings, setting)}: set corpus.{setting}={value}, or take another protocol"
+            )
+    groups = {c.utterance: c.speaker or f"{settings.name}/unknown/{c.recording or c.utterance}" for c in candidates}
+    speakers = {c.utterance: c.speaker for c in candidates}
+    divisions = rule.divide(settings.name, candidates)
+    return tuple(
+        _fold(name, index, division, rule.weakness, labels, speakers, groups)
+        for index, division in enumerate(divisions)
+    )
+
+
+def protocols_of(corpus: str, speakers: int | None = None) -> tuple[str, ...]:
+    """The names of the protocols that a corpus has, the default first."""
+    description = describe(corpus)
+    named = [f"{corpus}/{name}" for name in (description.protocol, *description.rules) if name != "speaker<k>"]
+    if speakers is None or speakers >= 3:
+        most = "the number of speakers" if speakers is None else speakers
+        named.append(f"{corpus}/speaker<k> with k from 3 to {most}")
+    return tuple(dict.fromkeys(named))
+
+
+def _candidates(utterances: pa.Table, labels: Labels) -> list[Candidate]:
+    names = ("utterance", "speaker", "session", "gender", "recording", "scenario", "split")
+    columns = (utterances[name].to_pylist() for name in names)
+    return [
+        Candidate(row[0], labels.by_utterance.get(row[0]), *row[1:])
+        for row in sorted(zip(*columns, strict=True))
+        if row[0] in labels.by_utterance or row[0] in labels.unlabelled
+    ]
+
+
+def _rule(settings: CorpusSettings, candidates: Sequence[Candidate]) -> tuple[str, Rule]:
+    """The full name and the rule of a protocol."""
+    corpus, description = settings.name, describe(settings.name)
+    speakers = {c.speaker for c in candidates if c.speaker}
+    if settings.protocol and settings.protocol.lower().endswith(".csv"):
+        path = Path(settings.protocol).expanduser()
+        return f"{corpus}/{path.stem}.csv", Rule(read_split(path, corpus))
+    given = (settings.protocol or description.protocol).removeprefix(f"{corpus}/")
+    rule = description.rules.get(given) or description.rules.get(f"{given}-no-dev")
+    if rule is not None:
+        return f"{corpus}/{given if given in description.rules else f'{given}-no-dev'}", rule
+    match = re.fullmatch(r"speaker([1-9]\d*|<k>)", given)
+    if match and len(speakers) < 3:
+        raise EmodartsError(
+            f"{corpus}: {len(speakers)} known speaker(s), but train, dev and test need one each: at least 3"
+        )
+    k = min(5, len(speakers)) if match and match[1] == "<k>" else int(match[1]) if match else 0
+    if not 3 <= k <= len(speakers):
+        raise EmodartsError(
+            f"protocol '{settings.protocol}' does not fit {corpus}: choose one of "
+            f"{', '.join(protocols_of(corpus, len(speakers)))}, or a CSV file with columns utterance, role[, fold]"
+        )
+    groups = rules.each_speaker if k == len(speakers) else rules.balanced(k)
+    return f"{corpus}/speaker{k}", Rule(rules.by_speaker(groups))
+
+
+def _fold(
+    protocol: str,
+    index: int,
+    division: Division,
+    weakness: str | None,
+    labels: Labels,
+    speakers: Mapping[str, str | None],
+    groups: Mapping[str, str],
+) -> Fold:
+    train, dev = tuple(sorted(division.train)), tuple(sorted(division.dev))
+    tests = {name: tuple(sorted(ids)) for name, ids in division.tests.items()}
+    ids = sorted({*train, *dev, *(u for test in tests.values() for u in test)})
+    by_utterance = {u: labels.by_utterance[u] for u in ids if u in labels.by_utterance}
+    fold = Fold(
+        protocol,
+        index,
+        train,
+        dev,
+        tests,
+        by_utterance,
+        labels.classes,
+        {u: speakers[u] for u in ids},
+        {u: groups[u] for u in ids},
+        fold_hash(train, dev, tests, by_utterance, labels.classes),
+        weakness,
+        dict(sorted(division.left_out.items())),
+    )
+    check(fold)
+    return fold
+
+
+def joined(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
+    """The protocol `<a>+<b>/joined`: fold i joins fold i mod k of each corpus; the test sets stay apart.
+
+    Raises EmodartsError for fewer than two corpora and for corpora with different classes.
+    """
+    if len(parts) < 2:
+        raise EmodartsError(f"a joined protocol needs two corpora or more, not {', '.join(parts) or 'none'}")
+    classes = {name: folds[0].classes for name, folds in parts.items()}
+    if len(set(classes.values())) > 1:
+        told = "; ".join(f"{name}: {', '.join(found)}" for name, found in classes.items())
+        raise EmodartsError(f"corpora with different classes cannot be joined ({told}): set corpus.class_set")
+    result = []
+    for index in range(max(len(folds) for folds in parts.values())):
+        chosen = [folds[index % len(folds)] for folds in parts.values()]
+        weak = sorted({fold.weakness for fold in chosen if fold.weakness})
+        suffix = "".join(_SUFFIXES[weakness] for weakness in weak)
+        tests = {name: ids for fold in chosen for name, ids in fold.tests.items()}
+        train = tuple(sorted(u for fold in chosen for u in fold.train))
+        dev = tuple(sorted(u for fold in chosen for u in fold.dev))
+        by_utterance = {u: label for fold in chosen for u, label in fold.labels.items()}
+        fold = Fold(
+            f"{'+'.join(parts)}/joined{suffix}",
+            index,
+            train,
+            dev,
+            tests,
+            by_utterance,
+            chosen[0].classes,
+            {u: s for fold in chosen for u, s in fold.speakers.items()},
+            {u: g for fold in chosen for u, g in fold.groups.items()},
+            fold_hash(train, dev, tests, by_utterance, chosen[0].classes),
+            weak[0] if weak else None,
+            {u: reason for fold in chosen for u, reason in fold.left_out.items()},
+        )
+        check(fold)
+        result.append(fold)
+    return tuple(result)
+
+
+def refuse_trained(folds: Sequence[Fold], corpus: str) -> None:
+    """Raise EmodartsError where a corpus that was to be a further test stands in the training of these folds."""
+    if any(u.startswith(f"{corpus}/") for fold in folds for u in (*fold.train, *fold.dev)):
+        raise EmodartsError(f"{corpus} trains here ({folds[0].protocol}), so it cannot be a further test: leave it out")
 
 
 def check(fold: Fold) -> None:
@@ -65,29 +195,34 @@ def check(fold: Fold) -> None:
 
     Raises EmodartsError for an utterance listed twice, a speaker (or recording of an unknown one) in two roles, an
     empty role or test set, an utterance without group or (in train and dev) declared class, a class with fewer than
-    2 utterances in train.
+    2 utterances in train. A dev part that shares speakers with train, or no dev part, pass only where the protocol's
+    id says so (`-random-dev`, `-no-dev`).
     """
     where = f"{fold.protocol} fold {fold.index}"
+    if fold.weakness is not None and _SUFFIXES[fold.weakness] not in fold.protocol:
+        suffix = _SUFFIXES[fold.weakness]
+        raise EmodartsError(f"{where}: {fold.weakness}, but the protocol's name does not say {suffix}")
     sets = {"train": fold.train, "dev": fold.dev, **{f"test set {name}": ids for name, ids in fold.tests.items()}}
     test = [utterance for ids in fold.tests.values() for utterance in ids]
     for name, part in {**sets, "test": test}.items():
-        if not part:
+        if not part and not (name == "dev" and fold.weakness == rules.NO_DEV):
             raise EmodartsError(f"{where}: the {name} part is empty; choose another protocol")
     roles = {"train": fold.train, "dev": fold.dev, "test": test}
     for first, second in (("train", "dev"), ("train", "test"), ("dev", "test")):
         shared = _owners(fold, roles[first]) & _owners(fold, roles[second])
-        if shared:
+        if shared and not ((first, second) == ("train", "dev") and fold.weakness == rules.SHARED_DEV):
             raise EmodartsError(
                 f"{where}: speaker {min(shared)} stands in {first} and in {second}; a fold must not share any"
             )
     _check_utterances(fold, where, sets)
     counts = Counter(fold.labels[u] for u in fold.train)
-    for name in fold.classes:
-        if counts[name] < 2:
-            raise EmodartsError(
-                f"{where}: class '{name}' has {counts[name]} utterance(s) in the train part, at least 2 are needed; "
-                f"leave it out with corpus.class_set='...'"
-            )
+    few = [name for name in fold.classes if counts[name] < 2]
+    if few:
+        rest = ",".join(name for name in fold.classes if name not in few)
+        raise EmodartsError(
+            f"{where}: class '{few[0]}' has {counts[few[0]]} utterance(s) in the train part, at least 2 are needed; "
+            f"leave it out with corpus.class_set='{rest}'"
+        )
 
 
 def _owners(fold: Fold, ids: Sequence[str]) -> set[str]:
@@ -112,85 +247,11 @@ def _check_utterances(fold: Fold, where: str, sets: dict[str, tuple[str, ...]]) 
                 raise EmodartsError(f"{where}: utterance {utterance} in {role} has no declared class (label: {found})")
 
 
-def _name(corpus: str, protocol: str | None, speakers: int) -> str:
-    if speakers < 3:
-        raise EmodartsError(f"{corpus}: {speakers} known speaker(s), but train, dev and test need one each: at least 3")
-    default = f"{corpus}/speaker{_DEFAULTS.get(corpus, min(5, speakers))}"
-    name = protocol or default
-    match = re.fullmatch(re.escape(corpus) + r"/speaker(\d+)", name)
-    if not match or not 3 <= int(match[1]) <= speakers:
-        raise EmodartsError(
-            f"protocol '{name}' does not fit {corpus}: choose {corpus}/speaker<k> with k from 3 to {speakers} "
-            f"(default {default})"
-        )
-    return name
-
-
-def _speaker_groups(corpus: str, k: int, genders: dict[str, str | None], sizes: Counter[str]) -> list[list[str]]:
-    """k groups of speakers: women and men dealt evenly in order of id, else balanced by utterance count."""
-    if len(genders) == k:
-        return [[speaker] for speaker in sorted(genders)]
-    if corpus in ("ravdess", "demo"):
-        groups: list[list[str]] = [[] for _ in range(k)]
-        for gender in ("female", "male"):
-            members = sorted(s for s in genders if genders[s] == gender)
-            for position, speaker in enumerate(members):
-                groups[position * k // len(members)].append(speaker)
-        return [sorted(group) for group in groups]
-    filled: dict[int, list[str]] = defaultdict(list)
-    for speaker in sorted(sizes, key=lambda s: (-sizes[s], s)):
-        smallest = min(range(k), key=lambda g: (sum(sizes[s] for s in filled[g]), g))
-        filled[smallest].append(speaker)
-    return [sorted(filled[g]) for g in range(k)]
-
-
-def _test_and_dev(
-    corpus: str, parts: list[list[str]], genders: dict[str, str | None]
-) -> list[tuple[set[str], set[str]]]:
-    pairs = []
-    for index, test in enumerate(parts):
-        if corpus == "emodb":  # one dev speaker is too few: the next woman and the next man
-            cycle = [s for part in parts[index + 1 :] + parts[:index] for s in part]
-            dev = [next((s for s in cycle if genders[s] == gender), "") for gender in ("female", "male")]
-        else:
-            dev = parts[(index + 1) % len(parts)]
-        pairs.append((set(test), set(dev)))
-    return pairs
-
-
-def _fold(
-    protocol: str,
-    index: int,
-    roles: dict[str, list[str]],
-    test_set: str,
-    labels: Labels,
-    speakers: dict[str, str | None],
-    groups: dict[str, str],
-) -> Fold:
-    ids = sorted(speakers)
-    by_utterance = {utterance: labels.by_utterance[utterance] for utterance in ids}
-    tests = {test_set: tuple(roles["test"])}
-    fold = Fold(
-        protocol,
-        index,
-        tuple(roles["train"]),
-        tuple(roles["dev"]),
-        tests,
-        by_utterance,
-        labels.classes,
-        speakers,
-        groups,
-        fold_hash(roles["train"], roles["dev"], tests, by_utterance, labels.classes),
-    )
-    check(fold)
-    return fold
-
-
 def fold_hash(
     train: Sequence[str],
     dev: Sequence[str],
-    tests: dict[str, tuple[str, ...]],
-    labels: dict[str, str],
+    tests: Mapping[str, Sequence[str]],
+    labels: Mapping[str, str],
     classes: Sequence[str],
 ) -> str:
     """16 hex digits of a SHA-256 over roles, ids, labels and classes; the order of ids does not count."""

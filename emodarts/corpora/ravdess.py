@@ -4,29 +4,33 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from emodarts.corpora import rules
+from emodarts.corpora.description import Description
+from emodarts.corpora.rules import Rule
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Corpus, Dropped, Utterance, audio_files, build, hidden
+from emodarts.corpora.table import Dropped, Utterance, audio_files, hidden, one_of_each
 
 # modality-channel-emotion-intensity-statement-repetition-actor
-_NAME = re.compile(r"^(0[123])-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(0[1-9]|1\d|2[0-4])$")
+_NAME = re.compile(r"(0[123])-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(0[1-9]|1\d|2[0-4])", re.ASCII)
 _EMOTIONS = ["neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised"]
 
 
-def read(root: Path, settings: CorpusSettings) -> Corpus:
-    """Read a copy of the speech part (`Actor_NN/03-01-..-NN.wav`, or FLAC, at any depth)."""
-    return build("ravdess", root, _rows(root), "audio files such as Actor_01/03-01-05-01-01-01-01.wav")
+def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]:
+    return one_of_each(root, _named(root))
 
 
-def _rows(root: Path) -> Iterator[Utterance | Dropped]:
+def _named(root: Path) -> Iterator[Utterance | Dropped]:
     for file in audio_files(root):
         path = file.relative_to(root).as_posix()
-        match = _NAME.match(file.stem)
+        match = _NAME.fullmatch(file.stem)
         if hidden(path):
             yield Dropped(path, "a hidden file or folder")
         elif not match:
             yield Dropped(path, "the name is not that of a RAVDESS recording (such as 03-01-05-01-01-01-01.wav)")
         elif (match[1], match[2]) != ("03", "01"):
             yield Dropped(path, "not audio-only speech (modality 03, channel 01)")
+        elif (match[3], match[4]) == ("01", "02"):
+            yield Dropped(path, "neutral has no strong intensity: the name is wrong")
         else:
             _, _, emotion, intensity, statement, _, actor = match.groups()
             yield Utterance(
@@ -38,3 +42,24 @@ def _rows(root: Path) -> Iterator[Utterance | Dropped]:
                 scenario="strong" if intensity == "02" else "normal",
                 intended=_EMOTIONS[int(emotion) - 1],
             )
+
+
+CORPUS = Description(
+    name="ravdess",
+    title="RAVDESS speech (Livingstone & Russo 2018)",
+    rows=_rows,
+    looked_for="audio files such as Actor_01/03-01-05-01-01-01-01.wav",
+    words={
+        "neutral": "neutral",
+        "calm": "calm",
+        "happy": "happy",
+        "sad": "sad",
+        "angry": "angry",
+        "fearful": "fearful",
+        "disgust": "disgusted",
+        "surprised": "surprised",
+    },
+    protocol="speaker6",
+    rules={"speaker6": Rule(rules.by_speaker(rules.dealt_by_gender(6)))},
+    licence="CC BY-NC-SA 4.0 (Zenodo 1188976)",
+)

@@ -4,10 +4,19 @@ from dataclasses import dataclass, field
 
 from emodarts.errors import EmodartsError
 
+# What a table of the user's may say of an utterance.
+COLUMNS = (
+    *("file", "speaker", "label", "intended", "perceived", "gender", "session", "recording", "scenario", "text"),
+    *("split", "start", "end", "duration", "arousal", "valence", "dominance"),
+)
+
 
 @dataclass(frozen=True)
 class CorpusSettings:
-    """One corpus. `root` None: `$EMODARTS_CORPORA/<name>`; `protocol` None: the corpus's default."""
+    """One corpus. `root` None: `$EMODARTS_CORPORA/<name>`; `protocol` and `source` None: the corpus's default.
+
+    `protocol` is a name (`iemocap/session5`, or short `session5`) or the path of a CSV file with a user-made split.
+    """
 
     name: str = "demo"
     root: str | None = None
@@ -15,8 +24,8 @@ class CorpusSettings:
     class_set: str = "four"  # four | full | a list such as "angry,sad"
     excited: str = "happy"  # happy | drop
     calm: str = "drop"  # drop | neutral
-    source: str = "intended"  # intended | perceived
-    table: str | None = None  # manifest: the CSV or Parquet file, relative to root
+    source: str | None = None  # intended | perceived
+    table: str | None = None  # manifest: CSV, JSON lines or Parquet; audformat: one of several tables
     columns: dict[str, str] = field(default_factory=dict)  # manifest: our name -> the table's column
     demo_seed: int = 0
 
@@ -24,12 +33,15 @@ class CorpusSettings:
         for name, choices in (
             ("excited", ("happy", "drop")),
             ("calm", ("drop", "neutral")),
-            ("source", ("intended", "perceived")),
+            ("source", (None, "intended", "perceived")),
         ):
             if getattr(self, name) not in choices:
-                raise EmodartsError(f"corpus.{name}={getattr(self, name)}: choose one of {', '.join(choices)}")
+                allowed = ", ".join(choice for choice in choices if choice)
+                raise EmodartsError(f"corpus.{name}={getattr(self, name)}: choose one of {allowed}")
         if self.demo_seed < 0:
             raise EmodartsError(f"corpus.demo_seed={self.demo_seed}: choose 0 or more")
-        unknown = set(self.columns) - {"file", "speaker", "label", "gender", "session", "text", "split", "start", "end"}
+        unknown = set(self.columns) - set(COLUMNS)
         if unknown:
-            raise EmodartsError(f"corpus.columns names unknown fields: {', '.join(sorted(unknown))}")
+            raise EmodartsError(
+                f"corpus.columns names unknown fields: {', '.join(sorted(unknown))}; known are {', '.join(COLUMNS)}"
+            )

@@ -1,16 +1,27 @@
 """The utterance table: one row an utterance, and beside it what was dropped and why. Nothing disappears silently."""
 
-import struct
+import filecmp
+import math
+import os
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import soundfile
 
+from emodarts.corpora.headers import Header, read_header
 from emodarts.errors import EmodartsError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
+_CHUNK = 4096
+_CLOCK = re.compile(r"(?:(\d+) days? )?(?:(\d+):)?(\d+):(\d+(?:\.\d*)?)")
 
 UTTERANCES = pa.schema(
     [
@@ -80,8 +91,35 @@ class Corpus:
 
 
 def audio_files(root: Path) -> Iterator[Path]:
-    """Every audio file below root, hidden ones included, in an order that does not depend on the file system."""
-    yield from sorted(p for p in root.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+    """Every audio file below root, hidden ones included, in an order that does not depend on the file system.
+
+    Links to folders outside of root are followed once; links that lead nowhere count as (missing) files. Raises
+    EmodartsError for a folder that cannot be read, unless it is hidden.
+    """
+    found: list[Path] = []
+    inside = os.path.realpath(root)
+    followed = [inside]
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=_unreadable):
+        folders.sort()
+        for name in list(folders):
+            path = os.path.join(folder, name)
+            if os.path.islink(path):
+                real = os.path.realpath(path)
+                if any(_within(real, known) or _within(known, real) for known in followed):
+                    folders.remove(name)  # a loop, or a folder that has been or will be seen under its own name
+                else:
+                    followed.append(real)
+        found += [Path(folder, name) for name in files if name.lower().endswith(AUDIO_SUFFIXES)]
+    yield from sorted(found)
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _unreadable(error: OSError) -> None:
+    if not os.path.basename(error.filename).startswith("."):
+        raise EmodartsError(f"the folder {error.filename} cannot be read: {error.strerror}; allow it, or remove it")
 
 
 def hidden(path: str) -> bool:
@@ -89,69 +127,116 @@ def hidden(path: str) -> bool:
     return any(part.startswith(".") for part in path.split("/"))
 
 
+def one_of_each(root: Path, rows: Iterable[Utterance | Dropped]) -> Iterator[Utterance | Dropped]:
+    """The same rows with one file an utterance: the other copies are dropped, saying how they differ.
+
+    The copy that stays has a sound header, then a lossless format, then the shallowest and first path.
+    """
+    copies: dict[str, list[Utterance]] = defaultdict(list)
+    for row in rows:
+        if isinstance(row, Dropped):
+            yield row
+        else:
+            copies[row.utterance].append(row)
+    for found in copies.values():
+        if len(found) == 1:
+            yield found[0]
+            continue
+        headers = {row.path: _header(root, row) for row in found}
+        kept = min(found, key=lambda row: _preference(row.path, headers[row.path]))
+        yield kept
+        for row in found:
+            if row is not kept:
+                yield Dropped(row.path, _difference(root, kept.path, row.path, headers))
+
+
+def _preference(path: str, header: Header | str) -> tuple[bool, int, int, str]:
+    return isinstance(header, str), AUDIO_SUFFIXES.index(Path(path).suffix.lower()), path.count("/"), path
+
+
+def _difference(root: Path, kept: str, path: str, headers: dict[str, Header | str]) -> str:
+    """How a second copy of an utterance relates to the one that is kept."""
+    first, second = headers[kept], headers[path]
+    if isinstance(second, str):
+        return second
+    differs = f"has the name of {kept}, but differing content"
+    if first != second:
+        return f"{differs} ({second.sample_rate} Hz, {second.channels} channels, {second.frames} frames)"
+    if filecmp.cmp(root / kept, root / path, shallow=False):
+        return f"a copy of {kept}"
+    try:
+        sounds = [soundfile.read(str(root / name), dtype="float32")[0] for name in (kept, path)]
+    except (soundfile.LibsndfileError, RuntimeError):
+        return f"{differs}: it cannot be decoded"
+    return f"a copy of {kept}" if np.array_equal(*sounds) else differs
+
+
+def seconds(value: object) -> float | None:
+    """A point in time: a number of seconds, `[<days> days ]HH:MM:SS[.f]`, or a timedelta; None for none.
+
+    Raises ValueError for what is no point in time, or lies before 0.
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, timedelta):
+        found = value.total_seconds()
+    elif match := _CLOCK.fullmatch(str(value).strip()):
+        days, hours, minutes, rest = (float(part or 0) for part in match.groups())
+        if rest >= 60 or (match[2] and minutes >= 60):
+            raise ValueError(value)
+        found = ((days * 24 + hours) * 60 + minutes) * 60 + rest
+    else:
+        found = float(str(value))
+    if not (math.isfinite(found) and found >= 0):
+        raise ValueError(value)
+    return found
+
+
 def build(name: str, root: Path, rows: Iterable[Utterance | Dropped], looked_for: str) -> Corpus:
-    """Read each row's audio header and make the two tables.
+    """Read each row's audio header and make the two tables; rows stream through in chunks of `_CHUNK`.
 
     Raises EmodartsError where no row is left (naming what was looked for) or an utterance id occurs twice.
     """
-    kept: dict[str, dict[str, object]] = {}
+    paths: dict[str, str] = {}
     dropped: list[Dropped] = []
-    for row in rows:
-        if isinstance(row, Dropped):
-            dropped.append(row)
-            continue
-        header = _header(root / row.path)
-        if isinstance(header, str):
-            dropped.append(Dropped(row.path, header))
-        elif row.utterance in kept:
-            raise EmodartsError(
-                f"{root}: {row.path} and {kept[row.utterance]['path']} are both utterance {row.utterance}; remove one"
-            )
-        else:
-            kept[row.utterance] = {**asdict(row), "corpus": name, **header}
-    if not kept:
-        why = (
-            f" ({len(dropped)} files were dropped, the first: {dropped[0].path}: {dropped[0].reason})"
-            if dropped
-            else ""
-        )
+    chunks: list[pa.Table] = [UTTERANCES.empty_table()]
+    stream = iter(rows)
+    with ThreadPoolExecutor(8) as pool:  # waits for the disk, or for a server
+        while chunk := list(islice(stream, _CHUNK)):
+            dropped += [row for row in chunk if isinstance(row, Dropped)]
+            found = [row for row in chunk if isinstance(row, Utterance)]
+            kept = []
+            for row, header in zip(found, pool.map(lambda row: _header(root, row), found), strict=True):
+                if isinstance(header, str):
+                    dropped.append(Dropped(row.path, header))
+                    continue
+                if row.utterance in paths:
+                    raise EmodartsError(
+                        f"{root}: {row.path} and {paths[row.utterance]} are both utterance {row.utterance}; remove one"
+                    )
+                paths[row.utterance] = row.path
+                kept.append({**vars(row), "corpus": name, **vars(header)})
+            chunks.append(pa.Table.from_pylist(kept, UTTERANCES))
+    if not paths:
+        first = f", the first: {_printable(dropped[0].path)}: {dropped[0].reason}" if dropped else ""
+        why = f" ({len(dropped)} files were dropped{first})" if dropped else ""
         raise EmodartsError(f"no utterance of {name} in {root}: looked for {looked_for}{why}")
-    return Corpus(
-        name,
-        root,
-        pa.Table.from_pylist([kept[key] for key in sorted(kept)], UTTERANCES),
-        dropped_table(dropped),
-    )
+    table = pa.concat_tables(chunks).sort_by("utterance").combine_chunks()
+    return Corpus(name, root, table, dropped_table(dropped))
 
 
 def dropped_table(rows: Iterable[Dropped]) -> pa.Table:
-    """Rows as a table of schema DROPPED, sorted by path."""
-    return pa.Table.from_pylist([asdict(row) for row in sorted(rows, key=lambda r: (r.path, r.reason))], DROPPED)
+    """Rows as a table of schema DROPPED, sorted by path; bytes of a path that are no UTF-8 are shown as \\xNN."""
+    told = sorted((_printable(row.path), row.reason) for row in rows)
+    return pa.Table.from_pylist([{"path": path, "reason": reason} for path, reason in told], DROPPED)
 
 
-def _header(path: Path) -> dict[str, object] | str:
-    """sample_rate (Hz), channels and frames of an audio file, or the reason why it is of no use."""
-    if not path.is_file():
-        return "the file is missing"
-    if path.stat().st_size == 0:
-        return "the file is empty"
-    try:
-        info = soundfile.info(str(path))
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        return f"cannot be read as audio: {str(error).rsplit(': ', 1)[-1]}"
-    if info.frames == 0:
-        return "the file holds no samples"
-    return _cut_wav(path) or {"sample_rate": info.samplerate, "channels": info.channels, "frames": info.frames}
+def _printable(path: str) -> str:
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _cut_wav(path: Path) -> str | None:
-    """A reason where a WAV is shorter than its RIFF header says (libsndfile shortens it without a word)."""
-    with path.open("rb") as file:
-        head = file.read(8)
-    if len(head) < 8 or head[:4] != b"RIFF":
-        return None
-    (size,) = struct.unpack("<I", head[4:])
-    actual = path.stat().st_size
-    if size not in (0, 0xFFFFFFFF) and size + 8 > actual + 1:  # 0 and all ones: written as a stream, size unknown
-        return f"the file is cut: its header promises {size + 8} bytes, it has {actual}"
-    return None
+def _header(root: Path, row: Utterance) -> Header | str:
+    """The header of a row's file, or the reason why the row is of no use."""
+    if _printable(row.path) != row.path:
+        return "its name is not UTF-8: rename it"
+    return read_header(root / row.path)

@@ -1,0 +1,66 @@
+"""Arguments that the console commands share: which corpus, where it lies, and any setting of a room."""
+
+import argparse
+import dataclasses
+import json
+from typing import Any, TypeVar
+
+from emodarts.corpora.registry import READERS
+from emodarts.corpora.settings import CorpusSettings
+from emodarts.errors import EmodartsError
+
+S = TypeVar("S")
+
+
+def add_corpus_arguments(parser: argparse.ArgumentParser, optional: bool = False) -> None:
+    """`<corpus> --root PATH --set room.name=value`."""
+    parser.add_argument("corpus", nargs="?" if optional else None, choices=READERS, help="which corpus")
+    parser.add_argument("--root", help="its folder (default: $EMODARTS_CORPORA/<corpus>)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="ROOM.NAME=VALUE",
+        help="a setting as on the sweep's command line, for example corpus.class_set=full or features.bands=80",
+    )
+
+
+def corpus_settings(options: argparse.Namespace, **more: Any) -> CorpusSettings:
+    """The corpus that the arguments name."""
+    given = {k: v for k, v in {"root": options.root, **more}.items() if v is not None}
+    return with_overrides(CorpusSettings(name=options.corpus, **given), "corpus", options.set)
+
+
+def with_overrides(settings: S, room: str, given: list[str]) -> S:
+    """Settings with those of `room.name=value` put in that belong to the room. Raises EmodartsError."""
+    fields = {field.name for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
+    changes = {}
+    for text in given:
+        path, separator, value = text.partition("=")
+        place, _, name = path.strip().partition(".")
+        if not separator or place not in ("corpus", "features"):
+            raise EmodartsError(f"--set {text}: give corpus.<setting>=<value> or features.<setting>=<value>")
+        if place != room:
+            continue
+        if name not in fields:
+            raise EmodartsError(f"--set {text}: there is no setting {path}; known are {', '.join(sorted(fields))}")
+        changes[name] = _fitting(_value(value), getattr(settings, name), text)
+    return dataclasses.replace(settings, **changes)  # type: ignore[type-var]
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _fitting(value: Any, default: Any, text: str) -> Any:
+    """The value in the type of the default, so that a wrong one is told here and not somewhere below."""
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(default, str):
+        return value if isinstance(value, str) else str(value)
+    if default is not None and value is not None and type(value) is not type(default):
+        raise EmodartsError(f"--set {text}: a value such as {json.dumps(default)} is needed")
+    return value

@@ -1,0 +1,90 @@
+"""Which column of a table is which: names as people write them, and a clear refusal where none or two would do."""
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+from emodarts.errors import EmodartsError
+
+_FILE = "file path filepath file_path audio audio_path audio_file audio_filepath audiofile audiopath wav wav_path"
+_FILE += " wav_file wavfile wavpath filename file_name audio_name wav_name clip clip_path sound_file datei dateiname"
+_FILE += " dateipfad pfad audiodatei fichier chemin archivo ruta utt_id utterance_id uttid utterance"
+_SPEAKER = "speaker speaker_id speakerid spk spk_id spkid spkr spkr_id spkrid actor actor_id actorid talker subject"
+_SPEAKER += " subject_id participant participant_id client_id sprecher sprecher_id sprecherin locuteur hablante"
+_LABEL = "label emotion emotion_label emo emo_label emoclass emo_class emotion_class class klasse gefuhl etiquette"
+_LABEL += " etiqueta emocion"
+_RECORDING = "recording recording_id dialog dialogue dialog_id dialogue_id conversation conversation_id aufnahme"
+# Our field -> the names that stand for it, the most telling first.
+GUESSES = {
+    "file": _FILE.split(),
+    "speaker": _SPEAKER.split(),
+    "label": _LABEL.split(),
+    "intended": ["intended", "intended_emotion", "intended_label", "emotion_intended", "acted_emotion"],
+    "perceived": ["perceived", "perceived_emotion", "perceived_label", "emotion_perceived", "majority_vote"],
+    "gender": ["gender", "sex", "speaker_gender", "geschlecht", "genre", "sexo"],
+    "session": ["session", "session_id", "sitzung"],
+    "recording": _RECORDING.split(),
+    "scenario": ["scenario", "szenario"],
+    "text": ["text", "sentence", "transcript", "transcription", "text_id", "sentence_id", "satz"],
+    "split": ["split", "split_set", "partition", "subset", "aufteilung"],
+    "start": ["start", "start_time", "begin", "begin_time", "onset", "start_s", "anfang", "von"],
+    "end": ["end", "end_time", "stop", "stop_time", "end_s", "ende", "bis"],
+    "duration": ["duration", "dauer"],
+    "arousal": ["arousal", "activation", "emoact"],
+    "valence": ["valence", "emoval"],
+    "dominance": ["dominance", "emodom"],
+}
+_CHOSEN_BY_USER = ("speaker", "label")  # where two columns would do, none is taken
+
+
+def columns_of(names: Sequence[str], where: str, given: Mapping[str, str]) -> dict[str, str]:
+    """Our field -> the table's column: as `given`, else guessed from the names.
+
+    Raises EmodartsError where file, speaker or label have no column or several, or a given one is not there.
+    """
+    plain: dict[str, str] = {}
+    for name in names:
+        plain.setdefault(_plain(name), name)
+    found = {}
+    for field, guesses in GUESSES.items():
+        fitting = [plain[guess] for guess in guesses if guess in plain]
+        if len(fitting) > 1 and field in _CHOSEN_BY_USER and field not in given:
+            raise EmodartsError(
+                f"{where}: {' and '.join(fitting)} could both be the {field}; say which with corpus.columns.{field}=..."
+            )
+        if field in given or fitting:
+            found[field] = given.get(field) or fitting[0]
+    found.update(_offset(plain, found))
+    if "label" not in found and ("intended" in found or "perceived" in found):
+        required: tuple[str, ...] = ("file", "speaker")
+    else:
+        required = ("file", "speaker", "label")
+    for field in dict.fromkeys((*required, *found)):
+        _check(field, found.get(field), names, where)
+    return found
+
+
+def _offset(plain: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
+    """`offset` ends what an onset begins, and begins what has a duration."""
+    if "offset" not in plain or "end" in found:
+        return {}
+    if "start" in found:
+        return {"end": plain["offset"]}
+    return {"start": plain["offset"]} if "duration" in found else {}
+
+
+def _check(field: str, name: str | None, names: Sequence[str], where: str) -> None:
+    if name is None or name not in names:
+        known = ", ".join(GUESSES[field][:8])
+        raise EmodartsError(
+            f"{where}: no column for '{field}' among {', '.join(names) or 'none'}; "
+            f"name it with corpus.columns.{field}=... (names such as {known} are known)"
+        )
+    if list(names).count(name) > 1:
+        raise EmodartsError(f"{where}: there are several columns '{name}'; rename all but one")
+
+
+def _plain(name: str) -> str:
+    """Lower case, no accents, underscores between words: `Speaker ID` and `speaker-id` are speaker_id."""
+    letters = unicodedata.normalize("NFKD", name.casefold().strip())
+    return re.sub(r"[^a-z0-9]+", "_", "".join(c for c in letters if not unicodedata.combining(c))).strip("_")

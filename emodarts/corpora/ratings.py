@@ -1,0 +1,90 @@
+"""What label files say of turns: lines with their numbers, ratings, and numbers on a scale."""
+
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from emodarts.corpora.table import Dropped
+from emodarts.errors import EmodartsError
+
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d+)?([eE][-+]?\d+)?|inf(inity)?|nan)", re.ASCII | re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """What one place (`file:line`, relative to the root) says of a turn; None: unknown, or not said there."""
+
+    where: str = field(compare=False)
+    word: str
+    arousal: float | None = None
+    valence: float | None = None
+    dominance: float | None = None
+    speaker: str | None = None
+    gender: str | None = None
+    split: str | None = None
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a text file with their numbers from 1, without line ends (LF or CRLF) and byte order mark.
+
+    Bytes that are not UTF-8 become U+FFFD: they must not matter unless they stand in a field that is used.
+    """
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        for number, line in enumerate(file, start=1):
+            yield number, line.rstrip("\n")
+
+
+def on_scale(text: str, low: float, high: float) -> float | None:
+    """The number that a text says; None where it is blank, NaN, or outside of the scale from low to high.
+
+    Raises ValueError for a text that is no number.
+    """
+    text = text.strip(" \t")
+    if not text:
+        return None
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"'{text}' is no number")
+    value = float(text)
+    return value if math.isfinite(value) and low <= value <= high else None
+
+
+def keep(ratings: dict[str, Rating], turn: str, rating: Rating, root: Path) -> Iterator[Dropped]:
+    """Put a turn's rating into `ratings`; a second one that says the same is dropped.
+
+    Raises EmodartsError where it says something else, naming both places.
+    """
+    first = ratings.setdefault(turn, rating)
+    if first is rating:
+        return
+    if first != rating:
+        raise EmodartsError(
+            f"{root}: {first.where} and {rating.where} say different things of {turn} "
+            f"({_told(first)}; {_told(rating)}); correct or remove one of them"
+        )
+    yield Dropped(rating.where, f"says the same as {first.where}")
+
+
+def _told(rating: Rating) -> str:
+    values = (rating.word, rating.arousal, rating.valence, rating.dominance)
+    more = [value for value in (rating.speaker, rating.gender, rating.split) if value]
+    return ", ".join(["unknown" if value is None else str(value) for value in values] + more)
+
+
+def without_audio(ratings: Mapping[str, Rating], seen: Collection[str]) -> Iterator[Dropped]:
+    """The ratings of turns for which no audio file was seen."""
+    for turn, rating in ratings.items():
+        if turn not in seen:
+            yield Dropped(rating.where, f"there is no audio file of {turn}")
+
+
+def the_only_one(files: Collection[Path]) -> Path | None:
+    """The file among copies of one; None where there is none. Raises EmodartsError for copies that differ."""
+    if not files:
+        return None
+    first, *others = sorted(files)
+    for other in others:
+        if first.read_bytes() != other.read_bytes():
+            raise EmodartsError(f"{first} and {other} are both label files, but differ: remove the wrong one")
+    return first

@@ -1,0 +1,243 @@
+"""How the utterances of a corpus are divided into train, dev and test: the rules behind the named protocols."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from emodarts.seeds import derive_seed
+
+SHARED_DEV = "dev shares speakers with train"
+NO_DEV = "no dev part"
+UNKNOWN_SPEAKER = "its speaker is unknown: such utterances only ever train"
+UNKNOWN_NEAR_TEST = "its speaker is unknown, and dev or test speakers stand in the same recording"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An utterance as a rule sees it; `label` None: not public."""
+
+    utterance: str
+    label: str | None
+    speaker: str | None
+    session: str | None
+    gender: str | None
+    recording: str | None
+    scenario: str | None
+    split: str | None
+
+
+@dataclass
+class Division:
+    """One fold as ids: every candidate is in one role or in `left_out` with the reason."""
+
+    train: list[str] = field(default_factory=list)
+    dev: list[str] = field(default_factory=list)
+    tests: dict[str, list[str]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+Divide = Callable[[str, Sequence[Candidate]], list[Division]]
+Groups = Callable[[Sequence[Candidate]], list[list[str]]]  # of speakers
+DevOf = Callable[[list[list[str]], int, dict[str, str | None]], set[str]]  # groups, the test group, genders -> dev
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A named protocol of a corpus: `divide(corpus, candidates)`; candidates come sorted by id.
+
+    `weakness` says what is not as it should be (SHARED_DEV, NO_DEV), `requires` which corpus settings the protocol
+    is defined for, for example `{"excited": "drop"}`.
+    """
+
+    divide: Divide
+    weakness: str | None = None
+    requires: Mapping[str, str] = field(default_factory=dict)
+
+
+def by_speaker(groups: Groups, dev_of: DevOf | None = None) -> Divide:
+    """Groups of speakers take turns as test part; dev is the next group, or what `dev_of` says; the rest trains."""
+
+    def divide(corpus: str, candidates: Sequence[Candidate]) -> list[Division]:
+        parts = groups(candidates)
+        genders = {c.speaker: c.gender for c in candidates if c.speaker}
+        divisions = []
+        for index, test in enumerate(parts):
+            dev = dev_of(parts, index, genders) if dev_of else set(parts[(index + 1) % len(parts)])
+            divisions.append(_divide_speakers(corpus, candidates, set(test), dev))
+        return divisions
+
+    return divide
+
+
+def next_woman_and_man(parts: list[list[str]], index: int, genders: dict[str, str | None]) -> set[str]:
+    """The next woman and the next man in cyclic order of id: one dev speaker alone is too few on a small corpus."""
+    cycle = [s for part in parts[index + 1 :] + parts[:index] for s in part]
+    found = (next((s for s in cycle if genders[s] == wanted), None) for wanted in ("female", "male"))
+    return {speaker for speaker in found if speaker}
+
+
+def session_partner(parts: list[list[str]], index: int, genders: dict[str, str | None]) -> set[str]:
+    """The other speaker of the session, whose id differs from the test speaker's in its last letter alone (Ses01F)."""
+    (test,) = parts[index]
+    return {s for part in parts for s in part if s != test and s[:-1] == test[:-1]}
+
+
+def _divide_speakers(corpus: str, candidates: Sequence[Candidate], test: set[str], dev: set[str]) -> Division:
+    division = Division(tests={f"{corpus}/test": []})
+    speakers = test | dev
+    held_out = {c.recording for c in candidates if c.recording and c.speaker in speakers}
+    for c in candidates:
+        if c.label is None:
+            division.left_out[c.utterance] = "its label is not public"
+        elif c.speaker is None and c.recording in held_out:
+            division.left_out[c.utterance] = UNKNOWN_NEAR_TEST
+        elif c.speaker in test:
+            division.tests[f"{corpus}/test"].append(c.utterance)
+        else:
+            (division.dev if c.speaker in dev else division.train).append(c.utterance)
+    return division
+
+
+def each_speaker(candidates: Sequence[Candidate]) -> list[list[str]]:
+    """Every speaker is a group."""
+    return [[speaker] for speaker in sorted(_speakers(candidates))]
+
+
+def balanced(k: int) -> Groups:
+    """k groups of whole speakers with nearly equal numbers of utterances: largest speaker first, to the smallest."""
+
+    def groups(candidates: Sequence[Candidate]) -> list[list[str]]:
+        sizes = Counter(c.speaker for c in candidates if c.speaker and c.label is not None)
+        filled: dict[int, list[str]] = defaultdict(list)
+        loads = [0] * k
+        for speaker in sorted(sizes, key=lambda s: (-sizes[s], s)):
+            smallest = min(range(k), key=lambda g: (loads[g], g))
+            filled[smallest].append(speaker)
+            loads[smallest] += sizes[speaker]
+        return [sorted(filled[g]) for g in range(k)]
+
+    return groups
+
+
+def dealt_by_gender(k: int) -> Groups:
+    """k groups with the same number of women and of men each, in order of id."""
+
+    def groups(candidates: Sequence[Candidate]) -> list[list[str]]:
+        genders = {c.speaker: c.gender for c in candidates if c.speaker}
+        parts: list[list[str]] = [[] for _ in range(k)]
+        for gender in ("female", "male"):
+            members = sorted(s for s in genders if genders[s] == gender)
+            for position, speaker in enumerate(members):
+                parts[position * k // len(members)].append(speaker)
+        return [sorted(part) for part in parts]
+
+    return groups
+
+
+def id_ranges(last_of_each: Sequence[str]) -> Groups:
+    """Groups of speakers by ranges of id, each given by its last speaker."""
+
+    def groups(candidates: Sequence[Candidate]) -> list[list[str]]:
+        speakers = sorted(_speakers(candidates))
+        parts: list[list[str]] = [[] for _ in last_of_each]
+        for speaker in speakers:
+            parts[next(i for i, last in enumerate(last_of_each) if speaker <= last)].append(speaker)
+        return parts
+
+    return groups
+
+
+def given(groups: Sequence[Sequence[str]]) -> Groups:
+    """Groups as listed."""
+    return lambda candidates: [list(group) for group in groups]
+
+
+def in_string_order(k: int) -> Groups:
+    """k groups of speakers, equal in number, in the order of their ids as text."""
+    return lambda candidates: [part.tolist() for part in np.array_split(sorted(_speakers(candidates)), k)]
+
+
+def _speakers(candidates: Sequence[Candidate]) -> set[str]:
+    return {c.speaker for c in candidates if c.speaker}
+
+
+def by_session(test_and_dev: Sequence[tuple[str, str]]) -> Divide:
+    """Whole sessions: for each (test, dev) pair one fold; the other sessions train."""
+
+    def divide(corpus: str, candidates: Sequence[Candidate]) -> list[Division]:
+        divisions = []
+        for test, dev in test_and_dev:
+            division = Division(tests={f"{corpus}/test": []})
+            roles = {test: division.tests[f"{corpus}/test"], dev: division.dev}
+            for c in candidates:
+                roles.get(c.session or "", division.train).append(c.utterance)
+            divisions.append(division)
+        return divisions
+
+    return divide
+
+
+def with_random_dev(divide: Divide, share: float = 0.2) -> Divide:
+    """The same tests; dev and train are one part, of which a seeded, stratified `share` becomes dev."""
+
+    def divided(corpus: str, candidates: Sequence[Candidate]) -> list[Division]:
+        labels = {c.utterance: c.label for c in candidates}
+        divisions = divide(corpus, candidates)
+        for index, division in enumerate(divisions):
+            rest = sorted(division.train + division.dev)
+            rng = np.random.default_rng(derive_seed(corpus, "random dev", index))
+            dev: set[str] = set()
+            for label in sorted({labels[u] or "" for u in rest}):
+                members = [u for u in rest if labels[u] == label]
+                picked = rng.permutation(len(members))[: round(share * len(members))]
+                dev |= {members[i] for i in picked}
+            division.dev = sorted(dev)
+            division.train = [u for u in rest if u not in dev]
+        return divisions
+
+    return divided
+
+
+def without_dev(
+    groups: Groups,
+    wanted: Callable[[Candidate], bool],
+    reason: str,
+    key: Callable[[Candidate], str | None] = lambda c: c.speaker,
+) -> Divide:
+    """Each group of keys (speakers, sessions) tests once, the other `wanted` candidates train; there is no dev part."""
+
+    def divide(corpus: str, candidates: Sequence[Candidate]) -> list[Division]:
+        divisions = []
+        for group in groups([c for c in candidates if wanted(c)]):
+            division = Division(tests={f"{corpus}/test": []})
+            for c in candidates:
+                if not wanted(c) or c.label is None:
+                    division.left_out[c.utterance] = reason
+                else:
+                    (division.tests[f"{corpus}/test"] if key(c) in group else division.train).append(c.utterance)
+            divisions.append(division)
+        return divisions
+
+    return divide
+
+
+def official(train: str, dev: Sequence[str], tests: Mapping[str, str]) -> Divide:
+    """The published split, one fold: `tests` maps a test split to its name. Unknown speakers only train."""
+
+    def divide(corpus: str, candidates: Sequence[Candidate]) -> list[Division]:
+        division = Division(tests={})
+        for c in candidates:
+            if c.split == train and c.label is not None:
+                division.train.append(c.utterance)
+            elif c.split in dev and c.label is not None and c.speaker is not None:
+                division.dev.append(c.utterance)
+            elif c.split is not None and c.split in tests and (c.speaker is not None or c.label is None):
+                division.tests.setdefault(f"{corpus}/{tests[c.split]}", []).append(c.utterance)
+            else:
+                split = c.split is not None and (c.split in dev or c.split in tests)
+                division.left_out[c.utterance] = UNKNOWN_SPEAKER if split else f"it stands in no split ({c.split})"
+        return [division]
+
+    return divide

@@ -1,0 +1,83 @@
+"""The page about corpora: its tables and examples are run as they stand there."""
+
+import re
+import sys
+
+import pytest
+from conftest import REPOSITORY, write_tone
+
+from emodarts import corpora
+from emodarts.corpora import labels as labelling
+from emodarts.corpora import protocols, registry
+from emodarts.corpora.settings import CorpusSettings
+
+PAGE = (REPOSITORY / "docs" / "corpora.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def files(kind):
+    return {name: text for language, name, text in BLOCKS if language == kind and name}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with the page's files, and the recordings that they name."""
+    for name, text in {**files("csv"), **files("python")}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for line in files("csv")["recordings/table.csv"].splitlines()[1:]:
+        write_tone(tmp_path / "recordings" / line.split(",")[0], seconds=0.2)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_examples_run_one_after_another(folder, capsys):
+    examples = [text for language, name, text in BLOCKS if language == "python" and not name]
+    assert len(examples) == 4
+    names = {}
+    for text in examples:
+        wanted = re.findall(r"^import (duckdb|pandas)", text, re.MULTILINE)
+        if wanted:
+            pytest.importorskip(wanted[0])
+        exec(compile(text, "docs/corpora.md", "exec"), names)
+    said = capsys.readouterr().out
+    assert "16 utterances, 0 dropped" in said
+    assert "manifest/speaker4" in said
+
+
+def test_the_split_of_the_page(folder):
+    settings = CorpusSettings(name="manifest", root="recordings", class_set="angry,sad", protocol="split.csv")
+    corpus = corpora.read(settings)
+    (fold,) = protocols.make(settings, corpus.utterances, labelling.label(corpus.utterances, settings))
+    assert {name: len(ids) for name, ids in fold.tests.items()} == {"manifest/home": 2, "manifest/street": 2}
+    assert (len(fold.train), len(fold.dev), len(fold.left_out)) == (4, 2, 6)
+
+
+def test_the_reader_of_the_page(folder, monkeypatch):
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setitem(registry.READERS, "studio", "studio")
+    write_tone(folder / "recordings" / "holiday.wav")
+    settings = CorpusSettings(name="studio", root="recordings", class_set="full")
+    try:
+        corpus = corpora.read(settings)
+        labels = labelling.label(corpus.utterances, settings)
+        folds = protocols.make(settings, corpus.utterances, labels)
+    finally:
+        sys.modules.pop("studio", None)
+    assert corpus.utterances.num_rows == 16
+    assert corpus.dropped["path"].to_pylist() == ["holiday.wav"]
+    assert [fold.protocol for fold in folds] == ["studio/speaker4"] * 4
+
+
+def test_the_page_names_every_corpus_and_protocol():
+    rows = [line for line in PAGE.splitlines() if line.startswith("|")]
+    for name in registry.READERS:
+        description = registry.describe(name)
+        (row,) = [line for line in rows if line.startswith(f"| `{name}` |")]
+        default = description.protocol if "<k>" in description.protocol else f"{name}/{description.protocol}"
+        assert f"`{default}`" in row
+        assert all(source in row for source in description.sources)
+        for rule, about in description.rules.items():
+            if name != "demo":
+                (told,) = [line for line in rows if f"`{name}/{rule}`" in line and not line.startswith(f"| `{name}` |")]
+                assert ("**" in told) == (about.weakness is not None)
