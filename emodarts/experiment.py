@@ -4,7 +4,7 @@ import importlib.metadata
 import json
 import resource
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,13 +12,16 @@ from pathlib import Path
 import torch
 
 from emodarts.corpora.protocols import Fold, check
+from emodarts.errors import EmodartsError
 from emodarts.features.batches import Part, Standardiser
-from emodarts.features.settings import FeatureSettings
+from emodarts.features.resident import Resident, keep
+from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.features.store import Store
 from emodarts.networks.costs import count_macs, count_parameters
 from emodarts.results.records import EpochRecord, Evaluation, GenotypeRecord, UnitRecords
 from emodarts.search.loop import Searched, search, split_train_part
 from emodarts.search.settings import SearchSettings
+from emodarts.search.subsample import subsample
 from emodarts.seeds import derive_seed
 from emodarts.training.prediction import predict
 from emodarts.training.settings import TrainingSettings
@@ -35,6 +38,7 @@ class FoldSettings:
     features: FeatureSettings = field(default_factory=FeatureSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    batches: BatchSettings = field(default_factory=BatchSettings)
 
 
 def run_fold(
@@ -48,63 +52,67 @@ def run_fold(
     """Search, derive, train, predict: all that one fold has to tell.
 
     The test part is not touched before the final network's epoch is chosen. Raises EmodartsError for a leaking fold
-    and FloatingPointError where a loss is not finite.
+    or one without dev part, and FloatingPointError where a loss is not finite.
     """
     check(fold)
-    standardiser = Standardiser.fit(store, fold.train)
-    dev = Part.of(store, standardiser, fold, fold.dev)
-    searched = _search(store, standardiser, fold, dev, settings, seed, device, progress)
-    trained = _train(store, standardiser, fold, dev, searched, settings, seed, device, progress)
+    if not fold.dev:
+        raise EmodartsError(
+            f"{fold.protocol} fold {fold.index} has no dev part, and the search and the choice of an epoch need one: "
+            f"choose a protocol with dev"
+        )
+    data = _Data.of(store, fold, settings.batches, device)
+    dev = data.part(fold.dev)
+    searched = _search(data, dev, settings, seed, device, progress)
+    trained = _train(data, dev, searched, settings, seed, device, progress)
     evaluations = [_evaluation(fold, fold.dev, "supernet", "dev", "dev", searched.dev_probabilities)]
     tests = [("dev", "dev", fold.dev), *(("test", name, ids) for name, ids in fold.tests.items())]
     for role, name, utterances in tests:
-        part = Part.of(store, standardiser, fold, utterances)
+        part = dev if role == "dev" else data.test_part(utterances)
         probabilities = predict(trained.network, part, settings.training.batch_size, device)
         evaluations.append(_evaluation(fold, utterances, "final", role, name, probabilities))
     return _records(searched, trained, evaluations, settings)
 
 
-def _frames_per_second(settings: FoldSettings) -> float:
-    return 1000 / settings.features.hop_ms
+def subsample_name(fold: Fold, settings: FoldSettings) -> str | None:
+    """The name of the part of train that the search sees, `size@seed:hash of the ids`; None: all of it."""
+    s = settings.search
+    return None if s.subsample is None else subsample(fold, s.subsample, s.subsample_seed).name
 
 
-def _search(
-    store: Store,
-    standardiser: Standardiser,
-    fold: Fold,
-    dev: Part,
-    settings: FoldSettings,
-    seed: int,
-    device: str,
-    progress: Progress,
-) -> Searched:
-    halves = split_train_part(fold, derive_seed(seed, "split"))
-    weight_part, alpha_part = (Part.of(store, standardiser, fold, ids) for ids in halves)
-    speeds = list(settings.features.speeds)
-    return search(
-        weight_part,
-        alpha_part,
-        dev,
-        len(fold.classes),
-        settings.search,
-        speeds,
-        _frames_per_second(settings),
-        seed,
-        device,
-        progress,
-    )
+@dataclass(frozen=True)
+class _Data:
+    """A fold's features: standardised by its train part, train and dev on the device where they fit."""
+
+    store: Store
+    fold: Fold
+    standardiser: Standardiser
+    resident: Resident | None
+
+    @classmethod
+    def of(cls, store: Store, fold: Fold, batches: BatchSettings, device: str) -> "_Data":
+        train, dev = store.positions(fold.train), store.positions(fold.dev)
+        resident = keep(store, train, dev, device, batches.device_memory_share)
+        return cls(store, fold, Standardiser.fit(store, fold.train), resident)
+
+    def part(self, utterances: Sequence[str]) -> Part:
+        """Utterances of train or dev."""
+        return Part.of(self.store, self.standardiser, self.fold, utterances, self.resident)
+
+    def test_part(self, utterances: Sequence[str]) -> Part:
+        """Utterances of a test set, which are read once, at the end."""
+        return Part.of(self.store, self.standardiser, self.fold, utterances)
+
+
+def _search(data: _Data, dev: Part, settings: FoldSettings, seed: int, device: str, progress: Progress) -> Searched:
+    fold, s = data.fold, settings.search
+    seen = fold if s.subsample is None else replace(fold, train=subsample(fold, s.subsample, s.subsample_seed).ids)
+    weight_part, alpha_part = (data.part(ids) for ids in split_train_part(seen, derive_seed(seed, "split")))
+    classes = len(fold.classes)
+    return search(weight_part, alpha_part, dev, classes, s, settings.features, settings.batches, seed, device, progress)
 
 
 def _train(
-    store: Store,
-    standardiser: Standardiser,
-    fold: Fold,
-    dev: Part,
-    searched: Searched,
-    settings: FoldSettings,
-    seed: int,
-    device: str,
-    progress: Progress,
+    data: _Data, dev: Part, searched: Searched, settings: FoldSettings, seed: int, device: str, progress: Progress
 ) -> Trained:
     s = settings.training
     shape = replace(
@@ -113,9 +121,8 @@ def _train(
         sequence_width=s.sequence_width or searched.shape.sequence_width,
         dropout=s.dropout,
     )
-    part = Part.of(store, standardiser, fold, fold.train)
-    speeds = list(settings.features.speeds)
-    return train(searched.genotype, shape, part, dev, s, speeds, _frames_per_second(settings), seed, device, progress)
+    part = data.part(data.fold.train)
+    return train(searched.genotype, shape, part, dev, s, settings.features, settings.batches, seed, device, progress)
 
 
 def _evaluation(
@@ -139,7 +146,7 @@ def _records(
 ) -> UnitRecords:
     network = trained.network
     shape = json.dumps({**asdict(network.shape), "layout": network.shape.layout}, sort_keys=True)
-    frames = round(settings.training.crop_seconds * _frames_per_second(settings))
+    frames = round(settings.training.crop_seconds * settings.features.frames_per_second)
     return UnitRecords(
         evaluations=tuple(evaluations),
         epochs=searched.epochs + trained.epochs,

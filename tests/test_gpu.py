@@ -1,10 +1,16 @@
 """What needs a CUDA device: `pytest -m gpu`."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from emodarts.experiment import choose_device, run_fold
+from emodarts.features.batches import Part, Standardiser, evaluation_batches, training_batches
+from emodarts.features.encoders import Encoder
+from emodarts.features.resident import keep
+from emodarts.features.settings import BatchSettings
 from emodarts.networks.network import DiscreteNetwork
 from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.supernet import Supernet
@@ -31,3 +37,47 @@ def test_the_same_network_predicts_the_same_on_both_devices():
         on_cpu = network(inputs(), LENGTHS)
         on_gpu = network.cuda()(inputs().cuda(), LENGTHS.cuda()).cpu()
     torch.testing.assert_close(on_gpu, on_cpu, atol=1e-3, rtol=1e-3)
+
+
+def test_a_folds_features_on_the_gpu_give_the_same_batches(demo, demo_store):
+    fold = demo[2][0]
+    train, dev = demo_store.positions(fold.train), demo_store.positions(fold.dev)
+    assert keep(demo_store, train, dev, "cuda", 1e-9) is None
+    kept = keep(demo_store, train, dev, "cuda", 0.25)
+    assert kept is not None
+    standardiser = Standardiser.fit(demo_store, fold.train)
+    settings = BatchSettings(pad="repeat", time_masks=1, band_masks=1)
+    for ids in (fold.train, fold.dev):
+        mapped, resident = (Part.of(demo_store, standardiser, fold, ids, x) for x in (None, kept))
+        pairs = [(evaluation_batches(part, 16, "cuda") for part in (mapped, resident))]
+        if ids is fold.train:
+            rngs = (np.random.default_rng(0), np.random.default_rng(0))
+            drawn = zip((mapped, resident), rngs, strict=True)
+            pairs.append(training_batches(part, 16, 40, rng, "cuda", settings) for part, rng in drawn)
+        for one, other in pairs:
+            for a, b in zip(one, other, strict=True):
+                assert a.inputs.device.type == b.inputs.device.type == "cuda"
+                assert torch.equal(a.inputs, b.inputs)
+                assert torch.equal(a.lengths, b.lengths)
+                assert torch.equal(a.positions, b.positions)
+
+
+def test_a_unit_is_the_same_with_and_without_features_on_the_gpu(demo, demo_store, tiny):
+    units = [
+        run_fold(demo_store, demo[2][0], replace(tiny, batches=BatchSettings(device_memory_share=share)), device="cuda")
+        for share in (0.0, 0.25)
+    ]
+    losses = [[epoch.train_loss for epoch in unit.epochs] for unit in units]
+    np.testing.assert_allclose(losses[0][0], losses[1][0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["wav2vec2 and HuBERT base", "wav2vec2 and HuBERT large", "WavLM base", "WavLM large"])
+def test_an_encoder_gives_the_same_frames_on_both_devices_and_in_any_batch(name):
+    from test_encoders import FAMILIES, small_model, sounds
+
+    encoder = Encoder(small_model(name), [1, 2, 3], normalise=FAMILIES[name][2])
+    batch = sounds(0.4, 3.0, 0.1, 1.1)
+    on_cpu = encoder(batch)
+    for sound, frames, expected in zip(batch, encoder(batch, "cuda"), on_cpu, strict=True):
+        torch.testing.assert_close(frames, encoder([sound], "cuda")[0], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(frames, expected, atol=1e-3, rtol=1e-3)

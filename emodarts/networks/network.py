@@ -32,12 +32,25 @@ class NetworkShape:
     stem_channels: int
     stem_strides: tuple[int, int]  # frequency, time
     dropout: float = 0.0
+    layer_weighting: bool = False  # the input channels are an encoder's layers, and one learned mean of them goes on
 
     @property
     def layout(self) -> str:
         """Kinds of the CNN cells, N or R: reductions at one and two thirds, as in DARTS (4 cells: NRRN)."""
         reductions = {self.cells // 3, 2 * self.cells // 3} if self.cells > 2 else {self.cells - 1} - {0}
         return "".join("R" if cell in reductions else "N" for cell in range(self.cells))
+
+
+class LayerWeighting(nn.Module):
+    """One mean of an encoder's layers, weighted by the softmax of learned numbers; equally at first (SUPERB, 2021)."""
+
+    def __init__(self, layers: int):
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, layers, bins, time)` -> `(batch, 1, bins, time)`; padding stays zero."""
+        return torch.einsum("blft,l->bft", x, self.logits.softmax(0))[:, None]
 
 
 class Stem(nn.Module):
@@ -50,7 +63,7 @@ class Stem(nn.Module):
         rest = (-(-frequency // first[0]), -(-time // first[1]))
         self.strides = [first] if rest == (1, 1) else [first, rest]
         self.layers = nn.ModuleList()
-        inputs = shape.input_channels
+        inputs = 1 if shape.layer_weighting else shape.input_channels
         for layer, strides in enumerate(self.strides):
             kernel = 3 if layer else 5
             self.layers.append(nn.Conv2d(inputs, shape.stem_channels, kernel, strides, kernel // 2, bias=False))
@@ -123,6 +136,7 @@ class Network(nn.Module):
         super().__init__()
         self.shape, self.genotype = shape, genotype
         self.cnn_operations, self.sequence_operations = cnn_operations, sequence_operations
+        self.layer_weighting = LayerWeighting(shape.input_channels) if shape.layer_weighting else None
         self.stem = Stem(shape)
         self.cells = nn.ModuleList()
         before, previous, channels, reduced = shape.stem_channels, shape.stem_channels, shape.channels, False
@@ -174,6 +188,8 @@ class Network(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor, arguments: dict[str, Any] | None = None) -> Tensor:
         """Logits `(batch, classes)`; `arguments` gives each kind of cell (N, R, S) its weights or drop-path."""
         arguments = arguments or {}
+        if self.layer_weighting is not None:
+            x = self.layer_weighting(x)
         x, mask, lengths = self.stem(x, lengths)
         states, masks = (x, x), (mask, mask)
         for kind, cell in zip(self.shape.layout, self.cells, strict=True):

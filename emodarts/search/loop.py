@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from emodarts.corpora.protocols import Fold
 from emodarts.features.batches import Batch, Part, class_weights, training_batches
+from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import NetworkShape
 from emodarts.networks.operations import CNN_OPERATIONS, frozen_statistics
@@ -71,30 +72,33 @@ def search(
     dev: Part,
     classes: int,
     settings: SearchSettings,
-    speeds: list[float],
-    frames_per_second: float,
+    features: FeatureSettings,
+    batches: BatchSettings,
     seed: int,
     device: str = "cpu",
     progress: Progress = lambda record: None,
 ) -> Searched:
-    """Search an architecture. Raises FloatingPointError where a loss is not finite."""
+    """Search an architecture. Raises FloatingPointError where a loss is not finite.
+
+    `features` says how many frames a second has and whether the network weighs the layers of an encoder.
+    """
     torch.manual_seed(derive_seed(seed, "search"))
     rng = np.random.default_rng(derive_seed(seed, "search batches"))
-    shape = supernet_shape(settings, weight_part, classes)
+    shape = supernet_shape(settings, weight_part, classes, features.learned_layers)
     operations = operations_of(settings.seqnn, tuple(settings.sequence_operations))
     supernet = Supernet(shape, tuple(CNN_OPERATIONS), operations).to(device)
     engine = _Engine(supernet, weight_part, alpha_part, classes, settings, device)
-    crop = max(1, round(settings.crop_seconds * frames_per_second))
+    crop = max(1, round(settings.crop_seconds * features.frames_per_second))
     records: list[EpochRecord] = []
     best: tuple[float, float] = (-1.0, 0.0)
     begin = time.perf_counter()
     for epoch in range(settings.epochs):
         start = time.perf_counter()
         supernet.train()
-        alpha_batches = _endless(alpha_part, settings.batch_size, crop, speeds, rng, device)
+        alpha_batches = _endless(alpha_part, settings.batch_size, crop, rng, device, batches)
         losses = [
             engine.step(batch, next(alpha_batches))
-            for batch in training_batches(weight_part, settings.batch_size, crop, speeds, rng, device)
+            for batch in training_batches(weight_part, settings.batch_size, crop, rng, device, batches)
         ]
         engine.schedule.step()
         figures = dev_figures(supernet, dev, settings.batch_size, device)
@@ -121,8 +125,8 @@ def search(
     return Searched(genotype, chosen, tuple(records), probabilities, shape, time.perf_counter() - begin)
 
 
-def supernet_shape(settings: SearchSettings, part: Part, classes: int) -> NetworkShape:
-    """The supernet's sizes for the features of a part."""
+def supernet_shape(settings: SearchSettings, part: Part, classes: int, layer_weighting: bool = False) -> NetworkShape:
+    """The supernet's sizes for the features of a part; `layer_weighting`: its channels are an encoder's layers."""
     return NetworkShape(
         classes=classes,
         input_channels=part.store.channels,
@@ -136,6 +140,7 @@ def supernet_shape(settings: SearchSettings, part: Part, classes: int) -> Networ
         stem_channels=settings.stem_channels,
         stem_strides=(settings.stem_strides[0], settings.stem_strides[1]),
         dropout=settings.dropout,
+        layer_weighting=layer_weighting,
     )
 
 
@@ -213,7 +218,7 @@ class _Engine:
 
 
 def _endless(
-    part: Part, size: int, crop: int, speeds: list[float], rng: np.random.Generator, device: str
+    part: Part, size: int, crop: int, rng: np.random.Generator, device: str, batches: BatchSettings
 ) -> Iterator[Batch]:
     while True:
-        yield from training_batches(part, size, crop, speeds, rng, device)
+        yield from training_batches(part, size, crop, rng, device, batches)

@@ -44,6 +44,8 @@ class SearchSettings:
     dropout: float = 0.2
     batch_size: int = 16
     crop_seconds: float = 2.5
+    subsample: int | None = None  # so many utterances of train for the search, stratified; None: all of them
+    subsample_seed: int = 0
 
     def __post_init__(self) -> None:
         checks = {
@@ -74,6 +76,8 @@ class SearchSettings:
             "dropout": (0 <= self.dropout < 1, "0 to below 1"),
             "batch_size": (2 <= self.batch_size <= 4096, "2 to 4096"),
             "crop_seconds": (self.crop_seconds > 0, "above 0 s"),
+            "subsample": (self.subsample is None or self.subsample >= 4, "4 or more utterances, or null"),
+            "subsample_seed": (self.subsample_seed >= 0, "0 or more"),
         }
         for name, (good, allowed) in checks.items():
             if not good:

@@ -38,7 +38,7 @@ def predict(network: Network, part: Part, batch_size: int, device: str = "cpu") 
 def dev_figures(network: Network, dev: Part, batch_size: int, device: str = "cpu") -> DevFigures:
     """Loss, UAR and WAR of the network on the dev part."""
     probabilities = predict(network, dev, batch_size, device)
-    labels = np.array(dev.labels)
+    labels = dev.labels
     loss = float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)).mean())
     predicted = probabilities.argmax(1)
     return DevFigures(loss, uar(labels, predicted, network.shape.classes), war(labels, predicted))

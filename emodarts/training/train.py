@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from emodarts.features.batches import Part, class_weights, training_batches
+from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import DiscreteNetwork, NetworkShape
 from emodarts.results.records import EpochRecord
@@ -19,6 +20,7 @@ from emodarts.training.prediction import dev_figures, is_late
 from emodarts.training.settings import TrainingSettings
 
 Progress = Callable[[EpochRecord], None]
+_LEAST_STEPS = 8  # a quarter of fewer would be no warm-up (of 4, a division by zero)
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ def train(
     part: Part,
     dev: Part,
     settings: TrainingSettings,
-    speeds: list[float],
-    frames_per_second: float,
+    features: FeatureSettings,
+    batches: BatchSettings,
     seed: int,
     device: str = "cpu",
     progress: Progress = lambda record: None,
@@ -50,10 +52,10 @@ def train(
     steps = -(-len(part.utterances) // settings.batch_size)
     optimiser = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.learning_rate, total_steps=max(2, settings.epochs * steps), pct_start=0.25
+        optimiser, settings.learning_rate, total_steps=max(_LEAST_STEPS, settings.epochs * steps), pct_start=0.25
     )
     weights = class_weights(part, shape.classes).to(device)
-    crop = max(1, round(settings.crop_seconds * frames_per_second))
+    crop = max(1, round(settings.crop_seconds * features.frames_per_second))
     records: list[EpochRecord] = []
     best, state, chosen = (-1.0, 0.0), network.state_dict(), 0
     begin = time.perf_counter()
@@ -62,7 +64,7 @@ def train(
         network.train()
         network.drop_path = settings.drop_path * epoch / settings.epochs
         losses = []
-        for batch in training_batches(part, settings.batch_size, crop, speeds, rng, device):
+        for batch in training_batches(part, settings.batch_size, crop, rng, device, batches):
             logits = network(batch.inputs, batch.lengths)
             loss = F.cross_entropy(logits, batch.labels, weights, label_smoothing=settings.label_smoothing)
             optimiser.zero_grad(set_to_none=True)

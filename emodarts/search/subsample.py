@@ -1,0 +1,60 @@
+"""A part of train for the search alone, on corpora too large to search with all of it."""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from emodarts.corpora.protocols import Fold
+from emodarts.errors import EmodartsError
+from emodarts.seeds import derive_seed
+
+
+@dataclass(frozen=True)
+class Subsample:
+    """Sorted ids, and the name `size@seed:hash of the ids`; None where nothing of train was left out."""
+
+    ids: tuple[str, ...]
+    name: str | None
+
+
+def subsample(fold: Fold, size: int, seed: int = 0) -> Subsample:
+    """`size` utterances of the fold's train part, drawn at random, the classes in train's proportions.
+
+    Every class keeps at least 2, one for each half of the search. The draw depends on the ids, labels, size and seed
+    alone. All of train where it has no more than `size`. Raises EmodartsError where the classes do not fit into it.
+    """
+    if size >= len(fold.train):
+        return Subsample(tuple(sorted(fold.train)), None)
+    chosen: list[str] = []
+    for label, count in _shares(fold, size).items():
+        members = sorted(u for u in fold.train if fold.labels[u] == label)
+        rng = np.random.default_rng(derive_seed(seed, "subsample", label))
+        chosen += [members[i] for i in rng.permutation(len(members))[:count].tolist()]
+    ids = tuple(sorted(chosen))
+    mark = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:8]
+    return Subsample(ids, f"{size}@{seed}:{mark}")
+
+
+def _shares(fold: Fold, size: int) -> dict[str, int]:
+    """How many of each class: in proportion by largest remainder, and 2 where that gives less."""
+    counts = Counter(fold.labels[u] for u in fold.train)
+    few = sorted(label for label, count in counts.items() if count < 2)
+    if few or size < 2 * len(counts):
+        raise EmodartsError(
+            f"search.subsample={size}: {fold.protocol} fold {fold.index} has {len(counts)} classes in train, and each "
+            f"needs 2 utterances there" + (f" ({', '.join(few)} has not)" if few else f": {2 * len(counts)} or more")
+        )
+    shares: dict[str, int] = {}
+    exact: dict[str, float] = {}
+    while not exact or min(exact.values()) < 2:  # those lifted to 2 leave less for the others
+        shares |= {label: 2 for label, share in exact.items() if share < 2}
+        rest = sorted(counts.keys() - shares.keys())
+        total = sum(counts[label] for label in rest)
+        exact = {label: (size - sum(shares.values())) * counts[label] / total for label in rest}
+    shares |= {label: int(share) for label, share in exact.items()}
+    by_remainder = sorted(exact, key=lambda label: (int(exact[label]) - exact[label], label))
+    for label in by_remainder[: size - sum(shares.values())]:
+        shares[label] += 1
+    return shares

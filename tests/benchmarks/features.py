@@ -1,0 +1,184 @@
+"""Speed of feature extraction on EmoDB and RAVDESS: spectra against librosa, and all of it against decoding alone.
+
+    python tests/benchmarks/features.py [--recordings FOLDER] [--rounds 5]
+
+Both ways run on the same two processes, each with one thread and half of the shards, in turns; of each the best round
+counts (noise of the machine only ever adds). Last line: one JSON object. `librosa_ratio`: librosa's time over ours, for
+spectra alone, from decoded audio in memory. `decode_ratio`: the whole of our extraction, from the files to a finished
+store on the disk, over decoding alone.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ[name] = "1"
+
+HOPS_MS = (20.0, 10.0)  # the first is the one of the figures
+PROCESSES = 2
+CORPORA = ("emodb", "ravdess")
+BATCH_SAMPLES = 320_000  # as the store's builder takes them: 20 s
+
+
+def plans(recordings, hop_ms):
+    """The plan of each corpus: log-mel, 64 bands, no copies at other speeds."""
+    from emodarts import corpora
+    from emodarts.corpora.settings import CorpusSettings
+    from emodarts.features.plan import Plan
+    from emodarts.features.settings import FeatureSettings
+
+    settings = FeatureSettings(bands=64, hop_ms=hop_ms, speeds=[1.0])
+    read = [corpora.read(CorpusSettings(name=name, root=str(recordings / name))) for name in CORPORA]
+    return [Plan.of(corpus.utterances, corpus.root, settings) for corpus in read]
+
+
+class Half:
+    """What one process does: every second shard, in the ways that are compared."""
+
+    def __init__(self, recordings, folder, hop_ms, place):
+        import torch
+
+        from emodarts.features.extractors import extractor
+
+        torch.set_num_threads(1)
+        made = plans(recordings, hop_ms)
+        self.settings = made[0].settings
+        self.shards = [(plan, n) for plan in made for n in range(plan.shards)][place::PROCESSES]
+        self.folder = folder
+        self.extractor = extractor(self.settings)
+        self.sounds = sorted(self.decoded(), key=len)
+
+    def decoded(self):
+        from emodarts.features.audio import decode
+
+        rows = [(plan.root / row["path"], row) for plan, n in self.shards for row in plan.shard(n)]
+        return [decode(path, row["start"], row["end"])[0] for path, row in rows]
+
+    def decode(self):
+        self.decoded()
+
+    def extract(self):
+        from emodarts.features.extraction import extract_shard
+
+        for plan, n in self.shards:
+            extract_shard(plan, n, self.folder / plan.name, self.extractor)
+
+    def spectra(self):
+        batch, size = [], 0
+        for sound in self.sounds:
+            batch.append(sound)
+            size += len(sound)
+            if size > BATCH_SAMPLES:
+                self.extractor(batch)
+                batch, size = [], 0
+        if batch:
+            self.extractor(batch)
+
+    def librosa(self):
+        import librosa
+        import numpy as np
+
+        settings, spectra = self.settings, self.extractor._spectra
+        for sound in self.sounds:
+            mel = librosa.feature.melspectrogram(
+                y=sound,
+                sr=settings.sample_rate,
+                n_fft=spectra.size,
+                win_length=spectra.window,
+                hop_length=spectra.hop,
+                n_mels=settings.bands,
+                htk=True,
+                norm=None,
+                pad_mode="constant",
+            )
+            np.log(mel + settings.log_floor)
+
+
+def live(recordings, folder, hop_ms, place, pipe):
+    """A process: does what it is told, and tells when it is done."""
+    half = Half(recordings, folder, hop_ms, place)
+    pipe.send("ready")
+    while way := pipe.recv():
+        getattr(half, way)()
+        pipe.send(way)
+
+
+def together(pipes, way):
+    """Seconds until all processes have done their half."""
+    started = time.perf_counter()
+    for pipe in pipes:
+        pipe.send(way)
+    for pipe in pipes:
+        pipe.recv()
+    return time.perf_counter() - started
+
+
+def measure(recordings, folder, hop_ms, rounds):
+    """Best seconds of each way."""
+    from emodarts.features.building import finish
+
+    made = plans(recordings, hop_ms)
+    for plan in made:
+        (folder / plan.name).mkdir()
+    context = multiprocessing.get_context("spawn")
+    connections = [context.Pipe() for _ in range(PROCESSES)]
+    processes = [
+        context.Process(target=live, args=(recordings, folder, hop_ms, place, theirs), daemon=True)
+        for place, (_, theirs) in enumerate(connections)
+    ]
+    for process in processes:
+        process.start()
+    pipes = [ours for ours, _ in connections]
+    for pipe in pipes:
+        pipe.recv()
+    best = {}
+    for number in range(rounds + 1):
+        for way in ("decode", "extract", "spectra", "librosa"):
+            seconds = together(pipes, way)
+            if way == "extract":
+                started = time.perf_counter()
+                for plan in made:
+                    finish(plan, folder / plan.name)
+                seconds += time.perf_counter() - started
+            if number:  # the first round warms up
+                best[way] = min(seconds, best.get(way, seconds))
+    for pipe in pipes:
+        pipe.send(None)
+    for process in processes:
+        process.join()
+    return best, sum(plan.rows.num_rows for plan in made)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recordings", type=Path, default=Path(__file__).resolve().parents[3] / "shared" / "corpora")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    if not options.recordings.is_dir():
+        sys.exit(f"no recordings in {options.recordings}; give --recordings a folder with emodb/ and ravdess/")
+    result = {}
+    for hop_ms in HOPS_MS:
+        folder = Path(tempfile.mkdtemp(prefix="emodarts-benchmark-"))
+        try:
+            best, count = measure(options.recordings, folder, hop_ms, options.rounds)
+        finally:
+            shutil.rmtree(folder)
+        ratios = {
+            "librosa_ratio": round(best["librosa"] / best["spectra"], 2),
+            "decode_ratio": round(best["extract"] / best["decode"], 2),
+        }
+        times = ", ".join(f"{way} {seconds:.3f} s" for way, seconds in best.items())
+        print(f"{hop_ms:g} ms hop, {count} recordings on {PROCESSES} processes: {times}; {ratios}")
+        result.update(ratios if hop_ms == HOPS_MS[0] else {f"{k}_{hop_ms:g}ms": v for k, v in ratios.items()})
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
