@@ -1,0 +1,1 @@
+"""Audit: what is wrong or suspicious in a corpus and a protocol."""

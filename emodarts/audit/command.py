@@ -1,0 +1,129 @@
+"""The command `emodarts audit`: read, measure, judge, print; as JSON and as a page too."""
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emodarts.corpora.command import add_corpus_arguments, corpus_settings
+from emodarts.corpora.settings import CorpusSettings
+from emodarts.errors import EmodartsError
+
+if TYPE_CHECKING:
+    from emodarts.audit.measuring import Progress
+    from emodarts.audit.record import Audit
+    from emodarts.corpora.labels import Labels
+    from emodarts.corpora.protocols import Fold
+    from emodarts.corpora.table import Corpus
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`<corpus> --root PATH [--protocol P] [--json FILE] [--html FILE] [--processes N] [--strict]`."""
+    add_corpus_arguments(parser)
+    parser.add_argument("--protocol", help="a protocol's name, or a CSV file with a split (default: the corpus's own)")
+    parser.add_argument("--json", metavar="FILE", help="write everything as JSON")
+    parser.add_argument("--html", metavar="FILE", help="write everything as one self-contained page")
+    parser.add_argument("--processes", type=_positive, metavar="N", help="to decode with (default: one a core)")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 where there is a leak or a warning")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Audit as the options say. Raises EmodartsError for what cannot be read or written, and under --strict."""
+    from rich.console import Console
+
+    from emodarts.audit.page import render_page
+    from emodarts.audit.terminal import print_audit
+
+    for file in (options.json, options.html):
+        _check_writable(file)
+    with _progress() as progress:
+        audit = audit_corpus(options, progress)
+    if options.json:
+        _write(Path(options.json), audit.to_json())
+    if options.html:
+        _write(Path(options.html), render_page(audit))
+    print_audit(audit, Console())
+    bad = [finding for finding in audit.findings if finding.severity in ("leak", "warning")]
+    if options.strict and bad:
+        raise EmodartsError(f"--strict: {len(bad)} findings are leaks or warnings, the first: {bad[0].subject}")
+
+
+def audit_corpus(options: argparse.Namespace, progress: "Progress | None" = None) -> "Audit":
+    """Read the corpus of the options, make labels and folds, measure every recording, and judge."""
+    from dataclasses import replace
+
+    from emodarts import corpora
+    from emodarts.audit.examine import audit
+    from emodarts.audit.measuring import measure_all
+    from emodarts.corpora.labels import source_of
+    from emodarts.corpora.table import Dropped, dropped_table
+
+    settings = corpus_settings(options, protocol=options.protocol)
+    corpus = corpora.read(settings)
+    source_of(settings)  # a wrong setting is no finding
+    labels, folds = _labels_and_folds(settings, corpus)
+    measures, undecodable = measure_all(corpus.utterances, corpus.root, options.processes, progress)
+    drops = [Dropped(**row) for row in corpus.dropped.to_pylist()]
+    return audit(replace(corpus, dropped=dropped_table([*drops, *undecodable])), labels, folds, measures, settings)
+
+
+def _labels_and_folds(
+    settings: CorpusSettings, corpus: "Corpus"
+) -> "tuple[Labels | EmodartsError, tuple[Fold, ...] | EmodartsError]":
+    """Labels and folds, or the error that stands in the way: the rest of the audit may show why."""
+    from emodarts.corpora.labels import label
+    from emodarts.corpora.protocols import make
+
+    try:
+        labels = label(corpus.utterances, settings)
+    except EmodartsError as error:
+        return error, error
+    try:
+        return labels, make(settings, corpus.utterances, labels)
+    except EmodartsError as error:
+        return labels, error
+
+
+@contextmanager
+def _progress() -> "Iterator[Progress]":
+    """A bar on stderr while recordings are measured, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("measuring", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("1 or more")
+    return value
+
+
+def _check_writable(name: str | None) -> None:
+    """Before minutes of decoding: whether a file can be written there. Raises EmodartsError."""
+    if name is None:
+        return
+    path = Path(name)
+    if path.is_dir():
+        raise EmodartsError(f"{path} is a folder: give the name of a file in it")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise EmodartsError(f"{path} cannot be written: {path.parent} is no folder that can be written to")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write under a temporary name and rename, so that a reader never sees a part."""
+    partial = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+        os.replace(partial, path)
+    except OSError as error:
+        raise EmodartsError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,36 @@
+"""The audit as one HTML page that needs nothing else: no scripts, no network."""
+
+from emodarts.audit.record import Audit
+
+
+def render_page(audit: Audit) -> str:
+    """The page as text. Everything from the corpus (names of files, speakers, words) is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from emodarts.audit.terminal import printable
+
+    environment = Environment(
+        loader=PackageLoader("emodarts.audit", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["shown"] = printable
+    environment.filters["number"] = lambda value: f"{value:,}"
+    environment.filters["figure"] = _figure
+    return environment.get_template("page.html.j2").render(
+        audit=audit,
+        worst=audit.worst(),
+        nan=float("nan"),
+        percent=lambda part, whole: 100 * part / whole if whole else 0.0,
+    )
+
+
+def _figure(value: float, digits: int = 2) -> str:
+    """A number with so many digits after the point, small ones in powers of ten; a dash for none."""
+    if value != value:
+        return "–"
+    if value and abs(value) < 10**-digits:
+        return f"{value:.1e}"
+    return f"{value:,.{digits}f}"
