@@ -8,11 +8,10 @@ import socket
 import sys
 import tempfile
 import warnings
-from dataclasses import asdict
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -21,9 +20,11 @@ from emodarts import corpora
 from emodarts.corpora import labels as labelling
 from emodarts.corpora import protocols
 from emodarts.corpora.protocols import Fold
+from emodarts.corpora.rules import NO_DEV
 from emodarts.corpora.table import Corpus
 from emodarts.errors import EmodartsError
-from emodarts.experiment import choose_device
+from emodarts.experiment import choose_device, subsample_name
+from emodarts.features import extractors
 from emodarts.features import store as features
 from emodarts.report.terminal import print_report
 from emodarts.results import reader
@@ -31,6 +32,7 @@ from emodarts.results.lease import Lease
 from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
+from sweeps.data import SweepData, write_corpus
 from sweeps.settings import Settings, Space
 from sweeps.studies import Studies
 from sweeps.trial import Plan, run_unit
@@ -43,31 +45,24 @@ def run_sweep(settings: Settings, console: Console) -> int:
     space = Space.of(settings)
     storage = Storage.open(settings.results)
     storage.check_writable()
-    corpus = corpora.read(settings.corpus)
-    found = labelling.label(corpus.utterances, settings.corpus)
-    store = _features(settings, corpus, found, console)
-    # Recordings that could not be decoded are gone now; what their class has left must still be enough.
-    utterances = _with_ids(corpus.utterances, store.utterances)
-    labels = labelling.label(utterances, settings.corpus)
-    folds = _folds(settings, utterances, labels)
+    data = _prepare(settings, console)
     name = settings.sweep_name
     with Lease(storage, name, on_lost=lambda: os.kill(os.getpid(), signal.SIGINT)):
-        register(storage, name, {**settings.hashed(), "protocol": next(iter(folds.values())).protocol})
+        about = {"protocol": data.protocol, "features.weights": extractors.identity(settings.features)}
+        register(storage, name, {**settings.hashed(), **about})
         writer = SweepWriter(storage, name)
-        unknown = [asdict(row) for row in found.unknown]
-        dropped = corpus.dropped.to_pylist() + [asdict(row) for row in store.dropped] + unknown
-        writer.write_corpus(corpus.name, len(labels.by_utterance), dropped, found.left_out)
-        _say_data(console, name, storage, corpus, labels, found.left_out, dropped, folds)
         known = reader.open(settings.results, name)
-        _check_data(known, folds)
+        _check_data(known, data.folds)
+        audit = write_corpus(writer, known, data, settings.corpus)
+        _say_data(console, name, storage, data, audit)
         default = space.default(settings.fold_settings)
-        studies = Studies(settings.sweep, space.free, default, tuple(folds), writer, known)
+        studies = Studies(settings.sweep, space.free, default, tuple(data.folds), writer, known)
         plan = Plan(
             name,
             str(settings.results) if "://" in settings.results else storage.root,
-            corpus.name,
-            str(store.folder),
-            folds,
+            data.corpus.name,
+            str(data.store.folder),
+            data.folds,
             settings.fold_settings,
             space,
             settings.sweep.seed,
@@ -80,26 +75,42 @@ def run_sweep(settings: Settings, console: Console) -> int:
     return _conclude(settings, name, studies, interrupted, console)
 
 
-def _features(settings: Settings, corpus: Corpus, labels: labelling.Labels, console: Console) -> features.Store:
+def _prepare(settings: Settings, console: Console) -> SweepData:
+    """Read, check the protocol, extract features, and make the folds of what could be decoded."""
+    corpus = corpora.read(settings.corpus)
+    found = labelling.label(corpus.utterances, settings.corpus)
+    made = protocols.make(settings.corpus, corpus.utterances, found)  # before hours of extraction
+    if made[0].weakness == NO_DEV:
+        raise EmodartsError(
+            f"{made[0].protocol} has no dev part, so a sweep could choose nothing without its test speakers: it is "
+            f"there for comparison with published figures; take one of {', '.join(protocols.protocols_of(corpus.name))}"
+        )
+    store = _features(settings, corpus, console)
+    utterances = corpus.utterances.filter(pc.is_in(corpus.utterances["utterance"], store.utterances))
+    labels = labelling.label(utterances, settings.corpus)
+    made = protocols.make(settings.corpus, utterances, labels)
+    folds = _chosen(settings, made)
+    for fold in folds.values():
+        subsample_name(fold, settings.fold_settings)  # refuses one that is too small
+    return SweepData(corpus, labels, folds, made, store)
+
+
+def _features(settings: Settings, corpus: Corpus, console: Console) -> features.Store:
     columns = (TextColumn("features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("features", total=len(labels.by_utterance))
+        task = bar.add_task("features", total=corpus.utterances.num_rows)
         return features.build(
-            _with_ids(corpus.utterances, set(labels.by_utterance)),
+            corpus.utterances,
             corpus.root,
             settings.features,
             corpora.cache_folder() / "features",
             choose_device(settings.resources.device),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
+            say=lambda text: console.print(text, highlight=False, soft_wrap=True, markup=False),
         )
 
 
-def _with_ids(utterances: pa.Table, ids: set[str]) -> pa.Table:
-    return utterances.filter(pc.is_in(utterances["utterance"], pa.array(sorted(ids), pa.string())))
-
-
-def _folds(settings: Settings, utterances: pa.Table, labels: labelling.Labels) -> dict[int, Fold]:
-    made = protocols.make(settings.corpus.name, utterances, labels, settings.corpus.protocol)
+def _chosen(settings: Settings, made: tuple[Fold, ...]) -> dict[int, Fold]:
     wanted = range(len(made)) if settings.sweep.folds is None else settings.sweep.folds
     for index in wanted:
         if not 0 <= index < len(made):
@@ -118,27 +129,22 @@ def _check_data(known: reader.Results, folds: dict[int, Fold]) -> None:
             )
 
 
-def _say_data(
-    console: Console,
-    name: str,
-    storage: Storage,
-    corpus: Corpus,
-    labels: labelling.Labels,
-    words: dict[str, int],
-    dropped: list[dict[str, str]],
-    folds: dict[int, Fold],
-) -> None:
-    left_out = sum(words.values())
-    protocol = next(iter(folds.values())).protocol
+def _say_data(console: Console, name: str, storage: Storage, data: SweepData, audit: list[str]) -> None:
+    left_out, dropped = sum(data.labels.left_out.values()), data.dropped
+    first = next(iter(data.folds.values()))
     lines = [
         f"sweep {name} -> {storage.path(name)}",
-        f"{corpus.name}: {len(labels.by_utterance)} utterances of {', '.join(labels.classes)}; {left_out} of other "
-        f"classes left out, {len(dropped)} dropped; {protocol}, {len(folds)} folds",
+        f"{data.corpus.name}: {len(data.labels.by_utterance)} utterances of {', '.join(data.labels.classes)}; "
+        f"{left_out} of other classes left out, {len(dropped)} dropped; {data.protocol}, {len(data.folds)} folds",
     ]
+    if first.weakness:
+        lines.append(f"  {data.protocol}: {first.weakness}; every row says so")
+    for reason, count in Counter(first.left_out.values()).most_common():
+        lines.append(f"  {count} utterances in no part of fold {first.index}: {reason}")
     lines += [f"  dropped {row['path']}: {row['reason']}" for row in dropped[:5]]
     if len(dropped) > 5:
         lines.append(f"  and {len(dropped) - 5} more: see the corpora table")
-    for line in lines:
+    for line in [*lines, *audit]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
@@ -241,15 +247,12 @@ def _trial_name(trial: Any) -> str:
 def _conclude(settings: Settings, name: str, studies: Studies, interrupted: bool, console: Console) -> int:
     print_report(reader.open(settings.results, name), console)
     command = shlex.join(["python", *sys.argv])
+    if studies.has_failed or (studies.complete and studies.none_complete):
+        console.print("every configuration fails (see also sweep.max_failures); the reasons stand above")
+        return 1
     if studies.complete:
         console.print(f"next: emodarts report {shlex.quote(settings.results)}", highlight=False, soft_wrap=True)
         return 0
-    if studies.has_failed:
-        console.print(
-            f"stopped: every configuration fails (sweep.max_failures={settings.sweep.max_failures}); "
-            "the reasons stand above"
-        )
-        return 1
     why = "stopped" if interrupted else "sweep.hours are over"
     console.print(f"{why}; what is finished is kept. To go on: {command}", highlight=False, soft_wrap=True)
     return 130 if interrupted else 0

@@ -63,7 +63,7 @@ class LiveTable(tune.Callback):
         unit = trial.config["unit"]
         told = (
             f"dev UAR {result['dev_uar']:.3f}"
-            if "dev_uar" in result
+            if result.get("dev_uar") is not None
             else f"{result.get('status')}: {result.get('reason')}"
         )
         name = f"trial {unit['trial']} · fold {unit['fold']}" + (f" · seed {unit['seed']}" if unit["seed"] else "")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import PurePath
 from typing import Any
 
 import optuna
@@ -13,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment import FoldSettings
-from emodarts.features.settings import FeatureSettings
+from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.search.settings import SearchSettings
 from emodarts.training.settings import TrainingSettings
 
@@ -82,29 +83,37 @@ class RaySettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything the command line can say."""
+    """Everything the command line can say. `protocol` is short for `corpus.protocol`, which it replaces."""
 
     corpus: CorpusSettings = field(default_factory=CorpusSettings)
     features: FeatureSettings = field(default_factory=FeatureSettings)
+    batches: BatchSettings = field(default_factory=BatchSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     sweep: SweepSettings = field(default_factory=SweepSettings)
     resources: ResourceSettings = field(default_factory=ResourceSettings)
     ray: RaySettings = field(default_factory=RaySettings)
     results: str = "results"
+    protocol: str | None = None
 
     @property
     def fold_settings(self) -> FoldSettings:
         """The settings of a unit before a trial's parameters are put in."""
-        return FoldSettings(self.features, self.search, self.training)
+        return FoldSettings(self.features, self.search, self.training, self.batches)
 
     def hashed(self) -> dict[str, Any]:
         """What changes a unit's result or the proposals: dotted name -> value."""
         content = asdict(self)
         content["corpus"].pop("root")
+        content["batches"].pop("device_memory_share")
+        # A file counts by its name: fold hashes and the store's key stand for what is in it.
+        if (self.corpus.protocol or "").lower().endswith(".csv"):
+            content["corpus"]["protocol"] = PurePath(self.corpus.protocol or "").name
+        if self.features.checkpoint is not None:
+            content["features"]["checkpoint"] = PurePath(self.features.checkpoint).name
         for name in ("name", "trials", "folds", "seeds", "hours", "max_failures"):
             content["sweep"].pop(name)
-        kept = {room: content[room] for room in ("corpus", "features", "search", "training", "sweep")}
+        kept = {room: content[room] for room in ("corpus", "features", "batches", "search", "training", "sweep")}
         return dict(_flatten(kept))
 
     @property
@@ -129,7 +138,9 @@ def from_hydra(config: DictConfig) -> Settings:
             raise error.__cause__ from None
         raise EmodartsError(f"settings: {str(error).splitlines()[0]} (at {error.full_key})") from error
     assert isinstance(settings, Settings)
-    return settings
+    if settings.protocol is None:
+        return settings
+    return replace(settings, corpus=replace(settings.corpus, protocol=settings.protocol), protocol=None)
 
 
 def _schema() -> DictConfig:

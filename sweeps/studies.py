@@ -107,8 +107,13 @@ class Studies:
     @property
     def has_failed(self) -> bool:
         """Whether the sweep only fails (`sweep.max_failures`)."""
-        ended = [t.status for trials in self.trials.values() for t in trials.values()]
-        return ended.count("failed") >= self.settings.max_failures and "complete" not in ended
+        failed = sum(t.status == "failed" for trials in self.trials.values() for t in trials.values())
+        return failed >= self.settings.max_failures and self.none_complete
+
+    @property
+    def none_complete(self) -> bool:
+        """Whether no configuration came to a result."""
+        return not any(t.status == "complete" for trials in self.trials.values() for t in trials.values())
 
     def end(self, unit: Unit, outcome: Outcome) -> None:
         """Take a unit's outcome; with a configuration's last unit, write its row and tell the study."""

@@ -5,7 +5,7 @@ import gc
 import sys
 import traceback
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def run_unit(config: dict[str, Any], plan: Plan) -> None:
 def _run(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
     import torch
 
-    from emodarts.experiment import choose_device, run_fold
+    from emodarts.experiment import choose_device, run_fold, subsample_name
     from emodarts.features.store import open_store
     from emodarts.results.storage import Storage
     from emodarts.results.writer import SweepWriter
@@ -65,6 +65,7 @@ def _run(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
         fold.index,
         fold.hash,
         fold.classes,
+        weakness=fold.weakness,
     )
     writer = SweepWriter(Storage.open(plan.results), plan.sweep)
     # The same configuration number starts from the same seed in every study: names and numbers only.
@@ -72,12 +73,13 @@ def _run(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
     epochs: list[EpochRecord] = []
     try:
         settings = plan.space.apply(plan.settings, unit["parameters"])
+        key = replace(key, subsample=subsample_name(fold, settings))
         store = open_store(Path(plan.store))
         records = run_fold(store, fold, settings, seed, choose_device(plan.device), epochs.append)
     except (EmodartsError, ArithmeticError, RuntimeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error} ({_where(error)})"
         writer.commit_ended(key, "failed", reason, tuple(epochs), attempt)
-        return {"status": "failed", "reason": reason}
+        return {"status": "failed", "reason": reason, "dev_uar": None}  # Tune insists on the metric's name
     writer.commit(key, records, attempt)
     dev = next(e for e in records.evaluations if e.role == "dev" and e.stage == "final")
     return {"status": "complete", "dev_uar": _dev_uar(dev, fold), "size": records.parameters}

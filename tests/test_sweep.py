@@ -177,7 +177,7 @@ def test_interrupt_keeps_what_is_finished(environment, small_corpus, tmp_path):
         ("sweep.space.search.nodes={low:1,high:99}", "search.nodes=99 is out of range"),
         ("+sweep.space.search.nonsense={low:1,high:2}", "there is no setting search.nonsense"),
         ("sweep.folds=[7]", "has folds 0 to 3"),
-        ("corpus.protocol=manifest/speaker77", "choose manifest/speaker<k>"),
+        ("corpus.protocol=manifest/speaker77", "manifest/speaker<k> with k from 3 to 4"),
     ],
 )
 def test_wrong_settings_are_one_clear_sentence(environment, small_corpus, tmp_path, given, message):

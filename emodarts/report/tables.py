@@ -87,7 +87,7 @@ def _sweep(results: Results, sweep: str) -> SweepReport:
     rows = [r for r in folds if r["stage"] == "final" and _is_winner(r, chosen)]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        if row["role"] == "test":
+        if row["role"] == "test" and row["uar"] is not None:  # no figure where the labels are not public
             groups[
                 row["system"], row["protocol"], row["test_set"], tuple(row["classes"]), row["study"] == "shared"
             ].append(row)
@@ -186,6 +186,10 @@ def _notices(blocks: list[Block], rows: list[dict[str, Any]]) -> list[str]:
     changed = sorted({fold for (_, fold), found in hashes.items() if len(found) > 1})
     if changed:
         notices.append(f"folds {changed} changed between units (different fold hashes): the data are not the same")
+    hidden = sorted({row["test_set"] for row in rows if row["role"] == "test" and row["n"] == 0})
+    if hidden:
+        notices.append(f"{', '.join(hidden)}: the labels are not public; the predictions table has what was predicted")
+    notices += sorted({f"{row['protocol']}: {row['weakness']}" for row in rows if row["weakness"]})
     if any(b.shared for b in blocks):
         notices.append("nesting=shared: the selection saw these speakers in other folds; no figure for a comparison")
     return notices

@@ -21,6 +21,7 @@ class UnitKey:
     classes: tuple[str, ...]
     genotype_from: str | None = None
     subsample: str | None = None
+    weakness: str | None = None
 
     @property
     def name(self) -> str:

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from emodarts.errors import EmodartsError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: weakness
 _VERSION_KEY = b"emodarts.schema_version"
 
 _KEY = [
@@ -16,6 +16,7 @@ _KEY = [
     ("train_corpora", pa.list_(pa.string())),
     ("genotype_from", pa.string()),
     ("protocol", pa.string()),
+    ("weakness", pa.string()),  # of the protocol, null where there is none: "dev shares speakers with train"
     ("fold", pa.int32()),
     ("fold_hash", pa.string()),
     ("classes", pa.list_(pa.string())),
@@ -121,9 +122,10 @@ def stamped(table: str, **metadata: str) -> pa.Schema:
 def verify(schema: pa.Schema, table: str, where: str) -> None:
     """Refuse (EmodartsError) a file that is not this program's, or of another schema version."""
     version = (schema.metadata or {}).get(_VERSION_KEY)
+    if version is not None and version != str(SCHEMA_VERSION).encode():
+        raise EmodartsError(
+            f"{where} has schema version {version.decode(errors='replace')}, this program reads {SCHEMA_VERSION}: read "
+            f"it with the version of emodarts that wrote it, or take another results folder"
+        )
     if version is None or not schema.equals(TABLES[table]):
         raise EmodartsError(f"{where} is no {table} table of emodarts; move it out of the results folder")
-    if int(version) != SCHEMA_VERSION:
-        raise EmodartsError(
-            f"{where} has schema version {int(version)}, this program reads {SCHEMA_VERSION}; use that version"
-        )

@@ -35,15 +35,21 @@ class SweepWriter:
         self._write("trials", f"trials/{name}.parquet", [row])
 
     def write_corpus(
-        self, corpus: str, utterances: int, dropped: list[dict[str, str]], left_out: dict[str, int]
+        self,
+        corpus: str,
+        utterances: int,
+        dropped: list[dict[str, str]],
+        left_out: dict[str, int],
+        audit: str | None = None,
     ) -> None:
-        """Write what became of a corpus: how many utterances, what was dropped, which words were left out."""
+        """Write what became of a corpus: utterances, what was dropped, which words were left out, its audit (JSON)."""
         row = {
             "sweep": self.sweep,
             "corpus": corpus,
             "utterances": utterances,
             "dropped": dropped,
             "left_out": json.dumps(left_out, sort_keys=True),
+            "audit": audit,
         }
         self._write("corpora", f"corpora/{corpus}.parquet", [row])
 

@@ -1,0 +1,70 @@
+"""The data of a sweep: what was read, labelled, extracted and divided, and what the corpora table keeps of it."""
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from emodarts.corpora.labels import Labels
+from emodarts.corpora.protocols import Fold
+from emodarts.corpora.settings import CorpusSettings
+from emodarts.corpora.table import Corpus, Dropped, dropped_table
+from emodarts.features.store import Store
+from emodarts.results.reader import Results
+from emodarts.results.writer import SweepWriter
+
+
+@dataclass(frozen=True)
+class SweepData:
+    """A corpus with labels (of what could be decoded), the sweep's folds, all folds of the protocol, and features."""
+
+    corpus: Corpus
+    labels: Labels
+    folds: dict[int, Fold]
+    all_folds: tuple[Fold, ...]
+    store: Store
+
+    @property
+    def protocol(self) -> str:
+        """The protocol's full name."""
+        return self.all_folds[0].protocol
+
+    @cached_property
+    def dropped(self) -> list[dict[str, str]]:
+        """Path and reason of everything that did not become a usable row, in reading, decoding and labelling."""
+        tested = {u for fold in self.all_folds for ids in fold.tests.values() for u in ids}
+        why = "it has no label, and stands in no test set with hidden labels"
+        blank = [Dropped(path, why) for u, path in self.labels.unlabelled.items() if u not in tested]
+        read = [Dropped(**row) for row in self.corpus.dropped.to_pylist()]
+        rows: list[dict[str, str]] = dropped_table(
+            [*read, *self.store.dropped, *self.labels.unknown, *blank]
+        ).to_pylist()
+        return rows
+
+
+def write_corpus(writer: SweepWriter, known: Results, data: SweepData, settings: CorpusSettings) -> list[str]:
+    """Write the row of the corpora table with its audit; what the audit warns of, a line each.
+
+    An audit that is there already is kept where nothing else in the row has changed.
+    """
+    utterances, left_out = len(data.labels.by_utterance), data.labels.left_out
+    row = {
+        "corpus": data.corpus.name,
+        "utterances": utterances,
+        "dropped": data.dropped,
+        "left_out": json.dumps(left_out, sort_keys=True),
+    }
+    for old in known.table("corpora").to_pylist():
+        if old["audit"] and all(old[name] == value for name, value in row.items()):
+            return _warnings(old["audit"])
+    from emodarts.audit.examine import audit  # scikit-learn takes a second to import
+
+    unread = [Dropped(**row) for row in data.corpus.dropped.to_pylist()]
+    whole = replace(data.corpus, dropped=dropped_table([*unread, *data.store.dropped]))
+    made = audit(whole, data.labels, data.all_folds, data.store.measures(), settings).to_json()
+    writer.write_corpus(data.corpus.name, utterances, data.dropped, left_out, made)
+    return _warnings(made)
+
+
+def _warnings(audit: str) -> list[str]:
+    severe = [f for f in json.loads(audit)["findings"] if f["severity"] in ("leak", "warning")]
+    return [f"  audit, {f['severity']}: {f['subject']}: {f['found']}" for f in severe]
