@@ -84,7 +84,9 @@ def _list(console: "Console") -> None:
         return
     table = Table(box=None, pad_edge=False)
     for name in ("store", "corpus", "settings", "utterances", "size", "state"):
-        table.add_column(name, no_wrap=name == "store", overflow="fold")  # a name is there to be copied
+        table.add_column(
+            name, no_wrap=name not in ("settings", "state"), overflow="fold"
+        )  # names are there to be copied
     for store in found:
         count = "" if store.utterances is None else str(store.utterances)
         table.add_row(store.folder.name, store.corpus, store.settings, count, amount(store.bytes), store.state)

@@ -21,7 +21,7 @@ from emodarts.features.plan import Plan, seconds_of
 from emodarts.features.settings import FeatureSettings, Variant
 from emodarts.seeds import derive_seed
 
-BATCH_SECONDS = 20.0  # of sound that are transformed at once: little padding, and spectra that stay in the cache
+BATCH_SECONDS = 60.0  # of sound that are transformed at once: few calls, little padding, little memory
 BATCH_SECONDS_GPU = 240.0
 _LARGEST = 65504.0  # of float16
 Row = dict[str, Any]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from emodarts.features.audio import Samples
 from emodarts.features.settings import FeatureSettings
 
-_ROWS = 64  # frames that are transformed at once: their windows and spectra (1 MB) stay in a core's cache
+_ROWS = 256  # frames that are transformed at once: their windows and spectra (2 MB) stay near a core
 
 
 class Spectra(nn.Module):
