@@ -1,10 +1,10 @@
-"""Extractors: from clean samples to frames. Spectra and pre-trained encoders behind one interface."""
+"""Extractors: from clean samples to frames. Spectra, pre-trained encoders and functionals behind one interface."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from emodarts.features.settings import BUNDLES, FeatureSettings
+from emodarts.features.settings import BUNDLES, EGEMAPS_VALUES, FeatureSettings
 
 if TYPE_CHECKING:  # the sizes of frames and the key of a store are wanted where torch is not
     from torch import Tensor
@@ -56,6 +56,10 @@ def extractor(settings: FeatureSettings) -> Extractor:
 
     Raises EmodartsError where the weights of a pre-trained encoder are not at hand or do not fit.
     """
+    if settings.kind == "egemaps":
+        from emodarts.features.functionals import Functionals
+
+        return Functionals(settings)
     if settings.kind != "pretrained":
         return SpectraExtractor(settings)
     from emodarts.features.encoders import load
@@ -65,6 +69,8 @@ def extractor(settings: FeatureSettings) -> Extractor:
 
 def shape(settings: FeatureSettings) -> tuple[int, int]:
     """(bins, channels) of the frames, known without torchaudio and without weights."""
+    if settings.kind == "egemaps":
+        return EGEMAPS_VALUES, 1
     if settings.kind == "pretrained":
         return BUNDLES[settings.bundle].width, 1 if settings.layer_weighting == "mean" else len(settings.layers)
     return settings.coefficients if settings.kind == "mfcc" else settings.bands, 3 if settings.deltas else 1
@@ -76,6 +82,10 @@ def identity(settings: FeatureSettings) -> str:
     It stands for the checkpoint's content: a key made of it needs the checkpoint's path no more.
     Raises EmodartsError where the weights are not at hand.
     """
+    if settings.kind == "egemaps":
+        from emodarts.features.functionals import version
+
+        return version()
     if settings.kind != "pretrained":
         return ""
     from emodarts.features.encoders import checkpoint_hash, find_checkpoint

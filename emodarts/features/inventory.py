@@ -94,6 +94,8 @@ def summary(settings: FeatureSettings) -> str:
     """The settings that tell stores apart, in one line."""
     if settings.kind == "pretrained":
         parts = [settings.bundle, f"layers {','.join(map(str, settings.layers))} {settings.layer_weighting}"]
+    elif settings.kind == "egemaps":
+        parts = ["eGeMAPS functionals"]
     else:
         values = settings.coefficients if settings.kind == "mfcc" else settings.bands
         parts = [f"{settings.kind} {values}", f"{settings.window_ms:g}/{settings.hop_ms:g} ms"]

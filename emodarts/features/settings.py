@@ -25,6 +25,8 @@ BUNDLES = {
     **{f"WAV2VEC2_ASR_LARGE_LV60K_{amount}": Bundle(24, 1024) for amount in ("10M", "100H", "960H")},
     **{f"VOXPOPULI_ASR_BASE_10K_{language}": Bundle(12, 768) for language in ("DE", "EN", "ES", "FR", "IT")},
 }
+EGEMAPS_VALUES = 88  # functionals an utterance
+KINDS = ("log_mel", "mfcc", "pretrained", "egemaps")
 LAYER_WEIGHTINGS = ("stack", "mean", "learned")
 
 
@@ -38,12 +40,12 @@ class Variant:
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """Log-mel or MFCC frames, or those of a pre-trained encoder; everything here is part of a store's key.
+    """What frames are made of: spectra, a pre-trained encoder, or functionals. All of it is part of a store's key.
 
     Times in ms, levels in dB; `log_floor` is added to the mel power before the logarithm.
     """
 
-    kind: str = "log_mel"  # log_mel | mfcc | pretrained
+    kind: str = "log_mel"  # log_mel | mfcc | pretrained | egemaps
     sample_rate: int = 16000
     bands: int = 64
     coefficients: int = 40  # mfcc
@@ -84,7 +86,7 @@ class FeatureSettings:
 
     def _spectral_checks(self) -> dict[str, tuple[bool, str]]:
         return {
-            "kind": (self.kind in ("log_mel", "mfcc", "pretrained"), "log_mel, mfcc or pretrained"),
+            "kind": (self.kind in KINDS, ", ".join(KINDS)),
             "sample_rate": (4000 <= self.sample_rate <= 96000, "4000 to 96000 Hz"),
             "bands": (8 <= self.bands <= 256, "8 to 256"),
             "coefficients": (self.kind != "mfcc" or 8 <= self.coefficients <= self.bands, "8 to features.bands"),
