@@ -24,7 +24,8 @@ from emodarts.features.workers import extract_in_processes
 
 # Rough costs of one core, which decide whether further processes are worth their start.
 _START_SECONDS = 3.0  # a process that imports torch
-_DECODING, _SPECTRA, _RESAMPLED, _ENCODER = 3e-4, 1e-4, 6e-4, 0.1  # seconds a second of sound (and copy)
+_DECODING, _SPECTRA, _RESAMPLED = 3e-4, 1e-4, 6e-4  # seconds a second of sound (and copy)
+_TRANSFORM = {"pretrained": 0.1, "egemaps": 0.02}
 
 
 def build(
@@ -92,7 +93,7 @@ def _extract(plan: Plan, folder: Path, missing: list[int], device: str, processe
 def _worthwhile(plan: Plan, missing: int) -> int:
     """How many processes to start: one where the work is done sooner than others would have started."""
     native = [v.speed == 1.0 for v in plan.settings.variants]
-    copies = sum(_ENCODER if plan.settings.kind == "pretrained" else _SPECTRA for _ in native)
+    copies = len(native) * _TRANSFORM.get(plan.settings.kind, _SPECTRA)
     work = plan.seconds * missing / plan.shards * (_DECODING + copies + _RESAMPLED * native.count(False))
     return 1 if work < 2 * _START_SECONDS else min(cores(), 1 + int(work / _START_SECONDS))
 
