@@ -146,7 +146,7 @@ def _records(
 ) -> UnitRecords:
     network = trained.network
     shape = json.dumps({**asdict(network.shape), "layout": network.shape.layout}, sort_keys=True)
-    frames = round(settings.training.crop_seconds * settings.features.frames_per_second)
+    frames = max(1, round(settings.training.crop_seconds * settings.features.frames_per_second))
     return UnitRecords(
         evaluations=tuple(evaluations),
         epochs=searched.epochs + trained.epochs,

@@ -1,9 +1,11 @@
 """The data of a sweep: what was read, labelled, extracted and divided, and what the corpora table keeps of it."""
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from emodarts.audit.record import SCHEMA_VERSION
 from emodarts.corpora.labels import Labels
 from emodarts.corpora.protocols import Fold
 from emodarts.corpora.settings import CorpusSettings
@@ -29,6 +31,14 @@ class SweepData:
         return self.all_folds[0].protocol
 
     @cached_property
+    def recordings(self) -> str:
+        """A hash of the utterances' ids and decoded audio: fold hashes speak of ids and labels alone."""
+        measures, mark = self.store.measures(), hashlib.sha256()
+        for name in ("utterance", "audio_hash"):
+            mark.update("\0".join(measures[name].to_pylist()).encode())
+        return mark.hexdigest()[:16]
+
+    @cached_property
     def dropped(self) -> list[dict[str, str]]:
         """Path and reason of everything that did not become a usable row, in reading, decoding and labelling."""
         tested = {u for fold in self.all_folds for ids in fold.tests.values() for u in ids}
@@ -44,7 +54,8 @@ class SweepData:
 def write_corpus(writer: SweepWriter, known: Results, data: SweepData, settings: CorpusSettings) -> list[str]:
     """Write the row of the corpora table with its audit; what the audit warns of, a line each.
 
-    An audit that is there already is kept where nothing else in the row has changed.
+    An audit that is there already is kept where the rest of the row and the folds are the same; the sweep's file holds
+    a hash of the recordings.
     """
     utterances, left_out = len(data.labels.by_utterance), data.labels.left_out
     row = {
@@ -54,7 +65,7 @@ def write_corpus(writer: SweepWriter, known: Results, data: SweepData, settings:
         "left_out": json.dumps(left_out, sort_keys=True),
     }
     for old in known.table("corpora").to_pylist():
-        if old["audit"] and all(old[name] == value for name, value in row.items()):
+        if old["audit"] and all(old[name] == value for name, value in row.items()) and _same_folds(old["audit"], data):
             return _warnings(old["audit"])
     from emodarts.audit.examine import audit  # scikit-learn takes a second to import
 
@@ -63,6 +74,12 @@ def write_corpus(writer: SweepWriter, known: Results, data: SweepData, settings:
     made = audit(whole, data.labels, data.all_folds, data.store.measures(), settings).to_json()
     writer.write_corpus(data.corpus.name, utterances, data.dropped, left_out, made)
     return _warnings(made)
+
+
+def _same_folds(audit: str, data: SweepData) -> bool:
+    content = json.loads(audit)
+    hashes = [fold["hash"] for fold in content["protocol"]["folds"]]
+    return content["schema_version"] == SCHEMA_VERSION and hashes == [fold.hash for fold in data.all_folds]
 
 
 def _warnings(audit: str) -> list[str]:

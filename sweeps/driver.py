@@ -48,11 +48,13 @@ def run_sweep(settings: Settings, console: Console) -> int:
     data = _prepare(settings, console)
     name = settings.sweep_name
     with Lease(storage, name, on_lost=lambda: os.kill(os.getpid(), signal.SIGINT)):
-        about = {"protocol": data.protocol, "features.weights": extractors.identity(settings.features)}
+        if storage.exists(f"{name}/sweep.json"):
+            _check_data(reader.open(settings.results, name), data)
+        about = {"protocol": data.protocol, "recordings": data.recordings}
+        about["features.weights"] = extractors.identity(settings.features)
         register(storage, name, {**settings.hashed(), **about})
         writer = SweepWriter(storage, name)
         known = reader.open(settings.results, name)
-        _check_data(known, data.folds)
         audit = write_corpus(writer, known, data, settings.corpus)
         _say_data(console, name, storage, data, audit)
         default = space.default(settings.fold_settings)
@@ -88,7 +90,8 @@ def _prepare(settings: Settings, console: Console) -> SweepData:
     store = _features(settings, corpus, console)
     utterances = corpus.utterances.filter(pc.is_in(corpus.utterances["utterance"], store.utterances))
     labels = labelling.label(utterances, settings.corpus)
-    made = protocols.make(settings.corpus, utterances, labels)
+    if len(store.utterances) < corpus.utterances.num_rows:
+        made = protocols.make(settings.corpus, utterances, labels)
     folds = _chosen(settings, made)
     for fold in folds.values():
         subsample_name(fold, settings.fold_settings)  # refuses one that is too small
@@ -118,11 +121,11 @@ def _chosen(settings: Settings, made: tuple[Fold, ...]) -> dict[int, Fold]:
     return {index: made[index] for index in sorted(set(wanted))}
 
 
-def _check_data(known: reader.Results, folds: dict[int, Fold]) -> None:
+def _check_data(known: reader.Results, data: SweepData) -> None:
     """Refuse to go on where the data are no longer those that the finished units saw."""
     for commit in known.commits:
-        fold = folds.get(commit.key.fold)
-        if fold is not None and fold.hash != commit.key.fold_hash:
+        fold = data.folds.get(commit.key.fold)
+        if fold is not None and fold.protocol == commit.key.protocol and fold.hash != commit.key.fold_hash:
             raise EmodartsError(
                 f"sweep '{commit.key.sweep}': fold {fold.index} of {fold.protocol} was {commit.key.fold_hash}, now "
                 f"{fold.hash}: files of the corpus have come or gone since; restore them or take another sweep.name"

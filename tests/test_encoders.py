@@ -282,12 +282,13 @@ def test_settings_out_of_range(changes, message):
     with pytest.raises(EmodartsError, match=message):
         FeatureSettings(kind="pretrained", **changes)
     if "sample_rate" not in changes:
-        FeatureSettings(kind="log_mel", **changes)  # not for it
+        with pytest.raises(EmodartsError, match="does nothing with features.kind=log_mel: it is for pretrained"):
+            FeatureSettings(kind="log_mel", **changes)
 
 
 def test_frames_per_second_come_from_one_place():
     assert FeatureSettings(hop_ms=10).frames_per_second == 100
-    assert FeatureSettings(kind="pretrained", hop_ms=10).frames_per_second == 50
+    assert FeatureSettings(kind="pretrained").frames_per_second == 50
     assert FeatureSettings(sample_rate=11025, hop_ms=20).frames_per_second == 11025 / 220
 
 

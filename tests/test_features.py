@@ -5,7 +5,16 @@ import torch
 import torchaudio
 from conftest import write_tone
 
-from emodarts.features.audio import UnusableAudio, decode, frame_powers, percentile, prepare, trim, with_noise
+from emodarts.features.audio import (
+    UnreadableAudio,
+    UnusableAudio,
+    decode,
+    frame_powers,
+    percentile,
+    prepare,
+    trim,
+    with_noise,
+)
 from emodarts.features.batches import Standardiser
 from emodarts.features.measures import MEASURES, measure
 from emodarts.features.settings import FeatureSettings
@@ -92,6 +101,17 @@ def test_a_part_of_a_file_and_one_that_does_not_say_its_length(tmp_path):
     np.testing.assert_allclose(decode(tmp_path / "x.flac", 0.5, 1.25)[0], sound[8000:20000], atol=1e-6)
     with pytest.raises(UnusableAudio, match="no samples"):
         decode(tmp_path / "x.flac", 3.0, 4.0)
+
+
+def test_what_the_system_says_is_no_fault_of_the_content(tmp_path, monkeypatch):
+    write_tone(tmp_path / "a.wav")
+
+    def fail(path):
+        raise soundfile.LibsndfileError(2, f"Error opening {path!r}: ")
+
+    monkeypatch.setattr(soundfile, "SoundFile", fail)
+    with pytest.raises(UnreadableAudio, match="cannot be decoded"):
+        decode(tmp_path / "a.wav")
 
 
 def test_unusable_recordings(tmp_path):

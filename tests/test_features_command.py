@@ -66,6 +66,10 @@ def test_lists_complete_unfinished_and_damaged_stores(build, features, tmp_path)
     output = features("--list")[1]
     assert whole.folder.name in output  # unbroken, to be copied
     assert "mfcc 40" in output
+    about = json.loads((whole.folder / "store.json").read_text())
+    about["settings"]["a_setting_of_tomorrow"] = 1
+    (whole.folder / "store.json").write_text(json.dumps(about))
+    assert "of another version" in only(tmp_path).state  # and the other stores are still listed
     (whole.folder / "store.json").unlink()
     assert only(tmp_path).state == "1 of 1 shards"
     assert not only(tmp_path).complete

@@ -151,6 +151,9 @@ def test_a_user_s_own_split(environment, small_corpus, tmp_path):
     assert "manifest/mine.csv, 1 folds" in told
     rows = reader.open(tmp_path / "results").table("folds").to_pylist()
     assert {row["protocol"] for row in rows} == {"manifest/mine.csv"}
+    write_tone(small_corpus / "b" / "sad0.wav", f0=300.0)  # ids and labels, and so the folds, stay as they are
+    told = run(environment, *corpus, f"results={tmp_path / 'results'}", f"protocol={tmp_path / 'mine.csv'}", code=1)
+    assert "was begun with other settings or data: recordings was" in told
 
 
 def test_what_a_sweep_refuses(environment, tmp_path):

@@ -1,6 +1,5 @@
 """Decode and measure every recording of a corpus, in several processes; what cannot be decoded becomes a drop."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +14,7 @@ from emodarts.corpora.table import Dropped
 from emodarts.errors import EmodartsError
 from emodarts.features.audio import UnusableAudio, decode
 from emodarts.features.measures import MEASURES, measure
+from emodarts.processors import processors
 
 _CHUNK = 128  # utterances a task
 _FEW = 512  # below this, starting processes takes longer than measuring
@@ -33,7 +33,7 @@ def measure_all(
     columns = (utterances[name].to_pylist() for name in ("utterance", "path", "start", "end"))
     rows: list[_Row] = list(zip(*columns, strict=True))
     chunks = [rows[first : first + _CHUNK] for first in range(0, len(rows), _CHUNK)]
-    workers = min(processes or len(os.sched_getaffinity(0)), len(chunks))
+    workers = min(processes or processors(), len(chunks))
     found: list[dict[str, Any]] = []
     dropped: list[Dropped] = []
     done = 0

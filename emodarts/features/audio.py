@@ -14,8 +14,15 @@ UNKNOWN_LENGTH = 1 << 40  # samples: more than any file holds, so it was written
 LARGEST_SAMPLE = 1e9  # full scale is 1; some files hold integers as floats, but their squares must be finite
 
 
+_SYSTEM_ERROR = 2  # libsndfile's code for what the system says, not the file's content
+
+
 class UnusableAudio(Exception):
     """The reason why a recording cannot become features."""
+
+
+class UnreadableAudio(UnusableAudio):
+    """A file that is there, but that the system does not give now: another time it may."""
 
 
 def decode(path: Path, start: float | None = None, end: float | None = None) -> tuple[Samples, int]:
@@ -31,8 +38,12 @@ def decode(path: Path, start: float | None = None, end: float | None = None) -> 
                 raise UnusableAudio("its header does not say how long it is: write the file anew, with ffmpeg or sox")
             samples = file.read(max(0, last - first), dtype="float32")
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        reason = "the file is missing" if not path.exists() else str(error).rsplit(": ", 1)[-1]
-        raise UnusableAudio(f"cannot be decoded: {reason}") from error
+        if not path.exists():
+            raise UnusableAudio("cannot be decoded: the file is missing") from error
+        reason = f"cannot be decoded: {str(error).rsplit(': ', 1)[-1]}"
+        if isinstance(error, OSError) or getattr(error, "code", None) == _SYSTEM_ERROR:
+            raise UnreadableAudio(reason) from error
+        raise UnusableAudio(reason) from error
     if len(samples) < last - first and path.suffix.lower() in (".wav", ".flac"):
         raise UnusableAudio(f"the file is cut: {last - first} samples promised, {len(samples)} decoded")
     if len(samples) == 0:

@@ -21,11 +21,13 @@ from emodarts.features.locks import locked
 from emodarts.features.plan import Plan
 from emodarts.features.store import Progress, Say, Store, open_store
 from emodarts.features.workers import extract_in_processes
+from emodarts.processors import processors
 
 # Rough costs of one core, which decide whether further processes are worth their start.
 _START_SECONDS = 3.0  # a process that imports torch
 _DECODING, _SPECTRA, _RESAMPLED = 3e-4, 1e-4, 6e-4  # seconds a second of sound (and copy)
 _TRANSFORM = {"pretrained": 0.1, "egemaps": 0.02}
+_ENCODER_BYTES = 4 << 30
 
 
 def build(
@@ -95,12 +97,10 @@ def _worthwhile(plan: Plan, missing: int) -> int:
     native = [v.speed == 1.0 for v in plan.settings.variants]
     copies = len(native) * _TRANSFORM.get(plan.settings.kind, _SPECTRA)
     work = plan.seconds * missing / plan.shards * (_DECODING + copies + _RESAMPLED * native.count(False))
-    return 1 if work < 2 * _START_SECONDS else min(cores(), 1 + int(work / _START_SECONDS))
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    most = processors()
+    if plan.settings.kind == "pretrained":  # each process has the weights, and its activations
+        most = max(1, min(most, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _ENCODER_BYTES))
+    return 1 if work < 2 * _START_SECONDS else min(most, 1 + int(work / _START_SECONDS))
 
 
 @contextmanager
@@ -200,10 +200,11 @@ def _told_of_disk(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            what = f"the disk of {folder} is full; what is finished is kept, and the next start goes on"
-        else:
-            what = f"cannot write features to {folder}: {error}"
-        raise EmodartsError(f"{what}; free some space, or set EMODARTS_CACHE to a folder with space") from error
+            raise EmodartsError(
+                f"the disk of {folder} is full; what is finished is kept, and the next start goes on; free some space, "
+                "or set EMODARTS_CACHE to a folder with space"
+            ) from error
+        raise EmodartsError(f"cannot build features in {folder}: {error}; or set EMODARTS_CACHE to another") from error
 
 
 def _waiting(plan: Plan, folder: Path, progress: Progress, say: Say) -> Callable[[str], bool]:

@@ -13,16 +13,28 @@ import numpy as np
 from torch import Tensor
 
 from emodarts.corpora.table import Dropped
-from emodarts.features.audio import UNKNOWN_LENGTH, Samples, UnusableAudio, at_speed, decode, prepare, with_noise
+from emodarts.errors import EmodartsError
+from emodarts.features.audio import (
+    UNKNOWN_LENGTH,
+    Samples,
+    UnreadableAudio,
+    UnusableAudio,
+    at_speed,
+    decode,
+    prepare,
+    with_noise,
+)
 from emodarts.features.extractors import Extractor
 from emodarts.features.files import Extracted, shard_name, write_shard
 from emodarts.features.measures import measure
 from emodarts.features.plan import Plan, seconds_of
 from emodarts.features.settings import FeatureSettings, Variant
+from emodarts.processors import processors
 from emodarts.seeds import derive_seed
 
 BATCH_SECONDS = 60.0  # of sound that are transformed at once: few calls, little padding, little memory
 BATCH_SECONDS_GPU = 240.0
+LONGEST_ENCODED = 120  # s
 _LARGEST = 65504.0  # of float16
 Row = dict[str, Any]
 
@@ -63,7 +75,7 @@ def _loading(plan: Plan, rows: list[Row], device: str) -> Iterator[Iterator[Load
     if device == "cpu":
         yield map(load, rows)
         return
-    with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
+    with ThreadPoolExecutor(min(8, processors())) as pool:
         yield iter(pool.map(load, rows))
 
 
@@ -81,25 +93,31 @@ def _batches(order: list[int], seconds: "np.ndarray[Any, np.dtype[np.float64]]",
 
 def _load(root: Path, row: Row, settings: FeatureSettings) -> Loaded | Dropped:
     path = root / row["path"]
+    if row["size"] < 0:  # even if it is there by now: the store's key says that it is not
+        return Dropped(row["path"], "the file is missing")
+    _check_unchanged(path, row)
     try:
-        _check_unchanged(path, row)
         samples, rate = decode(path, row["start"], row["end"])
         _check_whole(samples, row)
         measures = {"utterance": row["utterance"], **measure(samples, rate)}
         sound = prepare(samples, rate, settings)
+        if settings.kind == "pretrained" and len(sound) > LONGEST_ENCODED * rate:
+            raise UnusableAudio(f"longer than {LONGEST_ENCODED} s: an encoder's memory grows with the square; cut it")
+    except UnreadableAudio as reason:
+        raise EmodartsError(f"{path}: {reason}; what is finished is kept: run again") from reason
     except UnusableAudio as reason:
         return Dropped(row["path"], str(reason))
     return Loaded(measures, [_copy(sound, rate, row["utterance"], variant, settings) for variant in settings.variants])
 
 
 def _check_unchanged(path: Path, row: Row) -> None:
-    """The store's key speaks of the file's size and time: another file must not go under it."""
+    """The store's key speaks of the file's size and time: another file, or none, must not go under it."""
     try:
         found = os.stat(path)
     except OSError as error:
-        raise UnusableAudio("the file is missing") from error
-    if row["size"] >= 0 and (found.st_size, found.st_mtime_ns) != (row["size"], row["time"]):
-        raise UnusableAudio("the file changed while features were built; run again")
+        raise EmodartsError(f"{path}: {error.strerror}, though it was there before; run again") from error
+    if (found.st_size, found.st_mtime_ns) != (row["size"], row["time"]):
+        raise EmodartsError(f"{path} changed while features were built; run again")
 
 
 def _check_whole(samples: Samples, row: Row) -> None:

@@ -72,12 +72,12 @@ def _listed(folder: Path) -> Listed:
     try:
         about = json.loads((folder / ABOUT).read_text())
         open_store(folder)
-    except (OSError, ValueError, EmodartsError) as error:
-        damaged = f"damaged: {error}" if (folder / ABOUT).exists() else None
+        settings = summary(FeatureSettings(**about["settings"]))
+        dropped = f", {len(about['dropped'])} dropped" if about["dropped"] else ""
+        return Listed(folder, about["corpus"], settings, about["utterances"], size, True, f"complete{dropped}")
+    except (OSError, ValueError, KeyError, TypeError, EmodartsError) as error:
+        damaged = f"damaged, or of another version: {error}" if (folder / ABOUT).exists() else None
         return _unfinished(folder, size, damaged)
-    settings = summary(FeatureSettings(**about["settings"]))
-    dropped = f", {len(about['dropped'])} dropped" if about["dropped"] else ""
-    return Listed(folder, about["corpus"], settings, about["utterances"], size, True, f"complete{dropped}")
 
 
 def _unfinished(folder: Path, size: int, damaged: str | None) -> Listed:

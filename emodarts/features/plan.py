@@ -112,10 +112,10 @@ class Plan:
         return cls(rows, Path(about["root"]), settings, about["corpus"], about["identity"], about["rows_per_shard"])
 
     def _about(self) -> dict[str, Any]:
-        """Settings in a form that is the same for 1 and 1.0, and for a checkpoint wherever it lies."""
-        settings = {k: v for k, v in asdict(self.settings).items() if k not in ("speeds", "noise_snr_db", "checkpoint")}
+        """What frames depend on, in a form that is the same for 1 and 1.0, and for a checkpoint wherever it lies."""
         settings = {
-            k: float(v) if k.endswith(("_ms", "_db", "_floor")) and v is not None else v for k, v in settings.items()
+            k: float(v) if k.endswith(("_ms", "_db", "_floor")) and isinstance(v, int) else v
+            for k, v in self.settings.content.items()
         }
         variants = [[float(v.speed), None if v.snr_db is None else float(v.snr_db)] for v in self.settings.variants]
         return {"settings": settings, "variants": variants, "rows_per_shard": self.rows_per_shard}

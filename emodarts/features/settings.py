@@ -1,6 +1,7 @@
 """Settings of the features room. Defaults are those that mattered on EmoDB and RAVDESS."""
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any
 
 from emodarts.errors import EmodartsError
 
@@ -27,6 +28,14 @@ BUNDLES = {
 }
 EGEMAPS_VALUES = 88  # functionals an utterance
 KINDS = ("log_mel", "mfcc", "pretrained", "egemaps")
+_COMMON = ("kind", "sample_rate", "trim_db", "minimum_ms")
+_SPECTRAL = ("bands", "deltas", "window_ms", "hop_ms", "log_floor", "gain_normalisation")
+_OF_KIND = {
+    "log_mel": _SPECTRAL,
+    "mfcc": (*_SPECTRAL, "coefficients"),
+    "pretrained": ("bundle", "layers", "layer_weighting"),  # a checkpoint counts by its content
+    "egemaps": (),
+}
 LAYER_WEIGHTINGS = ("stack", "mean", "learned")
 
 
@@ -70,8 +79,18 @@ class FeatureSettings:
         return tuple(dict.fromkeys([Variant(), *copies]))
 
     @property
+    def content(self) -> dict[str, object]:
+        """The settings that the stored frames depend on, beside `variants`: those of the kind."""
+        names = _COMMON + _OF_KIND[self.kind]
+        weighting = {"layer_weighting": "mean" if self.layer_weighting == "mean" else "each layer"}
+        chosen = {name: getattr(self, name) for name in names}
+        return chosen | (weighting if self.kind == "pretrained" else {})
+
+    @property
     def frames_per_second(self) -> float:
-        """Frames a second of sound; a hop is a whole number of samples."""
+        """Frames a second of sound, by a hop of whole samples; 0 for functionals: one frame, however long."""
+        if self.kind == "egemaps":
+            return 0.0
         if self.kind == "pretrained":
             return 50.0
         return self.sample_rate / round(self.hop_ms * self.sample_rate / 1000)
@@ -83,6 +102,13 @@ class FeatureSettings:
 
     def __post_init__(self) -> None:
         _check("features", self, {**self._spectral_checks(), **self._encoder_checks()})
+        for other in fields(self):
+            kinds = [kind for kind, names in _OF_KIND.items() if other.name in names]
+            if kinds and self.kind not in kinds and getattr(self, other.name) != _default(other):
+                raise EmodartsError(
+                    f"features.{other.name}={getattr(self, other.name)} does nothing with features.kind={self.kind}: "
+                    f"it is for {', '.join(kinds)}"
+                )
 
     def _spectral_checks(self) -> dict[str, tuple[bool, str]]:
         return {
@@ -147,6 +173,10 @@ class BatchSettings:
             "device_memory_share": (0 <= self.device_memory_share <= 0.95, "0 to 0.95"),
         }
         _check("batches", self, checks)
+
+
+def _default(setting: "Field[Any]") -> object:
+    return setting.default if setting.default_factory is MISSING else setting.default_factory()
 
 
 def _check(group: str, settings: FeatureSettings | BatchSettings, checks: dict[str, tuple[bool, str]]) -> None:

@@ -111,9 +111,14 @@ def open_store(folder: Path) -> Store:
         ) from error
     if version != SCHEMA_VERSION:
         raise EmodartsError(f"{folder} has schema version {version}, not {SCHEMA_VERSION}; delete it and run again")
-    _check_sizes(folder, about["files"])
-    variants = tuple(Variant(speed, snr_db) for speed, snr_db in about["variants"])
-    return Store(folder, about["bins"], about["channels"], variants, tuple(Dropped(**row) for row in about["dropped"]))
+    try:
+        expected, dropped = about["files"], tuple(Dropped(**row) for row in about["dropped"])
+        variants = tuple(Variant(speed, snr_db) for speed, snr_db in about["variants"])
+        store = Store(folder, about["bins"], about["channels"], variants, dropped)
+    except (KeyError, TypeError, ValueError) as error:
+        raise EmodartsError(f"{folder / ABOUT} is damaged ({error!r}); run `emodarts features` again") from error
+    _check_sizes(folder, expected)
+    return store
 
 
 def _check_sizes(folder: Path, expected: dict[str, int]) -> None:

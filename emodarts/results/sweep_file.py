@@ -26,5 +26,5 @@ def register(storage: Storage, sweep: str, settings: dict[str, Any]) -> None:
     if differing:
         told = "; ".join(f"{key} was {theirs.get(key)}, now {mine.get(key)}" for key in differing[:8])
         raise EmodartsError(
-            f"sweep '{sweep}' was begun with other settings: {told}; take them back or another sweep.name"
+            f"sweep '{sweep}' was begun with other settings or data: {told}; take them back or another sweep.name"
         )
