@@ -11,6 +11,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from emodarts.corpora.labels import source_of
+from emodarts.corpora.protocols import full_name
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment import FoldSettings
@@ -106,9 +108,9 @@ class Settings:
         content = asdict(self)
         content["corpus"].pop("root")
         content["batches"].pop("device_memory_share")
+        content["corpus"]["protocol"] = full_name(self.corpus)
+        content["corpus"]["source"] = source_of(self.corpus)
         # A file counts by its name: fold hashes and the store's key stand for what is in it.
-        if (self.corpus.protocol or "").lower().endswith(".csv"):
-            content["corpus"]["protocol"] = PurePath(self.corpus.protocol or "").name
         if self.features.checkpoint is not None:
             content["features"]["checkpoint"] = PurePath(self.features.checkpoint).name
         for name in ("name", "trials", "folds", "seeds", "hours", "max_failures"):
@@ -146,6 +148,7 @@ def from_hydra(config: DictConfig) -> Settings:
 def _schema() -> DictConfig:
     schema = OmegaConf.structured(Settings)
     _writable(schema)
+    schema.corpus.columns._set_flag("struct", False)  # its keys are the user's: corpus.columns.label=mood
     return schema
 
 

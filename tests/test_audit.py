@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -251,6 +254,57 @@ def test_a_protocol_that_leaks_is_found_out_whatever_it_promises():
     assert not about(found, "speakers")
 
 
+def test_overlapping_parts_of_one_file_in_two_roles_are_a_leak():
+    corpus, measures = made()
+    rows = corpus.utterances.to_pylist()
+    first, second = rows[0], next(row for row in rows if row["speaker"] != rows[0]["speaker"])
+    for row, start, end in ((first, 0.0, 0.8), (second, 0.2, 0.9)):
+        row.update(path="one.wav", start=start, end=end)
+    found = about(audit_of(replace(corpus, utterances=pa.Table.from_pylist(rows, UTTERANCES)), measures), OVERLAP)
+    assert found[0].severity == "leak"
+    assert first["utterance"] in found[0].found
+    assert second["utterance"] in found[0].found
+    second.update(start=0.75)  # they speak at once for a moment
+    assert not about(audit_of(replace(corpus, utterances=pa.Table.from_pylist(rows, UTTERANCES)), measures), OVERLAP)
+
+
+OVERLAP = "overlapping parts of one file"
+
+
+def test_fewer_folds_than_the_name_says_are_a_warning(recordings, tmp_path, capsys):
+    for file in (recordings / "emodb" / "wav").iterdir():
+        if file.name[:2] in ("03", "08", "09", "10"):
+            (tmp_path / file.name).symlink_to(file)
+    code, shown, _ = run(capsys, "emodb", "--root", tmp_path)
+    assert code == 0
+    assert "warning protocol emodb/speaker10: 4 folds instead of 10" in " ".join(shown.split())
+
+
+def test_a_setting_that_maps_columns_and_text_that_looks_like_a_number(small_corpus, capsys):
+    table = small_corpus / "table.csv"
+    table.write_text(table.read_text().replace("label", "mood"))
+    code, _, _ = run(capsys, "manifest", "--root", small_corpus, *SAD_AND_ANGRY, "--set", "corpus.columns.label=mood")
+    assert code == 0
+    _, _, errors = run(capsys, "manifest", "--root", small_corpus, "--set", "corpus.table=5")
+    assert "corpus.table=5: there is no such file" in errors
+    settings = ("--set", "corpus.columns.label=mood", "--set", "corpus.protocol=5", *SAD_AND_ANGRY)
+    _, shown, _ = run(capsys, "manifest", "--root", small_corpus, *settings)
+    assert "protocol '5' does not fit manifest" in " ".join(shown.split())
+
+
+def test_a_link_stays_a_link_and_a_pipe_a_pipe(small_corpus, tmp_path, capsys):
+    link, target = tmp_path / "latest.json", tmp_path / "audit.json"
+    link.symlink_to(target)
+    code, _, _ = run(capsys, "manifest", "--root", small_corpus, *SAD_AND_ANGRY, "--json", link)
+    assert code == 0
+    assert link.is_symlink()
+    assert json.loads(target.read_text())["corpus"] == "manifest"
+    os.mkfifo(tmp_path / "pipe")
+    code, _, errors = run(capsys, "manifest", "--root", small_corpus, *SAD_AND_ANGRY, "--html", tmp_path / "pipe")
+    assert code == 1
+    assert "is a device or a pipe" in errors
+
+
 def test_utterances_without_measures_are_counted_and_rows_of_others_ignored():
     corpus, measures = made()
     stranger = changed(measures.slice(0, 1), utterance={"manifest/s000_angry_0": "manifest/nobody"})
@@ -447,7 +501,10 @@ def test_a_protocol_that_does_not_fit_says_which_do(recordings, capsys):
 
 
 def test_classes_that_do_not_occur_stand_in_the_audit(small_corpus, capsys):
-    code, shown, _ = run(capsys, "manifest", "--root", small_corpus)  # four classes, of which it has two
+    code, shown, _ = run(capsys, "manifest", "--root", small_corpus)  # the classes that the table has, as in a sweep
+    assert code == 0
+    assert "warning protocol" not in " ".join(shown.split())
+    code, shown, _ = run(capsys, "manifest", "--root", small_corpus, "--set", "corpus.class_set=four")
     assert code == 0
     assert "too few utterances of happy (0), neutral (0)" in " ".join(shown.split())
 
@@ -458,6 +515,8 @@ def test_classes_that_do_not_occur_stand_in_the_audit(small_corpus, capsys):
         (["--root", "/no/such/folder"], "does not exist"),
         (["--json", "/no/such/folder/a.json"], "cannot be written"),
         (["--html", "."], "is a folder"),
+        (["--json", "one.file", "--html", "./one.file"], "give two files"),
+        (["--set", "features.bands=80"], "settings of the corpus alone"),
         (["--set", "corpus.nonsense=1"], "there is no setting"),
         (["--set", "corpus.calm=maybe"], "corpus.calm=maybe"),
     ],
@@ -483,6 +542,32 @@ def test_a_worker_that_dies_is_an_error_and_not_a_hang(small_corpus, monkeypatch
     monkeypatch.setattr(measuring, "_measure_chunk", die)
     with pytest.raises(EmodartsError, match="a process that measured"):
         measure_all(corpus.utterances, corpus.root, processes=2)
+
+
+@pytest.mark.parametrize("seconds", [0.2, 1.5])
+def test_ctrl_c_is_one_line(seconds, recordings):
+    command = [sys.executable, "-c", START, "audit", "ravdess", "--root", str(recordings / "ravdess")]
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert running.stdout.readline() == "measuring\n"
+    time.sleep(seconds)
+    os.killpg(running.pid, signal.SIGINT)
+    out, errors = running.communicate(timeout=60)
+    assert (running.returncode, out) == (130, "")
+    assert errors == "stopped; what is finished is kept\n"
+
+
+START = """
+import signal, sys
+from emodarts import cli
+from emodarts.audit import measuring
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
+results = measuring._results
+measuring._results = lambda *given: print("measuring", flush=True) or results(*given)
+sys.exit(cli.main(sys.argv[1:]))
+"""
 
 
 def die(root, rows):

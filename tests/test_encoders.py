@@ -282,7 +282,7 @@ def test_settings_out_of_range(changes, message):
     with pytest.raises(EmodartsError, match=message):
         FeatureSettings(kind="pretrained", **changes)
     if "sample_rate" not in changes:
-        with pytest.raises(EmodartsError, match="does nothing with features.kind=log_mel: it is for pretrained"):
+        with pytest.raises(EmodartsError, match=r"does nothing with features\.kind=log_mel: it is for pretrained"):
             FeatureSettings(kind="log_mel", **changes)
 
 

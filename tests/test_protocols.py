@@ -276,6 +276,47 @@ class TestJoined:
         protocols.refuse_trained(protocols.joined(parts), "tess")
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [("ann", "Ann"), ("s1", "s01"), ("j\u00f6", "jo\u0308"), ("a b", "a\u00a0b"), ("x", "x\u200b")]
+)
+def test_speakers_that_differ_in_spelling_alone_do_not_stand_in_two_roles(one, other):
+    rows, labels = corpus_of("savee", 48)
+    names = {"DC": one, "JE": other, "JK": "third", "KL": "fourth"}
+    for row in rows:
+        row["speaker"] = f"savee/{names[row['speaker'][-2:]]}"
+    table = pa.Table.from_pylist(rows, UTTERANCES)
+    with pytest.raises(EmodartsError, match="if that is one person, spell it one way"):
+        protocols.make(CorpusSettings(name="savee"), table, labels)
+
+
+def test_who_has_no_label_neither_tests_nor_counts():
+    rows, labels = corpus_of("savee", 48)
+    blind = {r["utterance"]: r["path"] for r in rows if "KL" in r["utterance"]}
+    found = {u: name for u, name in labels.by_utterance.items() if u not in blind}
+    labels = labelling.Labels(CLASSES, found, {}, (), blind)
+    folds = protocols.make(CorpusSettings(name="savee"), pa.Table.from_pylist(rows, UTTERANCES), labels)
+    assert [roles(fold)[0] for fold in folds] == [["savee/DC"], ["savee/JE"], ["savee/JK"]]
+    assert set(folds[0].left_out) == set(blind)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "lost", "part"),
+    [
+        ("iemocap", lambda r: r["session"] == "3", "fold 1: the test set iemocap/test part"),
+        ("msp_improv", lambda r: r["session"] == "3", "fold 0: the dev part"),
+        ("ravdess", lambda r: r["speaker"] > "ravdess/05", "fold 0: the dev part"),
+        ("crema_d", lambda r: "1019" <= r["speaker"][-4:] <= "1036", "fold 0: the dev part"),
+        ("msp_podcast", lambda r: r["split"] == "Development", "fold 0: the dev part"),
+        ("tess", lambda r: r["speaker"] == "tess/OAF", "fold 0: the train part"),
+    ],
+)
+def test_a_copy_with_a_hole_is_refused_and_told_what_fits(corpus, lost, part):
+    rows, labels = corpus_of(corpus, 48 if len(people(corpus)) < 30 else 12)
+    table = pa.Table.from_pylist([row for row in rows if not lost(row)], UTTERANCES)
+    with pytest.raises(EmodartsError, match=f"{part} is empty: the copy has no .* choose another protocol: "):
+        protocols.make(CorpusSettings(name=corpus), table, labels)
+
+
 class TestUserSplit:
     @pytest.fixture
     def made(self, tmp_path):
@@ -321,6 +362,23 @@ class TestUserSplit:
         text = self.text(ids, DC="train", JE="dev", JK="test")
         with pytest.raises(EmodartsError, match="savee/DC stands in train and in test"):
             make(text.replace("savee/DC-000,train", "savee/DC-000,test"))
+
+    def test_an_unknown_speaker_only_trains(self, tmp_path):
+        rows, labels = corpus_of("savee", 48)
+        table = pa.Table.from_pylist([{**r, "speaker": None if "KL" in r["utterance"] else r["speaker"]} for r in rows])
+        path = tmp_path / "mine.csv"
+        chosen = CorpusSettings(name="savee", protocol=str(path))
+        ids = [r["utterance"] for r in rows]
+        path.write_text(self.text(ids, DC="train", KL="train", JE="dev", JK="test"))
+        (fold,) = protocols.make(chosen, table, labels)
+        assert None in {fold.speakers[u] for u in fold.train}
+        path.write_text(self.text(ids, DC="train", JE="dev", KL="test"))
+        with pytest.raises(EmodartsError, match=r"mine.csv:\d+: the speaker of savee/KL-000 is unknown"):
+            protocols.make(chosen, table, labels)
+
+    def test_lines_are_counted_as_an_editor_does(self, made):
+        with pytest.raises(EmodartsError, match=r"mine.csv:5: there is no labelled utterance 'x'"):
+            made[0]("utterance,role\n\nsavee/DC-000,train\n\nx,train\n")
 
     @pytest.mark.parametrize(
         ("text", "message"),

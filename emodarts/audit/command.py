@@ -37,8 +37,7 @@ def run(options: argparse.Namespace) -> None:
     from emodarts.audit.page import render_page
     from emodarts.audit.terminal import print_audit
 
-    for file in (options.json, options.html):
-        _check_writable(file)
+    _check_options(options)
     with _progress() as progress:
         audit = audit_corpus(options, progress)
     if options.json:
@@ -106,6 +105,17 @@ def _positive(text: str) -> int:
     return value
 
 
+def _check_options(options: argparse.Namespace) -> None:
+    """What would come to light only after minutes of decoding. Raises EmodartsError."""
+    for text in options.set:
+        if not text.strip().startswith("corpus."):
+            raise EmodartsError(f"--set {text}: an audit has settings of the corpus alone: corpus.<setting>=<value>")
+    for file in (options.json, options.html):
+        _check_writable(file)
+    if options.json and options.html and os.path.realpath(options.json) == os.path.realpath(options.html):
+        raise EmodartsError(f"--json and --html are both {options.json}: give two files, one would replace the other")
+
+
 def _check_writable(name: str | None) -> None:
     """Before minutes of decoding: whether a file can be written there. Raises EmodartsError."""
     if name is None:
@@ -113,12 +123,15 @@ def _check_writable(name: str | None) -> None:
     path = Path(name)
     if path.is_dir():
         raise EmodartsError(f"{path} is a folder: give the name of a file in it")
+    if (path.exists() and not path.is_file()) or os.path.abspath(path) in ("/dev/stdout", "/dev/stderr"):
+        raise EmodartsError(f"{path} is a device or a pipe, which writing would replace: give the name of a file")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise EmodartsError(f"{path} cannot be written: {path.parent} is no folder that can be written to")
 
 
 def _write(path: Path, text: str) -> None:
     """Write under a temporary name and rename, so that a reader never sees a part."""
+    path = Path(os.path.realpath(path))  # a link stays one
     partial = path.with_name(f".{path.name}-{os.getpid()}")
     try:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -9,7 +9,7 @@ import pyarrow as pa
 from emodarts.audit import findings
 from emodarts.audit.comparison import compare
 from emodarts.audit.cues import cue_figures
-from emodarts.audit.partition import protocol_audit
+from emodarts.audit.partition import overlaps, protocol_audit
 from emodarts.audit.record import Audit, Finding
 from emodarts.audit.recordings import recordings
 from emodarts.audit.tallies import reasons, spreads, tallies, texts
@@ -53,6 +53,7 @@ def audit(
         *findings.of_drops(dropped, unknown, total, published is not None and published.as_published),
         *findings.of_protocol(protocol),
         *findings.of_duplicates(found.duplicates),
+        *findings.of_overlaps(overlaps(corpus.utterances, made)),
         *findings.of_cues(cues),
         *findings.of_texts(spoken, protocol),
         *findings.of_speakers(counts, list(_crossing(seen))),

@@ -1,9 +1,11 @@
 """The verdicts of an audit: each fact with its severity, and in one sentence what it means and what to do."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from emodarts.audit.comparison import Comparison
 from emodarts.audit.cues import ALL, WITHOUT_DC
+from emodarts.audit.partition import Overlap
 from emodarts.audit.record import (
     SEVERITIES,
     Cues,
@@ -57,12 +59,23 @@ def of_protocol(protocol: ProtocolAudit) -> Iterator[Finding]:
             "in every result row.",
         )
     if not leaks:
+        unknown = any(part.unknown_speakers for fold in protocol.folds for part in fold.parts if part.role == "train")
         yield Finding(
             "ok",
             "speakers",
-            f"no test speaker stands in train or dev, in each of {_folds(len(protocol.folds))} of {protocol.name}",
+            f"no {'known ' * unknown}test speaker stands in train or dev, in each of {_folds(len(protocol.folds))} of "
+            f"{protocol.name}{', but some speakers in train are unknown' * unknown}",
             "Test figures are speaker-independent.",
         )
+    near = max(fold.unknown_near for fold in protocol.folds)
+    if near:
+        yield Finding(
+            "warning",
+            "unknown speakers near test",
+            f"{near:,} train utterances of unknown speakers come from recordings that dev or test have parts of",
+            "Some may be by dev or test speakers, as the published split has them: to be sure, take a speaker<k> protocol.",
+        )
+    yield from _missing_folds(protocol)
     yield from _missing_classes(protocol.folds)
     left_out = [reason for fold in protocol.folds for reason in fold.left_out]
     if left_out:
@@ -72,6 +85,18 @@ def of_protocol(protocol: ProtocolAudit) -> Iterator[Finding]:
             "left out of folds",
             f"{sum(r.count for r in left_out):,} places over {_folds(len(protocol.folds))}, mostly: {most.reason}",
             "These utterances have a label but no role in a fold: figures do not speak of them.",
+        )
+
+
+def _missing_folds(protocol: ProtocolAudit) -> Iterator[Finding]:
+    """A protocol of one fold a speaker has fewer folds where a copy, or the class set, lacks speakers."""
+    named = re.match(r".*/(?:speaker|session)(\d+)", protocol.name)
+    if named and int(named[1]) != len(protocol.folds):
+        yield Finding(
+            "warning",
+            f"protocol {protocol.name}",
+            f"{_folds(len(protocol.folds))} instead of {named[1]}: speakers are missing, or have none of the classes",
+            "Figures cannot be compared with those of the whole protocol: complete the copy, or say so.",
         )
 
 
@@ -136,6 +161,23 @@ def of_duplicates(duplicates: Sequence[SameAudio]) -> Iterator[Finding]:
             f"{_groups(within)} of utterances with the same audio: {told}",
             "No fold has them in two roles, so nothing leaks, but they count twice: remove one of each.",
         )
+
+
+def of_overlaps(overlaps: Sequence[Overlap]) -> Iterator[Finding]:
+    """Parts of one file that overlap, across test and the other roles, and across train and dev."""
+    for severity, found in (
+        ("leak", [overlap for overlap in overlaps if "test" in overlap.roles]),
+        ("warning", [overlap for overlap in overlaps if "test" not in overlap.roles]),
+    ):
+        if found:
+            first = found[0]
+            yield Finding(
+                severity,
+                "overlapping parts of one file",
+                f"{len(found):,} pair{'s' * (len(found) > 1)} across roles, the first: {' and '.join(first.utterances)} "
+                f"(fold {first.fold}: {' and '.join(first.roles)})",
+                "The same sound stands in two roles: correct start and end, or keep the file in one role by a split.",
+            )
 
 
 def of_texts(texts: Texts, protocol: ProtocolAudit) -> Iterator[Finding]:

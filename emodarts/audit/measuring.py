@@ -1,8 +1,10 @@
 """Decode and measure every recording of a corpus, in several processes; what cannot be decoded becomes a drop."""
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
@@ -53,7 +55,9 @@ def _results(chunks: Sequence[list[_Row]], root: Path, workers: int) -> Iterator
     # A fresh interpreter each: forking a process that has threads (Arrow, a search) can hang it.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
-        yield from pool.map(_measure_chunk, repeat(root), chunks)
+        with _interrupts_wait():
+            results = pool.map(_measure_chunk, repeat(root), chunks)
+        yield from results
     except BrokenProcessPool as error:
         raise EmodartsError(
             f"a process that measured the recordings of {root} died: memory may be short, or a file crashes the "
@@ -61,6 +65,16 @@ def _results(chunks: Sequence[list[_Row]], root: Path, workers: int) -> Iterator
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C reaches this process after the block, and the processes started in it never: they end with the pool."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _measure_chunk(root: Path, rows: Sequence[_Row]) -> list[dict[str, Any] | Dropped]:

@@ -1,8 +1,11 @@
 """A protocol looked at from outside: who and what stands in which role of each fold, whatever the protocol promises."""
 
-from collections import Counter
-from collections.abc import Sequence
-from itertools import combinations
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, islice
+
+import pyarrow as pa
 
 from emodarts.audit.record import FoldAudit, Part, ProtocolAudit
 from emodarts.audit.tallies import reasons
@@ -11,6 +14,48 @@ from emodarts.corpora.protocols import Fold
 from emodarts.corpora.registry import describe
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
+
+_MOST_PAIRS = 10_000  # of overlapping utterances: more say nothing new (parts without an end all overlap)
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Two utterances of different roles of a fold that are, for the most part, the same part of one file."""
+
+    fold: int
+    roles: tuple[str, str]
+    utterances: tuple[str, str]
+
+
+def overlaps(utterances: pa.Table, folds: Sequence[Fold]) -> tuple[Overlap, ...]:
+    """Parts of one file in two roles of a fold, of which one has half or more of the other (or is the whole file)."""
+    pairs = list(islice(_overlapping(utterances), _MOST_PAIRS))
+    found = []
+    for fold in folds:
+        parts = [("train", fold.train), ("dev", fold.dev), *(("test", ids) for ids in fold.tests.values())]
+        roles = {utterance: role for role, ids in parts for utterance in ids} if pairs else {}
+        for first, second in pairs:
+            if first in roles and second in roles and roles[first] != roles[second]:
+                pair = (first, second) if roles[second] == "test" or roles[first] == "train" else (second, first)
+                found.append(Overlap(fold.index, (roles[pair[0]], roles[pair[1]]), pair))
+    return tuple(found)
+
+
+def _overlapping(utterances: pa.Table) -> Iterator[tuple[str, str]]:
+    """Pairs of utterances of one file whose common time is half or more of the shorter one."""
+    columns = (utterances[name].to_pylist() for name in ("path", "start", "end", "utterance", "frames", "sample_rate"))
+    spans: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
+    for path, start, end, utterance, frames, rate in zip(*columns, strict=True):
+        length = frames / max(rate, 1)
+        spans[path].append((start or 0.0, min(length if end is None else end, length), utterance))
+    for parts in spans.values():
+        parts.sort()
+        for place, (start, end, utterance) in enumerate(parts):
+            for later, until, other in parts[place + 1 :]:
+                if later >= end:
+                    break
+                if min(end, until) - later >= 0.5 * min(end - start, until - later):
+                    yield utterance, other
 
 
 def protocol_audit(view: View, folds: Sequence[Fold] | EmodartsError, settings: CorpusSettings) -> ProtocolAudit:
@@ -32,7 +77,15 @@ def _fold(view: View, fold: Fold) -> FoldAudit:
             both = sorted(set(first.speakers) & set(second.speakers))
             if both:
                 shared[f"{first.role} and {second.role}"] = tuple(both)
-    return FoldAudit(fold.index, fold.hash, parts, shared, reasons(fold.left_out.items()))
+    return FoldAudit(fold.index, fold.hash, parts, _unknown_near(view, fold), shared, reasons(fold.left_out.items()))
+
+
+def _unknown_near(view: View, fold: Fold) -> int:
+    recordings = view.columns["recording"]
+    held_out = (*fold.dev, *(u for ids in fold.tests.values() for u in ids))
+    theirs = {recordings[view.place[u]] for u in held_out if u in view.place} - {None}
+    nobodys = (u for u in fold.train if fold.speakers.get(u) is None and u in view.place)
+    return sum(recordings[view.place[u]] in theirs for u in nobodys)
 
 
 def _part(role: str, ids: Sequence[str], fold: Fold, view: View, in_train: set[str | None]) -> Part:

@@ -124,11 +124,15 @@ class Part:
 
 @dataclass(frozen=True)
 class FoldAudit:
-    """One fold: its parts and, for each pair of roles, the speakers that stand in both (none, where all is well)."""
+    """One fold: its parts and, for each pair of roles, the speakers that stand in both (none, where all is well).
+
+    `unknown_near`: train utterances of unknown speakers, of recordings that dev or test have parts of.
+    """
 
     index: int
     hash: str
     parts: tuple[Part, ...]
+    unknown_near: int
     shared_speakers: Mapping[str, tuple[str, ...]]
     left_out: tuple[Reason, ...]
 

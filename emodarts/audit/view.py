@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from emodarts.corpora.labels import Labels, source_of
 from emodarts.corpora.settings import CorpusSettings
 
-_COLUMNS = ("speaker", "session", "gender", "scenario", "split", "text")
+_COLUMNS = ("speaker", "session", "recording", "gender", "scenario", "split", "text")
 MEASURED = ("seconds", "leading_zeros", "trailing_zeros", "dc", "noise_floor", "peak", "clipped")
 
 

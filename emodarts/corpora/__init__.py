@@ -11,9 +11,12 @@ from emodarts.errors import EmodartsError
 
 
 def cache_folder() -> Path:
-    """Where made data is kept: `$EMODARTS_CACHE`, else `~/.cache/emodarts`."""
+    """Where made data is kept: `$EMODARTS_CACHE`, else `~/.cache/emodarts`. Raises EmodartsError without a home."""
     given = os.environ.get("EMODARTS_CACHE")
-    return Path(given) if given else Path.home() / ".cache" / "emodarts"
+    try:
+        return Path(given) if given else Path.home() / ".cache" / "emodarts"
+    except RuntimeError as error:  # no $HOME, and a user whom the system does not know (containers)
+        raise EmodartsError("there is no home folder to keep made data in: set EMODARTS_CACHE to a folder") from error
 
 
 def resolve_root(settings: CorpusSettings) -> Path:

@@ -10,7 +10,7 @@ from emodarts.corpora import manifest
 from emodarts.corpora.audformat_tables import Beside, Key, Table
 from emodarts.corpora.audformat_writer import write
 from emodarts.corpora.description import Description
-from emodarts.corpora.located import Files
+from emodarts.corpora.located import Files, Told
 from emodarts.corpora.records import Record, number, text
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Dropped, Utterance
@@ -30,15 +30,14 @@ def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]
     files = Files(root, root)
     names = ", ".join(table.name for table in chosen)
     listed: set[str] = set()
-    seen: set[str] = set()
+    told = Told()
     for table in chosen:
         for record in database.records_of(root, table.name).rows:
             row = _row(record, table, beside, files)
             if isinstance(row, Utterance):
-                if row.utterance in seen:
-                    yield Dropped(record.where, f"{row.utterance} stands in an earlier row already")
+                if (again := told.again(row, record.where)) is not None:
+                    yield again
                     continue
-                seen.add(row.utterance)
                 listed.add(row.path)
             yield row
     yield from beside.faults
@@ -63,7 +62,8 @@ def _row(record: Record, table: Table, beside: Beside, files: Files) -> Utteranc
         return Dropped(record.where, reason)
     if os.path.isabs(path) and Path(path).is_relative_to(files.root):
         path = Path(path).relative_to(files.root).as_posix()
-    speaker, recording = told.pop("speaker"), told.pop("recording")
+    named, recording = told.pop("speaker"), told.pop("recording")
+    speaker = manifest.known_speaker(named)
     name = os.path.splitext(path)[0].lstrip("/") + ("" if key[1] is None else f"@{key[1]}")
     split = table.split or told["split"]
     more: dict[str, Any] = {
@@ -76,7 +76,7 @@ def _row(record: Record, table: Table, beside: Beside, files: Files) -> Utteranc
         utterance=f"audformat/{name}",
         path=path,
         speaker=None if speaker is None else f"audformat/{speaker}",
-        recording=recording or (path if speaker is None else None),
+        recording=recording or path,
         start=key[1],
         end=key[2],
         **more,

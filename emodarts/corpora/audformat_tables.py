@@ -164,7 +164,10 @@ def _genders(root: Path, header: dict[str, Any]) -> dict[str, str]:
 
 def key_of(record: Record) -> Key:
     """File, start and end of a row; one from 0 to the end is the whole file. Raises ValueError with the reason."""
-    file = text(record.cells.get("file"))
+    told = record.cells.get("file")
+    file = text(told)
+    if file is not None and isinstance(told, str):
+        file = told.strip()  # spelt as it is: it may be the name of a file elsewhere
     if record.fault or file is None:
         raise ValueError(record.fault or "the row has no file")
     cells = [record.cells.get(name) for name in ("start", "end")]

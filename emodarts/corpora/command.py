@@ -3,9 +3,9 @@
 import argparse
 import dataclasses
 import json
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
-from emodarts.corpora.registry import READERS
+from emodarts.corpora.registry import READERS, describe
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 
@@ -26,15 +26,20 @@ def add_corpus_arguments(parser: argparse.ArgumentParser, optional: bool = False
 
 
 def corpus_settings(options: argparse.Namespace, **more: Any) -> CorpusSettings:
-    """The corpus that the arguments name."""
+    """The corpus that the arguments name; as in a sweep, tables of the user's have the classes that stand in them."""
+    more = {"class_set": "full" if describe(options.corpus).open_words else None, **more}
     given = {k: v for k, v in {"root": options.root, **more}.items() if v is not None}
     return with_overrides(CorpusSettings(name=options.corpus, **given), "corpus", options.set)
 
 
 def with_overrides(settings: S, room: str, given: list[str]) -> S:
-    """Settings with those of `room.name=value` put in that belong to the room. Raises EmodartsError."""
+    """Settings with those of `room.name=value` put in that belong to the room. Raises EmodartsError.
+
+    An entry of a setting that is a mapping has a name below it: `corpus.columns.label=mood`.
+    """
     fields = {field.name for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
-    changes = {}
+    hints = get_type_hints(type(settings))
+    changes: dict[str, Any] = {}
     for text in given:
         path, separator, value = text.partition("=")
         place, _, name = path.strip().partition(".")
@@ -42,9 +47,16 @@ def with_overrides(settings: S, room: str, given: list[str]) -> S:
             raise EmodartsError(f"--set {text}: give corpus.<setting>=<value> or features.<setting>=<value>")
         if place != room:
             continue
+        outer, _, entry = name.partition(".")
+        if entry and isinstance(getattr(settings, outer, None), dict):
+            changes[outer] = {**changes.get(outer, getattr(settings, outer)), entry: value}
+            continue
         if name not in fields:
             raise EmodartsError(f"--set {text}: there is no setting {path}; known are {', '.join(sorted(fields))}")
-        changes[name] = _fitting(_value(value), getattr(settings, name), text)
+        plain = hints[name] in (str, str | None)
+        changes[name] = (
+            _as_text(value, hints[name]) if plain else _fitting(_value(value), getattr(settings, name), text)
+        )
     return dataclasses.replace(settings, **changes)  # type: ignore[type-var]
 
 
@@ -55,12 +67,18 @@ def _value(text: str) -> Any:
         return text
 
 
+def _as_text(text: str, hint: Any) -> str | None:
+    """A text setting: quotes around it are taken off, and `null` is none where there may be none."""
+    value = _value(text)
+    if value is None and hint is not str:
+        return None
+    return value if isinstance(value, str) else text
+
+
 def _fitting(value: Any, default: Any, text: str) -> Any:
     """The value in the type of the default, so that a wrong one is told here and not somewhere below."""
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(default, str):
-        return value if isinstance(value, str) else str(value)
     if default is not None and value is not None and type(value) is not type(default):
         raise EmodartsError(f"--set {text}: a value such as {json.dumps(default)} is needed")
     return value

@@ -10,7 +10,7 @@ from emodarts.corpora import rules
 from emodarts.corpora.description import Description
 from emodarts.corpora.rules import Rule
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Dropped, Utterance, audio_files, hidden, one_of_each
+from emodarts.corpora.table import Dropped, Utterance, audio_files, files_below, hidden, one_of_each
 from emodarts.errors import EmodartsError
 
 _SENTENCES = ["IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS", "TSI", "WSI"]
@@ -59,7 +59,8 @@ def _column(root: Path, name: str, key: str, value: str) -> dict[str, str]:
 
     Raises EmodartsError with file and line for a table that is not as published, or that contradicts itself.
     """
-    path = next(iter(sorted(p for p in root.rglob(name) if not hidden(p.relative_to(root).as_posix()))), None)
+    tables = files_below(root, lambda file: file == name)
+    path = next((p for p in tables if not hidden(p.relative_to(root).as_posix())), None)
     found: dict[str, str] = {}
     if path is None:
         return found

@@ -9,7 +9,7 @@ from emodarts.corpora.description import Description
 from emodarts.corpora.ratings import Rating, keep, numbered_lines, on_scale, without_audio
 from emodarts.corpora.rules import Rule
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Dropped, Utterance, audio_files, hidden
+from emodarts.corpora.table import Dropped, Utterance, audio_files, files_below, hidden
 
 # session, script; the letter before the underscore says who wore the motion-capture markers, not who speaks
 _DIALOG = r"Ses0([1-5])[FM]_(?:impro\d\d|(script\d\d_\d))[ab]?"
@@ -76,9 +76,9 @@ def _utterance(path: str, name: str, turn: re.Match[str], rating: Rating) -> Utt
 
 def _read_labels(root: Path, ratings: dict[str, Rating]) -> Iterator[Dropped]:
     """Fill in the ratings by turn; the files of single raters lie in folders below EmoEvaluation and do not count."""
-    for file in sorted(root.rglob("EmoEvaluation/*.txt")):
+    for file in files_below(root, lambda name: name.endswith(".txt")):
         path = file.relative_to(root).as_posix()
-        if hidden(path) or not file.is_file():
+        if file.parent.name != "EmoEvaluation" or hidden(path) or not file.is_file():
             continue
         for number, line in numbered_lines(file):
             if line.strip() and not line.startswith("% [") and not _RATER.match(line):
@@ -122,7 +122,7 @@ CORPUS = Description(
                 "not improvised: the emoDARTS scripts leave it out",
             ),
             rules.NO_DEV,
-            {"excited": "drop"},
+            {"excited": "drop", "class_set": "four"},
         ),
     },
     sources=("perceived",),

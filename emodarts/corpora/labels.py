@@ -37,6 +37,8 @@ def label(utterances: pa.Table, settings: CorpusSettings) -> Labels:
     description = describe(settings.name)
     source = source_of(settings)
     wanted = _wanted(settings.class_set)
+    open_words = description.open_words and settings.class_set.strip().lower() != "four"
+    there: Counter[str] = Counter()
     found: dict[str, str] = {}
     left_out: Counter[str] = Counter()
     unknown: list[Dropped] = []
@@ -47,18 +49,19 @@ def label(utterances: pa.Table, settings: CorpusSettings) -> Labels:
             unlabelled[utterance] = path
             continue
         name = description.words.get(word.strip().lower())
-        if name is None and description.open_words and settings.class_set != "four":
+        if name is None and open_words:
             name = word.strip().lower()
         if name is None:
             unknown.append(Dropped(path, _why_unknown(word, description)))
             continue
+        there[name] += name != NO_AGREEMENT
         name = _apply_policies(name, settings, wanted)
         if name is None or (wanted is not None and name not in wanted):
             left_out[word] += 1
         else:
             found[utterance] = name
     classes = tuple(sorted(wanted or set(found.values())))
-    _check(classes, found, settings, unknown, len(unlabelled))
+    _check(classes, found, there, settings, unknown, len(unlabelled))
     return Labels(classes, found, dict(sorted(left_out.items())), tuple(unknown), unlabelled)
 
 
@@ -79,9 +82,11 @@ def mappings() -> list[tuple[str, str, str]]:
 
 
 def _wanted(class_set: str) -> tuple[str, ...] | None:
-    if class_set == "four":
+    """The classes asked for, in the lower case that classes have; None: all."""
+    named = class_set.strip().lower()
+    if named == "four":
         return FOUR
-    return None if class_set == "full" else tuple({name.strip() for name in class_set.split(",") if name.strip()})
+    return None if named == "full" else tuple({name.strip() for name in named.split(",") if name.strip()})
 
 
 def _apply_policies(name: str, settings: CorpusSettings, wanted: tuple[str, ...] | None) -> str | None:
@@ -104,6 +109,7 @@ def _why_unknown(word: str, description: Description) -> str:
 def _check(
     classes: tuple[str, ...],
     found: dict[str, str],
+    there: Counter[str],
     settings: CorpusSettings,
     unknown: list[Dropped],
     unlabelled: int,
@@ -111,7 +117,9 @@ def _check(
     counts = Counter(found.values())
     few = [f"{name} ({counts[name]})" for name in classes if counts[name] < 2]
     if few or len(classes) < 2:
-        hint = f"; {len(unknown)} labels were not known, the first: {unknown[0].reason}" if unknown else ""
+        known = ", ".join(f"{name} ({count})" for name, count in there.most_common(12) if count)
+        hint = f"; there are {known}{', ...' if len(there) > 12 else ''}" if known else ""
+        hint += f"; {len(unknown)} labels were not known, the first: {unknown[0].reason}" if unknown else ""
         hint += f"; {unlabelled} utterances have no {source_of(settings)} label" if unlabelled else ""
         what = f"too few utterances of {', '.join(few)}" if few else "fewer than two classes"
         raise EmodartsError(f"{settings.name}: {what}; choose the classes with corpus.class_set='a,b,...'{hint}")

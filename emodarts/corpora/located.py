@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from emodarts.corpora.table import AUDIO_SUFFIXES, Dropped, audio_files, hidden
+from emodarts.corpora.table import AUDIO_SUFFIXES, Dropped, Utterance, audio_files, hidden
+from emodarts.errors import EmodartsError
 
 
 class Files:
@@ -46,6 +47,34 @@ class Files:
     def unlisted(self, listed: set[str], table: str) -> Iterator[Dropped]:
         """A drop for every audio file that no row named."""
         yield from (Dropped(path, f"no usable row of {table} names it") for path in self.paths if path not in listed)
+
+
+class Told:
+    """The utterances that the rows of tables have told so far: each counts once."""
+
+    def __init__(self) -> None:
+        """None at first."""
+        self._seen: dict[str, tuple[str, float | None, int]] = {}  # id -> place, end, all that is said
+
+    def again(self, row: Utterance, where: str) -> Dropped | None:
+        """A drop for an utterance that an earlier row told; None for a new one.
+
+        Raises EmodartsError where the rows say different things of it (one row a rater, for example): which of them
+        is right cannot be known.
+        """
+        said = hash(tuple(vars(row).values()))
+        first, end, what = self._seen.setdefault(row.utterance, (where, row.end, said))
+        if first == where:
+            return None
+        if end != row.end:
+            reason = f"which ends elsewhere ({first}): shift one start by a millisecond to keep both"
+            return Dropped(where, f"{row.utterance} stands in an earlier row already, {reason}")
+        if what != said:
+            raise EmodartsError(
+                f"{first} and {where} say different things of {row.utterance}: correct or remove one of them; "
+                "an utterance has one row (of several raters, give the majority)"
+            )
+        return Dropped(where, f"{row.utterance} stands in an earlier row already")
 
 
 def _same(path: str) -> str:

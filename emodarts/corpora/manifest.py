@@ -9,7 +9,7 @@ from typing import Any
 from emodarts.corpora import rules
 from emodarts.corpora.description import Description
 from emodarts.corpora.guesses import columns_of
-from emodarts.corpora.located import Files
+from emodarts.corpora.located import Files, Told
 from emodarts.corpora.records import SUFFIXES, Record, number, read_records, text
 from emodarts.corpora.rules import Candidate, Division, Rule
 from emodarts.corpora.settings import CorpusSettings
@@ -18,6 +18,8 @@ from emodarts.errors import EmodartsError
 
 GENDERS = dict.fromkeys(("f", "female", "w", "woman", "weiblich", "frau", "femme", "mujer"), "female")
 GENDERS |= dict.fromkeys(("m", "male", "man", "männlich", "maennlich", "mann", "homme", "hombre"), "male")
+# What stands in a speaker's cell for nobody in particular: such utterances have several speakers, not one.
+_NOBODY = {"unknown", "unk", "unbekannt", "inconnu", "inconnue", "desconocido", "?", "??", "-", "-1"}
 _ATTRIBUTES = ("arousal", "valence", "dominance")
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -32,14 +34,13 @@ def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]
     columns = columns_of(table.columns, str(path), settings.columns)
     files = Files(root, path.parent)
     listed: set[str] = set()
-    seen: set[str] = set()
+    told = Told()
     for record in table.rows:
         row = _row(record, columns, files, settings.name)
         if isinstance(row, Utterance):
-            if row.utterance in seen:
-                yield Dropped(record.where, f"{row.utterance} stands in an earlier row already")
+            if (again := told.again(row, record.where)) is not None:
+                yield again
                 continue
-            seen.add(row.utterance)
             listed.add(row.path)
         yield row
     yield from files.unlisted(listed, path.name)
@@ -79,15 +80,20 @@ def _row(record: Record, columns: dict[str, str], files: Files, corpus: str) -> 
     except ValueError as error:
         return Dropped(record.where, f"arousal, valence and dominance are numbers, not {error}")
     row.pop("duration", None)
-    speaker, recording = row.pop("speaker"), row.pop("recording", None)
+    speaker, recording = known_speaker(row.pop("speaker")), row.pop("recording", None)
     name = os.path.splitext(path)[0] + ("" if start is None else f"@{start}")
     return Utterance(
         **{**row, **attributes, "start": start, "end": end, "gender": GENDERS.get((row.get("gender") or "").lower())},
         utterance=f"{corpus}/{name.lstrip('/')}",
         path=path,
         speaker=None if speaker is None else f"{corpus}/{speaker}",
-        recording=recording or (path if speaker is None else None),
+        recording=recording or path,  # of known speakers too: unknown ones of the same file must not train beside them
     )
+
+
+def known_speaker(told: str | None) -> str | None:
+    """A speaker as told; None where a word or a mark stands for one who is not known."""
+    return None if told is None or told.casefold() in _NOBODY else told
 
 
 def _span(row: dict[str, Any], record: Record, columns: dict[str, str]) -> tuple[float | None, float | None]:

@@ -9,7 +9,7 @@ from emodarts.corpora.description import Description
 from emodarts.corpora.ratings import Rating, keep, numbered_lines, on_scale, the_only_one, without_audio
 from emodarts.corpora.rules import Rule
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Dropped, Utterance, audio_files, hidden
+from emodarts.corpora.table import Dropped, Utterance, audio_files, files_below, hidden
 
 # dialog (sentence, intended emotion; target actor, session), scenario, speaker; then listener and turn. Who is the
 # target of the dialog is not who speaks: S01A-F01-S-MF03 is spoken by the man of session 1. Labels name the video, UTD.
@@ -72,7 +72,7 @@ def _utterance(path: str, name: str, turn: re.Match[str], rating: Rating) -> Utt
 
 def _read_labels(root: Path, ratings: dict[str, Rating]) -> Iterator[Dropped]:
     """Fill in the ratings by turn, from the first lines of the blocks of Evalution.txt (or Evaluation.txt)."""
-    found = [p for p in root.rglob("[Ee][Vv][Aa][Ll]*") if p.name.lower() in ("evalution.txt", "evaluation.txt")]
+    found = files_below(root, lambda name: name.lower() in ("evalution.txt", "evaluation.txt"))
     file = the_only_one([p for p in found if p.is_file() and not hidden(p.relative_to(root).as_posix())])
     if file is None:
         return

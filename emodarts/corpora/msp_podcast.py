@@ -156,7 +156,8 @@ CORPUS = Description(
     protocol="official",
     rules={
         "official": Rule(
-            rules.official("Train", ["Development"], {"Test1": "test1", "Test2": "test2", "Test3": "test3"})
+            rules.official("Train", ["Development"], {"Test1": "test1", "Test2": "test2", "Test3": "test3"}),
+            keeps_train=True,
         ),
         "speaker5": Rule(rules.by_speaker(rules.balanced(5))),
         "emodarts-no-dev": Rule(

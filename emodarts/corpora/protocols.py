@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,10 +63,28 @@ def make(settings: CorpusSettings, utterances: pa.Table, labels: Labels) -> tupl
     groups = {c.utterance: c.speaker or f"{settings.name}/unknown/{c.recording or c.utterance}" for c in candidates}
     speakers = {c.utterance: c.speaker for c in candidates}
     divisions = rule.divide(settings.name, candidates)
+    for division in divisions:
+        rules.keep_unknown_apart(candidates, division, rule.keeps_train)
+    if not name.endswith(".csv"):
+        others = protocols_of(settings.name, len({c.speaker for c in candidates if c.speaker and c.label is not None}))
+        _refuse_empty(name, divisions, rule, [other for other in others if other != name])
     return tuple(
         _fold(name, index, division, rule.weakness, labels, speakers, groups)
         for index, division in enumerate(divisions)
     )
+
+
+def _refuse_empty(name: str, divisions: Sequence[Division], rule: Rule, fitting: Sequence[str]) -> None:
+    """Raise EmodartsError where a role of a fold is empty: the copy lacks speakers, sessions or a split."""
+    for index, division in enumerate(divisions):
+        roles = {"train": division.train, "dev": division.dev or rule.weakness == rules.NO_DEV}
+        tests = {f"test set {test}": ids for test, ids in division.tests.items()} or {"test": []}
+        empty = [role for role, ids in {**roles, **tests}.items() if not ids]
+        if empty:
+            raise EmodartsError(
+                f"{name} fold {index}: the {empty[0]} part is empty: the copy has no speaker, session or split with "
+                f"labels for it; complete the copy, or choose another protocol: {', '.join([*fitting, 'a CSV file'])}"
+            )
 
 
 def protocols_of(corpus: str, speakers: int | None = None) -> tuple[str, ...]:
@@ -76,6 +95,15 @@ def protocols_of(corpus: str, speakers: int | None = None) -> tuple[str, ...]:
         most = "the number of speakers" if speakers is None else speakers
         named.append(f"{corpus}/speaker<k> with k from 3 to {most}")
     return tuple(dict.fromkeys(named))
+
+
+def full_name(settings: CorpusSettings) -> str:
+    """The protocol's name as results have it, before the corpus is read (`speaker<k>` without a number stays so)."""
+    given = settings.protocol or describe(settings.name).protocol
+    if given.lower().endswith(".csv"):
+        return f"{settings.name}/{Path(given).name}"
+    short = given.removeprefix(f"{settings.name}/")
+    return f"{settings.name}/{f'{short}-no-dev' if f'{short}-no-dev' in describe(settings.name).rules else short}"
 
 
 def _candidates(utterances: pa.Table, labels: Labels) -> list[Candidate]:
@@ -91,14 +119,13 @@ def _candidates(utterances: pa.Table, labels: Labels) -> list[Candidate]:
 def _rule(settings: CorpusSettings, candidates: Sequence[Candidate]) -> tuple[str, Rule]:
     """The full name and the rule of a protocol."""
     corpus, description = settings.name, describe(settings.name)
-    speakers = {c.speaker for c in candidates if c.speaker}
-    if settings.protocol and settings.protocol.lower().endswith(".csv"):
-        path = Path(settings.protocol).expanduser()
-        return f"{corpus}/{path.stem}.csv", Rule(read_split(path, corpus))
-    given = (settings.protocol or description.protocol).removeprefix(f"{corpus}/")
-    rule = description.rules.get(given) or description.rules.get(f"{given}-no-dev")
-    if rule is not None:
-        return f"{corpus}/{given if given in description.rules else f'{given}-no-dev'}", rule
+    speakers = {c.speaker for c in candidates if c.speaker and c.label is not None}
+    name = full_name(settings)
+    if name.lower().endswith(".csv"):
+        return name, Rule(read_split(Path(settings.protocol or "").expanduser(), corpus))
+    given = name.removeprefix(f"{corpus}/")
+    if given in description.rules:
+        return name, description.rules[given]
     match = re.fullmatch(r"speaker([1-9]\d*|<k>)", given)
     if match and len(speakers) < 3:
         raise EmodartsError(
@@ -206,13 +233,20 @@ def check(fold: Fold) -> None:
     test = [utterance for ids in fold.tests.values() for utterance in ids]
     for name, part in {**sets, "test": test}.items():
         if not part and not (name == "dev" and fold.weakness == rules.NO_DEV):
-            raise EmodartsError(f"{where}: the {name} part is empty; choose another protocol")
+            raise EmodartsError(f"{where}: the {name} part is empty; choose another protocol or split")
     roles = {"train": fold.train, "dev": fold.dev, "test": test}
     for first, second in (("train", "dev"), ("train", "test"), ("dev", "test")):
         shared = _owners(fold, roles[first]) & _owners(fold, roles[second])
         if shared and not ((first, second) == ("train", "dev") and fold.weakness == rules.SHARED_DEV):
             raise EmodartsError(
-                f"{where}: speaker {min(shared)} stands in {first} and in {second}; a fold must not share any"
+                f"{where}: speaker {min(shared)} stands in {first} and in {second}; a fold must not share any: "
+                "correct the speaker, or leave one side out by a CSV split"
+            )
+        alike = _alike(fold, roles[first], roles[second])
+        if alike and not ((first, second) == ("train", "dev") and fold.weakness == rules.SHARED_DEV):
+            raise EmodartsError(
+                f"{where}: speaker {alike[0]!r} stands in {first} and {alike[1]!r} in {second}: if that is one person, "
+                "spell it one way; else rename one, so that they differ by more than case, blanks or leading zeros"
             )
     _check_utterances(fold, where, sets)
     counts = Counter(fold.labels[u] for u in fold.train)
@@ -229,6 +263,21 @@ def _owners(fold: Fold, ids: Sequence[str]) -> set[str]:
     """Who must not stand in another role: the speakers, and the groups too where someone grouped otherwise."""
     known = {speaker for u in ids if (speaker := fold.speakers.get(u)) is not None}
     return known | {fold.groups[u] for u in ids if u in fold.groups}
+
+
+def _alike(fold: Fold, first: Sequence[str], second: Sequence[str]) -> tuple[str, str] | None:
+    """Two different speakers, one of each part, whose names differ so little that they may be one person."""
+    named = [{s for u in ids if (s := fold.speakers.get(u)) is not None} for ids in (first, second)]
+    plain = {_plain(speaker): speaker for speaker in sorted(named[0])}
+    pairs = ((plain[_plain(speaker)], speaker) for speaker in sorted(named[1]) if _plain(speaker) in plain)
+    return next((pair for pair in pairs if pair[0] != pair[1]), None)
+
+
+def _plain(speaker: str) -> str:
+    """A name without case, blanks, invisible letters and leading zeros of numbers."""
+    letters = unicodedata.normalize("NFKC", speaker).casefold()
+    shown = "".join(c for c in letters if unicodedata.category(c) not in ("Cf", "Zs", "Cc"))
+    return re.sub(r"(?<!\d)0+(?=\d)", "", shown)
 
 
 def _check_utterances(fold: Fold, where: str, sets: dict[str, tuple[str, ...]]) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,14 +53,17 @@ def read_records(path: Path) -> Records:
 
 
 def text(value: Any) -> str | None:
-    """A cell as text without outer blanks; None for an empty one, NaN and the like. Whole floats lose their `.0`."""
+    """A cell as text without outer blanks; None for an empty one, NaN and the like. Whole floats lose their `.0`.
+
+    Letters with accents get one spelling (NFC): a speaker must not become two because two programs wrote the table.
+    """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, dict):  # an audio cell of some Parquet files: path and bytes
         return text(value.get("path"))
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    found = str(value).strip()
+    found = unicodedata.normalize("NFC", str(value).strip())
     return None if found in _NOTHING else found
 
 

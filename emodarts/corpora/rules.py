@@ -48,12 +48,32 @@ class Rule:
     """A named protocol of a corpus: `divide(corpus, candidates)`; candidates come sorted by id.
 
     `weakness` says what is not as it should be (SHARED_DEV, NO_DEV), `requires` which corpus settings the protocol
-    is defined for, for example `{"excited": "drop"}`.
+    is defined for, for example `{"excited": "drop"}`. `keeps_train`: a published train part stays whole, also where
+    unknown speakers in it may be those of dev or test (the audit counts them).
     """
 
     divide: Divide
     weakness: str | None = None
     requires: Mapping[str, str] = field(default_factory=dict)
+    keeps_train: bool = False
+
+
+def keep_unknown_apart(candidates: Sequence[Candidate], division: Division, keeps_train: bool = False) -> None:
+    """Take unknown speakers out of dev and tests, and out of train where dev or test have the same recording.
+
+    Who they are cannot be known, so they may be anybody there. Hidden test labels (no label at all) stay.
+    """
+    nobody = {c.utterance for c in candidates if c.speaker is None and c.label is not None}
+    for part in (division.dev, *division.tests.values()):
+        division.left_out |= {u: UNKNOWN_SPEAKER for u in part if u in nobody}
+        part[:] = [u for u in part if u not in nobody]
+    if keeps_train:
+        return
+    held_out = {u for part in (division.dev, *division.tests.values()) for u in part}
+    recordings = {c.recording for c in candidates if c.recording and c.utterance in held_out}
+    near = {c.utterance for c in candidates if c.utterance in nobody and c.recording in recordings}
+    division.left_out |= {u: UNKNOWN_NEAR_TEST for u in division.train if u in near}
+    division.train = [u for u in division.train if u not in near]
 
 
 def by_speaker(groups: Groups, dev_of: DevOf | None = None) -> Divide:
@@ -86,13 +106,9 @@ def session_partner(parts: list[list[str]], index: int, genders: dict[str, str |
 
 def _divide_speakers(corpus: str, candidates: Sequence[Candidate], test: set[str], dev: set[str]) -> Division:
     division = Division(tests={f"{corpus}/test": []})
-    speakers = test | dev
-    held_out = {c.recording for c in candidates if c.recording and c.speaker in speakers}
     for c in candidates:
         if c.label is None:
             division.left_out[c.utterance] = "its label is not public"
-        elif c.speaker is None and c.recording in held_out:
-            division.left_out[c.utterance] = UNKNOWN_NEAR_TEST
         elif c.speaker in test:
             division.tests[f"{corpus}/test"].append(c.utterance)
         else:
@@ -125,7 +141,7 @@ def dealt_by_gender(k: int) -> Groups:
     """k groups with the same number of women and of men each, in order of id."""
 
     def groups(candidates: Sequence[Candidate]) -> list[list[str]]:
-        genders = {c.speaker: c.gender for c in candidates if c.speaker}
+        genders = {c.speaker: c.gender for c in candidates if c.speaker and c.label is not None}
         parts: list[list[str]] = [[] for _ in range(k)]
         for gender in ("female", "male"):
             members = sorted(s for s in genders if genders[s] == gender)
@@ -143,7 +159,7 @@ def id_ranges(last_of_each: Sequence[str]) -> Groups:
         speakers = sorted(_speakers(candidates))
         parts: list[list[str]] = [[] for _ in last_of_each]
         for speaker in speakers:
-            parts[next(i for i, last in enumerate(last_of_each) if speaker <= last)].append(speaker)
+            parts[next((i for i, last in enumerate(last_of_each) if speaker <= last), -1)].append(speaker)
         return parts
 
     return groups
@@ -160,7 +176,8 @@ def in_string_order(k: int) -> Groups:
 
 
 def _speakers(candidates: Sequence[Candidate]) -> set[str]:
-    return {c.speaker for c in candidates if c.speaker}
+    """Known speakers who have a label: others cannot test."""
+    return {c.speaker for c in candidates if c.speaker and c.label is not None}
 
 
 def by_session(test_and_dev: Sequence[tuple[str, str]]) -> Divide:
@@ -172,7 +189,10 @@ def by_session(test_and_dev: Sequence[tuple[str, str]]) -> Divide:
             division = Division(tests={f"{corpus}/test": []})
             roles = {test: division.tests[f"{corpus}/test"], dev: division.dev}
             for c in candidates:
-                roles.get(c.session or "", division.train).append(c.utterance)
+                if c.session is None or c.label is None:
+                    division.left_out[c.utterance] = "it has no session, or no label"
+                else:
+                    roles.get(c.session, division.train).append(c.utterance)
             divisions.append(division)
         return divisions
 
@@ -210,7 +230,7 @@ def without_dev(
 
     def divide(corpus: str, candidates: Sequence[Candidate]) -> list[Division]:
         divisions = []
-        for group in groups([c for c in candidates if wanted(c)]):
+        for group in map(set, groups([c for c in candidates if wanted(c)])):
             division = Division(tests={f"{corpus}/test": []})
             for c in candidates:
                 if not wanted(c) or c.label is None:
@@ -224,20 +244,19 @@ def without_dev(
 
 
 def official(train: str, dev: Sequence[str], tests: Mapping[str, str]) -> Divide:
-    """The published split, one fold: `tests` maps a test split to its name. Unknown speakers only train."""
+    """The published split, one fold: `tests` maps a test split to its name."""
 
     def divide(corpus: str, candidates: Sequence[Candidate]) -> list[Division]:
         division = Division(tests={})
         for c in candidates:
             if c.split == train and c.label is not None:
                 division.train.append(c.utterance)
-            elif c.split in dev and c.label is not None and c.speaker is not None:
+            elif c.split in dev and c.label is not None:
                 division.dev.append(c.utterance)
-            elif c.split is not None and c.split in tests and (c.speaker is not None or c.label is None):
+            elif c.split is not None and c.split in tests:
                 division.tests.setdefault(f"{corpus}/{tests[c.split]}", []).append(c.utterance)
             else:
-                split = c.split is not None and (c.split in dev or c.split in tests)
-                division.left_out[c.utterance] = UNKNOWN_SPEAKER if split else f"it stands in no split ({c.split})"
+                division.left_out[c.utterance] = f"it stands in no split of the protocol ({c.split})"
         return [division]
 
     return divide

@@ -14,13 +14,14 @@ def read_split(path: Path, corpus: str) -> Divide:
     """The rule of a CSV file with columns `utterance`, `role` and, for several folds, `fold` (a number from 0).
 
     `utterance` is an id of the corpus (with or without its name in front), `role` is train, dev, test or test:<name>;
-    utterances that a fold does not name are left out of it. Raises EmodartsError with file and line.
+    utterances that a fold does not name are left out of it. Raises EmodartsError with file and line, also where an
+    unknown speaker is to be more than trained on: who that is, and in which role else, cannot be known.
     """
 
     def divide(name: str, candidates: Sequence[Candidate]) -> list[Division]:
         known = {c.utterance: c for c in candidates}
         divisions: dict[int, Division] = {}
-        for line, row in enumerate(_rows(path), start=2):
+        for line, row in _rows(path):
             where = f"{path}:{line}"
             utterance = row["utterance"] if row["utterance"] in known else f"{corpus}/{row['utterance']}"
             if utterance not in known:
@@ -30,7 +31,13 @@ def read_split(path: Path, corpus: str) -> Divide:
             except ValueError:
                 raise EmodartsError(f"{where}: fold '{row['fold']}' is no number") from None
             division = divisions.setdefault(number, Division())
-            _part(division, row["role"], f"{corpus}", where).append(utterance)
+            part, found = _part(division, row["role"], corpus, where), known[utterance]
+            if part is not division.train and found.speaker is None and found.label is not None:
+                raise EmodartsError(
+                    f"{where}: the speaker of {utterance} is unknown, so that it can only train and not be in "
+                    f"{row['role']}: name the speaker, or leave the utterance out"
+                )
+            part.append(utterance)
         if sorted(divisions) != list(range(len(divisions))):
             raise EmodartsError(f"{path}: the folds are {sorted(divisions)}; number them from 0 without gaps")
         for division in divisions.values():
@@ -41,13 +48,17 @@ def read_split(path: Path, corpus: str) -> Divide:
     return divide
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """(line, cells by column) of every row."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
             columns = [(name or "").strip().lower() for name in reader.fieldnames or []]
             reader.fieldnames = columns
-            rows = [{k: (v or "").strip() for k, v in row.items() if isinstance(k, str)} for row in reader]
+            rows = [
+                (reader.line_num, {k: (v or "").strip() for k, v in row.items() if isinstance(k, str)})
+                for row in reader
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise EmodartsError(f"the split {path} cannot be read: {error}") from error
     if not {"utterance", "role"} <= set(columns) or not rows:

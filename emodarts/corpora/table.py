@@ -5,7 +5,7 @@ import math
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,6 +21,7 @@ from emodarts.errors import EmodartsError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 _CHUNK = 4096
+_BEYOND = 1.0  # s: how far an end may lie behind the end of the file; times are often rounded
 _CLOCK = re.compile(r"(?:(\d+) days? )?(?:(\d+):)?(\d+):(\d+(?:\.\d*)?)")
 
 UTTERANCES = pa.schema(
@@ -91,7 +92,12 @@ class Corpus:
 
 
 def audio_files(root: Path) -> Iterator[Path]:
-    """Every audio file below root, hidden ones included, in an order that does not depend on the file system.
+    """Every audio file below root, hidden ones included, as `files_below` finds them."""
+    return files_below(root, lambda name: name.lower().endswith(AUDIO_SUFFIXES))
+
+
+def files_below(root: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
+    """The files below root whose names are wanted, in an order that does not depend on the file system.
 
     Links to folders outside of root are followed once; links that lead nowhere count as (missing) files. Raises
     EmodartsError for a folder that cannot be read, unless it is hidden.
@@ -109,7 +115,7 @@ def audio_files(root: Path) -> Iterator[Path]:
                     folders.remove(name)  # a loop, or a folder that has been or will be seen under its own name
                 else:
                     followed.append(real)
-        found += [Path(folder, name) for name in files if name.lower().endswith(AUDIO_SUFFIXES)]
+        found += [Path(folder, name) for name in files if wanted(name)]
     yield from sorted(found)
 
 
@@ -239,4 +245,13 @@ def _header(root: Path, row: Utterance) -> Header | str:
     """The header of a row's file, or the reason why the row is of no use."""
     if _printable(row.path) != row.path:
         return "its name is not UTF-8: rename it"
-    return read_header(root / row.path)
+    header = read_header(root / row.path)
+    return header if isinstance(header, str) else _outside(row, header.frames / header.sample_rate) or header
+
+
+def _outside(row: Utterance, length: float) -> str | None:
+    """What is wrong with start and end in a file of this length (s): milliseconds taken for seconds, for example."""
+    for name, time, last in (("start", row.start, length), ("end", row.end, length + _BEYOND)):
+        if time is not None and time >= last:
+            return f"its {name} of {time:g} s lies behind the end of the file at {length:.2f} s: times are in seconds"
+    return None

@@ -101,13 +101,26 @@ class TestAudformat(CorpusContract):
     def test_a_pattern_takes_several_tables(self, tmp_path):
         header = {**HEADER, "tables": {**HEADER["tables"]}}
         header["tables"]["emotion.test"] = {"type": "filewise", "split_id": "test", "columns": {"emotion": EMOTION}}
-        write_database(tmp_path, header, **{"emotion.test": "file,emotion\nwav/b.wav,sadness\nwav/a.wav,sadness\n"})
+        write_database(tmp_path, header, **{"emotion.test": "file,emotion\nwav/b.wav,sadness\nwav/b.wav,sadness\n"})
         corpus = read(tmp_path, table="emotion.*")
         assert rows(corpus, "path", "intended", "split") == [
             ("wav/a.wav", "anger", "train"),
             ("wav/b.wav", "sadness", "test"),
         ]
         assert "earlier row" in dropped(corpus)["db.emotion.test.csv:3"]
+
+    def test_tables_that_contradict_each_other_are_refused(self, tmp_path):
+        header = {**HEADER, "tables": {**HEADER["tables"]}}
+        header["tables"]["emotion.test"] = {"type": "filewise", "split_id": "test", "columns": {"emotion": EMOTION}}
+        write_database(tmp_path, header, **{"emotion.test": "file,emotion\nwav/b.wav,sadness\nwav/a.wav,sadness\n"})
+        with pytest.raises(
+            EmodartsError, match=r"db.emotion.train.csv:2 and db.emotion.test.csv:3 say different things"
+        ):
+            read(tmp_path, table="emotion.*")
+
+    def test_a_word_for_nobody_is_no_speaker(self, tmp_path):
+        write_database(tmp_path, files="file,speaker\nwav/a.wav,Unknown\nwav/b.wav,8\n")
+        assert rows(read(tmp_path), "speaker", "recording") == [(None, "wav/a.wav"), ("audformat/8", "wav/b.wav")]
 
 
 class TestRefusals:
@@ -182,7 +195,7 @@ def test_speakers_described_by_a_table_and_files_by_parquet(tmp_path):
 def written(tmp_path):
     """A corpus of segments with splits and attributes, as a manifest, and as the database written beside it."""
     lines = ["file,start,end,speaker,gender,label,perceived,split,arousal,text"]
-    for number, speaker in enumerate(["01", "1", "no", "1e3", "ü x"] * 4):
+    for number, speaker in enumerate(["01", "12", "no", "1e3", "ü x"] * 4):
         write_tone(tmp_path / f"{speaker}/f{number}.wav", seed=number)
         split, word = ("train", "dev", "test", "", "train")[number % 5], ("angry", "sad")[number // 5 % 2]
         times = f"{number / 100},{0.25 + number / 64}" if number % 3 else ","
@@ -200,7 +213,7 @@ def test_what_is_written_reads_back_the_same(written):
     assert rows(again, *names) == rows(corpus, *names)
     plain = [[None if s is None else s.split("/", 1)[1] for (s,) in rows(c, "speaker")] for c in (again, corpus)]
     assert plain[0] == plain[1]
-    assert {"01", "1", "no", "1e3", "ü x"} == set(plain[0])
+    assert {"01", "12", "no", "1e3", "ü x"} == set(plain[0])
     assert not list(header.parent.glob(".*part"))
     with pytest.raises(EmodartsError, match="is there already"):
         write(corpus, header.parent)
@@ -226,7 +239,7 @@ def test_the_official_package_reads_what_is_written(written):
         key = (path, round(start or 0.0, 9), None if end is None else round(end, 9))
         assert found[key][:2] == (speaker.removeprefix("manifest/"), word)
         assert np.isclose(found[key][2], arousal, atol=1e-6)
-    assert set(database.schemes["speaker"].labels) == {"01", "1", "no", "1e3", "ü x"}
+    assert set(database.schemes["speaker"].labels) == {"01", "12", "no", "1e3", "ü x"}
     assert {name: split.type for name, split in database.splits.items()} == dict.fromkeys(("dev", "test", "train")) | {
         name: name for name in ("dev", "test", "train")
     }

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import write_tone
+from layouts import crema_d, iemocap, msp_improv
 
 from emodarts import corpora, metrics
 from emodarts.corpora import labels as labelling
@@ -153,3 +154,32 @@ def test_metrics_refuse_what_they_cannot_count():
         metrics.uar(np.array([0, 1]), np.array([4, 1]), 3)
     with pytest.raises(ValueError, match="1 labels but 3"):
         metrics.war(np.array([0]), np.array([0, 0, 0]))
+
+
+class TestClassSets:
+    @pytest.mark.parametrize("given", ["angry,sad", " Angry , SAD,,", "full", "Full"])
+    def test_case_and_blanks_do_not_count(self, small_corpus, given):
+        chosen = CorpusSettings(name="manifest", root=str(small_corpus), class_set=given)
+        assert labelling.label(corpora.read(chosen).utterances, chosen).classes == ("angry", "sad")
+
+    @pytest.mark.parametrize("given", ["fourr", "angry", "angry;sad", "four", ""])
+    def test_a_wrong_one_is_told_what_there_is(self, small_corpus, given):
+        chosen = CorpusSettings(name="manifest", root=str(small_corpus), class_set=given)
+        with pytest.raises(EmodartsError, match=r"there are angry \(16\), sad \(16\)"):
+            labelling.label(corpora.read(chosen).utterances, chosen)
+
+
+@pytest.mark.parametrize("layout", [iemocap, msp_improv, crema_d])
+def test_labels_are_found_where_links_lead_as_audio_is(layout, tmp_path):
+    name = layout.__name__.rpartition(".")[2]
+    layout.write_corpus(tmp_path / "disk")
+    (tmp_path / "root").mkdir()
+    for part in (tmp_path / "disk").iterdir():
+        (tmp_path / "root" / part.name).symlink_to(part)
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all" / "link").symlink_to(tmp_path / "disk")
+    plain, *linked = (
+        corpora.read(CorpusSettings(name=name, root=str(tmp_path / root))).utterances
+        for root in ("disk", "root", "all")
+    )
+    assert all(table.drop_columns("path").equals(plain.drop_columns("path")) for table in linked)

@@ -181,6 +181,30 @@ class TestManifestTables:
         assert reasons["wav/c.wav"] == reasons["wav/two\nlines.wav"] == "the file is missing"
         assert reasons["wav/b.wav"] == "no usable row of table.csv names it"
 
+    def test_rows_that_contradict_each_other_are_refused(self, tmp_path):
+        text = "file,speaker,label\nwav/a.wav,s,x\nwav/b.wav,s,y\nwav/a.wav,s,x\n"
+        assert "earlier row already" in dropped(manifest(tmp_path, text))["table.csv:4"]
+        for other in ("wav/a.wav,s,y", "wav/a.wav,t,x"):
+            with pytest.raises(
+                EmodartsError, match=r"table.csv:2 and table.csv:5 say different things of manifest/wav/a:"
+            ):
+                manifest(tmp_path, f"{text}{other}\n")
+
+    def test_words_for_nobody_are_no_speaker(self, tmp_path):
+        text = "file,speaker,label\nwav/a.wav,Unknown,x\nwav/b.wav,?,y\n"
+        assert cells(manifest(tmp_path, text), "speaker") == [(None,), (None,)]
+
+    def test_one_spelling_for_accents_in_cells(self, tmp_path):
+        text = "file,speaker,label\nwav/a.wav,J\u00f6rg,m\u00fcde\nwav/b.wav,Jo\u0308rg,mu\u0308de\n"
+        assert cells(manifest(tmp_path, text), "speaker", "intended") == [("manifest/J\u00f6rg", "m\u00fcde")] * 2
+
+    def test_milliseconds_are_not_taken_for_seconds(self, tmp_path):
+        text = "file,speaker,label,start,end\nwav/a.wav,s,x,0,600\nwav/b.wav,s,x,500,600\nwav/b.wav,s,x,0.2,0.9\n"
+        corpus = manifest(tmp_path, text)
+        assert cells(corpus, "utterance", "end") == [("manifest/wav/b@0.2", 0.9)]
+        assert "its end of 600 s lies behind the end of the file" in dropped(corpus)["wav/a.wav"]
+        assert "its start of 500 s" in dropped(corpus)["wav/b.wav"]
+
     def test_bare_names_are_found_where_one_file_has_them(self, tmp_path):
         text = "file,speaker,label\na,s,x\nsame.wav,s,x\nb.wav,s,y\n"
         corpus = manifest(tmp_path, text, files=("deep/a.wav", "x/same.wav", "y/same.wav", ".bin/b.wav", "z/b.wav"))
