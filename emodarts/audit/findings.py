@@ -73,7 +73,7 @@ def of_protocol(protocol: ProtocolAudit) -> Iterator[Finding]:
             "warning",
             "unknown speakers near test",
             f"{near:,} train utterances of unknown speakers come from recordings that dev or test have parts of",
-            "Some may be by dev or test speakers, as the published split has them: to be sure, take a speaker<k> protocol.",
+            "Some may be by dev or test speakers, as the published split has them: to be sure, take speaker<k>.",
         )
     yield from _missing_folds(protocol)
     yield from _missing_classes(protocol.folds)
@@ -174,7 +174,7 @@ def of_overlaps(overlaps: Sequence[Overlap]) -> Iterator[Finding]:
             yield Finding(
                 severity,
                 "overlapping parts of one file",
-                f"{len(found):,} pair{'s' * (len(found) > 1)} across roles, the first: {' and '.join(first.utterances)} "
+                f"{len(found):,} pair{'s' * (len(found) > 1)} across roles, first {' and '.join(first.utterances)} "
                 f"(fold {first.fold}: {' and '.join(first.roles)})",
                 "The same sound stands in two roles: correct start and end, or keep the file in one role by a split.",
             )
