@@ -17,10 +17,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; what is finished is kept", file=sys.stderr)
+        print(getattr(options, "stopped", "stopped"), file=sys.stderr)
         return 130
     except BrokenPipeError:  # `emodarts ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 

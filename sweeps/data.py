@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from emodarts.audit.record import SCHEMA_VERSION
+from emodarts.audit.model import SCHEMA_VERSION
 from emodarts.corpora.labels import Labels
 from emodarts.corpora.protocols import Fold
 from emodarts.corpora.settings import CorpusSettings
@@ -67,7 +67,7 @@ def write_corpus(writer: SweepWriter, known: Results, data: SweepData, settings:
     for old in known.table("corpora").to_pylist():
         if old["audit"] and all(old[name] == value for name, value in row.items()) and _same_folds(old["audit"], data):
             return _warnings(old["audit"])
-    from emodarts.audit.examine import audit  # scikit-learn takes a second to import
+    from emodarts.audit.audit import audit  # scikit-learn takes a second to import
 
     unread = [Dropped(**row) for row in data.corpus.dropped.to_pylist()]
     whole = replace(data.corpus, dropped=dropped_table([*unread, *data.store.dropped]))

@@ -19,10 +19,10 @@ from conftest import write_tone
 from emodarts import cli, corpora
 from emodarts.audit import cues as cue_room
 from emodarts.audit import measuring
-from emodarts.audit.examine import audit
+from emodarts.audit.audit import audit
+from emodarts.audit.folds import protocol_audit
 from emodarts.audit.measuring import measure_all
 from emodarts.audit.page import render_page
-from emodarts.audit.partition import protocol_audit
 from emodarts.audit.tallies import reasons
 from emodarts.audit.view import view
 from emodarts.corpora import labels as labelling
@@ -555,7 +555,7 @@ def test_ctrl_c_is_one_line(seconds, recordings):
     os.killpg(running.pid, signal.SIGINT)
     out, errors = running.communicate(timeout=60)
     assert (running.returncode, out) == (130, "")
-    assert errors == "stopped; what is finished is kept\n"
+    assert errors == "stopped\n"
 
 
 START = """

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emodarts.corpora.command import add_corpus_arguments, corpus_settings
+from emodarts.corpora.arguments import add_corpus_arguments, corpus_settings
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 
 if TYPE_CHECKING:
     from emodarts.audit.measuring import Progress
-    from emodarts.audit.record import Audit
+    from emodarts.audit.model import Audit
     from emodarts.corpora.labels import Labels
     from emodarts.corpora.protocols import Fold
     from emodarts.corpora.table import Corpus
@@ -55,7 +55,7 @@ def audit_corpus(options: argparse.Namespace, progress: "Progress | None" = None
     from dataclasses import replace
 
     from emodarts import corpora
-    from emodarts.audit.examine import audit
+    from emodarts.audit.audit import audit
     from emodarts.audit.measuring import measure_all
     from emodarts.corpora.labels import source_of
     from emodarts.corpora.table import Dropped, dropped_table

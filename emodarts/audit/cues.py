@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from emodarts.audit.record import CueFigure, Cues
+from emodarts.audit.model import CueFigure, Cues
 from emodarts.audit.view import View
 from emodarts.corpora.protocols import Fold
 from emodarts.errors import EmodartsError

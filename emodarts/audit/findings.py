@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from emodarts.audit.comparison import Comparison
 from emodarts.audit.cues import ALL, WITHOUT_DC
-from emodarts.audit.partition import Overlap
-from emodarts.audit.record import (
+from emodarts.audit.folds import Overlap
+from emodarts.audit.model import (
     SEVERITIES,
     Cues,
     Finding,

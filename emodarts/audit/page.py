@@ -1,6 +1,6 @@
 """The audit as one HTML page that needs nothing else: no scripts, no network."""
 
-from emodarts.audit.record import Audit
+from emodarts.audit.model import Audit
 
 
 def render_page(audit: Audit) -> str:

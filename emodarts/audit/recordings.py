@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from emodarts.audit.record import Oddity, Reason, Recordings, SameAudio
+from emodarts.audit.model import Oddity, Reason, Recordings, SameAudio
 from emodarts.audit.view import View, examples
 from emodarts.corpora.protocols import Fold
 

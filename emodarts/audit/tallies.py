@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from emodarts.audit.record import Reason, Row, Spread, Tally, Texts
+from emodarts.audit.model import Reason, Row, Spread, Tally, Texts
 from emodarts.audit.view import View, examples
 
 UNKNOWN = "unknown"

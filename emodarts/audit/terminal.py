@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from emodarts.audit.record import Audit, Cues, Finding, FoldAudit, Tally
+from emodarts.audit.model import Audit, Cues, Finding, FoldAudit, Tally
 
 _STYLES = {"leak": "bold red", "warning": "yellow", "note": "cyan", "ok": "green"}
 _MANY = 30  # rows; a table with more shows the largest

@@ -11,9 +11,9 @@ from emodarts.corpora.audformat_tables import Beside, Key, Table
 from emodarts.corpora.audformat_writer import write
 from emodarts.corpora.description import Description
 from emodarts.corpora.located import Files, Told
-from emodarts.corpora.records import Record, number, text
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Dropped, Utterance
+from emodarts.corpora.table_files import Record, number, text
 
 __all__ = ["CORPUS", "write"]
 

@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 
 from emodarts.corpora.guesses import GUESSES
-from emodarts.corpora.records import Record, Records, read_records, text
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Dropped, seconds
+from emodarts.corpora.table_files import Record, Records, read_records, text
 from emodarts.errors import EmodartsError
 
 # Our field -> names of columns or schemes; the first that is there counts.

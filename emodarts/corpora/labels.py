@@ -43,8 +43,12 @@ def label(utterances: pa.Table, settings: CorpusSettings) -> Labels:
     left_out: Counter[str] = Counter()
     unknown: list[Dropped] = []
     unlabelled: dict[str, str] = {}
-    columns = (utterances[name].to_pylist() for name in ("utterance", "path", source))
-    for utterance, path, word in zip(*columns, strict=True):
+    scenarios = _scenarios(utterances, settings)
+    columns = (utterances[name].to_pylist() for name in ("utterance", "path", source, "scenario"))
+    for utterance, path, word, scenario in zip(*columns, strict=True):
+        if scenarios is not None and scenario not in scenarios:
+            left_out[f"scenario {scenario}"] += 1
+            continue
         if not word or not word.strip():
             unlabelled[utterance] = path
             continue
@@ -63,6 +67,19 @@ def label(utterances: pa.Table, settings: CorpusSettings) -> Labels:
     classes = tuple(sorted(wanted or set(found.values())))
     _check(classes, found, there, settings, unknown, len(unlabelled))
     return Labels(classes, found, dict(sorted(left_out.items())), tuple(unknown), unlabelled)
+
+
+def _scenarios(utterances: pa.Table, settings: CorpusSettings) -> set[str] | None:
+    if settings.scenario is None:
+        return None
+    wanted = {name.strip() for name in settings.scenario.split(",") if name.strip()}
+    there = set(utterances["scenario"].to_pylist()) - {None}
+    if not wanted or wanted - there:
+        raise EmodartsError(
+            f"corpus.scenario={settings.scenario}: {settings.name} has {', '.join(sorted(there)) or 'none'}; name one "
+            f"or several of them, with commas between"
+        )
+    return wanted
 
 
 def source_of(settings: CorpusSettings) -> str:

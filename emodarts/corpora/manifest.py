@@ -10,10 +10,10 @@ from emodarts.corpora import rules
 from emodarts.corpora.description import Description
 from emodarts.corpora.guesses import columns_of
 from emodarts.corpora.located import Files, Told
-from emodarts.corpora.records import SUFFIXES, Record, number, read_records, text
 from emodarts.corpora.rules import Candidate, Division, Rule
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Dropped, Utterance, seconds
+from emodarts.corpora.table_files import SUFFIXES, Record, number, read_records, text
 from emodarts.errors import EmodartsError
 
 GENDERS = dict.fromkeys(("f", "female", "w", "woman", "weiblich", "frau", "femme", "mujer"), "female")

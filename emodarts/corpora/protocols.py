@@ -179,6 +179,9 @@ def joined(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
     """
     if len(parts) < 2:
         raise EmodartsError(f"a joined protocol needs two corpora or more, not {', '.join(parts) or 'none'}")
+    without = [name for name, folds in parts.items() if folds[0].weakness == rules.NO_DEV]
+    if without:
+        raise EmodartsError(f"{', '.join(without)}: a protocol without dev part cannot be joined")
     classes = {name: folds[0].classes for name, folds in parts.items()}
     if len(set(classes.values())) > 1:
         told = "; ".join(f"{name}: {', '.join(found)}" for name, found in classes.items())

@@ -25,6 +25,7 @@ class CorpusSettings:
     excited: str = "happy"  # happy | drop
     calm: str = "drop"  # drop | neutral
     source: str | None = None  # intended | perceived
+    scenario: str | None = None  # these alone, such as "improvised" (IEMOCAP) or "S,P" (MSP-IMPROV); None: all
     table: str | None = None  # manifest: CSV, JSON lines or Parquet; audformat: one of several tables
     columns: dict[str, str] = field(default_factory=dict)  # manifest: our name -> the table's column
     demo_seed: int = 0

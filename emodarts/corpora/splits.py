@@ -1,10 +1,10 @@
 """User-made splits: a CSV file with one row an utterance and fold."""
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from emodarts.corpora.rules import Candidate, Divide, Division
+from emodarts.corpora.table_files import read_records, text
 from emodarts.errors import EmodartsError
 
 _ROLES = "train, dev, test, or test:<name> for one of several test sets"
@@ -21,8 +21,7 @@ def read_split(path: Path, corpus: str) -> Divide:
     def divide(name: str, candidates: Sequence[Candidate]) -> list[Division]:
         known = {c.utterance: c for c in candidates}
         divisions: dict[int, Division] = {}
-        for line, row in _rows(path):
-            where = f"{path}:{line}"
+        for where, row in _rows(path):
             utterance = row["utterance"] if row["utterance"] in known else f"{corpus}/{row['utterance']}"
             if utterance not in known:
                 raise EmodartsError(f"{where}: there is no labelled utterance '{row['utterance']}' in {corpus}")
@@ -38,6 +37,8 @@ def read_split(path: Path, corpus: str) -> Divide:
                     f"{row['role']}: name the speaker, or leave the utterance out"
                 )
             part.append(utterance)
+        if not divisions:
+            raise EmodartsError(f"the split {path} needs rows under its columns")
         if sorted(divisions) != list(range(len(divisions))):
             raise EmodartsError(f"{path}: the folds are {sorted(divisions)}; number them from 0 without gaps")
         for division in divisions.values():
@@ -48,25 +49,22 @@ def read_split(path: Path, corpus: str) -> Divide:
     return divide
 
 
-def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """(line, cells by column) of every row."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            columns = [(name or "").strip().lower() for name in reader.fieldnames or []]
-            reader.fieldnames = columns
-            rows = [
-                (reader.line_num, {k: (v or "").strip() for k, v in row.items() if isinstance(k, str)})
-                for row in reader
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise EmodartsError(f"the split {path} cannot be read: {error}") from error
-    if not {"utterance", "role"} <= set(columns) or not rows:
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """(file and line, cells by column) of every row."""
+    if not path.is_file():
+        raise EmodartsError(f"the split {path} cannot be read: {'it is a folder' if path.is_dir() else 'no such file'}")
+    table = read_records(path)
+    names = {name.strip().lower(): name for name in table.columns}
+    if not {"utterance", "role"} <= names.keys():
         raise EmodartsError(
             f"the split {path} needs rows under the columns utterance and role ({_ROLES}), and fold for several folds; "
-            f"it has {', '.join(columns) or 'nothing'}"
+            f"it has {', '.join(table.columns) or 'nothing'}"
         )
-    return rows
+    for record in table.rows:
+        where = f"{path.parent}/{record.where}"
+        if record.fault is not None:
+            raise EmodartsError(f"{where}: {record.fault}")
+        yield where, {name: text(record.cells.get(column)) or "" for name, column in names.items()}
 
 
 def _part(division: Division, role: str, corpus: str, where: str) -> list[str]:

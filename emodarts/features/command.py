@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emodarts.corpora.command import add_corpus_arguments, corpus_settings, with_overrides
+from emodarts.corpora.arguments import add_corpus_arguments, corpus_settings, with_overrides
 from emodarts.errors import EmodartsError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="where a pre-trained encoder runs: cpu (default) or cuda")
     parser.add_argument("--list", action="store_true", help="list the stores in the cache")
     parser.add_argument("--delete", metavar="NAME", help="delete a store of the list, or all that are `unfinished`")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, stopped="stopped; what is finished is kept")
 
 
 def run(options: argparse.Namespace) -> None:

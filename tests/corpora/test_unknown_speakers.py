@@ -6,7 +6,7 @@ from conftest import write_tone
 from layouts import msp_podcast
 
 from emodarts import corpora
-from emodarts.audit.examine import audit
+from emodarts.audit.audit import audit
 from emodarts.corpora import labels as labelling
 from emodarts.corpora import protocols, rules
 from emodarts.corpora.settings import CorpusSettings

@@ -7,7 +7,7 @@ from itertools import combinations, islice
 
 import pyarrow as pa
 
-from emodarts.audit.record import FoldAudit, Part, ProtocolAudit
+from emodarts.audit.model import FoldAudit, Part, ProtocolAudit
 from emodarts.audit.tallies import reasons
 from emodarts.audit.view import View
 from emodarts.corpora.protocols import Fold

@@ -9,8 +9,8 @@ import pyarrow as pa
 from emodarts.audit import findings
 from emodarts.audit.comparison import compare
 from emodarts.audit.cues import cue_figures
-from emodarts.audit.partition import overlaps, protocol_audit
-from emodarts.audit.record import Audit, Finding
+from emodarts.audit.folds import overlaps, protocol_audit
+from emodarts.audit.model import Audit, Finding
 from emodarts.audit.recordings import recordings
 from emodarts.audit.tallies import reasons, spreads, tallies, texts
 from emodarts.audit.view import View, view
