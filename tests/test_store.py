@@ -41,7 +41,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def same_bytes(one, other):
+def assert_same_bytes(one, other):
     assert contents(one).keys() == contents(other).keys()
     assert all(contents(other)[name] == content for name, content in contents(one).items())
 
@@ -282,7 +282,7 @@ def test_processes_give_the_same_bytes(small_corpus, tmp_path):
     two = building.build(
         plan_of(small_corpus), tmp_path / "two", processes=2, progress=lambda done_, total: done.append((done_, total))
     )
-    same_bytes(one.folder, two.folder)
+    assert_same_bytes(one.folder, two.folder)
     assert done == [(rows, 32) for rows in range(0, 33, 4)]
     assert workers_of(two.folder) == []
 
@@ -309,7 +309,7 @@ def test_an_interrupted_build_resumes_to_the_same_bytes(small_corpus, tmp_path, 
     monkeypatch.setattr(building, "extract_shard", lambda plan, n, *more: (resumed.append(n), original(plan, n, *more)))
     building.build(plan_of(small_corpus), tmp_path / "resumed")
     assert resumed == [2, 3, 4, 5, 6, 7]
-    same_bytes(whole.folder, folder)
+    assert_same_bytes(whole.folder, folder)
 
 
 def test_twenty_kills_leave_the_same_bytes(small_corpus, tmp_path):
@@ -335,11 +335,11 @@ def test_twenty_kills_leave_the_same_bytes(small_corpus, tmp_path):
         if process.exitcode == -signal.SIGKILL:
             kills += 1
         if (folder / "store.json").exists():
-            same_bytes(whole, building.build(plan_of(small_corpus, 1), cache).folder)
+            assert_same_bytes(whole, building.build(plan_of(small_corpus, 1), cache).folder)
             shutil.rmtree(cache)
             finished += 1
     building.build(plan_of(small_corpus, 1), cache)
-    same_bytes(whole, folder)
+    assert_same_bytes(whole, folder)
     until(lambda: not workers_of(folder))
 
 

@@ -26,7 +26,7 @@ class TestCremaD(CorpusContract):
         return read(folder[0])
 
     def test_rows_and_drops(self, corpus, folder):
-        folder[1].check(corpus)
+        folder[1].assert_matches(corpus)
 
     def test_ties_of_votes_are_no_agreement(self, corpus, folder):
         settings = CorpusSettings(name="crema_d", source="perceived", class_set="full")
@@ -64,7 +64,7 @@ class TestCremaD(CorpusContract):
 def test_without_tables_there_are_intended_labels_alone(tmp_path):
     written = crema_d.write_corpus(tmp_path, junk=False, votes=False, demographics=False)
     corpus = read(tmp_path)
-    written.check(corpus)
+    written.assert_matches(corpus)
     settings = CorpusSettings(name="crema_d", source="perceived")
     with pytest.raises(EmodartsError, match="80 utterances have no perceived label"):
         labelling.label(corpus.utterances, settings)

@@ -37,13 +37,13 @@ def one_dialog(root, text, dialog="Ses01F_impro01", turns=("F000", "M000")):
 class TestReader:
     def test_everything_on_disk_is_a_row_or_a_drop(self, layout):
         root, written = layout
-        written.check(read(root))
+        written.assert_matches(read(root))
 
     @pytest.mark.parametrize("above", ["IEMOCAP", "."])
     def test_folders_above_the_sessions(self, tmp_path, above):
         written = write_corpus(tmp_path, junk=False, above=above)
         assert len(written.rows) == 80
-        written.check(read(tmp_path))
+        written.assert_matches(read(tmp_path))
 
     def test_root_may_be_the_release_itself(self, tmp_path):
         write_corpus(tmp_path, junk=False)

@@ -42,7 +42,7 @@ class TestReader:
         ],
     )
     def test_everything_on_disk_is_a_row_or_a_drop(self, tmp_path, folders, labels):
-        write_corpus(tmp_path, folders=folders, labels=labels).check(read(tmp_path))
+        write_corpus(tmp_path, folders=folders, labels=labels).assert_matches(read(tmp_path))
 
     def test_the_speaker_comes_from_the_last_token_not_from_the_target(self, layout):
         rows = {row["utterance"]: row for row in read(layout[0]).utterances.to_pylist()}

@@ -43,12 +43,12 @@ def table(*rows):
 class TestReader:
     @pytest.mark.parametrize("form", FORMS)
     def test_everything_on_disk_is_a_row_or_a_drop(self, tmp_path, form):
-        write_corpus(tmp_path, form).check(read(tmp_path))
+        write_corpus(tmp_path, form).assert_matches(read(tmp_path))
 
     @pytest.mark.parametrize("folders", [("labels", "Audio"), ("label", "Audios")])
     def test_older_names(self, tmp_path, folders):
         form = "labels_concensus.csv"
-        write_corpus(tmp_path, form, folders=folders, dev="Validation").check(read(tmp_path))
+        write_corpus(tmp_path, form, folders=folders, dev="Validation").assert_matches(read(tmp_path))
 
     def test_root_may_hold_the_release(self, tmp_path):
         write_corpus(tmp_path / "MSP-PODCAST-Publish-1.11", junk=False)

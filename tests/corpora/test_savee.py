@@ -21,7 +21,7 @@ class TestSavee(CorpusContract):
         return corpora.read(CorpusSettings(name="savee", root=str(folder[0])))
 
     def test_rows_and_drops(self, corpus, folder):
-        folder[1].check(corpus)
+        folder[1].assert_matches(corpus)
 
     def test_sadness_and_surprise_are_no_others(self, corpus):
         labels = labelling.label(corpus.utterances, CorpusSettings(name="savee", class_set="full"))

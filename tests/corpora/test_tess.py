@@ -24,7 +24,7 @@ class TestTess(CorpusContract):
         return corpora.read(CorpusSettings(name="tess", root=str(folder[0])))
 
     def test_rows_and_drops(self, corpus, folder):
-        folder[1].check(corpus)
+        folder[1].assert_matches(corpus)
 
     def test_rates_and_channels_are_those_of_the_files(self, corpus):
         rows = {row["utterance"]: row for row in corpus.utterances.to_pylist()}
@@ -48,7 +48,7 @@ class TestTess(CorpusContract):
 
 def test_the_flat_layout(tmp_path):
     written = tess.write_corpus(tmp_path, flat=True)
-    written.check(corpora.read(CorpusSettings(name="tess", root=str(tmp_path))))
+    written.assert_matches(corpora.read(CorpusSettings(name="tess", root=str(tmp_path))))
 
 
 def test_both_layouts_make_the_same_folds(tmp_path):

@@ -17,7 +17,7 @@ class Written:
     rows: dict[str, dict] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
 
-    def check(self, corpus):
+    def assert_matches(self, corpus):
         """Assert that a corpus, as read, holds these rows and drops and no others."""
         found = {row["utterance"]: row for row in corpus.utterances.to_pylist()}
         assert found.keys() == self.rows.keys()
