@@ -140,7 +140,7 @@ def test_crops_are_seconds_at_any_hop(demo, demo_store, tiny, monkeypatch):
     original = module.training_batches
     monkeypatch.setattr(module, "training_batches", lambda *a: crops.append(a[2]) or original(*a))
     training = replace(tiny.training, epochs=1, crop_seconds=0.5)
-    for features_settings in (FeatureSettings(hop_ms=10.0), FeatureSettings(kind="pretrained", hop_ms=10.0)):
+    for features_settings in (FeatureSettings(hop_ms=10.0), FeatureSettings(kind="pretrained")):
         run_fold(demo_store, demo[2][0], replace(tiny, features=features_settings, training=training))
     assert crops == [50, 25]
 

@@ -138,7 +138,13 @@ def test_ctrl_c_ends_all_and_keeps_what_is_finished(small_corpus, tmp_path):
             table.write(f"e/sad{number}.wav,e,sad\n")
     command = [sys.executable, "-m", "emodarts.cli", "features", "manifest", "--root", str(small_corpus)]
     process = subprocess.Popen(
-        [*command, "--set", "corpus.class_set=full", "--set", "features.hop_ms=1", "--processes", "2"],
+        [
+            *command,
+            *("--set", "features.hop_ms=1"),
+            *("--set", "features.noise_snr_db=[5,10,15,20]"),
+            "--processes",
+            "2",
+        ],
         env={**os.environ, "EMODARTS_CACHE": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
