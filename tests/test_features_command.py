@@ -150,6 +150,7 @@ def test_ctrl_c_ends_all_and_keeps_what_is_finished(small_corpus, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     end = time.monotonic() + 60
     while not list(tmp_path.glob("features/*/shard-*.arrow")) and time.monotonic() < end:

@@ -4,8 +4,8 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -68,15 +68,18 @@ def _build(plan: Plan, folder: Path, device: str, processes: int | None, progres
         _check_disk(plan, folder, missing, say)
         done = plan.rows.num_rows - sum(plan.shard_rows(number) for number in missing)
         progress(done, plan.rows.num_rows)
-        for number in _extract(plan, folder, missing, device, processes):
-            done += plan.shard_rows(number)
-            progress(done, plan.rows.num_rows)
+        with closing(_extract(plan, folder, missing, device, processes)) as extracted:  # no worker outlives the lock
+            for number in extracted:
+                done += plan.shard_rows(number)
+                progress(done, plan.rows.num_rows)
         finish(plan, folder)
     finally:
         _clear_partial(folder)
 
 
-def _extract(plan: Plan, folder: Path, missing: list[int], device: str, processes: int | None) -> Iterator[int]:
+def _extract(
+    plan: Plan, folder: Path, missing: list[int], device: str, processes: int | None
+) -> Generator[int, None, None]:
     """Write the missing shards; yields their numbers as they are done."""
     if plan.settings.kind != "pretrained":
         device = "cpu"  # decoding is the limit, and so the bytes do not depend on the machine

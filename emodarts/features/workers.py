@@ -28,9 +28,11 @@ def extract_in_processes(folder: Path, numbers: Sequence[int], processes: int) -
     Raises what a worker met (EmodartsError, OSError), and EmodartsError where one dies. All end with the generator.
     """
     queue = list(reversed(numbers))
-    workers = [_start(folder) for _ in range(min(processes, len(numbers)))]
+    workers: list[subprocess.Popen[str]] = []
     busy: dict[int, int] = {}  # place of a worker -> the shard that it writes
     try:
+        for _ in range(min(processes, len(numbers))):
+            workers.append(_start(folder))
         with selectors.DefaultSelector() as selector:
             for place, worker in enumerate(workers):
                 assert worker.stdout is not None
