@@ -42,5 +42,9 @@ def read(settings: CorpusSettings) -> Corpus:
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise EmodartsError(f"the folder of {settings.name}, {root}, {what}: set corpus.root or EMODARTS_CORPORA")
     corpus = build(settings.name, root, description.rows(root, settings), description.looked_for)
-    about = {"corpus": description.title, "attribute_scale": description.attribute_scale}
+    about = {
+        "corpus": description.title,
+        "attribute_scale": description.attribute_scale,
+        "licence": description.licence,
+    }
     return replace(corpus, utterances=corpus.utterances.replace_schema_metadata(about))

@@ -65,7 +65,7 @@ def make(settings: CorpusSettings, utterances: pa.Table, labels: Labels) -> tupl
     divisions = rule.divide(settings.name, candidates)
     for division in divisions:
         rules.keep_unknown_apart(candidates, division, rule.keeps_train)
-    if not name.endswith(".csv"):
+    if not name.lower().endswith(".csv"):
         others = protocols_of(settings.name, len({c.speaker for c in candidates if c.speaker and c.label is not None}))
         _refuse_empty(name, divisions, rule, [other for other in others if other != name])
     return tuple(
@@ -122,7 +122,7 @@ def _rule(settings: CorpusSettings, candidates: Sequence[Candidate]) -> tuple[st
     speakers = {c.speaker for c in candidates if c.speaker and c.label is not None}
     name = full_name(settings)
     if name.lower().endswith(".csv"):
-        return name, Rule(read_split(Path(settings.protocol or "").expanduser(), corpus))
+        return name, Rule(read_split(Path(settings.protocol or "").expanduser()))
     given = name.removeprefix(f"{corpus}/")
     if given in description.rules:
         return name, description.rules[given]
@@ -175,7 +175,7 @@ def _fold(
 def joined(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
     """The protocol `<a>+<b>/joined`: fold i joins fold i mod k of each corpus; the test sets stay apart.
 
-    Raises EmodartsError for fewer than two corpora and for corpora with different classes.
+    Raises EmodartsError for fewer than two corpora, corpora with different classes, and one without dev part.
     """
     if len(parts) < 2:
         raise EmodartsError(f"a joined protocol needs two corpora or more, not {', '.join(parts) or 'none'}")
@@ -189,8 +189,8 @@ def joined(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
     result = []
     for index in range(max(len(folds) for folds in parts.values())):
         chosen = [folds[index % len(folds)] for folds in parts.values()]
-        weak = sorted({fold.weakness for fold in chosen if fold.weakness})
-        suffix = "".join(_SUFFIXES[weakness] for weakness in weak)
+        weakness = next((fold.weakness for fold in chosen if fold.weakness), None)
+        suffix = _SUFFIXES[weakness] if weakness else ""
         tests = {name: ids for fold in chosen for name, ids in fold.tests.items()}
         train = tuple(sorted(u for fold in chosen for u in fold.train))
         dev = tuple(sorted(u for fold in chosen for u in fold.dev))
@@ -206,7 +206,7 @@ def joined(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
             {u: s for fold in chosen for u, s in fold.speakers.items()},
             {u: g for fold in chosen for u, g in fold.groups.items()},
             fold_hash(train, dev, tests, by_utterance, chosen[0].classes),
-            weak[0] if weak else None,
+            weakness,
             {u: reason for fold in chosen for u, reason in fold.left_out.items()},
         )
         check(fold)

@@ -10,7 +10,7 @@ from emodarts.errors import EmodartsError
 _ROLES = "train, dev, test, or test:<name> for one of several test sets"
 
 
-def read_split(path: Path, corpus: str) -> Divide:
+def read_split(path: Path) -> Divide:
     """The rule of a CSV file with columns `utterance`, `role` and, for several folds, `fold` (a number from 0).
 
     `utterance` is an id of the corpus (with or without its name in front), `role` is train, dev, test or test:<name>;
@@ -18,7 +18,7 @@ def read_split(path: Path, corpus: str) -> Divide:
     unknown speaker is to be more than trained on: who that is, and in which role else, cannot be known.
     """
 
-    def divide(name: str, candidates: Sequence[Candidate]) -> list[Division]:
+    def divide(corpus: str, candidates: Sequence[Candidate]) -> list[Division]:
         known = {c.utterance: c for c in candidates}
         divisions: dict[int, Division] = {}
         for where, row in _rows(path):
