@@ -261,6 +261,9 @@ class TestJoined:
         two = labelling.Labels(
             ("angry", "sad"), {r["utterance"]: ("angry", "sad")[i % 2] for i, r in enumerate(rows)}, {}, (), {}
         )
+        without = folds_of("iemocap", "emodarts-no-dev", *corpus_of("iemocap", 48))
+        with pytest.raises(EmodartsError, match="iemocap: a protocol without dev part cannot be joined"):
+            protocols.joined({**parts, "iemocap": without})
         with pytest.raises(EmodartsError, match="different classes"):
             protocols.joined({**parts, "savee": folds_of("savee", "speaker4", rows, two)})
 
