@@ -5,9 +5,12 @@ concatenation of the nodes. In the supernet every edge is a mixed operation, in 
 `extent` is the mask of an image cell, the lengths of a sequence cell: what its operations take beside x.
 """
 
+import copy
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emodarts.networks.genotype import CellGenotype
@@ -20,51 +23,77 @@ def edges_of(nodes: int) -> Iterator[tuple[int, int]]:
     return ((node, source) for node in range(nodes) for source in range(node + 2))
 
 
-class MixedOperation(nn.Module):
-    """The weighted sum of all operations of an edge (DARTS, Liu et al. 2019, eq. 2)."""
+class Edges(nn.Module):
+    """The mixed operations of all edges that leave one state of a search cell (DARTS, Liu et al. 2019, eq. 2).
 
-    def __init__(self, operations: tuple[str, ...], build: BuildOperation, stride: int):
+    This is the plain form, a module for each operation of each edge. What is computed faster for all edges together
+    (see `cnn_edges`, `sequence_edges`) keeps this interface. `skip_dropout` is the probability with which values of a
+    skip connection are dropped in training (P-DARTS, Chen et al. 2019).
+    """
+
+    def __init__(self, operations: tuple[str, ...], build: BuildOperation, edges: int, stride: int):
         super().__init__()
-        self.operations = nn.ModuleList(build(name, stride) for name in operations)
+        self.names, self.skip_dropout = operations, 0.0
+        self.operations = nn.ModuleList(
+            nn.ModuleDict({name: build(name, stride) for name in operations}) for _ in range(edges)
+        )
 
-    def forward(self, x: Tensor, extent: Tensor, weights: Tensor) -> Tensor:
-        """`sum_o weights[o] * o(x)`; weights `(operations,)`."""
-        return sum((w * op(x, extent) for w, op in zip(weights, self.operations, strict=True)), start=torch.zeros(()))
+    def forward(self, x: Tensor, extent: Tensor, weights: Tensor) -> list[Tensor]:
+        """`sum_o weights[e, o] * o(x)` for each edge e; weights `(edges, operations)`."""
+        terms = []
+        for row, operations in zip(weights, self.operations, strict=True):
+            named = zip(self.names, operations.children(), strict=True)
+            terms.append(_sum([w * self._output(n, o, x, extent) for w, (n, o) in zip(row, named, strict=True)]))
+        return terms
+
+    def _output(self, name: str, operation: nn.Module, x: Tensor, extent: Tensor) -> Tensor:
+        y: Tensor = operation(x, extent)
+        return F.dropout(y, self.skip_dropout, self.training) if name == "skip_connect" and self.skip_dropout else y
+
+    def extract(self, edge: int, operation: str) -> nn.Module:
+        """One operation of one edge (counted among this state's edges) as a module with a copy of its weights."""
+        return copy.deepcopy(self.operations.get_submodule(f"{edge}.{operation}"))
+
+
+BuildEdges = Callable[[int, int], Edges]  # (edges that leave the state, stride) -> the module that computes them
 
 
 class SearchCell(nn.Module):
-    """A cell of the supernet: a mixed operation on every edge."""
+    """A cell of the supernet: every operation on every edge, computed state by state."""
 
-    def __init__(
-        self,
-        nodes: int,
-        operations: tuple[str, ...],
-        build: BuildOperation,
-        preprocess: tuple[nn.Module, nn.Module],
-        reduction: bool = False,
-    ):
+    def __init__(self, nodes: int, build: BuildEdges, preprocess: tuple[nn.Module, nn.Module], reduction: bool = False):
         super().__init__()
         self.nodes = nodes
         self.preprocess = nn.ModuleList(preprocess)
-        self.edges = nn.ModuleList(
-            MixedOperation(operations, build, 2 if reduction and source < 2 else 1) for _, source in edges_of(nodes)
+        readers = Counter(source for _, source in edges_of(nodes))
+        self.sources = nn.ModuleList(
+            build(readers[source], 2 if reduction and source < 2 else 1) for source in range(nodes + 1)
         )
 
     def forward(self, inputs: tuple[Tensor, Tensor], extents: tuple[Tensor, Tensor, Tensor], weights: Tensor) -> Tensor:
         """Two states -> the concatenated nodes. `extents`: of each input, and of the nodes; weights `(edges, ops)`."""
         states = [pre(x, e) for pre, x, e in zip(self.preprocess, inputs, extents, strict=False)]
-        mixed = iter(zip(self.edges, weights, strict=True))
-        for node in range(self.nodes):
-            terms = []
-            for source in range(node + 2):
-                edge, weight = next(mixed)
-                terms.append(edge(states[source], extents[1] if source < 2 else extents[2], weight))
-            states.append(torch.stack(terms).sum(0) if len(terms) > 2 else terms[0] + terms[1])
+        rows = [[i for i, (_, source) in enumerate(edges_of(self.nodes)) if source == s] for s in range(self.nodes + 1)]
+        terms: list[list[Tensor]] = [[] for _ in range(self.nodes)]
+        for source, edges in enumerate(self.sources):
+            extent = extents[1] if source < 2 else extents[2]
+            first = max(0, source - 1)  # the first node that reads this state
+            for node, term in enumerate(edges(states[source], extent, weights[rows[source]]), start=first):
+                terms[node].append(term)
+            if source:
+                states.append(_sum(terms[source - 1]))
         return torch.cat(states[2:], self._axis(states[0]))
 
     @staticmethod
     def _axis(x: Tensor) -> int:
         return 1 if x.dim() == 4 else 2
+
+
+def _sum(terms: list[Tensor]) -> Tensor:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
 
 
 class DerivedCell(nn.Module):
@@ -99,7 +128,7 @@ class DerivedCell(nn.Module):
             for source, operation, identity in zip(sources, list(operations.children()), identities, strict=True):
                 term = operation(states[source], extents[1] if source < 2 else extents[2])
                 terms.append(term if identity else _drop_path(term, drop_path, self.training))
-            states.append(torch.stack(terms).sum(0) if len(terms) > 1 else terms[0])
+            states.append(_sum(terms))
         return torch.cat(states[2:], SearchCell._axis(states[0]))
 
 

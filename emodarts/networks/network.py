@@ -4,16 +4,19 @@ Input `(batch, channels, bins, time)` and lengths `(batch,)` in frames; output l
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from emodarts.networks.cell import DerivedCell, SearchCell
+from emodarts.networks.cnn_edges import CnnEdges
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.masking import image_mask, strided_lengths, strided_mask, time_mask
 from emodarts.networks.operations import CNN_OPERATIONS, MaskedBatchNorm, ReluConvNorm
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
+from emodarts.networks.sequence_edges import SequenceEdges
 
 
 @dataclass(frozen=True)
@@ -161,28 +164,30 @@ class Network(nn.Module):
 
     def _cnn_cell(self, kind: str, before: int, previous: int, channels: int, reduced: bool) -> nn.Module:
         affine = self.genotype is not None  # in the supernet an affine norm would undo the alphas' scale
-
-        def build(name: str, stride: int) -> nn.Module:
-            return CNN_OPERATIONS[name](channels, stride, affine)
-
         preprocess = (
             Preprocess(before, channels, 2 if reduced else 1, affine),
             Preprocess(previous, channels, 1, affine),
         )
         if self.genotype is None:
-            return SearchCell(self.shape.nodes, self.cnn_operations, build, preprocess, kind == "R")
+            edges = partial(CnnEdges, self.cnn_operations, channels)
+            return SearchCell(self.shape.nodes, edges, preprocess, kind == "R")
         genotype = self.genotype.reduction if kind == "R" else self.genotype.normal
+
+        def build(name: str, stride: int) -> nn.Module:
+            return CNN_OPERATIONS[name](channels, stride, affine)
+
         return DerivedCell(genotype, build, preprocess, kind == "R")
 
     def _sequence_cell(self, before: int, previous: int, width: int) -> nn.Module:
         affine = self.genotype is not None
+        preprocess = (SequencePreprocess(before, width, affine), SequencePreprocess(previous, width, affine))
+        if self.genotype is None:
+            edges = partial(SequenceEdges, self.sequence_operations, width)
+            return SearchCell(self.shape.sequence_nodes, edges, preprocess)
 
         def build(name: str, stride: int) -> nn.Module:
             return SEQUENCE_OPERATIONS[name](width, affine)
 
-        preprocess = (SequencePreprocess(before, width, affine), SequencePreprocess(previous, width, affine))
-        if self.genotype is None:
-            return SearchCell(self.shape.sequence_nodes, self.sequence_operations, build, preprocess)
         return DerivedCell(self.genotype.sequence, build, preprocess)
 
     def forward(self, x: Tensor, lengths: Tensor, arguments: dict[str, Any] | None = None) -> Tensor:
