@@ -54,7 +54,7 @@ def test_a_difference_is_paired_and_averaged_over_seeds():
     ours, theirs = Tally.of(names, labels, better, 3), Tally.of(names, labels, predicted, 3)
     found = uar_difference([ours, theirs], [theirs])
     assert found.value == pytest.approx((uar(labels, better) - uar(labels, predicted)) / 2)
-    assert 0 < found.low  # speakers differ by far more than the systems do: unpaired it would be lost
+    assert found.low > 0  # speakers differ by far more than the systems do: unpaired it would be lost
     apart = uar_interval([ours])
     assert found.high - found.low < (apart.high - apart.low) / 2
     same = uar_difference([ours], [ours])
