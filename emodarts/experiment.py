@@ -1,34 +1,49 @@
-"""One unit of work: a complete search on one fold, training and test of what it found. No Ray, one process."""
+"""One unit of work: a complete search on one fold, training and test of what it found. No Ray, one process.
 
-import importlib.metadata
+`run_fold` is the whole; its parts stand by themselves too: FoldData, search, derive, train, predict.
+"""
+
+import hashlib
 import json
 import resource
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from emodarts.checkpoints import NO_CHECKPOINTS, Checkpoint, Checkpoints
 from emodarts.corpora.protocols import Fold, check
 from emodarts.errors import EmodartsError
 from emodarts.features.batches import Part, Standardiser
 from emodarts.features.resident import Resident, keep
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.features.store import Store
+from emodarts.networks import baselines
 from emodarts.networks.costs import count_macs, count_parameters
+from emodarts.networks.genotype import Genotype
+from emodarts.networks.network import DiscreteNetwork, NetworkShape
+from emodarts.provenance import git_revision, package_versions
 from emodarts.results.records import EpochRecord, Evaluation, GenotypeRecord, UnitRecords
-from emodarts.search.loop import Searched, search, split_train_part
+from emodarts.search.find import find
+from emodarts.search.halves import split_train_part
 from emodarts.search.settings import SearchSettings
 from emodarts.search.subsample import subsample
+from emodarts.search.task import Candidate, Evaluate, Searched, Task
 from emodarts.seeds import derive_seed
-from emodarts.training.prediction import predict
+from emodarts.training import prediction
+from emodarts.training import train as training
 from emodarts.training.settings import TrainingSettings
-from emodarts.training.train import Trained, train
+from emodarts.training.train import Trained
 
 Progress = Callable[[EpochRecord], None]
 EPOCH_RULE = "late_dev"
+SEARCHED = "emodarts"
+_STAGES = ("search", "searched", "training")  # each a file of a checkpoint folder
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,87 @@ class FoldSettings:
     search: SearchSettings = field(default_factory=SearchSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     batches: BatchSettings = field(default_factory=BatchSettings)
+    system: str = SEARCHED  # or a hand-designed network (baselines.SYSTEMS), which is trained without a search
+
+    def __post_init__(self) -> None:
+        systems = (SEARCHED, *baselines.SYSTEMS)
+        if self.system not in systems:
+            raise EmodartsError(f"system={self.system} is unknown: {', '.join(systems)}")
+
+    @property
+    def searches(self) -> bool:
+        """Whether the network is searched, not designed by hand."""
+        return self.system == SEARCHED
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """A fold's features, standardised by its train part; train and dev on the device where they fit.
+
+    Nothing of a test set is read before it is asked for.
+    """
+
+    store: Store
+    fold: Fold
+    settings: FoldSettings
+    device: str
+    standardiser: Standardiser
+    resident: Resident | None
+
+    @classmethod
+    def of(cls, store: Store, fold: Fold, settings: FoldSettings, device: str = "cpu") -> "FoldData":
+        """The data of a fold. Raises EmodartsError for a leaking fold or one without dev part."""
+        check(fold)
+        if not fold.dev:
+            raise EmodartsError(
+                f"{fold.protocol} fold {fold.index} has no dev part, and the search and the choice of an epoch need "
+                f"one: choose a protocol with dev"
+            )
+        train, dev = store.positions(fold.train), store.positions(fold.dev)
+        resident = keep(store, train, dev, device, settings.batches.device_memory_share)
+        return cls(store, fold, settings, device, Standardiser.fit(store, fold.train), resident)
+
+    @cached_property
+    def train(self) -> Part:
+        """The train part."""
+        return self.part(self.fold.train)
+
+    @cached_property
+    def dev(self) -> Part:
+        """The dev part."""
+        return self.part(self.fold.dev)
+
+    @cached_property
+    def seen_fold(self) -> Fold:
+        """The fold as the search sees it: with a part of train alone where `search.subsample` says so."""
+        s = self.settings.search
+        if s.subsample is None:
+            return self.fold
+        return replace(self.fold, train=subsample(self.fold, s.subsample, s.subsample_seed).ids)
+
+    def part(self, utterances: Sequence[str]) -> Part:
+        """Any utterances of the fold, ready to be drawn from, in this order."""
+        kept = self.resident if set(utterances) <= {*self.fold.train, *self.fold.dev} else None
+        return Part.of(self.store, self.standardiser, self.fold, utterances, kept)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What is trained: a genotype, or a hand-designed network by its name, at these sizes."""
+
+    shape: NetworkShape
+    genotype: Genotype | None
+    system: str = SEARCHED
+
+    def build(self) -> DiscreteNetwork:
+        """A network with new weights, drawn from torch's generator."""
+        if self.genotype is not None:
+            return DiscreteNetwork(self.shape, self.genotype)
+        return cast(DiscreteNetwork, baselines.build(self.system, self.shape))  # alike in all that training asks of it
+
+
+def _no_progress(record: EpochRecord) -> None:
+    """Tell nobody."""
 
 
 def run_fold(
@@ -47,86 +143,205 @@ def run_fold(
     settings: FoldSettings,
     seed: int = 0,
     device: str = "cpu",
-    progress: Progress = lambda record: None,
+    progress: Progress = _no_progress,
+    checkpoints: Path | None = None,
+    tests: bool = True,
 ) -> UnitRecords:
     """Search, derive, train, predict: all that one fold has to tell.
 
-    The test part is not touched before the final network's epoch is chosen. Raises EmodartsError for a leaking fold
-    or one without dev part, and FloatingPointError where a loss is not finite.
+    The test part is not touched before the final network's epoch is chosen, and never where `tests` is False: for
+    decisions on the design, which are taken on dev figures. `progress` hears of each epoch.
+    `checkpoints` is a folder of this unit's own: what stands there goes on as if it had never stopped (bit for bit on
+    a CPU), and is kept until `discard_checkpoints`. Raises EmodartsError for a leaking fold, one without dev part and
+    checkpoints of another unit, and FloatingPointError or RuntimeError where a loss is not finite.
     """
-    check(fold)
-    if not fold.dev:
-        raise EmodartsError(
-            f"{fold.protocol} fold {fold.index} has no dev part, and the search and the choice of an epoch need one: "
-            f"choose a protocol with dev"
-        )
-    data = _Data.of(store, fold, settings.batches, device)
-    dev = data.part(fold.dev)
-    searched = _search(data, dev, settings, seed, device, progress)
-    trained = _train(data, dev, searched, settings, seed, device, progress)
-    evaluations = [_evaluation(fold, fold.dev, "supernet", "dev", "dev", searched.dev_probabilities)]
-    tests = [("dev", "dev", fold.dev), *(("test", name, ids) for name, ids in fold.tests.items())]
-    for role, name, utterances in tests:
-        part = dev if role == "dev" else data.test_part(utterances)
-        probabilities = predict(trained.network, part, settings.training.batch_size, device)
-        evaluations.append(_evaluation(fold, utterances, "final", role, name, probabilities))
-    return _records(searched, trained, evaluations, settings)
+    data = FoldData.of(store, fold, settings, device)
+    searched = search(data, seed, progress, checkpoints) if settings.searches else None
+    architecture = derive(data, searched) if searched else hand_designed(data)
+    trained = train(data, architecture, seed, progress, checkpoints)
+    evaluations = (*_supernet_evaluations(data, searched), *_final_evaluations(data, trained.network, tests))
+    return _records(data, searched, trained, evaluations)
+
+
+def search(
+    data: FoldData, seed: int = 0, progress: Progress = _no_progress, checkpoints: Path | None = None
+) -> Searched:
+    """Search an architecture on the fold's train part by `settings.search.method`; dev chooses the epoch.
+
+    `progress` and `checkpoints` as in `run_fold`.
+    """
+    running, outcome = (_checkpoints(checkpoints, stage, data, seed) for stage in ("search", "searched"))
+    kept = outcome.load()
+    if kept is not None:
+        searched = _searched(kept)
+        for record in searched.epochs:
+            progress(record)
+        return searched
+    task = _task(data, seed)
+    searched = find(task, _evaluate(data, task), progress, running)
+    outcome.save(_kept(searched))
+    running.delete()
+    return searched
+
+
+def derive(data: FoldData, searched: Searched) -> Architecture:
+    """The architecture that a search found, at the sizes of the training."""
+    return Architecture(_training_shape(searched.shape, data.settings.training), searched.genotype)
+
+
+def hand_designed(data: FoldData) -> Architecture:
+    """The hand-designed network that `settings.system` names, at the sizes of the training."""
+    return Architecture(_training_shape(_undivided(data, 0).shape, data.settings.training), None, data.settings.system)
+
+
+def train(
+    data: FoldData,
+    architecture: Architecture,
+    seed: int = 0,
+    progress: Progress = _no_progress,
+    checkpoints: Path | None = None,
+) -> Trained:
+    """Train the architecture's network from scratch on the fold's train part; dev chooses the epoch."""
+    kept = _checkpoints(checkpoints, "training", data, seed)
+    return _train(data, architecture, data.train, data.settings.training, seed, progress, kept)
+
+
+def predict(data: FoldData, network: DiscreteNetwork, utterances: Sequence[str]) -> NDArray[np.float32]:
+    """Class probabilities `(utterances, classes)` of utterances of the fold; the classes are `fold.classes`."""
+    batch_size = data.settings.training.batch_size
+    return prediction.predict(network, data.part(utterances), batch_size, data.device)
+
+
+def discard_checkpoints(folder: Path) -> None:
+    """Delete a unit's checkpoints, and their folder if nothing else is in it: its records are written."""
+    for stage in _STAGES:
+        Checkpoints(folder / f"{stage}.safetensors").delete()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def subsample_name(fold: Fold, settings: FoldSettings) -> str | None:
-    """The name of the part of train that the search sees, `size@seed:hash of the ids`; None: all of it."""
+    """The name of the part of train that a search sees, `size@seed:hash of the ids`; None: all of it, or no search."""
     s = settings.search
-    return None if s.subsample is None else subsample(fold, s.subsample, s.subsample_seed).name
+    return subsample(fold, s.subsample, s.subsample_seed).name if settings.searches and s.subsample else None
 
 
-@dataclass(frozen=True)
-class _Data:
-    """A fold's features: standardised by its train part, train and dev on the device where they fit."""
-
-    store: Store
-    fold: Fold
-    standardiser: Standardiser
-    resident: Resident | None
-
-    @classmethod
-    def of(cls, store: Store, fold: Fold, batches: BatchSettings, device: str) -> "_Data":
-        train, dev = store.positions(fold.train), store.positions(fold.dev)
-        resident = keep(store, train, dev, device, batches.device_memory_share)
-        return cls(store, fold, Standardiser.fit(store, fold.train), resident)
-
-    def part(self, utterances: Sequence[str]) -> Part:
-        """Utterances of train or dev."""
-        return Part.of(self.store, self.standardiser, self.fold, utterances, self.resident)
-
-    def test_part(self, utterances: Sequence[str]) -> Part:
-        """Utterances of a test set, which are read once, at the end."""
-        return Part.of(self.store, self.standardiser, self.fold, utterances)
+def _task(data: FoldData, seed: int) -> Task:
+    halves = split_train_part(data.seen_fold, derive_seed(seed, "split"))
+    weight_part, alpha_part = (data.part(ids) for ids in halves)
+    task = replace(_undivided(data, seed), weight_part=weight_part, alpha_part=alpha_part)
+    return replace(task, candidate_shape=_training_shape(task.shape, data.settings.training))
 
 
-def _search(data: _Data, dev: Part, settings: FoldSettings, seed: int, device: str, progress: Progress) -> Searched:
-    fold, s = data.fold, settings.search
-    seen = fold if s.subsample is None else replace(fold, train=subsample(fold, s.subsample, s.subsample_seed).ids)
-    weight_part, alpha_part = (data.part(ids) for ids in split_train_part(seen, derive_seed(seed, "split")))
-    classes = len(fold.classes)
-    return search(weight_part, alpha_part, dev, classes, s, settings.features, settings.batches, seed, device, progress)
+def _undivided(data: FoldData, seed: int) -> Task:
+    """The task of a search, with all that it sees of train in the place of either half."""
+    s, train, classes = data.settings, data.part(data.seen_fold.train), len(data.fold.classes)
+    return Task(train, train, train, data.dev, classes, s.search, s.features, s.batches, seed, data.device)
+
+
+def _evaluate(data: FoldData, task: Task) -> Evaluate:
+    """How a search without a supernet learns what a genotype is worth: trained like a final network, judged on dev."""
+
+    def evaluate(genotype: Genotype, epochs: int, seed: int) -> Candidate:
+        settings = replace(data.settings.training, epochs=epochs)
+        architecture = Architecture(task.candidate_shape or task.shape, genotype)
+        trained = _train(data, architecture, task.train_part, settings, seed, _no_progress, NO_CHECKPOINTS)
+        best = trained.epochs[trained.epoch]
+        return Candidate(best.dev_uar, best.dev_loss, count_parameters(trained.network), trained.seconds)
+
+    return evaluate
 
 
 def _train(
-    data: _Data, dev: Part, searched: Searched, settings: FoldSettings, seed: int, device: str, progress: Progress
+    data: FoldData,
+    architecture: Architecture,
+    part: Part,
+    settings: TrainingSettings,
+    seed: int,
+    progress: Progress,
+    checkpoints: Checkpoints,
 ) -> Trained:
-    s = settings.training
-    shape = replace(
-        searched.shape,
-        channels=s.channels or searched.shape.channels,
-        sequence_width=s.sequence_width or searched.shape.sequence_width,
+    features, batches = data.settings.features, data.settings.batches
+    return training.train(
+        architecture.build, part, data.dev, settings, features, batches, seed, data.device, progress, checkpoints
+    )
+
+
+def _training_shape(shape: NetworkShape, s: TrainingSettings) -> NetworkShape:
+    return replace(
+        shape,
+        channels=s.channels or shape.channels,
+        sequence_width=s.sequence_width or shape.sequence_width,
+        stem_strides=(s.stem_strides[0], s.stem_strides[1]) if s.stem_strides else shape.stem_strides,
         dropout=s.dropout,
     )
-    part = data.part(data.fold.train)
-    return train(searched.genotype, shape, part, dev, s, settings.features, settings.batches, seed, device, progress)
+
+
+def _checkpoints(folder: Path | None, stage: str, data: FoldData, seed: int) -> Checkpoints:
+    if folder is None:
+        return NO_CHECKPOINTS
+    return Checkpoints(folder / f"{stage}.safetensors", _identity(data, seed))
+
+
+def _identity(data: FoldData, seed: int) -> dict[str, Any]:
+    """What a unit's result depends on; of the features, their settings and the recordings they were made of."""
+    fold = data.fold
+    rows = data.store.positions(sorted((*fold.train, *fold.dev)))
+    audio = data.store.measures()["audio_hash"].take(rows).to_pylist()
+    return {
+        "settings": asdict(data.settings),
+        "protocol": fold.protocol,
+        "fold": fold.index,
+        "fold_hash": fold.hash,
+        "classes": list(fold.classes),
+        "recordings": hashlib.sha256("\0".join(audio).encode()).hexdigest()[:16],
+        "seed": seed,
+    }
+
+
+def _kept(searched: Searched) -> Checkpoint:
+    """What a search found, to be kept until the unit is done."""
+    state = {
+        "genotype": searched.genotype.to_json(),
+        "epoch": searched.epoch,
+        "records": [asdict(record) for record in searched.epochs],
+        "shape": asdict(searched.shape),
+        "seconds": searched.seconds,
+    }
+    found = searched.dev_probabilities
+    return Checkpoint({} if found is None else {"dev_probabilities": torch.from_numpy(found)}, state)
+
+
+def _searched(kept: Checkpoint) -> Searched:
+    """The reverse of `_kept`."""
+    state, found = kept.state, kept.tensors.get("dev_probabilities")
+    shape = {**state["shape"], "stem_strides": tuple(state["shape"]["stem_strides"])}
+    return Searched(
+        genotype=Genotype.from_json(state["genotype"]),
+        epoch=state["epoch"],
+        epochs=tuple(EpochRecord(**record) for record in state["records"]),
+        dev_probabilities=None if found is None else found.numpy(),
+        shape=NetworkShape(**shape),
+        seconds=state["seconds"],
+    )
+
+
+def _supernet_evaluations(data: FoldData, searched: Searched | None) -> list[Evaluation]:
+    """The supernet's own predictions on dev; none where the search trains no supernet."""
+    if searched is None or searched.dev_probabilities is None:
+        return []
+    return [_evaluation(data.fold, data.fold.dev, "supernet", "dev", "dev", searched.dev_probabilities)]
+
+
+def _final_evaluations(data: FoldData, network: DiscreteNetwork, tests: bool) -> list[Evaluation]:
+    """The final network's predictions on dev and, where `tests`, on each test set."""
+    fold = data.fold
+    parts = [("dev", "dev", fold.dev), *(("test", name, ids) for name, ids in fold.tests.items() if tests)]
+    return [_evaluation(fold, ids, "final", role, name, predict(data, network, ids)) for role, name, ids in parts]
 
 
 def _evaluation(
-    fold: Fold, utterances: tuple[str, ...], stage: str, role: str, test_set: str, probabilities: object
+    fold: Fold, utterances: tuple[str, ...], stage: str, role: str, test_set: str, probabilities: NDArray[np.float32]
 ) -> Evaluation:
     return Evaluation(
         stage=stage,
@@ -142,18 +357,17 @@ def _evaluation(
 
 
 def _records(
-    searched: Searched, trained: Trained, evaluations: list[Evaluation], settings: FoldSettings
+    data: FoldData, searched: Searched | None, trained: Trained, evaluations: tuple[Evaluation, ...]
 ) -> UnitRecords:
-    network = trained.network
-    shape = json.dumps({**asdict(network.shape), "layout": network.shape.layout}, sort_keys=True)
+    settings, network = data.settings, trained.network
     frames = max(1, round(settings.training.crop_seconds * settings.features.frames_per_second))
     return UnitRecords(
-        evaluations=tuple(evaluations),
-        epochs=searched.epochs + trained.epochs,
-        genotypes=(GenotypeRecord("final", searched.genotype.to_json(), shape, searched.epoch),),
+        evaluations=evaluations,
+        epochs=(searched.epochs if searched else ()) + trained.epochs,
+        genotypes=(_genotype_record(searched, network.shape),) if searched else (),
         parameters=count_parameters(network),
         macs=count_macs(network, frames),
-        search_seconds=searched.seconds,
+        search_seconds=searched.seconds if searched else 0.0,
         train_seconds=trained.seconds,
         peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         settings_json=json.dumps(asdict(settings), sort_keys=True),
@@ -162,28 +376,9 @@ def _records(
     )
 
 
-@lru_cache
-def git_revision() -> str | None:
-    """The checked-out commit (`-dirty` where files were changed), or None outside of a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None
-
-
-@lru_cache
-def package_versions() -> str:
-    """Versions of what shapes a number, as JSON."""
-    names = ("emodarts", "torch", "torchaudio", "numpy", "pyarrow", "soundfile", "soxr")
-    found: dict[str, str | None] = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return json.dumps(found, sort_keys=True)
+def _genotype_record(searched: Searched, shape: NetworkShape) -> GenotypeRecord:
+    network = json.dumps({**asdict(shape), "layout": shape.layout}, sort_keys=True)
+    return GenotypeRecord("final", searched.genotype.to_json(), network, searched.epoch)
 
 
 def choose_device(name: str) -> str:

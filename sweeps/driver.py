@@ -58,9 +58,11 @@ def run_sweep(settings: Settings, console: Console) -> int:
         audit = write_corpus(writer, known, data, settings.corpus)
         _say_data(console, name, storage, data, audit)
         default = space.default(settings.fold_settings)
-        studies = Studies(settings.sweep, space.free, default, tuple(data.folds), writer, known)
+        system = settings.system_name
+        studies = Studies(settings.sweep, space.free, default, tuple(data.folds), writer, known, system=system)
         plan = Plan(
             name,
+            system,
             str(settings.results) if "://" in settings.results else storage.root,
             data.corpus.name,
             str(data.store.folder),

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import product
 from pathlib import PurePath
 from typing import Any
 
@@ -21,6 +22,7 @@ from emodarts.search.settings import SearchSettings
 from emodarts.training.settings import TrainingSettings
 
 Distribution = optuna.distributions.BaseDistribution
+_NAMING = ("search.method", "search.joint")
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,10 @@ class RaySettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything the command line can say. `protocol` is short for `corpus.protocol`, which it replaces."""
+    """Everything the command line can say. `protocol` is short for `corpus.protocol`, which it replaces.
+
+    `system`: `emodarts`, or a hand-designed network, which is trained without a search.
+    """
 
     corpus: CorpusSettings = field(default_factory=CorpusSettings)
     features: FeatureSettings = field(default_factory=FeatureSettings)
@@ -97,11 +102,17 @@ class Settings:
     ray: RaySettings = field(default_factory=RaySettings)
     results: str = "results"
     protocol: str | None = None
+    system: str = "emodarts"
 
     @property
     def fold_settings(self) -> FoldSettings:
-        """The settings of a unit before a trial's parameters are put in."""
-        return FoldSettings(self.features, self.search, self.training, self.batches)
+        """The settings of a unit before a trial's parameters are put in. Raises EmodartsError for an unknown system."""
+        return FoldSettings(self.features, self.search, self.training, self.batches, self.system)
+
+    @property
+    def system_name(self) -> str:
+        """The system's name in the result tables."""
+        return self.search.system if self.system == "emodarts" else self.system
 
     def hashed(self) -> dict[str, Any]:
         """What changes a unit's result or the proposals: dotted name -> value."""
@@ -116,7 +127,7 @@ class Settings:
         for name in ("name", "trials", "folds", "seeds", "hours", "max_failures"):
             content["sweep"].pop(name)
         kept = {room: content[room] for room in ("corpus", "features", "batches", "search", "training", "sweep")}
-        return dict(_flatten(kept))
+        return {"system": self.system, **dict(_flatten(kept))}
 
     @property
     def sweep_name(self) -> str:
@@ -189,17 +200,31 @@ class Space:
                 raise EmodartsError(f"sweep.space.{room}: a dimension is search.<setting> or training.<setting>")
             for name, given in dimensions.items():
                 path = f"{room}.{name}"
-                if not hasattr(getattr(settings, room), name):
+                if name not in {f.name for f in fields(getattr(settings, room))}:
                     raise EmodartsError(f"sweep.space.{path}: there is no setting {path}")
+                if path in _NAMING:
+                    raise EmodartsError(
+                        f"sweep.space.{path}: it names the system, and a study is of one: set {path} itself"
+                    )
+                if room == "search" and settings.system != "emodarts":
+                    continue  # a hand-designed network has no search to vary
                 if isinstance(given, dict):
-                    free[path] = _distribution(path, given)
+                    free[path] = _distribution(path, _with_families(path, given, settings))
                 elif given is not None:
                     fixed[path] = given
         space = cls(dict(sorted(free.items())), fixed)
         for path, distribution in free.items():
             for value in _extremes(distribution):
                 space.apply(settings.fold_settings, {path: value})
+        space._check_pairs(settings.fold_settings)
         return space
+
+    def _check_pairs(self, settings: FoldSettings) -> None:
+        """Refuse families of sequence operations that one of several spaces of operations does not have."""
+        names = ("search.space", "search.seqnn")
+        choices = [_extremes(self.free[name]) if name in self.free else () for name in names]
+        for pair in product(*choices):
+            self.apply(settings, dict(zip(names, pair, strict=True)))
 
     def default(self, settings: FoldSettings) -> dict[str, Any]:
         """The preset's own configuration, brought inside the bounds: the first proposal of each study."""
@@ -219,6 +244,13 @@ class Space:
             search=replace(settings.search, **changes["search"]),
             training=replace(settings.training, **changes["training"]),
         )
+
+
+def _with_families(path: str, given: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """`choices: families` of `search.seqnn` are those of the sequence operations that the settings choose among."""
+    if path == "search.seqnn" and given.get("choices") == "families":
+        return {**given, "choices": list(settings.search.families)}
+    return given
 
 
 def _distribution(path: str, given: dict[str, Any]) -> Distribution:

@@ -20,8 +20,6 @@ from emodarts.results.writer import SweepWriter
 from emodarts.seeds import derive_seed
 from sweeps.settings import Distribution, SweepSettings
 
-SYSTEM = "emodarts"
-
 
 @dataclass(frozen=True)
 class Unit:
@@ -56,7 +54,9 @@ class Studies:
         writer: SweepWriter,
         known: Results | None,
         clock: Callable[[], float] = time.time,
+        system: str = "emodarts",
     ):
+        self.system = system
         self.settings, self.space, self.default, self.writer, self.clock = settings, space, default, writer, clock
         self.folds = {f"fold{f}": (f,) for f in folds} if settings.nesting == "fold" else {"shared": folds}
         self.trials: dict[str, dict[tuple[int, int], TrialRecord]] = {study: {} for study in self.folds}
@@ -160,7 +160,7 @@ class Studies:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             parameters = dict(asked.ask(self.space).params)
-        self._begin(TrialRecord(SYSTEM, study, number, 0, parameters, proposed_at=datetime.now(UTC)))
+        self._begin(TrialRecord(self.system, study, number, 0, parameters, proposed_at=datetime.now(UTC)))
 
     def _missing_seeds(self, study: str) -> list[tuple[int, int]]:
         winner = self.winner(study)
@@ -176,7 +176,7 @@ class Studies:
                 continue
             for winner, seed in self._missing_seeds(study):
                 parameters = trials[winner, 0].parameters
-                self._begin(TrialRecord(SYSTEM, study, winner, seed, parameters, proposed_at=datetime.now(UTC)))
+                self._begin(TrialRecord(self.system, study, winner, seed, parameters, proposed_at=datetime.now(UTC)))
 
     def _begin(self, trial: TrialRecord) -> None:
         self.writer.write_trial(trial)

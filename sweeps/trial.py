@@ -16,7 +16,6 @@ from emodarts.errors import EmodartsError
 from emodarts.experiment import FoldSettings
 from emodarts.results.records import EpochRecord, UnitKey
 from sweeps.settings import Space
-from sweeps.studies import SYSTEM
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,7 @@ class Plan:
     """What all units of a sweep share."""
 
     sweep: str
+    system: str
     results: str
     corpus: str
     store: str
@@ -45,7 +45,7 @@ def run_unit(config: dict[str, Any], plan: Plan) -> None:
 def _run(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
     import torch
 
-    from emodarts.experiment import choose_device, run_fold, subsample_name
+    from emodarts.experiment import choose_device, discard_checkpoints, run_fold, subsample_name
     from emodarts.features.store import open_store
     from emodarts.results.storage import Storage
     from emodarts.results.writer import SweepWriter
@@ -56,7 +56,7 @@ def _run(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
     fold = plan.folds[unit["fold"]]
     key = UnitKey(
         plan.sweep,
-        SYSTEM,
+        plan.system,
         unit["study"],
         unit["trial"],
         unit["seed"],
@@ -70,19 +70,30 @@ def _run(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
     writer = SweepWriter(Storage.open(plan.results), plan.sweep)
     # The same configuration number starts from the same seed in every study: names and numbers only.
     seed = derive_seed(plan.seed, "unit", fold.index, unit["trial"], unit["seed"])
+    folder = _checkpoint_folder(plan, key)
     epochs: list[EpochRecord] = []
     try:
         settings = plan.space.apply(plan.settings, unit["parameters"])
         key = replace(key, subsample=subsample_name(fold, settings))
         store = open_store(Path(plan.store))
-        records = run_fold(store, fold, settings, seed, choose_device(plan.device), epochs.append)
+        records = run_fold(store, fold, settings, seed, choose_device(plan.device), epochs.append, folder)
     except (EmodartsError, ArithmeticError, RuntimeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error} ({_where(error)})"
         writer.commit_ended(key, "failed", reason, tuple(epochs), attempt)
+        discard_checkpoints(folder)
         return {"status": "failed", "reason": reason, "dev_uar": None}  # Tune insists on the metric's name
     writer.commit(key, records, attempt)
+    discard_checkpoints(folder)
     dev = next(e for e in records.evaluations if e.role == "dev" and e.stage == "final")
     return {"status": "complete", "dev_uar": _dev_uar(dev, fold), "size": records.parameters}
+
+
+def _checkpoint_folder(plan: Plan, key: UnitKey) -> Path:
+    """Where a unit keeps what it needs to go on: with the results, or with the caches where these lie on no disk."""
+    from emodarts.corpora import cache_folder
+
+    root = cache_folder() if "://" in plan.results else Path(plan.results)
+    return root / plan.sweep / "checkpoints" / key.name
 
 
 def _release_memory() -> None:

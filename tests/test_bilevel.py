@@ -1,10 +1,15 @@
-"""The second-order term against autograd's exact product, on a smooth twin of the supernet in float64."""
+"""The second-order term against autograd's exact product, on a smooth twin of the supernet in float64.
+
+The exact product differentiates twice, which the fast cells do not allow: the smooth twin is the plain one, and the
+fast supernet's term is held against the plain one's.
+"""
 
 import functools
 
 import pytest
 import torch
 import torch.nn.functional as F
+from plain import plain_twin
 from torch import nn
 
 from emodarts.networks.network import NetworkShape
@@ -16,36 +21,48 @@ from emodarts.search.bilevel import first_order_step, second_order_step, second_
 SEQUENCE = ("none", "skip_connect", "lstm_1", "rnn_2", "lstm_attention_1")
 
 
-def smooth_twin():
-    """A small supernet whose ReLU and max-pool are replaced by smooth ones."""
+def small_supernet():
+    """A supernet in float64 whose alphas have left their start."""
     torch.manual_seed(0)
     net = Supernet(NetworkShape(3, 1, 8, 2, 1, 2, 1, 1, 4, 2, (2, 1)), tuple(CNN_OPERATIONS), SEQUENCE)
-    for module in list(net.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.ReLU):
-                setattr(module, name, nn.Softplus())
-            elif isinstance(child, MaxPool):
-                setattr(module, name, AveragePool(child.norm.running_mean.numel(), child.stride))
     with torch.no_grad():
         for alpha in net.architecture_parameters():
             alpha.normal_(0, 0.5)
     return net.double()
 
 
-@pytest.fixture(scope="module")
-def problem():
-    net = smooth_twin()
-    x, lengths = torch.randn(6, 1, 8, 12, dtype=torch.float64), torch.tensor([12, 10, 12, 9, 11, 12])
+def smooth_twin():
+    """The plain twin of a small supernet, whose ReLU and max-pool are replaced by smooth ones."""
+    net = plain_twin(small_supernet())
+    for module in list(net.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.ReLU):
+                setattr(module, name, nn.Softplus())
+            elif isinstance(child, MaxPool):
+                setattr(module, name, AveragePool(child.norm.running_mean.numel(), child.stride))
+    return net.double()
+
+
+def problem_of(net):
+    """Weights, alphas and the losses of both halves as functions."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(6, 1, 8, 12, dtype=torch.float64, generator=generator)
+    lengths = torch.tensor([12, 10, 12, 9, 11, 12])
     for row, length in enumerate(lengths):
         x[row, ..., length:] = 0
     y = torch.tensor([0, 1, 2, 0, 1, 2])
-    weights, alphas = net.weight_parameters(), net.architecture_parameters()
 
     def loss(part):
         with frozen_statistics(net):
             return F.cross_entropy(net(x[part], lengths[part]), y[part])
 
+    weights, alphas = net.weight_parameters(), net.architecture_parameters()
     return weights, alphas, lambda: loss(slice(0, 3)), lambda: loss(slice(3, 6))
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return problem_of(smooth_twin())
 
 
 def exact_term(weights, alphas, weight_loss, vector):
@@ -111,3 +128,30 @@ def test_first_order_is_the_plain_gradient(problem):
     found, _ = first_order_step(alphas, alpha_loss)
     for f, e in zip(found, torch.autograd.grad(alpha_loss(), alphas), strict=True):
         torch.testing.assert_close(f, e)
+
+
+def test_no_gradient_of_weights_at_rest_is_computed(problem):
+    weights, alphas, _, alpha_loss = problem
+    wanted = []
+
+    def loss():
+        wanted.extend(w.requires_grad for w in weights)
+        return alpha_loss()
+
+    found, _ = first_order_step(alphas, loss, weights)
+    assert not any(wanted)
+    assert all(w.requires_grad for w in weights)
+    for f, e in zip(found, torch.autograd.grad(alpha_loss(), alphas), strict=True):
+        torch.testing.assert_close(f, e)
+
+
+def test_the_fast_supernets_term_is_that_of_the_plain_one():
+    fast = small_supernet()
+    terms = []
+    for net in (fast, plain_twin(fast)):
+        weights, alphas, weight_loss, alpha_loss = problem_of(net)
+        gradients = torch.autograd.grad(alpha_loss(), weights, allow_unused=True)
+        vector = [torch.zeros_like(w) if g is None else g for g, w in zip(gradients, weights, strict=True)]
+        terms.append(second_order_term(weights, alphas, weight_loss, vector))
+    assert float(torch.cat([t.flatten() for t in terms[1]]).norm()) > 1e-6
+    assert distance(*terms) < 1e-7

@@ -11,10 +11,25 @@ from emodarts.corpora import labels as labelling
 from emodarts.corpora import protocols, rules
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
-from emodarts.experiment import run_fold
+from emodarts.experiment import (
+    Architecture,
+    FoldData,
+    FoldSettings,
+    derive,
+    hand_designed,
+    predict,
+    run_fold,
+    search,
+    subsample_name,
+    train,
+)
 from emodarts.features import store as features
 from emodarts.features.settings import BatchSettings, FeatureSettings
-from emodarts.search.loop import split_train_part
+from emodarts.networks.network import DiscreteNetwork
+from emodarts.results.records import UnitKey
+from emodarts.results.storage import Storage
+from emodarts.results.writer import SweepWriter
+from emodarts.search.halves import split_train_part
 
 
 def dev_side(records):
@@ -70,8 +85,31 @@ def test_noise_as_test_audio_changes_nothing_on_the_dev_side(demo, tiny, undistu
     assert not np.array_equal(before.probabilities, after.probabilities)
 
 
-def test_the_search_does_not_even_read_the_test_part(demo, demo_store, tiny, monkeypatch):
+WITHOUT_SUPERNET = {
+    "hand-designed": {"system": "cnn_lstm_attention"},
+    "random architecture": {"method": "random_architecture"},
+    "random search": {"method": "random_search", "candidates": 2, "candidate_epochs": 1},
+    "evolution": {"method": "evolution", "candidates": 3, "candidate_epochs": 1, "population": 2, "tournament": 1},
+}
+WITH_SUPERNET = {
+    "supernet": {},
+    "frozen": {"method": "frozen"},
+    "perturbation": {"selection": "perturbation", "perturbation_steps": 1, "perturbation_batches": 1},
+    "eigenvalue": {"stop": "eigenvalue", "stop_window": 1},
+}
+
+
+def chosen(settings, changes):
+    """The settings with another system, or another search."""
+    if "system" in changes:
+        return replace(settings, **changes)
+    return replace(settings, search=replace(settings.search, **changes))
+
+
+@pytest.mark.parametrize("name", [*WITH_SUPERNET, *WITHOUT_SUPERNET])
+def test_the_test_part_is_not_even_read_before_the_last_epoch(demo, demo_store, tiny, monkeypatch, name):
     fold = demo[2][0]
+    settings = chosen(tiny, {**WITH_SUPERNET, **WITHOUT_SUPERNET}[name])
     read, seen = set(), []
     original = features.Store.read
     monkeypatch.setattr(features.Store, "read", lambda self, p, v=0: read.add((p, v)) or original(self, p, v))
@@ -81,13 +119,72 @@ def test_the_search_does_not_even_read_the_test_part(demo, demo_store, tiny, mon
     def after_each_epoch(record):
         seen.append(read & test)
 
-    run_fold(demo_store, fold, tiny, progress=after_each_epoch)
-    assert len(seen) == 4
-    assert all(not s for s in seen)
+    records = run_fold(demo_store, fold, settings, progress=after_each_epoch)
+    assert len(seen) == len(records.epochs) >= 2
+    assert not any(seen)
     assert read & test == test  # read at the very end
     train = set(demo_store.positions(fold.train).tolist())
     assert {p for p, v in read if v != 0} <= train  # copies at other speeds only train
     assert dev <= {p for p, v in read if v == 0}
+
+
+@pytest.mark.parametrize("name", WITHOUT_SUPERNET)
+def test_units_without_a_supernet(demo, demo_store, tiny, tmp_path, name):
+    """No supernet rows; permuted test labels change nothing on the dev side; and the tables take their records."""
+    fold, settings = demo[2][0], chosen(tiny, WITHOUT_SUPERNET[name])
+    records = run_fold(demo_store, fold, settings, seed=3)
+    test = fold.tests["demo/test"]
+    shuffled = np.random.default_rng(0).permutation([fold.labels[u] for u in test]).tolist()
+    permuted = replace(fold, labels={**fold.labels, **dict(zip(test, shuffled, strict=True))})
+    assert dev_side(run_fold(demo_store, permuted, settings, seed=3)) == dev_side(records)
+    assert [(e.stage, e.role) for e in records.evaluations] == [("final", "dev"), ("final", "test")]
+    assert len(records.genotypes) == (name != "hand-designed")
+    assert sum(e.phase == "search" for e in records.epochs) == (settings.search.candidates or 0)
+    assert records.parameters > 0
+    assert records.macs > 0
+    key = UnitKey("s", "a", "fold0", 0, 0, ("demo",), fold.protocol, 0, fold.hash, fold.classes)
+    SweepWriter(Storage.open(str(tmp_path)), "s").commit(key, records, "first")
+
+
+def test_the_parts_by_themselves_give_what_the_whole_gives(demo, demo_store, tiny, undisturbed):
+    fold = demo[2][0]
+    data = FoldData.of(demo_store, fold, tiny)
+    heard = []
+    found = search(data, seed=3, progress=heard.append)
+    trained = train(data, derive(data, found), seed=3, progress=heard.append)
+    for evaluation in undisturbed.evaluations[1:]:
+        assert predict(data, trained.network, evaluation.utterances).tobytes() == evaluation.probabilities.tobytes()
+    assert [replace(e, seconds=0.0) for e in heard] == [replace(e, seconds=0.0) for e in undisturbed.epochs]
+    assert found.dev_probabilities.tobytes() == undisturbed.evaluations[0].probabilities.tobytes()
+
+
+def test_an_architecture_of_ones_own_is_trained_without_a_search(demo, demo_store, tiny):
+    """A genotype from anywhere, as JSON for example, and sizes: the way to look at one network in a debugger."""
+    data = FoldData.of(demo_store, demo[2][0], tiny)
+    found = search(data)
+    own = Architecture(replace(derive(data, found).shape, channels=6), found.genotype)
+    assert isinstance(own.build(), DiscreteNetwork)
+    assert train(data, own).network.shape.channels == 6
+
+
+def test_a_hand_designed_network_has_the_sizes_of_the_training(demo, demo_store, tiny):
+    settings = replace(tiny, system="cnn_lstm_attention", training=replace(tiny.training, channels=6, dropout=0.1))
+    architecture = hand_designed(FoldData.of(demo_store, demo[2][0], settings))
+    assert architecture.genotype is None
+    assert (architecture.shape.channels, architecture.shape.dropout) == (6, 0.1)
+    assert architecture.shape.classes == len(demo[2][0].classes)
+
+
+def test_an_unknown_system_is_refused():
+    with pytest.raises(EmodartsError, match="system=cnn is unknown: emodarts, cnn_lstm_attention"):
+        FoldSettings(system="cnn")
+
+
+def test_only_a_search_sees_a_part_of_train(demo, tiny):
+    settings = replace(tiny, search=replace(tiny.search, subsample=20))
+    assert subsample_name(demo[2][0], settings).startswith("20@0:")
+    assert subsample_name(demo[2][0], replace(settings, system="cnn_lstm_attention")) is None
+    assert subsample_name(demo[2][0], tiny) is None
 
 
 def test_a_leaking_fold_is_refused(demo, demo_store, tiny):

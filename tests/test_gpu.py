@@ -16,6 +16,7 @@ from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.supernet import Supernet
 
 pytestmark = pytest.mark.gpu
+DEVICE = "cuda"
 
 
 def test_a_whole_unit_on_the_gpu(demo, demo_store, tiny):
@@ -81,3 +82,60 @@ def test_an_encoder_gives_the_same_frames_on_both_devices_and_in_any_batch(name)
     for sound, frames, expected in zip(batch, encoder(batch, "cuda"), on_cpu, strict=True):
         torch.testing.assert_close(frames, encoder([sound], "cuda")[0], atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(frames, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_the_fast_cells_give_the_outputs_and_gradients_of_the_plain_ones():
+    from plain import plain_twin
+    from test_networks import LENGTHS, SHAPE, inputs
+
+    torch.manual_seed(0)
+    sequence = ("none", "skip_connect", "lstm_1", "lstm_2", "gru_1", "rnn_attention_1", "self_attention_4")
+    fast = Supernet(replace(SHAPE, dropout=0.0), tuple(CNN_OPERATIONS), sequence).double().to(DEVICE)
+    plain = plain_twin(fast)
+    x, lengths = inputs().double().to(DEVICE), LENGTHS.to(DEVICE)
+    found = []
+    for network in (fast, plain):
+        loss = network(x, lengths).square().sum()
+        alphas = [alpha for kind, alpha in network.alphas.items() if kind in network.shape.layout + "S"]
+        stem = list(network.stem.parameters())
+        found.append([loss, *torch.autograd.grad(loss, [*alphas, *stem])])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-8, rtol=1e-8)
+
+
+@pytest.mark.parametrize("phase", ["search", "train"])
+def test_a_stopped_unit_goes_on(demo, demo_store, tiny, tmp_path, phase):
+    """No promise of equal bits on a GPU: two runs there differ by rounding. What was done before the stop is kept."""
+
+    class Stopped(Exception):
+        pass
+
+    before = []
+
+    def stop(record):
+        before.append(record)
+        if (record.phase, record.epoch) == (phase, 0):
+            raise Stopped
+
+    arguments = (demo_store, demo[2][0], tiny, 3, DEVICE)
+    with pytest.raises(Stopped):
+        run_fold(*arguments, progress=stop, checkpoints=tmp_path)
+    records = run_fold(*arguments, checkpoints=tmp_path)
+    assert [(e.phase, e.epoch) for e in records.epochs] == [(p, e) for p in ("search", "train") for e in (0, 1)]
+    assert list(records.epochs[: len(before)]) == before
+    assert all(np.isfinite(e.probabilities).all() for e in records.evaluations)
+
+
+@pytest.mark.parametrize("system", ["emodarts", "cnn_lstm_attention"])
+@pytest.mark.parametrize(
+    "speed",
+    [{"precision": "bfloat16"}, {"compile": "default"}, {"compile": "reduce-overhead", "precision": "bfloat16"}],
+)
+def test_bfloat16_and_compiled_steps_train_alike(demo, demo_store, tiny, system, speed):
+    """Losses near those of the plain float32 steps; evaluation does not change its precision."""
+    plain = replace(tiny, system=system, batches=BatchSettings(pad="repeat"))
+    fast = replace(plain, search=replace(plain.search, **speed), training=replace(plain.training, **speed))
+    units = [run_fold(demo_store, demo[2][0], settings, 3, DEVICE) for settings in (plain, fast)]
+    for one, other in zip(*(unit.epochs for unit in units), strict=True):
+        assert other.train_loss == pytest.approx(one.train_loss, rel=0.1)
+    assert all(e.probabilities.dtype == np.float32 for e in units[1].evaluations)

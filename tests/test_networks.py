@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from emodarts.errors import EmodartsError
-from emodarts.networks.costs import count_macs
 from emodarts.networks.genotype import Edge, Genotype
 from emodarts.networks.masking import image_mask, time_mask
 from emodarts.networks.network import DiscreteNetwork, NetworkShape
-from emodarts.networks.operations import CNN_OPERATIONS, MaskedBatchNorm, frozen_statistics
+from emodarts.networks.operations import CNN_OPERATIONS, MaskedBatchNorm, SqueezeExcite, frozen_statistics
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS, operations_of
 from emodarts.networks.supernet import Supernet, derive_cell
 
@@ -27,27 +26,74 @@ def supernet(seed=0):
     return Supernet(SHAPE, tuple(CNN_OPERATIONS), tuple(SEQUENCE_OPERATIONS))
 
 
+@pytest.mark.parametrize(("bins", "over_time"), [(7, False), (1, True)])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", CNN_OPERATIONS)
-def test_cnn_operation(name, stride):
+def test_cnn_operation(name, stride, bins, over_time):
     torch.manual_seed(0)
-    x = inputs(channels=4, bins=7).requires_grad_()
+    x = inputs(channels=4, bins=bins).requires_grad_()
     mask = image_mask(LENGTHS, 40, x.dtype)
-    operation = CNN_OPERATIONS[name](4, stride, False)
+    operation = CNN_OPERATIONS[name](4, stride, False, over_time)
     y = operation(x, mask)
-    assert y.shape == (3, 4, -(-7 // stride), -(-40 // stride))
+    assert y.shape == (3, 4, -(-bins // stride), -(-40 // stride))
     assert y.isfinite().all()
     out = mask[..., ::stride]
     assert (y * (1 - out)).abs().sum() == 0
-    if name != "none":
-        y.square().sum().backward()
-        assert x.grad.abs().sum() > 0
-        operation.eval()
-        for row, length in enumerate(LENGTHS.tolist()):
-            alone = operation(x[row : row + 1, ..., :length], mask[row : row + 1, ..., :length])
-            torch.testing.assert_close(
-                alone, operation(x, mask)[row : row + 1, ..., : alone.shape[3]], atol=1e-5, rtol=1e-5
-            )
+    if name == "none":
+        return
+    (y * torch.randn_like(y)).sum().backward()
+    assert x.grad.abs().sum() > 0
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in operation.parameters())
+    operation.eval()
+    together = operation(x, mask)
+    for row, length in enumerate(LENGTHS.tolist()):
+        alone = operation(x[row : row + 1, ..., :length], mask[row : row + 1, ..., :length])
+        torch.testing.assert_close(alone, together[row : row + 1, ..., : alone.shape[3]], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", CNN_OPERATIONS)
+def test_over_time_is_the_middle_row_of_the_kernel(name):
+    # One bin: the other rows of a k x k kernel only ever see the padding above and below.
+    torch.manual_seed(0)
+    plain, over_time = (CNN_OPERATIONS[name](4, 1, False, flag) for flag in (False, True))
+    weights = plain.state_dict()
+    for key, weight in weights.items():
+        if key.endswith("depthwise.weight") and weight.shape[2] > 1:
+            weights[key] = weight[:, :, weight.shape[2] // 2 :][:, :, :1]
+    over_time.load_state_dict(weights)
+    x, mask = inputs(channels=4, bins=1), image_mask(LENGTHS, 40, torch.float32)
+    torch.testing.assert_close(over_time(x, mask), plain(x, mask), atol=1e-6, rtol=1e-5)
+
+
+def test_a_halved_skip_over_time_reads_every_frame():
+    torch.manual_seed(0)
+    x = inputs(channels=4, bins=1).requires_grad_()
+    skip = CNN_OPERATIONS["skip_connect"](4, 2, False, True).eval()
+    skip(x, image_mask(LENGTHS, 40, x.dtype)).square().sum().backward()
+    positive = (x > 0) & time_mask(LENGTHS, 40)[:, None, None]
+    assert torch.equal(x.grad != 0, positive)
+
+
+def test_time_convolution_leaves_the_bins_apart():
+    torch.manual_seed(0)
+    x = inputs(channels=4, bins=7)
+    mask = image_mask(LENGTHS, 40, x.dtype)
+    operation = CNN_OPERATIONS["time_conv_7"](4, 1, False).eval()
+    changed = x.clone()
+    changed[:, :, 3] += mask[:, :, 0]
+    moved = (operation(changed, mask) - operation(x, mask)).abs().sum((0, 1, 3))
+    assert moved[3] > 0
+    assert moved.sum() == moved[3]
+
+
+def test_squeeze_excite_scales_by_what_the_mean_of_the_real_frames_says():
+    torch.manual_seed(0)
+    gate = SqueezeExcite(8)
+    x = inputs(channels=8, bins=5)
+    means = torch.stack([row[..., :length].mean((1, 2)) for row, length in zip(x, LENGTHS.tolist(), strict=True)])
+    expected = torch.sigmoid(gate.excite(torch.relu(gate.squeeze(means))))
+    gated = gate(x, image_mask(LENGTHS, 40, x.dtype))
+    torch.testing.assert_close(gated, x * expected[:, :, None, None])
 
 
 @pytest.mark.parametrize("name", SEQUENCE_OPERATIONS)
@@ -140,13 +186,3 @@ def test_genotype_survives_json_and_refuses_what_is_none():
             Genotype.from_json(bad)
     with pytest.raises(EmodartsError, match="cannot read state 2"):
         Genotype(((Edge("skip_connect", 2),),), (), ())
-
-
-def test_macs_of_an_lstm_follow_the_closed_form():
-    edges = ((Edge("lstm_1", 0), Edge("skip_connect", 1)),)
-    without = Genotype((), (), ((Edge("skip_connect", 0), Edge("skip_connect", 1)),))
-    shape = replace(SHAPE, cells=0)
-    frames, width = 20, shape.sequence_width  # 40 frames, stem stride 2
-    added = count_macs(DiscreteNetwork(shape, replace(without, sequence=edges)), 40)
-    added -= count_macs(DiscreteNetwork(shape, without), 40)
-    assert added == frames * 4 * (width * width + width * width)

@@ -6,7 +6,7 @@ from hydra import compose, initialize_config_dir
 
 from emodarts.corpora.registry import READERS, describe
 from emodarts.errors import EmodartsError
-from sweeps.settings import from_hydra, register_schema
+from sweeps.settings import Space, from_hydra, register_schema
 
 
 def settings(*overrides):
@@ -61,3 +61,35 @@ def test_what_is_stored_where_does_not_count():
     whole = settings("corpus=emodb").sweep_name
     assert settings("corpus=emodb", "corpus.root=/x", "results=/y", "batches.device_memory_share=0").sweep_name == whole
     assert settings("corpus=emodb", "batches.bucket=0").sweep_name != whole
+
+
+def test_a_control_is_another_system_and_another_sweep():
+    plain, control = settings("corpus=emodb"), settings("corpus=emodb", "search.method=random_search")
+    assert (plain.system_name, control.system_name) == ("emodarts", "emodarts:random_search:joint")
+    assert plain.sweep_name != control.sweep_name
+
+
+def test_the_modern_space_takes_one_word():
+    found = settings("search.space=modern")
+    assert "gru_1" in found.search.seqnn_operations
+    assert "search.seqnn" in Space.of(found).free
+
+
+def test_a_hand_designed_network_has_no_search_to_vary():
+    found = settings("system=cnn_lstm_attention")
+    assert found.system_name == "cnn_lstm_attention"
+    assert found.sweep_name != settings().sweep_name
+    assert set(Space.of(found).free) == {"training.dropout"}
+    assert found.fold_settings.system == "cnn_lstm_attention"
+
+
+def test_an_unknown_system_is_refused():
+    with pytest.raises(EmodartsError, match="system=resnet is unknown: emodarts, cnn_lstm_attention"):
+        Space.of(settings("system=resnet"))
+
+
+def test_the_published_search_has_no_remedies():
+    published = settings("search=paper").search
+    assert (published.warmup, published.relaxation, published.regulariser) == (0, "softmax", "none")
+    assert (published.selection, published.stop, published.cost_weight) == ("magnitude", "none", 0.0)
+    assert len(published.seqnn_operations) == 14

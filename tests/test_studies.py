@@ -13,6 +13,7 @@ from emodarts.results.records import UnitKey, UnitRecords
 from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
+from emodarts.search.settings import SearchSettings
 from sweeps.settings import Settings, Space, SweepSettings
 from sweeps.studies import Outcome, Studies
 
@@ -156,6 +157,13 @@ def test_time_is_up(tmp_path):
         ({"search": {"nodes": {"low": 1}}}, "needs low and high"),
         ({"search": {"nodes": {"low": 3, "high": 1}}}, "sweep.space.search.nodes"),
         ({"search": {"seqnn": {"choices": ["lstm", "gru"]}}}, "search.seqnn=gru is out of range"),
+        ({"search": {"method": {"choices": ["darts", "frozen"]}}}, "search.method: it names the system"),
+        ({"search": {"joint": "cnn_only"}}, "search.joint: it names the system"),
+        ({"search": {"warmup": 3}}, "there is no setting search.warmup"),
+        (
+            {"search": {"space": {"choices": ["emodarts", "modern"]}, "seqnn": {"choices": ["all", "rnn"]}}},
+            "search.seqnn=rnn is out of range",
+        ),
         ({"corpus": {"name": "x"}}, "a dimension is search.<setting> or training.<setting>"),
     ],
 )
@@ -167,3 +175,25 @@ def test_a_wrong_space_is_refused(space, message):
 def test_the_default_is_brought_inside_the_bounds():
     space = Space.of(Settings(sweep=SweepSettings(space={"search": {"nodes": {"low": 3, "high": 4}}})))
     assert space.default(FoldSettings()) == {"search.nodes": 3}
+
+
+def test_families_are_those_of_the_operations():
+    dimension = {"search": {"seqnn": {"choices": "families"}}}
+
+    def choices(**search):
+        space = Space.of(Settings(search=SearchSettings(**search), sweep=SweepSettings(space=dimension)))
+        return space.free["search.seqnn"].choices
+
+    assert choices() == ("all", "lstm", "rnn", "lstm_attention", "rnn_attention")
+    assert choices(space="modern") == ("all", "lstm", "gru", "bilstm", "bigru", "self_attention")
+    assert choices(sequence_operations=["none", "skip_connect", "rnn_2"]) == ("all", "rnn")
+
+
+def test_rows_name_the_system(tmp_path):
+    storage = Storage.open(tmp_path)
+    register(storage, "s", {})
+    writer, name = SweepWriter(storage, "s"), "emodarts:frozen:joint"
+    studies = Studies(SweepSettings(trials=1), SPACE.free, DEFAULT, (0,), writer, None, system=name)
+    unit = studies.next_unit()
+    studies.end(unit, commit(studies, unit))
+    assert [t.system for t in reader.open(tmp_path).trials()] == [name]

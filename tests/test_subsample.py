@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from emodarts import experiment
 from emodarts.errors import EmodartsError
 from emodarts.experiment import run_fold, subsample_name
-from emodarts.search.loop import split_train_part
+from emodarts.search.halves import split_train_part
 from emodarts.search.settings import SearchSettings
 from emodarts.search.subsample import subsample
 
@@ -91,18 +91,18 @@ def test_the_search_sees_the_subsample_and_the_training_all(demo, demo_store, ti
     fold = demo[2][0]
     settings = replace(tiny, search=replace(tiny.search, subsample=40, subsample_seed=7))
     searched, trained = [], []
-    search, train = experiment.search, experiment.train
+    find, train = experiment.find, experiment.training.train
 
-    def spy_search(weights, alphas, *rest):
-        searched.append(sorted((*weights.utterances, *alphas.utterances)))
-        return search(weights, alphas, *rest)
+    def spy_find(task, *rest):
+        searched.append(sorted((*task.weight_part.utterances, *task.alpha_part.utterances)))
+        return find(task, *rest)
 
-    def spy_train(genotype, shape, part, *rest):
+    def spy_train(build, part, *rest):
         trained.append(sorted(part.utterances))
-        return train(genotype, shape, part, *rest)
+        return train(build, part, *rest)
 
-    monkeypatch.setattr(experiment, "search", spy_search)
-    monkeypatch.setattr(experiment, "train", spy_train)
+    monkeypatch.setattr(experiment, "find", spy_find)
+    monkeypatch.setattr(experiment.training, "train", spy_train)
     run_fold(demo_store, fold, settings, seed=1)
     run_fold(demo_store, fold, settings, seed=2)
     chosen = subsample(fold, 40, 7)

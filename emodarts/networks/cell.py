@@ -72,6 +72,7 @@ class SearchCell(nn.Module):
 
     def forward(self, inputs: tuple[Tensor, Tensor], extents: tuple[Tensor, Tensor, Tensor], weights: Tensor) -> Tensor:
         """Two states -> the concatenated nodes. `extents`: of each input, and of the nodes; weights `(edges, ops)`."""
+        inputs = (_channels_last(inputs[0]), _channels_last(inputs[1]))
         states = [pre(x, e) for pre, x, e in zip(self.preprocess, inputs, extents, strict=False)]
         rows = [[i for i, (_, source) in enumerate(edges_of(self.nodes)) if source == s] for s in range(self.nodes + 1)]
         terms: list[list[Tensor]] = [[] for _ in range(self.nodes)]
@@ -89,10 +90,17 @@ class SearchCell(nn.Module):
         return 1 if x.dim() == 4 else 2
 
 
+def _channels_last(x: Tensor) -> Tensor:
+    """An image in the layout in which its operations are fast; a sequence as it is."""
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+
 def _sum(terms: list[Tensor]) -> Tensor:
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
+    if len(terms) == 1:
+        return terms[0]
+    total = terms[0] + terms[1]
+    for term in terms[2:]:
+        total += term
     return total
 
 

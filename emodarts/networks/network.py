@@ -13,15 +13,20 @@ from torch import Tensor, nn
 from emodarts.networks.cell import DerivedCell, SearchCell
 from emodarts.networks.cnn_edges import CnnEdges
 from emodarts.networks.genotype import Genotype
-from emodarts.networks.masking import image_mask, strided_lengths, strided_mask, time_mask
-from emodarts.networks.operations import CNN_OPERATIONS, MaskedBatchNorm, ReluConvNorm
+from emodarts.networks.masking import strided_lengths, strided_mask, time_mask
+from emodarts.networks.operations import CNN_OPERATIONS, ReluConvNorm
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
 from emodarts.networks.sequence_edges import SequenceEdges
+from emodarts.networks.stem import LayerWeighting, Stem, TimeStem
 
 
 @dataclass(frozen=True)
 class NetworkShape:
-    """Sizes of a network. `channels` are those of a node in the first cell; they double in each reduction cell."""
+    """Sizes of a network. `channels` are those of a node in the first cell; they double in each reduction cell.
+
+    `over_time` is for features whose bins have no order (embeddings, functionals): the stem projects a frame's values
+    to its channels, and the cells run on one bin, with kernels over time alone; the stride in frequency is ignored.
+    """
 
     classes: int
     input_channels: int
@@ -36,52 +41,14 @@ class NetworkShape:
     stem_strides: tuple[int, int]  # frequency, time
     dropout: float = 0.0
     layer_weighting: bool = False  # the input channels are an encoder's layers, and one learned mean of them goes on
+    over_time: bool = False
+    frequency_fold: str = "flatten"  # before the sequence cells bins become channels (flatten), or their mean goes on
 
     @property
     def layout(self) -> str:
         """Kinds of the CNN cells, N or R: reductions at one and two thirds, as in DARTS (4 cells: NRRN)."""
         reductions = {self.cells // 3, 2 * self.cells // 3} if self.cells > 2 else {self.cells - 1} - {0}
         return "".join("R" if cell in reductions else "N" for cell in range(self.cells))
-
-
-class LayerWeighting(nn.Module):
-    """One mean of an encoder's layers, weighted by the softmax of learned numbers; equally at first (SUPERB, 2021)."""
-
-    def __init__(self, layers: int):
-        super().__init__()
-        self.logits = nn.Parameter(torch.zeros(layers))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(batch, layers, bins, time)` -> `(batch, 1, bins, time)`; padding stays zero."""
-        return torch.einsum("blft,l->bft", x, self.logits.softmax(0))[:, None]
-
-
-class Stem(nn.Module):
-    """Strided convolutions and batch norms: from the input to the cells' resolution (first 5 x 5, then 3 x 3)."""
-
-    def __init__(self, shape: NetworkShape):
-        super().__init__()
-        frequency, time = shape.stem_strides
-        first = (min(4, frequency), min(2, time))
-        rest = (-(-frequency // first[0]), -(-time // first[1]))
-        self.strides = [first] if rest == (1, 1) else [first, rest]
-        self.layers = nn.ModuleList()
-        inputs = 1 if shape.layer_weighting else shape.input_channels
-        for layer, strides in enumerate(self.strides):
-            kernel = 3 if layer else 5
-            self.layers.append(nn.Conv2d(inputs, shape.stem_channels, kernel, strides, kernel // 2, bias=False))
-            inputs = shape.stem_channels
-        self.norms = nn.ModuleList(MaskedBatchNorm(shape.stem_channels) for _ in self.strides)
-        self.relu = nn.ReLU()
-
-    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features, their mask and lengths."""
-        x = x.contiguous(memory_format=torch.channels_last)
-        mask = image_mask(lengths, x.shape[3], x.dtype)
-        for number, (layer, norm, strides) in enumerate(zip(self.layers, self.norms, self.strides, strict=True)):
-            lengths, mask = strided_lengths(lengths, strides[1]), strided_mask(mask, strides[1])
-            x = norm(layer(self.relu(x) if number else x) * mask, mask)
-        return x, mask, lengths
 
 
 class Preprocess(nn.Module):
@@ -140,19 +107,19 @@ class Network(nn.Module):
         self.shape, self.genotype = shape, genotype
         self.cnn_operations, self.sequence_operations = cnn_operations, sequence_operations
         self.layer_weighting = LayerWeighting(shape.input_channels) if shape.layer_weighting else None
-        self.stem = Stem(shape)
+        self.stem = self._stem()
         self.cells = nn.ModuleList()
         before, previous, channels, reduced = shape.stem_channels, shape.stem_channels, shape.channels, False
-        bins = shape.bins
-        for strides in self.stem.strides:
-            bins = -(-bins // strides[0])
+        bins = self.stem.bins(shape.bins)
         nodes = shape.nodes if genotype is None else len(genotype.normal)
         for kind in shape.layout:
             channels, bins = (2 * channels, -(-bins // 2)) if kind == "R" else (channels, bins)
             self.cells.append(self._cnn_cell(kind, before, previous, channels, reduced))
             before, previous, reduced = previous, nodes * channels, kind == "R"
         width = shape.sequence_width
-        self.fold = SequencePreprocess(previous * bins, width, affine=True)
+        self.fold = SequencePreprocess(
+            previous * (bins if shape.frequency_fold == "flatten" else 1), width, affine=True
+        )
         self.sequence_cells = nn.ModuleList()
         sequence_nodes = shape.sequence_nodes if genotype is None else len(genotype.sequence)
         before, previous = width, width
@@ -162,6 +129,13 @@ class Network(nn.Module):
         self.pool = AttentiveStatistics(previous)
         self.head = nn.Sequential(nn.Dropout(shape.dropout), nn.Linear(2 * previous, shape.classes))
 
+    def _stem(self) -> Stem | TimeStem:
+        shape = self.shape
+        inputs = 1 if shape.layer_weighting else shape.input_channels
+        if shape.over_time:
+            return TimeStem(inputs * shape.bins, shape.stem_channels, shape.stem_strides[1])
+        return Stem(inputs, shape.stem_channels, shape.stem_strides)
+
     def _cnn_cell(self, kind: str, before: int, previous: int, channels: int, reduced: bool) -> nn.Module:
         affine = self.genotype is not None  # in the supernet an affine norm would undo the alphas' scale
         preprocess = (
@@ -169,12 +143,12 @@ class Network(nn.Module):
             Preprocess(previous, channels, 1, affine),
         )
         if self.genotype is None:
-            edges = partial(CnnEdges, self.cnn_operations, channels)
+            edges = partial(CnnEdges, self.cnn_operations, channels, over_time=self.shape.over_time)
             return SearchCell(self.shape.nodes, edges, preprocess, kind == "R")
         genotype = self.genotype.reduction if kind == "R" else self.genotype.normal
 
         def build(name: str, stride: int) -> nn.Module:
-            return CNN_OPERATIONS[name](channels, stride, affine)
+            return CNN_OPERATIONS[name](channels, stride, affine, self.shape.over_time)
 
         return DerivedCell(genotype, build, preprocess, kind == "R")
 
@@ -202,13 +176,18 @@ class Network(nn.Module):
             out = cell(states, (masks[0], mask, inner), *arguments.get(kind, ()))
             lengths = strided_lengths(lengths, 2) if kind == "R" else lengths
             states, masks, mask = (states[1], out), (mask, inner), inner
-        frames = states[1].permute(0, 3, 1, 2).flatten(2)  # the frequency axis becomes channels: (batch, time, C * F)
-        sequence = self.fold(frames, lengths)
+        sequence = self.fold(self._frames(states[1]), lengths)
         states = (sequence, sequence)
         for cell in self.sequence_cells:
             states = (states[1], cell(states, (lengths, lengths, lengths), *arguments.get("S", ())))
         logits: Tensor = self.head(self.pool(states[1], lengths))
         return logits
+
+    def _frames(self, x: Tensor) -> Tensor:
+        """The frequency axis goes: `(batch, C, F, time)` -> `(batch, time, C * F)`, or `(batch, time, C)` of means."""
+        if self.shape.frequency_fold == "mean":
+            return x.mean(2).transpose(1, 2)
+        return x.permute(0, 3, 1, 2).flatten(2)
 
 
 class DiscreteNetwork(Network):

@@ -1,65 +1,70 @@
-"""CNN operations over (frequency, time): the eight of DARTS (Liu et al. 2019), each masked.
+"""CNN operations over (frequency, time): the eight of DARTS (Liu et al. 2019) and two newer ones, each masked.
 
 Every operation maps `x (batch, channels, frequency, time)` and `mask (batch, 1, 1, time)` to an output of the same
-shape (stride 1) or half of it, rounded up (stride 2); padded frames are zero on both sides.
+shape (stride 1) or half of it, rounded up (stride 2); padded frames are zero on both sides. Operations over time alone
+(`over_time`, for features whose bins have no order) run on one bin: k x k becomes 1 x k.
 """
 
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emodarts.networks.masking import strided_mask
+from emodarts.networks.normalisation import normalise
 
 
-class MaskedBatchNorm(nn.Module):
+class RunningStatistics(nn.Module):
+    """Means and variances that evaluation mode normalises by, and their update; `track` off leaves them as they are."""
+
+    running_mean: Tensor
+    running_var: Tensor
+    updates: Tensor
+
+    def __init__(self, *shape: int, momentum: float = 0.1, eps: float = 1e-5):
+        super().__init__()
+        self.momentum, self.eps, self.track = momentum, eps, True
+        self.register_buffer("running_mean", torch.zeros(shape))
+        self.register_buffer("running_var", torch.ones(shape))
+        self.register_buffer("updates", torch.zeros(()))
+
+    @torch.no_grad()
+    def update(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        """Take in the mean and the (biased) variance of a batch of `count` values, unless `track` is off."""
+        if self.track:
+            # A plain average at first: with few steps an epoch, the arbitrary start would linger.
+            self.updates += 1
+            share = (1 / self.updates).clamp(min=self.momentum)
+            self.running_mean.lerp_(mean, share)
+            self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), share)
+
+
+class MaskedBatchNorm(RunningStatistics):
     """Batch normalisation (Ioffe & Szegedy 2015) whose statistics count real frames only; padding stays zero.
 
     In training mode the batch's statistics normalise and, unless `track` is switched off (see `frozen_statistics`),
     update the running ones that evaluation mode uses.
     """
 
-    running_mean: Tensor
-    running_var: Tensor
-    updates: Tensor
-
     def __init__(self, channels: int, affine: bool = True, momentum: float = 0.1, eps: float = 1e-5):
-        super().__init__()
-        self.momentum, self.eps, self.track = momentum, eps, True
+        super().__init__(channels, momentum=momentum, eps=eps)
         self.weight = nn.Parameter(torch.ones(channels)) if affine else None
         self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
-        self.register_buffer("updates", torch.zeros(()))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Normalise `x (batch, channels, frequency, time)`, zero at padded frames, by `mask (batch, 1, 1, time)`."""
+        """Normalise `x (batch, channels, frequency, time)` by `mask (batch, 1, 1, time)`; padding becomes zero."""
         if self.training:
-            mean, variance = self._batch_statistics(x, mask)
-        else:
-            mean, variance = self.running_mean, self.running_var
-        scale = torch.rsqrt(variance + self.eps)
+            output, mean, variance, count = normalise(x, mask, self.weight, self.bias, self.eps)
+            self.update(mean, variance, count)
+            return output
+        scale = torch.rsqrt(self.running_var + self.eps)
         if self.weight is not None:
             scale = scale * self.weight
-        shift = -mean * scale
+        shift = -self.running_mean * scale
         if self.bias is not None:
             shift = shift + self.bias
-        return torch.addcmul(shift.view(1, -1, 1, 1) * mask, x, scale.view(1, -1, 1, 1))
-
-    def _batch_statistics(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        # Padding is zero, so plain sums over everything are sums over the real frames.
-        count = mask.sum() * x.shape[2]
-        mean = x.sum((0, 2, 3)) / count
-        variance = ((x * x).sum((0, 2, 3)) / count - mean * mean).clamp(min=0)
-        if self.track:
-            with torch.no_grad():
-                # A plain average at first: with few steps an epoch, the arbitrary start would linger.
-                self.updates += 1
-                share = (1 / self.updates).clamp(min=self.momentum)
-                self.running_mean.lerp_(mean.detach(), share)
-                self.running_var.lerp_(variance.detach() * count / (count - 1).clamp(min=1), share)
-        return mean, variance
+        return torch.addcmul(shift.view(1, -1, 1, 1), x, scale.view(1, -1, 1, 1)) * mask
 
 
 class frozen_statistics:
@@ -69,7 +74,7 @@ class frozen_statistics:
     """
 
     def __init__(self, network: nn.Module):
-        self._norms = [m for m in network.modules() if isinstance(m, MaskedBatchNorm)]
+        self._norms = [m for m in network.modules() if isinstance(m, RunningStatistics)]
 
     def __enter__(self) -> None:
         for norm in self._norms:
@@ -93,13 +98,18 @@ class ReluConvNorm(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(batch, inputs, F, T)` -> `(batch, outputs, F', T')`."""
         mask = strided_mask(mask, self.stride)
-        return self.norm(self.convolution(self.relu(x)) * mask, mask)
+        return self.norm(self.convolution(self.relu(x)), mask)
+
+
+def window(size: int, over_time: bool) -> tuple[int, int]:
+    """The extent of a kernel in frequency and time."""
+    return (1 if over_time else size), size
 
 
 class _DepthwiseSeparable(nn.Module):
-    """ReLU, depthwise convolution, pointwise convolution, batch norm."""
+    """ReLU, depthwise convolution, pointwise convolution, batch norm; `kernel` in frequency and time."""
 
-    def __init__(self, channels: int, kernel: int, stride: int, dilation: int, affine: bool):
+    def __init__(self, channels: int, kernel: tuple[int, int], stride: int, dilation: int, affine: bool):
         super().__init__()
         self.stride = stride
         self.relu = nn.ReLU()
@@ -108,7 +118,7 @@ class _DepthwiseSeparable(nn.Module):
             channels,
             kernel,
             stride,
-            padding=dilation * (kernel // 2),
+            padding=(dilation * (kernel[0] // 2), dilation * (kernel[1] // 2)),
             dilation=dilation,
             groups=channels,
             bias=False,
@@ -117,14 +127,15 @@ class _DepthwiseSeparable(nn.Module):
         self.norm = MaskedBatchNorm(channels, affine)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """`(batch, channels, F, T)` -> `(batch, channels, F', T')`."""
         mask = strided_mask(mask, self.stride)
-        return self.norm(self.pointwise(self.depthwise(self.relu(x))) * mask, mask)
+        return self.norm(self.pointwise(self.depthwise(self.relu(x))), mask)
 
 
 class SeparableConvolution(nn.Module):
     """Two depthwise-separable convolutions, the stride in the first (`sep_conv_*`)."""
 
-    def __init__(self, channels: int, kernel: int, stride: int, affine: bool):
+    def __init__(self, channels: int, kernel: tuple[int, int], stride: int, affine: bool):
         super().__init__()
         self.stride = stride
         self.first = _DepthwiseSeparable(channels, kernel, stride, 1, affine)
@@ -135,17 +146,51 @@ class SeparableConvolution(nn.Module):
         return self.second(self.first(x, mask), strided_mask(mask, self.stride))
 
 
+class SqueezeExcite(nn.Module):
+    """Scales each channel by a gate in (0, 1) that the means of all channels decide (Hu et al. 2018, eq. 2 to 4).
+
+    The mean is over all bins and over real frames only. A quarter of the channels in between, at least 2.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.squeeze = nn.Linear(channels, max(2, channels // 4))
+        self.excite = nn.Linear(self.squeeze.out_features, channels)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """`(batch, channels, F, T)`, zero at padded frames -> the same shape."""
+        means = x.sum((2, 3)) / (mask.sum(3)[:, 0] * x.shape[2])
+        return x * self.excite(self.squeeze(means).relu()).sigmoid()[:, :, None, None]
+
+
+class SqueezeExciteConvolution(_DepthwiseSeparable):
+    """A depthwise-separable convolution with squeeze-excite between its two halves (`se_conv_*`).
+
+    There as in MobileNetV3 (Howard et al. 2019): behind the batch norm the gate would rescale what the alphas weigh.
+    """
+
+    def __init__(self, channels: int, kernel: tuple[int, int], stride: int, affine: bool):
+        super().__init__(channels, kernel, stride, 1, affine)
+        self.gate = SqueezeExcite(channels)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """`(batch, channels, F, T)` -> `(batch, channels, F', T')`."""
+        mask = strided_mask(mask, self.stride)
+        return self.norm(self.pointwise(self.gate(self.depthwise(self.relu(x)) * mask, mask)), mask)
+
+
 class MaxPool(nn.Module):
     """3 x 3 max pooling over real frames, then batch norm without affine parameters."""
 
-    def __init__(self, channels: int, stride: int):
+    def __init__(self, channels: int, stride: int, over_time: bool = False):
         super().__init__()
-        self.stride = stride
+        self.stride, self.window = stride, window(3, over_time)
         self.norm = MaskedBatchNorm(channels, affine=False)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(batch, channels, F, T)` -> `(batch, channels, F', T')`."""
-        pooled = F.max_pool2d(x.masked_fill(mask == 0, float("-inf")), 3, self.stride, padding=1)
+        padding = (self.window[0] // 2, self.window[1] // 2)
+        pooled = F.max_pool2d(x.masked_fill(mask == 0, float("-inf")), self.window, self.stride, padding)
         mask = strided_mask(mask, self.stride)
         return self.norm(pooled.masked_fill(mask == 0, 0.0), mask)
 
@@ -153,17 +198,20 @@ class MaxPool(nn.Module):
 class AveragePool(nn.Module):
     """3 x 3 average pooling over real frames (padding counts neither above nor below), then batch norm."""
 
-    def __init__(self, channels: int, stride: int):
+    def __init__(self, channels: int, stride: int, over_time: bool = False):
         super().__init__()
-        self.stride = stride
+        self.stride, self.window = stride, window(3, over_time)
         self.norm = MaskedBatchNorm(channels, affine=False)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(batch, channels, F, T)` -> `(batch, channels, F', T')`."""
-        sums = F.avg_pool2d(x, 3, self.stride, padding=1, divisor_override=1)
-        counts = F.avg_pool2d(mask.expand(-1, -1, x.shape[2], -1), 3, self.stride, padding=1, divisor_override=1)
+        counts = self._sums(mask.expand(-1, -1, x.shape[2], -1))
         mask = strided_mask(mask, self.stride)
-        return self.norm(sums / counts.clamp(min=1) * mask, mask)
+        return self.norm(self._sums(x) / counts.clamp(min=1), mask)
+
+    def _sums(self, x: Tensor) -> Tensor:
+        padding = (self.window[0] // 2, self.window[1] // 2)
+        return F.avg_pool2d(x, self.window, self.stride, padding, divisor_override=1)
 
 
 class Skip(nn.Module):
@@ -177,8 +225,9 @@ class Skip(nn.Module):
 class FactorizedReduction(nn.Module):
     """The skip connection of a reduction cell: two 1 x 1 convolutions of stride 2, one frame and bin apart."""
 
-    def __init__(self, inputs: int, outputs: int, affine: bool):
+    def __init__(self, inputs: int, outputs: int, affine: bool, over_time: bool = False):
         super().__init__()
+        self.over_time = over_time
         self.relu = nn.ReLU()
         self.even = nn.Conv2d(inputs, outputs // 2, 1, 2, bias=False)
         self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, 2, bias=False)
@@ -186,9 +235,10 @@ class FactorizedReduction(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(batch, inputs, F, T)` -> `(batch, outputs, ceil(F / 2), ceil(T / 2))`."""
-        x = F.pad(self.relu(x), (0, x.shape[3] % 2, 0, x.shape[2] % 2))
+        up = 0 if self.over_time else 1  # with one bin, the two are one frame apart only
+        x = F.pad(self.relu(x), (0, x.shape[3] % 2, 0, x.shape[2] % 2 * up))
         mask = strided_mask(mask, 2)
-        return self.norm(torch.cat([self.even(x), self.odd(x[:, :, 1:, 1:])], 1) * mask, mask)
+        return self.norm(torch.cat([self.even(x), self.odd(x[:, :, up:, 1:])], 1), mask)
 
 
 class Zero(nn.Module):
@@ -203,18 +253,49 @@ class Zero(nn.Module):
         return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
 
 
-Build = Callable[[int, int, bool], nn.Module]
+class Build(Protocol):
+    """How an operation is built."""
 
-# name -> build(channels, stride, affine), in DARTS's order
+    def __call__(self, channels: int, stride: int, affine: bool, over_time: bool = False) -> nn.Module:
+        """`affine` for its batch norms, `over_time` for kernels over time alone."""
+        ...
+
+
+def _separable(size: int) -> Build:
+    return lambda channels, stride, affine, over_time=False: SeparableConvolution(
+        channels, window(size, over_time), stride, affine
+    )
+
+
+def _dilated(size: int) -> Build:
+    return lambda channels, stride, affine, over_time=False: _DepthwiseSeparable(
+        channels, window(size, over_time), stride, 2, affine
+    )
+
+
+def _squeeze_excite(size: int) -> Build:
+    return lambda channels, stride, affine, over_time=False: SqueezeExciteConvolution(
+        channels, window(size, over_time), stride, affine
+    )
+
+
+def _skip(channels: int, stride: int, affine: bool, over_time: bool = False) -> nn.Module:
+    return Skip() if stride == 1 else FactorizedReduction(channels, channels, affine, over_time)
+
+
+# name -> how it is built: DARTS's eight in DARTS's order; a time-channel separable convolution (QuartzNet, Kriman et
+# al. 2020), which leaves the bins apart; squeeze-excite
 CNN_OPERATIONS: dict[str, Build] = {
-    "none": lambda channels, stride, affine: Zero(stride),
-    "max_pool_3x3": lambda channels, stride, affine: MaxPool(channels, stride),
-    "avg_pool_3x3": lambda channels, stride, affine: AveragePool(channels, stride),
-    "skip_connect": lambda channels, stride, affine: (
-        Skip() if stride == 1 else FactorizedReduction(channels, channels, affine)
+    "none": lambda channels, stride, affine, over_time=False: Zero(stride),
+    "max_pool_3x3": lambda channels, stride, affine, over_time=False: MaxPool(channels, stride, over_time),
+    "avg_pool_3x3": lambda channels, stride, affine, over_time=False: AveragePool(channels, stride, over_time),
+    "skip_connect": _skip,
+    "sep_conv_3x3": _separable(3),
+    "sep_conv_5x5": _separable(5),
+    "dil_conv_3x3": _dilated(3),
+    "dil_conv_5x5": _dilated(5),
+    "time_conv_7": lambda channels, stride, affine, over_time=False: _DepthwiseSeparable(
+        channels, window(7, True), stride, 1, affine
     ),
-    "sep_conv_3x3": lambda channels, stride, affine: SeparableConvolution(channels, 3, stride, affine),
-    "sep_conv_5x5": lambda channels, stride, affine: SeparableConvolution(channels, 5, stride, affine),
-    "dil_conv_3x3": lambda channels, stride, affine: _DepthwiseSeparable(channels, 3, stride, 2, affine),
-    "dil_conv_5x5": lambda channels, stride, affine: _DepthwiseSeparable(channels, 5, stride, 2, affine),
+    "se_conv_3x3": _squeeze_excite(3),
 }

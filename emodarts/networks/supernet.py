@@ -4,12 +4,14 @@ Alphas of normal, reduction and sequence cells belong to one optimiser and one l
 chosen together (emoDARTS). Derivation keeps each node's two strongest inputs, `none` excluded (Liu et al. 2019, 2.4).
 """
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from emodarts.networks.cell import edges_of
+from emodarts.networks.cell import Edges, edges_of
 from emodarts.networks.genotype import CellGenotype, Edge, Genotype
 from emodarts.networks.network import Network, NetworkShape
 
@@ -17,7 +19,12 @@ KINDS = {"N": "normal", "R": "reduction", "S": "sequence"}
 
 
 class Supernet(Network):
-    """The supernet; `alphas` maps N, R, S to parameters `(edges, operations)` of that kind of cell."""
+    """The supernet; `alphas` maps N, R, S to parameters `(edges, operations)` of that kind of cell.
+
+    `relaxation`: the mixing weights of an edge are the alphas' softmax (DARTS, Liu et al. 2019, eq. 2), or each alpha's
+    sigmoid, so that no operation gains by another's loss (FairDARTS, Chu et al. 2020). `held` maps kinds to
+    mixing weights that stand in the place of the alphas' own.
+    """
 
     def __init__(
         self,
@@ -25,8 +32,10 @@ class Supernet(Network):
         cnn_operations: tuple[str, ...],
         sequence_operations: tuple[str, ...],
         generator: torch.Generator | None = None,
+        relaxation: str = "softmax",
     ):
         super().__init__(shape, None, cnn_operations, sequence_operations)
+        self.relaxation = relaxation
         cnn_edges, sequence_edges = len(list(edges_of(shape.nodes))), len(list(edges_of(shape.sequence_nodes)))
         sizes = {
             "N": (cnn_edges, len(cnn_operations)),
@@ -36,41 +45,108 @@ class Supernet(Network):
         self.alphas = nn.ParameterDict(
             {kind: nn.Parameter(1e-3 * torch.randn(size, generator=generator)) for kind, size in sizes.items()}
         )
+        for kind, alpha in self.alphas.items():
+            self.register_buffer(f"start_{kind}", alpha.detach().clone())
+        self.held: dict[str, Tensor] = {}
 
     def forward(self, x: Tensor, lengths: Tensor, arguments: dict[str, Any] | None = None) -> Tensor:
-        """Logits `(batch, classes)` under the softmax of the alphas."""
+        """Logits `(batch, classes)` under the present mixing weights."""
         return super().forward(x, lengths, {kind: (weights,) for kind, weights in self.weights().items()})
 
     def weights(self) -> dict[str, Tensor]:
-        """The mixing weights of each kind of cell: the alphas' softmax over operations."""
-        return {kind: alpha.softmax(1) for kind, alpha in self.alphas.items()}
+        """The mixing weights of each kind of cell: those held, or what the relaxation makes of the alphas."""
+        return {kind: self.held[kind] if kind in self.held else self._relaxed(a) for kind, a in self.alphas.items()}
+
+    def _relaxed(self, alpha: Tensor) -> Tensor:
+        return alpha.softmax(1) if self.relaxation == "softmax" else alpha.sigmoid()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of cell that the network has: of N, R, S."""
+        return tuple(k for k in KINDS if k in self.shape.layout or (k == "S" and self.shape.sequence_cells))
+
+    @property
+    def free_kinds(self) -> tuple[str, ...]:
+        """The kinds whose alphas count: there, and not held."""
+        return tuple(k for k in self.kinds if k not in self.held)
+
+    def operations_of(self, kind: str) -> tuple[str, ...]:
+        """The operations of a kind of cell, in the order of the alphas' columns."""
+        return self.sequence_operations if kind == "S" else self.cnn_operations
 
     def architecture_parameters(self) -> list[nn.Parameter]:
-        """The alphas."""
-        return list(self.alphas.values())
+        """The alphas that count."""
+        return [self.alphas[kind] for kind in self.free_kinds]
 
     def weight_parameters(self) -> list[nn.Parameter]:
         """Everything but the alphas."""
         return [p for name, p in self.named_parameters() if not name.startswith("alphas.")]
 
+    def mixing(self, genotype: Genotype) -> dict[str, Tensor]:
+        """The mixing weights that make this supernet the genotype's network: 1 at what it kept, else 0."""
+        cells = cells_of(genotype)
+        return {kind: cell_weights(cells[kind], self.operations_of(kind)).to(a) for kind, a in self.alphas.items()}
+
+    @contextmanager
+    def mixed_by(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        """Within the block these kinds are mixed by the given weights `(edges, operations)`."""
+        before = self.held
+        self.held = {**before, **weights}
+        try:
+            yield
+        finally:
+            self.held = before
+
+    def set_skip_dropout(self, probability: float) -> None:
+        """Drop values of skip connections in training with this probability (P-DARTS, Chen et al. 2019)."""
+        for module in self.modules():
+            if isinstance(module, Edges):
+                module.skip_dropout = probability
+
     def derive(self) -> Genotype:
-        """The discrete architecture of the present alphas."""
-        weights = {kind: w.detach().cpu() for kind, w in self.weights().items()}
-        return Genotype(
-            derive_cell(weights["N"], self.cnn_operations),
-            derive_cell(weights["R"], self.cnn_operations),
-            derive_cell(weights["S"], self.sequence_operations),
+        """The discrete architecture of the present mixing weights."""
+        return self.genotype_of(self.weights())
+
+    def genotype_of(self, weights: Mapping[str, Tensor]) -> Genotype:
+        """The discrete architecture of some mixing weights."""
+        return genotype_of_cells(
+            {kind: derive_cell(weights[kind].detach().cpu(), self.operations_of(kind)) for kind in KINDS}
         )
 
+    @torch.no_grad()
     def alpha_figures(self) -> dict[str, float]:
-        """How decided the alphas are: mean entropy (nats) and top-1/top-2 margin over edges, and skips derived."""
-        weights = [w.detach() for w in self.weights().values()]
-        entropy = torch.cat([-(w * w.log()).sum(1) for w in weights]).mean()
-        margin = torch.cat([w.topk(2).values @ w.new_tensor([1.0, -1.0]) for w in weights]).mean()
-        genotype = self.derive()
-        cells = (genotype.normal, genotype.reduction, genotype.sequence)
-        skips = sum(edge.operation == "skip_connect" for cell in cells for node in cell for edge in node)
-        return {"entropy": float(entropy), "margin": float(margin), "skips": skips}
+        """How decided the alphas are: means over the edges of the kinds that count, and skips derived.
+
+        Entropy (nats) of an edge's weights, as parts of their sum; margin between its two largest; `moved`, the root
+        mean square distance of the alphas from their start; `skips`, skip connections in the derived cells.
+        """
+        present = self.weights()
+        weights = [present[kind] for kind in self.free_kinds]
+        shares = [w / w.sum(1, keepdim=True) for w in weights]
+        entropy = torch.cat([torch.special.entr(share).sum(1) for share in shares])
+        margin = torch.cat([w.topk(2).values @ w.new_tensor([1.0, -1.0]) for w in weights if w.shape[1] > 1])
+        moved = torch.cat([(self.alphas[kind] - getattr(self, f"start_{kind}")).flatten() for kind in self.free_kinds])
+        return {
+            "entropy": float(entropy.mean()),
+            "margin": float(margin.mean()),
+            "moved": float(moved.square().mean().sqrt()),
+            "skips": sum(self.skips(self.derive()).values()),
+        }
+
+    def skips(self, genotype: Genotype) -> dict[str, int]:
+        """Skip connections in each kind of cell that the network has."""
+        cells = cells_of(genotype)
+        return {k: sum(e.operation == "skip_connect" for node in cells[k] for e in node) for k in self.kinds}
+
+
+def cells_of(genotype: Genotype) -> dict[str, CellGenotype]:
+    """The cells of a genotype by kind: N, R, S."""
+    return {kind: getattr(genotype, name) for kind, name in KINDS.items()}
+
+
+def genotype_of_cells(cells: Mapping[str, CellGenotype]) -> Genotype:
+    """The genotype with these cells of N, R, S."""
+    return Genotype(cells["N"], cells["R"], cells["S"])
 
 
 def derive_cell(weights: Tensor, operations: tuple[str, ...]) -> CellGenotype:
@@ -85,3 +161,13 @@ def derive_cell(weights: Tensor, operations: tuple[str, ...]) -> CellGenotype:
         nodes.append(tuple(Edge(operations[allowed[int(choice[first + s])]], s) for s in sorted(strongest)))
         first += len(sources)
     return tuple(nodes)
+
+
+def cell_weights(cell: CellGenotype, operations: tuple[str, ...]) -> Tensor:
+    """1 at the operations that a cell kept, 0 elsewhere: `(edges, operations)`. The reverse of `derive_cell`."""
+    edges = list(edges_of(len(cell)))
+    weights = torch.zeros(len(edges), len(operations))
+    for node, kept in enumerate(cell):
+        for edge in kept:
+            weights[edges.index((node, edge.source)), operations.index(edge.operation)] = 1.0
+    return weights

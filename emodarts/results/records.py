@@ -46,19 +46,28 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """The course of one epoch of a search or a training; entropy in nats, seconds of wall clock."""
+    """The course of one epoch of a search or a training; entropy in nats, seconds of wall clock.
+
+    A search without a supernet has candidates in the place of epochs, and they have dev figures alone. `alphas_moved`
+    is the root mean square distance of the alphas from their start; `discretised_dev_uar` the supernet's dev UAR with
+    each edge set to what would be derived now; `macs` the multiply-accumulates of the search's passes (see
+    `search.budget`).
+    """
 
     phase: str
     epoch: int
-    train_loss: float
+    train_loss: float | None
     dev_loss: float
     dev_uar: float
-    dev_war: float
+    dev_war: float | None
     seconds: float
     alpha_loss: float | None = None
     entropy: float | None = None
     margin: float | None = None
     skips: int | None = None
+    alphas_moved: float | None = None
+    discretised_dev_uar: float | None = None
+    macs: int | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from emodarts.errors import EmodartsError
 
-SCHEMA_VERSION = 2  # 2: weakness
+SCHEMA_VERSION = 3  # 2: weakness; 3: alphas_moved, discretised_dev_uar, macs of epochs
 _VERSION_KEY = b"emodarts.schema_version"
 
 _KEY = [
@@ -88,6 +88,9 @@ TABLES: dict[str, pa.Schema] = {
             ("entropy", pa.float64()),
             ("margin", pa.float64()),
             ("skips", pa.int32()),
+            ("alphas_moved", pa.float64()),
+            ("discretised_dev_uar", pa.float64()),
+            ("macs", pa.int64()),  # of the search's passes; null in a training
             ("seconds", pa.float64()),
         ]
     ),

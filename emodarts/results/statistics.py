@@ -70,7 +70,7 @@ def uar_difference(ours: Sequence[Tally], others: Sequence[Tally], level: float 
     return _jackknife(value, without, level)
 
 
-def _jackknife(value: float, without: Floats, level: float) -> Interval:
+def _jackknife(value: float | Floats, without: Floats, level: float) -> Interval:
     """`value +- t * sqrt((n - 1) / n * sum (without_i - mean)^2)`, t with n - 1 degrees of freedom."""
     n = len(without)
     if n < 2:

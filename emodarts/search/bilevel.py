@@ -1,6 +1,7 @@
 """The bilevel steps of DARTS (Liu et al. 2019, eq. 5 to 8): the gradient of the alphas, first and second order."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -8,10 +9,16 @@ from torch import Tensor
 Loss = Callable[[], Tensor]
 
 
-def first_order_step(alphas: Sequence[Tensor], alpha_loss: Loss) -> tuple[list[Tensor], Tensor]:
-    """Gradients of `L_val(w, a)` for the alphas at the present weights (eq. 5 with xi = 0), and the loss."""
-    loss = alpha_loss()
-    return _gradients(loss, alphas), loss.detach()
+def first_order_step(
+    alphas: Sequence[Tensor], alpha_loss: Loss, weights: Sequence[Tensor] = ()
+) -> tuple[list[Tensor], Tensor]:
+    """Gradients of `L_val(w, a)` for the alphas at the present weights (eq. 5 with xi = 0), and the loss.
+
+    For `weights` that are given nothing is kept or computed that only their gradients would need.
+    """
+    with _at_rest(weights):
+        loss = alpha_loss()
+        return _gradients(loss, alphas), loss.detach()
 
 
 def second_order_step(
@@ -54,12 +61,13 @@ def second_order_term(
         return [torch.zeros_like(a) for a in alphas]
     eps = radius / float(norm)
     kept = [w.detach().clone() for w in weights]
-    _shift(weights, vector, eps)
-    plus = _gradients(weight_loss(), alphas)
-    _restore(weights, kept)
-    _shift(weights, vector, -eps)
-    minus = _gradients(weight_loss(), alphas)
-    _restore(weights, kept)
+    sides = []
+    with _at_rest(weights):
+        for step in (eps, -eps):
+            _shift(weights, vector, step)
+            sides.append(_gradients(weight_loss(), alphas))
+            _restore(weights, kept)
+    plus, minus = sides
     return [(p - m) / (2 * eps) for p, m in zip(plus, minus, strict=True)]
 
 
@@ -71,6 +79,19 @@ def _gradients(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
 def _zero_if_none(gradient: Tensor | None, parameter: Tensor) -> Tensor:
     # A kind of cell that the layout does not hold leaves its alphas without a gradient.
     return torch.zeros_like(parameter) if gradient is None else gradient
+
+
+@contextmanager
+def _at_rest(weights: Sequence[Tensor]) -> Iterator[None]:
+    """Within the block no gradients are wanted for the weights."""
+    moving = [w for w in weights if w.requires_grad]
+    try:
+        for w in moving:
+            w.requires_grad_(False)
+        yield
+    finally:
+        for w in moving:
+            w.requires_grad_(True)
 
 
 @torch.no_grad()

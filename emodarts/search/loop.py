@@ -1,224 +1,214 @@
-"""The search of one fold: weights on one half of the train part, alphas on the other, epoch by dev."""
+"""The search of one fold by a supernet: weights on one half of the train part, alphas on the other, epoch by dev."""
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from numpy.typing import NDArray
 
-from emodarts.corpora.protocols import Fold
-from emodarts.features.batches import Batch, Part, class_weights, training_batches
-from emodarts.features.settings import BatchSettings, FeatureSettings
+from emodarts.checkpoints import NO_CHECKPOINTS, Checkpoint, Checkpoints, random_state, restore_random
+from emodarts.features.batches import training_batches
 from emodarts.networks.genotype import Genotype
-from emodarts.networks.network import NetworkShape
-from emodarts.networks.operations import CNN_OPERATIONS, frozen_statistics
-from emodarts.networks.sequence import operations_of
 from emodarts.networks.supernet import Supernet
 from emodarts.results.records import EpochRecord
-from emodarts.search.bilevel import first_order_step, second_order_step
+from emodarts.search.budget import Budget
+from emodarts.search.engine import Engine
+from emodarts.search.joint import held_weights
+from emodarts.search.measuring import discretised_uar, mean_loss
+from emodarts.search.regularisers import skip_dropout
+from emodarts.search.selection import Selector
 from emodarts.search.settings import SearchSettings
+from emodarts.search.stopping import dominant_eigenvalue, epochs_back, most_skips, stops
+from emodarts.search.task import Progress, Searched, Task
 from emodarts.seeds import derive_seed
-from emodarts.training.prediction import dev_figures, is_late, predict
-
-Progress = Callable[[EpochRecord], None]
+from emodarts.training.prediction import figures_of, is_late, predict
 
 
-@dataclass(frozen=True)
-class Searched:
-    """What a search found: the genotype, the epoch it was derived at, the supernet's dev probabilities there."""
+def search(task: Task, progress: Progress = lambda record: None, checkpoints: Checkpoints = NO_CHECKPOINTS) -> Searched:
+    """Search an architecture with the methods `darts` and `frozen`. Raises FloatingPointError for a loss that is NaN.
 
-    genotype: Genotype
-    epoch: int
-    epochs: tuple[EpochRecord, ...]
-    dev_probabilities: np.ndarray
-    shape: NetworkShape
-    seconds: float
-
-
-def split_train_part(fold: Fold, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The weight half and the alpha half of a fold's train part (ids).
-
-    By whole groups (speakers) where there are at least four and both halves hold every class, else stratified by class.
+    The genotype is that of the best dev UAR among the last quarter of the epochs; where a stopping rule ends the
+    search, that of the epoch which the rule names; with perturbation-based selection, that of the supernet at the end.
+    `frozen` leaves the alphas at their start and trains the weights alike: a coin derives its genotype.
+    `progress` hears of each epoch, of those before a stop again.
     """
-    rng = np.random.default_rng(derive_seed(seed, "halves"))
-    sizes = Counter(fold.groups[u] for u in fold.train)
-    halves: tuple[list[str], list[str]] = ([], [])
-    if len(sizes) >= 4:
-        counts = [0, 0]
-        shuffled = rng.permutation(sorted(sizes)).tolist()
-        side = {}
-        for group in sorted(shuffled, key=lambda g: -sizes[g]):
-            side[group] = int(counts[1] < counts[0])
-            counts[side[group]] += sizes[group]
-        for utterance in fold.train:
-            halves[side[fold.groups[utterance]]].append(utterance)
-    every = {fold.labels[u] for u in fold.train}
-    if any({fold.labels[u] for u in half} != every for half in halves):
-        halves = ([], [])
-        for name in sorted(every):
-            members = [u for u in fold.train if fold.labels[u] == name]
-            for position, number in enumerate(rng.permutation(len(members))):
-                halves[position % 2].append(members[number])
-    return tuple(sorted(halves[0])), tuple(sorted(halves[1]))
-
-
-def search(
-    weight_part: Part,
-    alpha_part: Part,
-    dev: Part,
-    classes: int,
-    settings: SearchSettings,
-    features: FeatureSettings,
-    batches: BatchSettings,
-    seed: int,
-    device: str = "cpu",
-    progress: Progress = lambda record: None,
-) -> Searched:
-    """Search an architecture. Raises FloatingPointError where a loss is not finite.
-
-    `features` says how many frames a second has and whether the network weighs the layers of an encoder.
-    """
-    torch.manual_seed(derive_seed(seed, "search"))
-    rng = np.random.default_rng(derive_seed(seed, "search batches"))
-    shape = supernet_shape(settings, weight_part, classes, features.learned_layers)
-    operations = operations_of(settings.seqnn, tuple(settings.sequence_operations))
-    supernet = Supernet(shape, tuple(CNN_OPERATIONS), operations).to(device)
-    engine = _Engine(supernet, weight_part, alpha_part, classes, settings, device)
-    crop = max(1, round(settings.crop_seconds * features.frames_per_second))
-    records: list[EpochRecord] = []
-    best: tuple[float, float] = (-1.0, 0.0)
-    begin = time.perf_counter()
-    for epoch in range(settings.epochs):
-        start = time.perf_counter()
-        supernet.train()
-        alpha_batches = _endless(alpha_part, settings.batch_size, crop, rng, device, batches)
-        losses = [
-            engine.step(batch, next(alpha_batches))
-            for batch in training_batches(weight_part, settings.batch_size, crop, rng, device, batches)
-        ]
-        engine.schedule.step()
-        figures = dev_figures(supernet, dev, settings.batch_size, device)
-        if is_late(epoch, settings.epochs) and (figures.uar, -figures.loss) > best:
-            best = (figures.uar, -figures.loss)
-            chosen, genotype = epoch, supernet.derive()
-            probabilities = predict(supernet, dev, settings.batch_size, device)
-        alphas = supernet.alpha_figures()
-        record = EpochRecord(
-            phase="search",
-            epoch=epoch,
-            train_loss=float(np.mean([w for w, _ in losses])),
-            alpha_loss=float(np.mean([a for _, a in losses])),
-            dev_loss=figures.loss,
-            dev_uar=figures.uar,
-            dev_war=figures.war,
-            entropy=alphas["entropy"],
-            margin=alphas["margin"],
-            skips=int(alphas["skips"]),
-            seconds=time.perf_counter() - start,
-        )
-        records.append(record)
+    run = _Run(task)
+    course = run.resume(checkpoints.load())
+    for record in course.records:
         progress(record)
-    return Searched(genotype, chosen, tuple(records), probabilities, shape, time.perf_counter() - begin)
-
-
-def supernet_shape(settings: SearchSettings, part: Part, classes: int, layer_weighting: bool = False) -> NetworkShape:
-    """The supernet's sizes for the features of a part; `layer_weighting`: its channels are an encoder's layers."""
-    return NetworkShape(
-        classes=classes,
-        input_channels=part.store.channels,
-        bins=part.store.bins,
-        cells=settings.cells,
-        nodes=settings.nodes,
-        channels=settings.channels,
-        sequence_cells=settings.sequence_cells,
-        sequence_nodes=settings.sequence_nodes,
-        sequence_width=settings.sequence_width,
-        stem_channels=settings.stem_channels,
-        stem_strides=(settings.stem_strides[0], settings.stem_strides[1]),
-        dropout=settings.dropout,
-        layer_weighting=layer_weighting,
+    while not course.has_ended(task.settings):
+        record, choice = run.epoch(len(course.records))
+        course.add(record, choice, run.stop_figure(choice), task.settings)
+        if checkpoints.due(len(course.records)):
+            checkpoints.save(run.checkpoint(course))
+        progress(record)
+    begin = time.perf_counter()
+    chosen = run.select(course)
+    seconds = sum(record.seconds for record in course.records) + time.perf_counter() - begin
+    return Searched(
+        chosen.genotype, chosen.epoch, tuple(course.records), chosen.probabilities, run.supernet.shape, seconds
     )
 
 
-class _Engine:
-    """The two optimisers and one bilevel step: alphas first, then weights."""
+@dataclass(frozen=True)
+class _Choice:
+    """What could be chosen of an epoch: the genotype derived there, and the supernet's dev probabilities."""
 
-    def __init__(
-        self, supernet: Supernet, weight_part: Part, alpha_part: Part, classes: int, s: SearchSettings, device: str
-    ):
-        self.supernet, self.settings = supernet, s
-        self.weights, self.alphas = supernet.weight_parameters(), supernet.architecture_parameters()
-        if s.optimiser == "sgd":
-            self.weight_optimiser: torch.optim.Optimizer = torch.optim.SGD(
-                self.weights, s.learning_rate, s.momentum, weight_decay=s.weight_decay
-            )
-        else:
-            self.weight_optimiser = torch.optim.AdamW(self.weights, s.learning_rate, weight_decay=s.weight_decay)
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            self.weight_optimiser, s.epochs, s.final_learning_rate
+    epoch: int
+    genotype: Genotype
+    probabilities: NDArray[np.float32]
+
+
+@dataclass
+class _Course:
+    """How far a search has come. `recent` are the last choices, as many as a stopping rule may go back."""
+
+    records: list[EpochRecord] = field(default_factory=list)
+    best: _Choice | None = None
+    recent: list[_Choice] = field(default_factory=list)
+    stop_figures: list[float] = field(default_factory=list)
+    has_stopped: bool = False
+
+    def has_ended(self, settings: SearchSettings) -> bool:
+        """Whether all epochs are done, or a rule has ended the search."""
+        return self.has_stopped or len(self.records) >= settings.epochs
+
+    def add(self, record: EpochRecord, choice: _Choice, stop_figure: float | None, settings: SearchSettings) -> None:
+        """One more epoch."""
+        if is_late(record.epoch, settings.epochs) and self._beats(record):
+            self.best = choice
+        self.records.append(record)
+        self.recent = [*self.recent, choice][-(epochs_back(settings) + 1) :]
+        if stop_figure is not None:
+            self.stop_figures.append(stop_figure)
+            self.has_stopped = stops(settings, self.stop_figures)
+
+    def _beats(self, record: EpochRecord) -> bool:
+        if self.best is None:
+            return True
+        best = self.records[self.best.epoch]
+        return (record.dev_uar, -record.dev_loss) > (best.dev_uar, -best.dev_loss)
+
+    def choices(self) -> dict[str, _Choice]:
+        """All choices that may still be taken, by name."""
+        best = {} if self.best is None else {"best": self.best}
+        return {**best, **{f"recent{number}": choice for number, choice in enumerate(self.recent)}}
+
+
+class _Run:
+    """A supernet in training, and what is asked of it after each epoch."""
+
+    def __init__(self, task: Task):
+        s = task.settings
+        torch.manual_seed(derive_seed(task.seed, "search"))
+        self.task, self.settings = task, s
+        self.rng = np.random.default_rng(derive_seed(task.seed, "search batches"))
+        self.supernet = Supernet(task.shape, s.all_cnn_operations, s.seqnn_operations, relaxation=s.relaxation)
+        self.supernet.to(task.device)
+        self.engine = Engine(self.supernet, task)
+        self.budget = Budget.of(task)
+
+    def epoch(self, number: int) -> tuple[EpochRecord, _Choice]:
+        """Train one epoch (from 0), then measure: its record, and what could be chosen of it."""
+        task, s, begin = self.task, self.settings, time.perf_counter()
+        self.supernet.held = held_weights(self.supernet, s, number)
+        self.supernet.set_skip_dropout(skip_dropout(s, number))
+        train_loss, alpha_loss = self.engine.train(number, self.moves(number), self.rng)
+        probabilities = predict(self.supernet, task.dev, s.batch_size, task.device)
+        genotype = self.supernet.derive()
+        discretised = discretised_uar(self.supernet, genotype, task.dev, s.batch_size, task.device)
+        dev, alphas = figures_of(probabilities, task.dev), self.supernet.alpha_figures()
+        record = EpochRecord(
+            phase="search",
+            epoch=number,
+            train_loss=train_loss,
+            alpha_loss=alpha_loss,
+            dev_loss=dev.loss,
+            dev_uar=dev.uar,
+            dev_war=dev.war,
+            seconds=time.perf_counter() - begin,
+            entropy=alphas["entropy"],
+            margin=alphas["margin"],
+            skips=int(alphas["skips"]),
+            alphas_moved=alphas["moved"],
+            discretised_dev_uar=discretised,
+            macs=self.budget.of_epoch(number, frozen=not self.moves(number)),
         )
-        self.alpha_optimiser = torch.optim.Adam(
-            self.alphas, s.alpha_learning_rate, betas=(0.5, 0.999), weight_decay=s.alpha_weight_decay
-        )
-        self.class_weights = [class_weights(part, classes).to(device) for part in (weight_part, alpha_part)]
+        return record, _Choice(number, genotype, probabilities)
 
-    def step(self, weight_batch: Batch, alpha_batch: Batch) -> tuple[float, float]:
-        """One step of the alphas and one of the weights; their losses."""
-        alpha_loss = self._alpha_step(weight_batch, alpha_batch)
-        loss = self._loss(weight_batch, 0)
-        gradients = torch.autograd.grad(loss, self.weights, allow_unused=True)
-        for weight, gradient in zip(self.weights, gradients, strict=True):
-            weight.grad = gradient
-        nn.utils.clip_grad_norm_(self.weights, self.settings.gradient_clip, error_if_nonfinite=True)
-        self.weight_optimiser.step()
-        return float(loss.detach()), float(alpha_loss)
+    def moves(self, epoch: int) -> bool:
+        """Whether the alphas move in an epoch: not while the weights warm up, and never with `frozen`."""
+        return self.settings.method == "darts" and epoch >= self.settings.warmup
 
-    def _alpha_step(self, weight_batch: Batch, alpha_batch: Batch) -> Tensor:
-        with frozen_statistics(self.supernet):
-            if self.settings.unrolled:
-                gradients, loss = self._unrolled(weight_batch, alpha_batch)
-            else:
-                gradients, loss = first_order_step(self.alphas, lambda: self._loss(alpha_batch, 1))
-        for alpha, gradient in zip(self.alphas, gradients, strict=True):
-            alpha.grad = gradient
-        nn.utils.clip_grad_norm_(self.alphas, self.settings.gradient_clip, error_if_nonfinite=True)
-        self.alpha_optimiser.step()
-        return loss
+    def stop_figure(self, choice: _Choice) -> float | None:
+        """What the stopping rule looks at after an epoch; None where it does not look."""
+        if self.settings.stop == "none" or not self.moves(choice.epoch):
+            return None
+        if self.settings.stop == "skips":
+            return most_skips(self.supernet, choice.genotype)
+        batches = self._fixed_batches("eigenvalue", 1)
+        weights = self.engine.class_weights[1]
+        alphas = self.supernet.architecture_parameters()
+        return dominant_eigenvalue(alphas, lambda: mean_loss(self.supernet, batches, weights))
 
-    def _unrolled(self, weight_batch: Batch, alpha_batch: Batch) -> tuple[list[Tensor], Tensor]:
-        noise = torch.get_rng_state()
+    def select(self, course: _Course) -> _Choice:
+        """The choice that the settings' rule makes of the whole course."""
+        last = course.recent[-1]
+        if self.settings.selection == "perturbation" and self.settings.method == "darts":
+            return _Choice(last.epoch, self._perturbed(last.epoch), last.probabilities)
+        if course.has_stopped:
+            return course.recent[0]
+        assert course.best is not None
+        return course.best
 
-        def weight_loss() -> Tensor:
-            # The same dropout each time: else the finite difference would measure the noise, divided by a tiny eps.
-            torch.set_rng_state(noise)
-            return self._loss(weight_batch, 0)
+    def _perturbed(self, epoch: int) -> Genotype:
+        s = self.settings
+        self.supernet.held = held_weights(self.supernet, s, epoch)
+        batches, weights = self._fixed_batches("selection", s.perturbation_batches), self.engine.class_weights[1]
 
-        gradients = torch.autograd.grad(weight_loss(), self.weights, allow_unused=True)
-        decay, momentum = self.settings.weight_decay, self.settings.momentum
-        directions = []
-        for weight, gradient in zip(self.weights, gradients, strict=True):
-            direction = decay * weight.detach() + (0 if gradient is None else gradient)
-            buffer = (
-                self.weight_optimiser.state[weight].get("momentum_buffer")
-                if weight in self.weight_optimiser.state
-                else None
-            )
-            directions.append(direction if buffer is None else direction + momentum * buffer)
-        rate = self.weight_optimiser.param_groups[0]["lr"]
-        return second_order_step(
-            self.weights, self.alphas, weight_loss, lambda: self._loss(alpha_batch, 1), directions, rate
-        )
+        def tune() -> None:
+            self.engine.tune(s.perturbation_steps, self.rng)
 
-    def _loss(self, batch: Batch, half: int) -> Tensor:
-        return F.cross_entropy(self.supernet(batch.inputs, batch.lengths), batch.labels, self.class_weights[half])
+        selector = Selector(self.supernet, lambda: float(mean_loss(self.supernet, batches, weights)), tune, self.rng)
+        return selector.select()
 
+    def _fixed_batches(self, name: str, count: int) -> list[Any]:
+        """The same batches of the alpha half each time: what is compared differs in the supernet alone."""
+        task = self.task
+        rng = np.random.default_rng(derive_seed(task.seed, name))
+        drawn = training_batches(task.alpha_part, self.settings.batch_size, task.crop, rng, task.device, task.batches)
+        return list(islice(drawn, count))
 
-def _endless(
-    part: Part, size: int, crop: int, rng: np.random.Generator, device: str, batches: BatchSettings
-) -> Iterator[Batch]:
-    while True:
-        yield from training_batches(part, size, crop, rng, device, batches)
+    def checkpoint(self, course: _Course) -> Checkpoint:
+        """All that `resume` needs."""
+        tensors, state = self.engine.saved()
+        chance, chance_state = random_state(self.rng, self.task.device)
+        choices = course.choices()
+        kept = {f"choice.{name}": torch.from_numpy(choice.probabilities) for name, choice in choices.items()}
+        named = {name: [choice.epoch, choice.genotype.to_json()] for name, choice in choices.items()}
+        told = {
+            "records": [asdict(record) for record in course.records],
+            "choices": named,
+            "stop_figures": course.stop_figures,
+            "has_stopped": course.has_stopped,
+        }
+        return Checkpoint({**tensors, **chance, **kept}, {**state, **chance_state, "course": told})
+
+    def resume(self, checkpoint: Checkpoint | None) -> _Course:
+        """Go back to a checkpoint: the course so far; a new one where there is none."""
+        if checkpoint is None:
+            return _Course()
+        self.engine.load(checkpoint)
+        restore_random(checkpoint, self.rng, self.task.device)
+        told = checkpoint.state["course"]
+        choices = {
+            name: _Choice(epoch, Genotype.from_json(text), checkpoint.tensors[f"choice.{name}"].numpy())
+            for name, (epoch, text) in told["choices"].items()
+        }
+        best = choices.pop("best", None)
+        recent = [choices[f"recent{number}"] for number in range(len(choices))]
+        records = [EpochRecord(**record) for record in told["records"]]
+        return _Course(records, best, recent, told["stop_figures"], told["has_stopped"])

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import nn
 
 from emodarts.features.batches import Part, evaluation_batches
 from emodarts.metrics import uar, war
-from emodarts.networks.network import Network
 
 
 @dataclass(frozen=True)
@@ -22,26 +22,33 @@ class DevFigures:
 
 
 @torch.no_grad()
-def predict(network: Network, part: Part, batch_size: int, device: str = "cpu") -> NDArray[np.float32]:
+def predict(network: nn.Module, part: Part, batch_size: int, device: str = "cpu") -> NDArray[np.float32]:
     """Probabilities `(utterances, classes)` in the part's order. Raises FloatingPointError for NaN."""
     training = network.training
     network.eval()
-    probabilities = np.zeros((len(part.utterances), network.shape.classes), np.float32)
+    order, rows = [], []
     for batch in evaluation_batches(part, batch_size, device):
-        probabilities[batch.positions.numpy()] = F.softmax(network(batch.inputs, batch.lengths), 1).cpu().numpy()
+        order.append(batch.positions.numpy())
+        rows.append(F.softmax(network(batch.inputs, batch.lengths).float(), 1).cpu().numpy())
     network.train(training)
+    found = np.concatenate(rows)
+    probabilities = np.empty_like(found)
+    probabilities[np.concatenate(order)] = found
     if not np.isfinite(probabilities).all():
         raise FloatingPointError("the network predicts NaN: the training diverged; lower the learning rate")
     return probabilities
 
 
-def dev_figures(network: Network, dev: Part, batch_size: int, device: str = "cpu") -> DevFigures:
-    """Loss, UAR and WAR of the network on the dev part."""
-    probabilities = predict(network, dev, batch_size, device)
-    labels = dev.labels
+def figures_of(probabilities: NDArray[np.float32], dev: Part) -> DevFigures:
+    """Loss, UAR and WAR of probabilities `(utterances, classes)` of the dev part."""
+    labels, predicted = dev.labels, probabilities.argmax(1)
     loss = float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)).mean())
-    predicted = probabilities.argmax(1)
-    return DevFigures(loss, uar(labels, predicted, network.shape.classes), war(labels, predicted))
+    return DevFigures(loss, uar(labels, predicted, probabilities.shape[1]), war(labels, predicted))
+
+
+def dev_figures(network: nn.Module, dev: Part, batch_size: int, device: str = "cpu") -> DevFigures:
+    """Loss, UAR and WAR of the network on the dev part."""
+    return figures_of(predict(network, dev, batch_size, device), dev)
 
 
 def is_late(epoch: int, epochs: int) -> bool:

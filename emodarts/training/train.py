@@ -1,21 +1,33 @@
-"""Training of a genotype's network from scratch; the epoch is chosen by dev UAR in the last quarter."""
+"""Training of a network from scratch; the epoch is chosen by dev UAR in the last quarter (`late_dev`)."""
 
-import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
+from emodarts.checkpoints import (
+    NO_CHECKPOINTS,
+    Checkpoint,
+    Checkpoints,
+    load_module,
+    load_optimiser,
+    module_tensors,
+    optimiser_tensors,
+    random_state,
+    restore_random,
+    under,
+)
 from emodarts.features.batches import Part, class_weights, training_batches
 from emodarts.features.settings import BatchSettings, FeatureSettings
-from emodarts.networks.genotype import Genotype
-from emodarts.networks.network import DiscreteNetwork, NetworkShape
+from emodarts.networks.network import DiscreteNetwork
 from emodarts.results.records import EpochRecord
 from emodarts.seeds import derive_seed
+from emodarts.training.acceleration import training_forward
 from emodarts.training.prediction import dev_figures, is_late
 from emodarts.training.settings import TrainingSettings
 
@@ -25,7 +37,7 @@ _LEAST_STEPS = 8  # a quarter of fewer would be no warm-up (of 4, a division by 
 
 @dataclass(frozen=True)
 class Trained:
-    """The network at the chosen epoch, and the course of all epochs."""
+    """The network at the chosen epoch (from 0), and the course of all epochs."""
 
     network: DiscreteNetwork
     epoch: int
@@ -34,8 +46,7 @@ class Trained:
 
 
 def train(
-    genotype: Genotype,
-    shape: NetworkShape,
+    build: Callable[[], DiscreteNetwork],
     part: Part,
     dev: Part,
     settings: TrainingSettings,
@@ -44,38 +55,31 @@ def train(
     seed: int,
     device: str = "cpu",
     progress: Progress = lambda record: None,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> Trained:
-    """Train on `part`, look at `dev` after each epoch. Raises FloatingPointError where the loss is not finite."""
+    """Train what `build` makes on `part`, look at `dev` after each epoch; go on where `checkpoints` hold a start of it.
+
+    The network is a module with `shape`, `drop_path` and `forward(inputs, lengths) -> logits`; it is built after torch
+    has been seeded. `progress` hears of each epoch, of those before a stop again. Raises FloatingPointError or
+    RuntimeError where the loss is not finite.
+    """
     torch.manual_seed(derive_seed(seed, "training"))
     rng = np.random.default_rng(derive_seed(seed, "training batches"))
-    network = DiscreteNetwork(shape, genotype).to(device)
-    steps = -(-len(part.utterances) // settings.batch_size)
-    optimiser = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.learning_rate, total_steps=max(_LEAST_STEPS, settings.epochs * steps), pct_start=0.25
-    )
-    weights = class_weights(part, shape.classes).to(device)
+    network = build().to(device)
+    course = _Course(network, part, settings, rng, device)
+    course.resume(checkpoints.load())
+    for record in course.records:
+        progress(record)
     crop = max(1, round(settings.crop_seconds * features.frames_per_second))
-    records: list[EpochRecord] = []
-    best, state, chosen = (-1.0, 0.0), network.state_dict(), 0
-    begin = time.perf_counter()
-    for epoch in range(settings.epochs):
+    for epoch in range(len(course.records), settings.epochs):
         start = time.perf_counter()
         network.train()
         network.drop_path = settings.drop_path * epoch / settings.epochs
-        losses = []
-        for batch in training_batches(part, settings.batch_size, crop, rng, device, batches):
-            logits = network(batch.inputs, batch.lengths)
-            loss = F.cross_entropy(logits, batch.labels, weights, label_smoothing=settings.label_smoothing)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip, error_if_nonfinite=True)
-            optimiser.step()
-            schedule.step()
-            losses.append(float(loss.detach()))
+        drawn = training_batches(part, settings.batch_size, crop, rng, device, batches)
+        losses = [course.step(batch.inputs, batch.lengths, batch.labels) for batch in drawn]
         figures = dev_figures(network, dev, settings.batch_size, device)
-        if is_late(epoch, settings.epochs) and (figures.uar, -figures.loss) > best:
-            best, state, chosen = (figures.uar, -figures.loss), copy.deepcopy(network.state_dict()), epoch
+        if is_late(epoch, settings.epochs):
+            course.offer(epoch, (figures.uar, -figures.loss))
         record = EpochRecord(
             phase="train",
             epoch=epoch,
@@ -85,7 +89,77 @@ def train(
             dev_war=figures.war,
             seconds=time.perf_counter() - start,
         )
-        records.append(record)
+        course.records.append(record)
+        if checkpoints.due(epoch + 1):
+            checkpoints.save(course.checkpoint())
         progress(record)
-    network.load_state_dict(state)
-    return Trained(network.eval(), chosen, tuple(records), time.perf_counter() - begin)
+    network.load_state_dict(course.best_weights)
+    seconds = sum(record.seconds for record in course.records)
+    return Trained(network.eval(), course.best_epoch, tuple(course.records), seconds)
+
+
+class _Course:
+    """All that changes while a network is trained: weights, optimiser, schedule, chance, records, the best so far."""
+
+    def __init__(
+        self, network: DiscreteNetwork, part: Part, settings: TrainingSettings, rng: np.random.Generator, device: str
+    ):
+        self.network, self.settings, self.rng, self.device = network, settings, rng, device
+        self.forward = training_forward(network, device, settings.precision, settings.compile)
+        self.class_weights = class_weights(part, network.shape.classes).to(device)
+        steps = settings.epochs * -(-len(part.utterances) // settings.batch_size)
+        self.optimiser = torch.optim.AdamW(
+            network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimiser, settings.learning_rate, total_steps=max(_LEAST_STEPS, steps), pct_start=0.25
+        )
+        self.records: list[EpochRecord] = []
+        self.best: tuple[float, float] = (-1.0, 0.0)  # dev UAR, and the loss with its sign turned
+        self.best_epoch = 0
+        self.best_weights: dict[str, Tensor] = {}
+
+    def step(self, inputs: Tensor, lengths: Tensor, labels: Tensor) -> float:
+        """One step of the weights; the loss before it."""
+        logits = self.forward(inputs, lengths)
+        loss = F.cross_entropy(logits, labels, self.class_weights, label_smoothing=self.settings.label_smoothing)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip, error_if_nonfinite=True)
+        self.optimiser.step()
+        self.schedule.step()
+        return float(loss.detach())
+
+    def offer(self, epoch: int, figures: tuple[float, float]) -> None:
+        """Keep the present weights if their dev figures are the best so far."""
+        if figures > self.best:
+            self.best, self.best_epoch = figures, epoch
+            self.best_weights = {name: value.clone() for name, value in self.network.state_dict().items()}
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything, to go on after the last record as if nothing had happened."""
+        chance, chance_state = random_state(self.rng, self.device)
+        moments, rates = optimiser_tensors(self.optimiser, "optimiser")
+        best = {f"best.{name}": value for name, value in self.best_weights.items()}
+        state: dict[str, Any] = {
+            **chance_state,
+            **rates,
+            "schedule": self.schedule.state_dict(),
+            "records": [asdict(record) for record in self.records],
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+        }
+        return Checkpoint({**module_tensors(self.network, "network"), **best, **moments, **chance}, state)
+
+    def resume(self, checkpoint: Checkpoint | None) -> None:
+        """Go back to where a checkpoint was made; None: this is the start."""
+        if checkpoint is None:
+            return
+        state = checkpoint.state
+        load_module(self.network, checkpoint, "network")
+        load_optimiser(self.optimiser, checkpoint, "optimiser")
+        self.schedule.load_state_dict(state["schedule"])
+        restore_random(checkpoint, self.rng, self.device)
+        self.records = [EpochRecord(**record) for record in state["records"]]
+        self.best = (state["best"][0], state["best"][1])
+        self.best_epoch, self.best_weights = state["best_epoch"], under(checkpoint.tensors, "best")

@@ -1,0 +1,213 @@
+"""Checkpoints: all that a search or a training needs to go on as if it had never stopped, in one safetensors file.
+
+The file's metadata hold the state as JSON, what the checkpoint belongs to, a version and a digest. It is replaced at
+once or not at all, and nothing of it is used before all of it has been checked.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from emodarts.errors import EmodartsError
+from emodarts.features.files import PARTIAL, replacing, sync
+
+VERSION = 1
+_KEYS = ("version", "identity", "state")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """`tensors` on the CPU, and a `state` of what JSON can hold (lists for tuples; floats keep every bit)."""
+
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The one file of a stage's latest checkpoint; `file` None: none are kept.
+
+    `identity` is what the stage's result depends on: a checkpoint of another identity is refused, not used.
+    `every`: a checkpoint after so many steps of the stage (epochs, candidates); see `due`.
+    """
+
+    file: Path | None
+    identity: dict[str, Any] = field(default_factory=dict)
+    every: int = 1
+
+    def due(self, done: int) -> bool:
+        """Whether a checkpoint is wanted after so many steps; never where there is no file to write."""
+        return self.file is not None and done % self.every == 0
+
+    def load(self) -> Checkpoint | None:
+        """The latest checkpoint, or None where there is none.
+
+        Raises EmodartsError for a file that cannot be read, is damaged or foreign, or belongs to something else.
+        """
+        if self.file is None:
+            return None
+        try:
+            content = self.file.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise EmodartsError(f"{self.file} cannot be read ({error}): mend that, or delete it, to go on") from error
+        return _parsed(content, self.identity, str(self.file))
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Replace the file by this checkpoint. Raises EmodartsError where it cannot be written; the old one stays."""
+        if self.file is None:
+            return
+        content = _serialised(checkpoint, self.identity)
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(self.file) as temporary:
+                temporary.write_bytes(content)
+                sync(temporary)
+            sync(self.file.parent)
+        except OSError as error:
+            raise EmodartsError(
+                f"{self.file}: no checkpoint could be written ({error}); make room or mend the folder, and run again"
+            ) from error
+
+    def delete(self) -> None:
+        """Delete the file and what a killed process left of its successors."""
+        if self.file is not None:
+            for path in (self.file, *self.file.parent.glob(f"{self.file.name}.*{PARTIAL}")):
+                path.unlink(missing_ok=True)
+
+
+NO_CHECKPOINTS = Checkpoints(None)
+
+
+def module_tensors(module: nn.Module, name: str) -> dict[str, Tensor]:
+    """Parameters and buffers of a module, copied: `name.` before each."""
+    return {f"{name}.{key}": value.detach().cpu().clone() for key, value in module.state_dict().items()}
+
+
+def load_module(module: nn.Module, checkpoint: Checkpoint, name: str) -> None:
+    """Give a module the parameters and buffers that `module_tensors` took, bit for bit."""
+    module.load_state_dict(under(checkpoint.tensors, name))
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors (`name.` before each) and state (below `name`) of an optimiser: moments, steps, rates."""
+    content = optimiser.state_dict()
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, dict[str, Any]] = {}
+    for number, entries in content["state"].items():
+        plain[str(number)] = {}
+        for key, value in entries.items():
+            if isinstance(value, Tensor):
+                tensors[f"{name}.{number}.{key}"] = value.detach().cpu().clone()
+            else:
+                plain[str(number)][key] = value
+    return tensors, {name: {"plain": plain, "groups": content["param_groups"]}}
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, checkpoint: Checkpoint, name: str) -> None:
+    """Give an optimiser over the same parameters what `optimiser_tensors` took, bit for bit."""
+    saved = checkpoint.state[name]
+    state: dict[int, dict[str, Any]] = {int(number): dict(entries) for number, entries in saved["plain"].items()}
+    for key, value in under(checkpoint.tensors, name).items():
+        number, _, entry = key.partition(".")
+        state[int(number)][entry] = value.clone()
+    groups = []
+    for present, kept in zip(optimiser.state_dict()["param_groups"], saved["groups"], strict=True):
+        tuples = {key for key, value in present.items() if isinstance(value, tuple)}
+        groups.append({key: tuple(value) if key in tuples else value for key, value in kept.items()})
+    optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+def random_state(rng: np.random.Generator, device: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and state of all chance: torch's generators of the CPU and of a CUDA device, and numpy's `rng`."""
+    tensors = {"random.cpu": torch.get_rng_state()}
+    if torch.device(device).type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
+    return tensors, {"random": _plain(rng.bit_generator.state)}
+
+
+def restore_random(checkpoint: Checkpoint, rng: np.random.Generator, device: str) -> None:
+    """Set the generators to where `random_state` found them; a CUDA one that was not there keeps its own state."""
+    torch.set_rng_state(checkpoint.tensors["random.cpu"])
+    if torch.device(device).type == "cuda" and "random.cuda" in checkpoint.tensors:
+        torch.cuda.set_rng_state(checkpoint.tensors["random.cuda"], device)
+    rng.bit_generator.state = checkpoint.state["random"]
+
+
+def under(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `name.`, without it."""
+    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+
+
+def _plain(value: Any) -> Any:
+    """A numpy generator's state as JSON has it: its whole numbers are Python's, whatever their size."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _serialised(checkpoint: Checkpoint, identity: dict[str, Any]) -> bytes:
+    # Copies: the format has no place for two names of one memory.
+    tensors = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in checkpoint.tensors.items()
+    }
+    texts = dict(zip(_KEYS, (str(VERSION), _json(identity), _json(checkpoint.state)), strict=True))
+    return safetensors.torch.save(tensors, {**texts, "digest": _digest(tensors, texts)})
+
+
+def _parsed(content: bytes, identity: dict[str, Any], where: str) -> Checkpoint:
+    try:
+        size = int.from_bytes(content[:8], "little")
+        tensors = {name: value.clone() for name, value in safetensors.torch.load(content).items()}
+        header = json.loads(content[8 : 8 + size]).get("__metadata__") or {}
+    except (SafetensorError, ValueError, KeyError, AttributeError) as error:
+        raise EmodartsError(f"{where} is cut off or damaged ({error}); delete it to start anew") from error
+    if not {*_KEYS, "digest"} <= header.keys():
+        raise EmodartsError(f"{where} is no checkpoint of emodarts; move it away to start anew")
+    if header["version"] != str(VERSION):
+        raise EmodartsError(
+            f"{where} is a checkpoint of version {header['version']}, and this program reads version {VERSION}: go on "
+            "with the version of emodarts that wrote it, or delete the file to start anew"
+        )
+    if header["digest"] != _digest(tensors, {key: header[key] for key in _KEYS}):
+        raise EmodartsError(f"{where} is damaged: its content does not fit its digest; delete it to start anew")
+    if header["identity"] != _json(identity):
+        differing = ", ".join(_differing(json.loads(header["identity"]), json.loads(_json(identity))))
+        raise EmodartsError(
+            f"{where} belongs to another run: {differing} differ. Go on with that run's settings, take another folder, "
+            "or delete the file to start anew"
+        )
+    return Checkpoint(tensors, json.loads(header["state"]))
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _digest(tensors: dict[str, Tensor], texts: dict[str, str]) -> str:
+    mark = hashlib.sha256(json.dumps([texts[key] for key in _KEYS]).encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        mark.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
+        mark.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return mark.hexdigest()
+
+
+def _differing(kept: Any, present: Any, name: str = "") -> list[str]:
+    """Dotted names of what differs in two contents of JSON."""
+    if isinstance(kept, dict) and isinstance(present, dict):
+        prefix = f"{name}." if name else ""
+        names = sorted(kept.keys() | present.keys())
+        return [d for key in names for d in _differing(kept.get(key), present.get(key), prefix + key)]
+    return [] if _json({"": kept}) == _json({"": present}) else [name]

@@ -1,0 +1,81 @@
+"""Search spaces: which operations a search chooses among, in the order of the alphas' columns."""
+
+from dataclasses import dataclass
+
+from emodarts.errors import EmodartsError
+
+
+@dataclass(frozen=True)
+class Space:
+    """The operations of CNN and of sequence cells, names of `CNN_OPERATIONS` and `SEQUENCE_OPERATIONS`.
+
+    The fixed ones stand on every edge of the part that a search leaves as it is (`search.joint`).
+    """
+
+    cnn_operations: tuple[str, ...]
+    sequence_operations: tuple[str, ...]
+    fixed_cnn_operation: str
+    fixed_sequence_operation: str
+
+
+# The published space: the CNN operations of DARTS (Liu et al. 2019, sec. 3.1.1), and one to four layers of LSTM or RNN,
+# or one to two bidirectional ones with self-attention (emoDARTS, Rajapakshe et al. 2024).
+_EMODARTS = Space(
+    cnn_operations=(
+        "none",
+        "max_pool_3x3",
+        "avg_pool_3x3",
+        "skip_connect",
+        "sep_conv_3x3",
+        "sep_conv_5x5",
+        "dil_conv_3x3",
+        "dil_conv_5x5",
+    ),
+    sequence_operations=(
+        "none",
+        "skip_connect",
+        *(f"lstm_{layers}" for layers in (1, 2, 3, 4)),
+        *(f"rnn_{layers}" for layers in (1, 2, 3, 4)),
+        *(f"lstm_attention_{layers}" for layers in (1, 2)),
+        *(f"rnn_attention_{layers}" for layers in (1, 2)),
+    ),
+    fixed_cnn_operation="sep_conv_3x3",
+    fixed_sequence_operation="lstm_attention_1",
+)
+
+# One of each kind, and no deep stacks. CNN: of DARTS's eight one pooling, one plain and one dilated convolution (which
+# reaches as far as a 5 x 5); a convolution over time alone (QuartzNet, Kriman et al. 2020); squeeze-excite (Hu et al.
+# 2018). Sequence: LSTM (Hochreiter & Schmidhuber 1997), GRU (Cho et al. 2014), both in two directions (Schuster &
+# Paliwal 1997), self-attention of four heads (Vaswani et al. 2017).
+_MODERN = Space(
+    cnn_operations=(
+        "none",
+        "max_pool_3x3",
+        "skip_connect",
+        "sep_conv_3x3",
+        "dil_conv_3x3",
+        "time_conv_7",
+        "se_conv_3x3",
+    ),
+    sequence_operations=(
+        "none",
+        "skip_connect",
+        "lstm_1",
+        "gru_1",
+        "gru_2",
+        "bilstm_1",
+        "bigru_1",
+        "self_attention_4",
+    ),
+    fixed_cnn_operation="sep_conv_3x3",
+    fixed_sequence_operation="bilstm_1",
+)
+
+SPACES: dict[str, Space] = {"emodarts": _EMODARTS, "modern": _MODERN}
+
+
+def space(name: str) -> Space:
+    """The space of a name. Raises EmodartsError for an unknown one."""
+    if name not in SPACES:
+        raise EmodartsError(f"search.space={name}: there is no such space; known are {', '.join(SPACES)}")
+    return SPACES[name]

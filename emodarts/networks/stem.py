@@ -1,0 +1,85 @@
+"""From the features to the cells: a mean of an encoder's layers, and strided convolutions.
+
+Spectra have bins in an order and go through `Stem`; embeddings and functionals have none and go through `TimeStem`.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from emodarts.networks.masking import image_mask, strided_lengths, strided_mask
+from emodarts.networks.operations import MaskedBatchNorm, window
+
+
+class LayerWeighting(nn.Module):
+    """One mean of an encoder's layers, weighted by the softmax of learned numbers; equally at first (SUPERB, 2021)."""
+
+    def __init__(self, layers: int):
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, layers, bins, time)` -> `(batch, 1, bins, time)`; padding stays zero."""
+        return torch.einsum("blft,l->bft", x, self.logits.softmax(0))[:, None]
+
+
+def stem_layers(strides: tuple[int, int]) -> list[tuple[int, int]]:
+    """The strides of each layer of a stem (frequency, time): a first takes up to 4 and 2 of them, a second the rest."""
+    first = (min(4, strides[0]), min(2, strides[1]))
+    rest = (-(-strides[0] // first[0]), -(-strides[1] // first[1]))
+    return [first] if rest == (1, 1) else [first, rest]
+
+
+class Stem(nn.Module):
+    """Strided convolutions and batch norms: from the input to the cells' resolution (first 5 x 5, then 3 x 3)."""
+
+    def __init__(self, inputs: int, channels: int, strides: tuple[int, int], over_time: bool = False):
+        super().__init__()
+        self.strides = stem_layers(strides)
+        self.layers = nn.ModuleList()
+        for layer, stride in enumerate(self.strides):
+            kernel = window(3 if layer else 5, over_time)
+            padding = (kernel[0] // 2, kernel[1] // 2)
+            self.layers.append(nn.Conv2d(inputs, channels, kernel, stride, padding, bias=False))
+            inputs = channels
+        self.norms = nn.ModuleList(MaskedBatchNorm(channels) for _ in self.strides)
+        self.relu = nn.ReLU()
+
+    def bins(self, bins: int) -> int:
+        """How many bins of `bins` are left."""
+        for stride, _ in self.strides:
+            bins = -(-bins // stride)
+        return bins
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`(batch, inputs, bins, time)` and lengths in frames -> features, their mask and lengths."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        mask = image_mask(lengths, x.shape[3], x.dtype)
+        for number, (layer, norm, strides) in enumerate(zip(self.layers, self.norms, self.strides, strict=True)):
+            lengths, mask = strided_lengths(lengths, strides[1]), strided_mask(mask, strides[1])
+            x = norm(layer(self.relu(x) if number else x), mask)
+        return x, mask, lengths
+
+
+class TimeStem(nn.Module):
+    """A projection of each frame's values to the channels, then `Stem` over time alone: one bin is left.
+
+    `values` are all numbers of a frame: bins, times channels where they are not averaged (several layers stacked).
+    """
+
+    def __init__(self, values: int, channels: int, stride: int):
+        super().__init__()
+        self.projection = nn.Conv2d(values, channels, 1, bias=False)
+        self.norm = MaskedBatchNorm(channels)
+        self.relu = nn.ReLU()
+        self.convolutions = Stem(channels, channels, (1, stride), over_time=True)
+
+    def bins(self, bins: int) -> int:
+        """One: no order is left among the values of a frame."""
+        return 1
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`(batch, channels, bins, time)` and lengths in frames -> features over one bin, their mask and lengths."""
+        x = x.flatten(1, 2)[:, :, None]
+        x = self.norm(self.projection(x), image_mask(lengths, x.shape[3], x.dtype))
+        features, mask, lengths = self.convolutions(self.relu(x), lengths)
+        return features, mask, lengths

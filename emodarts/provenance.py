@@ -1,0 +1,31 @@
+"""What made a figure: the commit, and the versions of the packages that shape a number."""
+
+import importlib.metadata
+import json
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+
+
+@lru_cache
+def git_revision() -> str | None:
+    """The checked-out commit (`-dirty` where files were changed), or None outside of a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+@lru_cache
+def package_versions() -> str:
+    """Versions of what shapes a number, as JSON."""
+    names = ("emodarts", "torch", "torchaudio", "numpy", "pyarrow", "soundfile", "soxr")
+    found: dict[str, str | None] = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return json.dumps(found, sort_keys=True)

@@ -1,0 +1,85 @@
+"""Architectures without a supernet: drawn uniformly from the space, and changed in one place."""
+
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from emodarts.networks.genotype import CellGenotype, Edge, Genotype
+from emodarts.networks.network import NetworkShape
+from emodarts.networks.supernet import KINDS, cells_of, genotype_of_cells
+from emodarts.search.joint import fixed_cells, held_kinds
+from emodarts.search.settings import SearchSettings
+
+
+@dataclass(frozen=True)
+class CandidateSpace:
+    """All architectures that a search with these settings may choose among.
+
+    `nodes` and `operations` (without `none`) of each kind of cell (N, R, S); `fixed`: the cells that are not searched;
+    `searched`: the kinds that are, and that the network has.
+    """
+
+    nodes: dict[str, int]
+    operations: dict[str, tuple[str, ...]]
+    fixed: dict[str, CellGenotype]
+    searched: tuple[str, ...]
+
+    @classmethod
+    def of(cls, settings: SearchSettings, shape: NetworkShape) -> "CandidateSpace":
+        """The space of the settings; one that is searched in turn has no candidates."""
+        cnn, sequence = (
+            tuple(name for name in names if name != "none")
+            for names in (settings.all_cnn_operations, settings.seqnn_operations)
+        )
+        cells, held = fixed_cells(settings), held_kinds(settings)
+        there = [k for k in KINDS if k in shape.layout or (k == "S" and shape.sequence_cells)]
+        return cls(
+            {"N": settings.nodes, "R": settings.nodes, "S": settings.sequence_nodes},
+            {"N": cnn, "R": cnn, "S": sequence},
+            {kind: cells[kind] for kind in held},
+            tuple(kind for kind in there if kind not in held),
+        )
+
+    def draw(self, rng: np.random.Generator) -> Genotype:
+        """An architecture, uniformly: for each node two different inputs, and an operation other than none for each."""
+        drawn = {kind: self.fixed[kind] if kind in self.fixed else self._cell(kind, rng) for kind in KINDS}
+        return genotype_of_cells(drawn)
+
+    def mutate(self, genotype: Genotype, rng: np.random.Generator) -> Genotype:
+        """The architecture with one edge changed: another operation or another input, with equal chance.
+
+        The mutations of Real et al. (2019, sec. 3.1). Of a change that is not possible (the first node of a cell has no
+        third state to read, a space with one operation no other) the other one is made.
+        """
+        cells = cells_of(genotype)
+        places = [(k, n, e) for k in self.searched for n in range(len(cells[k])) for e in range(len(cells[k][n]))]
+        changes = [(place, self._changes(cells, place)) for place in places]
+        possible = [(place, kinds) for place, kinds in changes if kinds]
+        if not possible:
+            return genotype
+        (kind, node, number), kinds = possible[int(rng.integers(len(possible)))]
+        options = kinds[int(rng.integers(len(kinds)))]
+        edge = options[int(rng.integers(len(options)))]
+        edges = [*cells[kind][node][:number], edge, *cells[kind][node][number + 1 :]]
+        changed = tuple(sorted(edges, key=lambda e: e.source))
+        cells[kind] = (*cells[kind][:node], changed, *cells[kind][node + 1 :])
+        return genotype_of_cells(cells)
+
+    def _cell(self, kind: str, rng: np.random.Generator) -> CellGenotype:
+        operations = self.operations[kind]
+        nodes = []
+        for node in range(self.nodes[kind]):
+            pairs = list(combinations(range(node + 2), 2))
+            sources = pairs[int(rng.integers(len(pairs)))]
+            nodes.append(tuple(Edge(operations[int(rng.integers(len(operations)))], s) for s in sources))
+        return tuple(nodes)
+
+    def _changes(self, cells: dict[str, CellGenotype], place: tuple[str, int, int]) -> list[list[Edge]]:
+        """What an edge may become by each possible kind of change."""
+        kind, node, number = place
+        edges = cells[kind][node]
+        edge, taken = edges[number], {e.source for e in edges}
+        operations = [replace(edge, operation=name) for name in self.operations[kind] if name != edge.operation]
+        inputs = [replace(edge, source=source) for source in range(node + 2) if source not in taken]
+        return [options for options in (operations, inputs) if options]

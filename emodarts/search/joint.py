@@ -1,0 +1,66 @@
+"""Which part of the network is searched: CNN and sequence cells jointly, one of them alone, or one after the other.
+
+The method's central claim is that joint search is better (emoDARTS, Rajapakshe et al. 2024); `search.joint` takes it
+apart at equal numbers of epochs and steps. A part that is not searched is held at a cell of one fixed operation.
+"""
+
+from torch import Tensor
+
+from emodarts.networks.genotype import CellGenotype, Edge
+from emodarts.networks.supernet import Supernet, cell_weights
+from emodarts.search.settings import SearchSettings
+
+_CNN, _SEQUENCE = ("N", "R"), ("S",)
+
+
+def held_kinds(settings: SearchSettings, epoch: int = 0) -> tuple[str, ...]:
+    """The kinds of cell that are not searched in an epoch (from 0)."""
+    first = epoch < settings.epochs // 2
+    return {
+        "joint": (),
+        "cnn_only": _SEQUENCE,
+        "seqnn_only": _CNN,
+        "one_after_the_other": _SEQUENCE if first else _CNN,
+    }[settings.joint]
+
+
+def fixed_cells(settings: SearchSettings) -> dict[str, CellGenotype]:
+    """The cell of each kind (N, R, S) where it is not searched: the space's fixed operation everywhere.
+
+    Each node reads the two states before it. Where the search's operations lack the space's, their first one with
+    weights takes its place.
+    """
+    space = settings.chosen_space
+    cnn = _fixed_operation(settings.all_cnn_operations, space.fixed_cnn_operation)
+    sequence = _fixed_operation(settings.seqnn_operations, space.fixed_sequence_operation)
+    return {
+        "N": fixed_cell(settings.nodes, cnn),
+        "R": fixed_cell(settings.nodes, cnn),
+        "S": fixed_cell(settings.sequence_nodes, sequence),
+    }
+
+
+def fixed_cell(nodes: int, operation: str) -> CellGenotype:
+    """A cell whose nodes each read the two states before them through one operation."""
+    return tuple((Edge(operation, node), Edge(operation, node + 1)) for node in range(nodes))
+
+
+def held_weights(supernet: Supernet, settings: SearchSettings, epoch: int) -> dict[str, Tensor]:
+    """The mixing weights of the kinds that are not searched in an epoch: of the fixed cells.
+
+    With `one_after_the_other`, the CNN part is held at its derived architecture from half of the epochs on; its alphas
+    have not moved since, so each epoch derives the same.
+    """
+    held = held_kinds(settings, epoch)
+    if settings.searches_in_turn and epoch >= settings.epochs // 2:
+        derived = supernet.mixing(supernet.derive())
+        return {kind: derived[kind] for kind in held}
+    cells = fixed_cells(settings)
+    return {
+        kind: cell_weights(cells[kind], supernet.operations_of(kind)).to(supernet.alphas[kind].device) for kind in held
+    }
+
+
+def _fixed_operation(operations: tuple[str, ...], wanted: str) -> str:
+    weighty = [name for name in operations if name not in ("none", "skip_connect")]
+    return wanted if wanted in operations else (*weighty, "skip_connect")[0]

@@ -1,0 +1,90 @@
+"""Perturbation-based selection: what matters is how much worse the supernet gets without an operation.
+
+The alphas' size is no measure of that (DARTS-PT, Wang et al. 2021). All is measured on the alpha half.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emodarts.networks.cell import edges_of
+from emodarts.networks.genotype import Genotype
+from emodarts.networks.supernet import Supernet
+
+Weights = dict[str, Tensor]
+Place = tuple[str, int]  # kind of cell, and row of its alphas
+
+
+@dataclass(frozen=True)
+class Selector:
+    """Decides a supernet's edges one after the other. `tune` trains the weights a little, `loss` is to be least."""
+
+    supernet: Supernet
+    loss: Callable[[], float]
+    tune: Callable[[], None]
+    rng: np.random.Generator
+
+    def select(self) -> Genotype:
+        """The genotype: first the operation of each edge, in random order, then the two inputs of each node.
+
+        The supernet is tuned after each decision, under what has been decided so far.
+        """
+        weights = {kind: w.detach().clone() for kind, w in self.supernet.weights().items()}
+        edges = [(kind, row) for kind in self.supernet.free_kinds for row in range(len(weights[kind]))]
+        for number in self.rng.permutation(len(edges)).tolist():
+            place = edges[number]
+            self._decide(weights, place, self.best_operation(weights, place))
+        nodes = [node for kind in self.supernet.free_kinds for node in self._crowded(kind, len(weights[kind]))]
+        for number in self.rng.permutation(len(nodes)).tolist():
+            kind, rows = nodes[number]
+            kept = self.best_inputs(weights, kind, rows)
+            for row in set(rows) - set(kept):
+                weights[kind][row] = 0.0
+            self._tuned(weights)
+        return self.supernet.genotype_of(weights)
+
+    def best_operation(self, weights: Mapping[str, Tensor], place: Place) -> int:
+        """The operation of an edge (its column; never `none`) without which the loss is largest."""
+        kind, row = place
+        names = self.supernet.operations_of(kind)
+        columns = [column for column, name in enumerate(names) if name != "none"]
+        return columns[_largest([self._loss_without(weights, kind, (row, column)) for column in columns])]
+
+    def best_inputs(self, weights: Mapping[str, Tensor], kind: str, rows: Sequence[int]) -> list[int]:
+        """The two edges into a node (their rows) without which the loss is largest."""
+        losses = [self._loss_without(weights, kind, row) for row in rows]
+        order = sorted(range(len(rows)), key=lambda i: (-losses[i], i))
+        return [rows[i] for i in order[:2]]
+
+    def _crowded(self, kind: str, edges: int) -> list[tuple[str, list[int]]]:
+        """The nodes of a kind of cell that have more than two inputs: their rows."""
+        nodes = self.supernet.shape.sequence_nodes if kind == "S" else self.supernet.shape.nodes
+        every = list(edges_of(nodes))
+        assert len(every) == edges
+        rows = [[row for row, (n, _) in enumerate(every) if n == node] for node in range(nodes)]
+        return [(kind, found) for found in rows if len(found) > 2]
+
+    def _decide(self, weights: Weights, place: Place, column: int) -> None:
+        kind, row = place
+        weights[kind][row] = 0.0
+        weights[kind][row, column] = 1.0
+        self._tuned(weights)
+
+    def _tuned(self, weights: Weights) -> None:
+        with self.supernet.mixed_by(weights):
+            self.tune()
+
+    @torch.no_grad()
+    def _loss_without(self, weights: Mapping[str, Tensor], kind: str, place: int | tuple[int, int]) -> float:
+        """The loss without one operation of one edge, or without one edge."""
+        changed = weights[kind].clone()
+        changed[place] = 0.0
+        with self.supernet.mixed_by({**weights, kind: changed}):
+            return self.loss()
+
+
+def _largest(values: Sequence[float]) -> int:
+    return max(range(len(values)), key=lambda i: (values[i], -i))

@@ -1,0 +1,91 @@
+"""What a search is given and what it finds, whatever its method."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emodarts.features.batches import Part
+from emodarts.features.settings import BatchSettings, FeatureSettings
+from emodarts.networks.genotype import Genotype
+from emodarts.networks.network import NetworkShape
+from emodarts.results.records import EpochRecord
+from emodarts.search.settings import SearchSettings
+
+Progress = Callable[[EpochRecord], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A fold as a search sees it: the two halves of its train part, all of it, and dev; nothing of test.
+
+    `features` says how many frames a second has and whether the network weighs the layers of an encoder.
+    """
+
+    weight_part: Part
+    alpha_part: Part
+    train_part: Part
+    dev: Part
+    classes: int
+    settings: SearchSettings
+    features: FeatureSettings
+    batches: BatchSettings
+    seed: int
+    device: str = "cpu"
+    candidate_shape: NetworkShape | None = None  # of the networks that the controls train; None: the supernet's sizes
+
+    @property
+    def crop(self) -> int:
+        """The most frames of an utterance in a training batch."""
+        return max(1, round(self.settings.crop_seconds * self.features.frames_per_second))
+
+    @property
+    def shape(self) -> NetworkShape:
+        """The supernet's sizes for these features."""
+        s, store = self.settings, self.weight_part.store
+        return NetworkShape(
+            classes=self.classes,
+            input_channels=store.channels,
+            bins=store.bins,
+            cells=s.cells,
+            nodes=s.nodes,
+            channels=s.channels,
+            sequence_cells=s.sequence_cells,
+            sequence_nodes=s.sequence_nodes,
+            sequence_width=s.sequence_width,
+            stem_channels=s.stem_channels,
+            stem_strides=(s.stem_strides[0], s.stem_strides[1]),
+            dropout=s.dropout,
+            layer_weighting=self.features.learned_layers,
+            frequency_fold=s.frequency_fold,
+            over_time=self.features.kind in ("pretrained", "egemaps"),  # bins without an order
+        )
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search found: the genotype, the epoch it was derived at, and the supernet's dev probabilities there.
+
+    A method without a supernet has no such probabilities; its epochs are its candidates.
+    """
+
+    genotype: Genotype
+    epoch: int
+    epochs: tuple[EpochRecord, ...]
+    dev_probabilities: NDArray[np.float32] | None
+    shape: NetworkShape
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """How a genotype's network did after a short training on the whole train part."""
+
+    dev_uar: float
+    dev_loss: float
+    parameters: int
+    seconds: float
+
+
+Evaluate = Callable[[Genotype, int, int], Candidate]  # (genotype, epochs, seed) -> figures on dev

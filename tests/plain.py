@@ -1,0 +1,148 @@
+"""The plain supernet and the plain search steps: the oracle of the fast ones, in tests and benchmarks.
+
+Plain is what one writes first: a module for each operation of each edge, tensors in PyTorch's default layout,
+`loss.backward()` for all parameters at once, and in the unrolled step a deep copy of the network, as in the reference
+implementation of DARTS (Liu et al. 2019). Losses here are functions of the network.
+"""
+
+import copy
+
+import torch
+from torch import nn
+
+from emodarts.networks.cell import Edges, SearchCell, edges_of
+from emodarts.networks.operations import MaskedBatchNorm, frozen_statistics
+
+
+class PlainBatchNorm(MaskedBatchNorm):
+    """Batch normalisation over real frames, out of PyTorch's own functions."""
+
+    def forward(self, x, mask):
+        x = x * mask
+        if self.training:
+            count = mask.sum() * x.shape[2]
+            mean = x.sum((0, 2, 3)) / count
+            variance = ((x * x).sum((0, 2, 3)) / count - mean * mean).clamp(min=0)
+            self.update(mean.detach(), variance.detach(), count)
+        else:
+            mean, variance = self.running_mean, self.running_var
+        scale = torch.rsqrt(variance + self.eps)
+        scale = scale if self.weight is None else scale * self.weight
+        shift = -mean * scale if self.bias is None else self.bias - mean * scale
+        return torch.addcmul(shift.view(1, -1, 1, 1) * mask, x, scale.view(1, -1, 1, 1))
+
+
+class PlainCell(SearchCell):
+    """A search cell that leaves its inputs in the layout they have."""
+
+    def forward(self, inputs, extents, weights):
+        states = [pre(x, e) for pre, x, e in zip(self.preprocess, inputs, extents, strict=False)]
+        edges = list(edges_of(self.nodes))
+        terms = [[] for _ in range(self.nodes)]
+        for source, module in enumerate(self.sources):
+            rows = [number for number, edge in enumerate(edges) if edge[1] == source]
+            extent = extents[1] if source < 2 else extents[2]
+            for row, term in zip(rows, module(states[source], extent, weights[rows]), strict=True):
+                terms[edges[row][0]].append(term)
+            if source:
+                states.append(sum(terms[source - 1][1:], terms[source - 1][0]))
+        return torch.cat(states[2:], 1 if states[0].dim() == 4 else 2)
+
+
+def with_plain_norms(module):
+    """The module itself, its batch norms made plain."""
+    for norm in module.modules():
+        if type(norm) is MaskedBatchNorm:
+            norm.__class__ = PlainBatchNorm
+    return module
+
+
+def plain_edges(edges, operations):
+    """The same edges as plain modules with copies of the weights and running statistics."""
+    built = [{name: edges.extract(number, name) for name in operations} for number in range(edges.edges)]
+    modules = iter([module for named in built for module in named.values()])
+    plain = Edges(operations, lambda name, stride: next(modules), edges.edges, 1)
+    plain.skip_dropout = edges.skip_dropout
+    return with_plain_norms(plain.train(edges.training))
+
+
+def plain_twin(supernet):
+    """The same supernet out of plain edges, with copies of all weights, running statistics and alphas."""
+    twin = copy.deepcopy(supernet)
+    for cells, operations in ((twin.cells, twin.cnn_operations), (twin.sequence_cells, twin.sequence_operations)):
+        for cell in cells:
+            cell.sources = nn.ModuleList(plain_edges(edges, operations) for edges in cell.sources)
+            cell.__class__ = PlainCell
+    twin.stem.register_forward_hook(lambda stem, inputs, outputs: (outputs[0].contiguous(), *outputs[1:]))
+    return with_plain_norms(twin)
+
+
+def plain_gradients(module, gradients, twin):
+    """Gradients of a module's parameters, by the names of its plain twin's: `twin` makes plain edges or supernets.
+
+    The gradients are put where the weights are, and go the way of the weights.
+    """
+    carrier = copy.deepcopy(module)
+    with torch.no_grad():
+        for parameter, gradient in zip(carrier.parameters(), gradients, strict=True):
+            parameter.copy_(torch.zeros_like(parameter) if gradient is None else gradient)
+    return {name: p.detach() for name, p in twin(carrier).named_parameters()}
+
+
+def backward(network, loss):
+    """The gradients of all parameters, by name, and the loss."""
+    network.zero_grad(set_to_none=True)
+    value = loss(network)
+    value.backward()
+    return {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in network.named_parameters()}, value.detach()
+
+
+def first_order(network, alpha_loss):
+    """Gradients of the alphas at the present weights."""
+    with frozen_statistics(network):
+        gradients, _ = backward(network, alpha_loss)
+    return [gradients[f"alphas.{kind}"] for kind in network.alphas]
+
+
+def second_order(network, weight_loss, alpha_loss, xi, radius=0.01):
+    """Gradients of the alphas one step of the weights ahead, by a deep copy (Liu et al. 2019, eq. 6 to 8)."""
+    with frozen_statistics(network):
+        gradients, _ = backward(network, weight_loss)
+        unrolled = copy.deepcopy(network)
+        _move(unrolled, gradients, -xi)
+        ahead, _ = backward(unrolled, alpha_loss)
+        vector = {name: gradient for name, gradient in ahead.items() if not name.startswith("alphas.")}
+        eps = radius / float(torch.sqrt(sum(v.square().sum() for v in vector.values())))
+        sides = []
+        for step in (eps, -2 * eps):
+            _move(network, vector, step)
+            sides.append(torch.autograd.grad(weight_loss(network), list(network.alphas.values()), allow_unused=True))
+        _move(network, vector, eps)
+    direct = [ahead[f"alphas.{kind}"] for kind in network.alphas]
+    return [
+        d if p is None else d - xi * (p - m) / (2 * eps) for d, p, m in zip(direct, sides[0], sides[1], strict=True)
+    ]
+
+
+@torch.no_grad()
+def _move(network, directions, step):
+    for name, parameter in network.named_parameters():
+        if name in directions and not name.startswith("alphas."):
+            parameter.add_(directions[name], alpha=step)
+
+
+def saved_bytes(network, loss):
+    """Bytes kept for the backward pass, each storage counted once; not the parameters and buffers themselves."""
+    own = {t.untyped_storage().data_ptr() for t in (*network.parameters(), *network.buffers())}
+    sizes = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        kept = loss(network)
+    del kept
+    return sum(sizes.values())

@@ -1,0 +1,253 @@
+"""The fast cells against the plain ones: outputs, gradients, running statistics, whole supernets and search steps."""
+
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from plain import first_order, plain_edges, plain_gradients, plain_twin, saved_bytes, second_order
+
+from emodarts.networks import convolutions
+from emodarts.networks.cnn_edges import CnnEdges
+from emodarts.networks.depthwise import depthwise
+from emodarts.networks.masking import image_mask
+from emodarts.networks.mixture import batch_mixture
+from emodarts.networks.network import NetworkShape
+from emodarts.networks.operations import CNN_OPERATIONS, RunningStatistics, frozen_statistics
+from emodarts.networks.spaces import SPACES
+from emodarts.networks.supernet import Supernet
+from emodarts.search.bilevel import first_order_step, second_order_step
+from emodarts.search.settings import SMALL_SEQUENCE_OPERATIONS
+
+EVERY = tuple(CNN_OPERATIONS)
+LENGTHS = torch.tensor([11, 17, 5])
+OUTPUTS = {torch.float32: 1e-5, torch.float64: 1e-9}
+GRADIENTS = {torch.float32: 1e-4, torch.float64: 1e-9}
+DTYPES = pytest.mark.parametrize("dtype", list(OUTPUTS), ids=["float32", "float64"])
+
+
+def assert_gradients(found, expected, dtype):
+    """Relative to each gradient's size."""
+    for f, e in zip(found, expected, strict=True):
+        assert float((f - e).norm()) <= GRADIENTS[dtype] * max(float(e.norm()), 1e-3)
+
+
+def inputs(channels, bins, dtype, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    mask = image_mask(LENGTHS, 17, dtype)
+    return torch.randn(3, channels, bins, 17, generator=generator, dtype=dtype) * mask, mask
+
+
+def statistics(module):
+    return [(m.running_mean, m.running_var, m.updates) for m in module.modules() if isinstance(m, RunningStatistics)]
+
+
+@DTYPES
+@pytest.mark.parametrize("over_time", [False, True], ids=["plane", "over time"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("operations", [EVERY, *((name,) for name in EVERY)], ids=["every", *EVERY])
+def test_edges_equal_plain_edges(operations, stride, over_time, dtype):
+    torch.manual_seed(0)
+    fast = CnnEdges(operations, 6, 3, stride, over_time).to(dtype)
+    plain = plain_edges(fast, operations)
+    x, mask = inputs(6, 1 if over_time else 7, dtype)
+    x.requires_grad_()
+    weights = torch.rand(3, len(operations), dtype=dtype, requires_grad=True)
+    outputs = [edges(x, mask, weights) for edges in (fast, plain)]
+    for f, p in zip(*outputs, strict=True):
+        torch.testing.assert_close(f, p, atol=OUTPUTS[dtype], rtol=OUTPUTS[dtype])
+    if operations == ("none",):
+        return
+    against = [torch.randn_like(p) for p in outputs[1]]
+    gradients = [
+        torch.autograd.grad(
+            sum((o * a).sum() for o, a in zip(output, against, strict=True)),
+            [x, weights, *edges.parameters()],
+            allow_unused=True,
+        )
+        for output, edges in zip(outputs, (fast, plain), strict=True)
+    ]
+    # Gradients at padded frames are of no account: what made the state is masked.
+    assert_gradients([gradients[0][0] * mask, gradients[0][1]], [gradients[1][0] * mask, gradients[1][1]], dtype)
+    found = plain_gradients(fast, gradients[0][2:], partial(plain_edges, operations=operations))
+    assert_gradients(found.values(), gradients[1][2:], dtype)
+
+
+@DTYPES
+@pytest.mark.parametrize("stride", [1, 2])
+def test_running_statistics_and_evaluation_mode(stride, dtype):
+    torch.manual_seed(0)
+    fast = CnnEdges(EVERY, 6, 3, stride).to(dtype)
+    plain = plain_edges(fast, EVERY)
+    weights = torch.rand(3, len(EVERY), dtype=dtype)
+    for seed in range(3):
+        x, mask = inputs(6, 7, dtype, seed)
+        for edges in (fast, plain):
+            edges(x, mask, weights)
+    for found, expected in zip(statistics(plain_edges(fast, EVERY)), statistics(plain), strict=True):
+        for f, e in zip(found, expected, strict=True):
+            torch.testing.assert_close(f, e, atol=OUTPUTS[dtype], rtol=OUTPUTS[dtype])
+    before = [b.clone() for b in fast.buffers()]
+    with frozen_statistics(fast):
+        fast(x, mask, weights)
+    assert all(torch.equal(b, a) for b, a in zip(before, fast.buffers(), strict=True))
+    for f, p in zip(fast.eval()(x, mask, weights), plain.eval()(x, mask, weights), strict=True):
+        torch.testing.assert_close(f, p, atol=OUTPUTS[dtype], rtol=OUTPUTS[dtype])
+        assert (f * (1 - mask[..., ::stride])).abs().sum() == 0
+
+
+def test_means_far_from_zero_cost_no_digits():
+    torch.manual_seed(0)
+    mask = (torch.arange(17) < LENGTHS[:, None]).float()[:, None, :, None]
+    x = (torch.randn(3, 40, 17, 12) + 300).requires_grad_()  # two edges of six channels
+    pointwise, weights = torch.rand(1, 2, 6, 6), torch.ones(1, 2)
+    found, mean, variance = batch_mixture([x.clone()], pointwise, weights, mask, 1e-5)
+    real = x.detach().double()[mask.bool().expand(-1, 40, -1, 1)[..., 0]].view(-1, 2, 6)
+    outputs = torch.einsum("nei,eoi->neo", real, pointwise[0].double())
+    exact = outputs.var(0, unbiased=False)
+    torch.testing.assert_close(variance[0].double(), exact, atol=0, rtol=1e-3)
+    torch.testing.assert_close(mean[0].double(), outputs.mean(0), atol=0, rtol=1e-5)
+    single = outputs.float()
+    careless = (single * single).mean(0) - single.mean(0) ** 2
+    assert float(((careless - exact) / exact).abs().max()) > 1e-2
+    normalised = (outputs - outputs.mean(0)) / (exact + 1e-5).sqrt()
+    found = found.detach()[mask.bool().expand(-1, 40, -1, 1)[..., 0]].view(-1, 2, 6)
+    torch.testing.assert_close(found.double(), normalised, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", list(OUTPUTS))
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (5, 5), (1, 7), (7, 9), (1, 3)])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (1, 3), (2, 3)])
+def test_depthwise_convolution(kernel, stride, dilation, dtype):
+    torch.manual_seed(0)
+    x = torch.randn(2, 4, 6, 11, dtype=dtype, requires_grad=True)
+    weight = torch.randn(4, 1, *kernel, dtype=dtype, requires_grad=True)
+    padding = [dilation * (size // 2) for size in kernel]
+    expected = F.conv2d(x, weight, None, stride, padding, dilation, groups=4)
+    found = depthwise(x, weight, stride, dilation)
+    torch.testing.assert_close(found, expected, atol=OUTPUTS[dtype], rtol=OUTPUTS[dtype])
+    against = torch.randn_like(expected)
+    gradients = [torch.autograd.grad((y * against).sum(), [x, weight]) for y in (found, expected)]
+    assert_gradients(*gradients, dtype)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_skip_dropout_is_that_of_the_plain_edges(stride, monkeypatch):
+    torch.manual_seed(0)
+    fast = CnnEdges(EVERY, 6, 3, stride).double()
+    x, mask = inputs(6, 7, torch.float64)
+    weights = torch.rand(3, len(EVERY), dtype=torch.float64)
+    fast.skip_dropout = 0.4
+    plain = plain_edges(fast, EVERY)
+    alone = torch.zeros_like(weights)
+    alone[:, EVERY.index("skip_connect")] = 1
+    skips = fast(x, mask, alone)
+    assert not torch.equal(skips[0] == 0, skips[1] == 0)  # each edge drops its own
+    # The same values are dropped, at the same place, where chance is taken out.
+    monkeypatch.setattr(
+        F, "dropout", lambda y, p, training=True: torch.where(y > 0.2, y / (1 - p), 0) if training else y
+    )
+    for f, p in zip(fast(x, mask, weights), plain(x, mask, weights), strict=True):
+        torch.testing.assert_close(f, p, atol=1e-9, rtol=1e-9)
+    for f, p in zip(fast.eval()(x, mask, weights), plain.eval()(x, mask, weights), strict=True):
+        torch.testing.assert_close(f, p, atol=1e-9, rtol=1e-9)
+
+
+def test_weights_start_as_those_of_the_plain_modules():
+    torch.manual_seed(3)
+    fast = CnnEdges(EVERY, 4, 3, 2)
+    torch.manual_seed(3)
+    drawn = [{name: CNN_OPERATIONS[name](4, 2, False) for name in EVERY} for _ in range(3)]
+    state = torch.get_rng_state()
+    for edge, operations in enumerate(drawn):
+        for name, operation in operations.items():
+            found = fast.extract(edge, name).state_dict()
+            assert all(torch.equal(found[key], value) for key, value in operation.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)  # to look at an operation draws nothing
+
+
+def problem(dtype, sequence=SMALL_SEQUENCE_OPERATIONS):
+    """A supernet with normal and reduction cells, its plain twin, and losses of a network on two batches."""
+    torch.manual_seed(0)
+    shape = NetworkShape(3, 1, 12, 3, 2, 4, 1, 1, 8, 4, (1, 1))
+    fast = Supernet(shape, EVERY, sequence).to(dtype)
+    with torch.no_grad():
+        for alpha in fast.architecture_parameters():
+            alpha.normal_(0, 0.5)
+    x = torch.randn(6, 1, 12, 20, dtype=dtype)
+    lengths = torch.tensor([20, 13, 17, 20, 8, 15])
+    for row, length in enumerate(lengths):
+        x[row, ..., length:] = 0
+    y = torch.tensor([0, 1, 2, 0, 1, 2])
+
+    def loss(part):
+        return lambda network: F.cross_entropy(network(x[part], lengths[part]), y[part])
+
+    return fast, plain_twin(fast), loss(slice(0, 3)), loss(slice(3, 6))
+
+
+@DTYPES
+def test_supernet_and_weight_step(dtype):
+    fast, plain, weight_loss, _ = problem(dtype)
+    losses = weight_loss(fast), weight_loss(plain)
+    torch.testing.assert_close(*losses, atol=OUTPUTS[dtype], rtol=OUTPUTS[dtype])
+    found = plain_gradients(fast, torch.autograd.grad(losses[0], list(fast.parameters())), plain_twin)
+    expected = dict(zip(found, torch.autograd.grad(losses[1], list(plain.parameters())), strict=True))
+    size = float(torch.cat([e.flatten() for e in expected.values()]).norm())
+    for name, gradient in expected.items():
+        assert float((found[name] - gradient).norm()) <= GRADIENTS[dtype] * size, name
+    for f, p in zip(statistics(plain_twin(fast)), statistics(plain), strict=True):
+        torch.testing.assert_close(f, p, atol=OUTPUTS[dtype], rtol=OUTPUTS[dtype])
+
+
+@DTYPES
+def test_first_order_alpha_step(dtype):
+    fast, plain, _, alpha_loss = problem(dtype)
+    weights = fast.weight_parameters()
+    found, loss = first_order_step(fast.architecture_parameters(), lambda: alpha_loss(fast), weights)
+    assert all(w.requires_grad for w in weights)
+    torch.testing.assert_close(loss, alpha_loss(plain).detach(), atol=OUTPUTS[dtype], rtol=OUTPUTS[dtype])
+    assert_gradients(found, first_order(plain, alpha_loss), dtype)
+
+
+@DTYPES
+def test_second_order_alpha_step(dtype):
+    fast, plain, weight_loss, alpha_loss = problem(dtype)
+    weights, alphas = fast.weight_parameters(), fast.architecture_parameters()
+    xi = 0.05
+    before = [w.detach().clone() for w in weights]
+    with frozen_statistics(fast):
+        directions = torch.autograd.grad(weight_loss(fast), weights)
+        found, _ = second_order_step(
+            weights, alphas, lambda: weight_loss(fast), lambda: alpha_loss(fast), directions, xi
+        )
+    assert all(torch.equal(b, w) for b, w in zip(before, weights, strict=True))
+    expected = second_order(plain, weight_loss, alpha_loss, xi)
+    first = first_order(plain, alpha_loss)
+    # The difference of two nearly equal gradients is divided by a small number: in float32 few digits are left of it.
+    tolerance = GRADIENTS[dtype] if dtype == torch.float64 else 5e-3
+    for f, e, o in zip(found, expected, first, strict=True):
+        assert float((f - e).norm()) <= max(tolerance, GRADIENTS[dtype]) * float(e.norm())
+        if dtype == torch.float64:
+            assert float((e - o).norm()) > 1e-3 * float(e.norm())  # the second order is there to be seen
+
+
+def test_at_most_half_is_kept_for_the_backward_pass():
+    torch.manual_seed(0)
+    shape = NetworkShape(3, 1, 32, 4, 4, 8, 0, 1, 8, 24, (1, 1))
+    fast = Supernet(shape, SPACES["emodarts"].cnn_operations, ("none", "skip_connect"))
+    x, lengths, y = torch.randn(4, 1, 32, 32), torch.tensor([32, 25, 20, 28]), torch.tensor([0, 1, 2, 0])
+    kept = [saved_bytes(net, lambda net: F.cross_entropy(net(x, lengths), y)) for net in (fast, plain_twin(fast))]
+    assert kept[0] < 0.5 * kept[1]
+
+
+def test_what_has_no_joint_form_is_computed_edge_by_edge(monkeypatch):
+    monkeypatch.setattr(convolutions, "_STACKED", {})
+    torch.manual_seed(0)
+    slow = CnnEdges(EVERY, 6, 3, 1).double()
+    assert not slow.stacked
+    plain = plain_edges(slow, EVERY)
+    x, mask = inputs(6, 7, torch.float64)
+    weights = torch.rand(3, len(EVERY), dtype=torch.float64)
+    for f, p in zip(slow(x, mask, weights), plain(x, mask, weights), strict=True):
+        torch.testing.assert_close(f, p, atol=1e-9, rtol=1e-9)

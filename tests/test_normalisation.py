@@ -1,0 +1,53 @@
+"""The masked batch norm by itself: gradients of first and second order, and precision."""
+
+import pytest
+import torch
+
+from emodarts.networks.masking import image_mask
+from emodarts.networks.normalisation import normalise
+
+LENGTHS = torch.tensor([5, 3, 1])
+
+
+@pytest.fixture
+def problem():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 2, 2, 5, generator=generator, dtype=torch.float64)
+    weight, bias = (torch.randn(2, generator=generator, dtype=torch.float64) for _ in range(2))
+    return x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("affine", [False, True])
+def test_gradients_of_first_and_second_order(problem, affine, layout):
+    x, weight, bias = problem
+    mask = image_mask(LENGTHS, 5, x.dtype)
+
+    def output(x, *parameters):
+        weight, bias = parameters or (None, None)
+        return normalise(x.contiguous(memory_format=layout), mask, weight, bias, 1e-5)[0]
+
+    given = (x, weight, bias) if affine else (x,)
+    assert torch.autograd.gradcheck(output, given)
+    assert torch.autograd.gradgradcheck(output, given)
+
+
+def test_what_stands_at_padding_does_not_matter(problem):
+    x = problem[0].detach()
+    mask = image_mask(LENGTHS, 5, x.dtype)
+    y, mean, variance, count = normalise(x, mask, None, None, 1e-5)
+    other = normalise(x + 100 * (1 - mask), mask, None, None, 1e-5)
+    for found, expected in zip(other, (y, mean, variance, count), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
+    assert count == LENGTHS.sum() * 2
+    assert (y * (1 - mask)).abs().sum() == 0
+
+
+def test_statistics_stay_in_full_precision_under_autocast():
+    x = 30 + torch.randn(8, 4, 4, 20, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(8, 1, 1, 20)
+    exact = normalise(x.bfloat16().float(), mask, None, None, 1e-5)[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = normalise(x.bfloat16(), mask, None, None, 1e-5)[0]
+    assert found.dtype == torch.float32
+    assert torch.equal(found, exact)

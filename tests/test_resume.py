@@ -1,0 +1,330 @@
+"""A run that is stopped anywhere and goes on gives, bit for bit, what one that was never stopped gives (on a CPU)."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from emodarts import checkpoints as module
+from emodarts.errors import EmodartsError
+from emodarts.experiment import discard_checkpoints, run_fold, search
+from emodarts.features.settings import BatchSettings
+
+SEED = 3
+STOPS = np.random.default_rng(20240607).random(12)  # how far into a run, as a part of its steps
+
+WAYS = {
+    "first order": {},
+    "second order": {"unrolled": True, "optimiser": "sgd"},
+    "perturbation": {"selection": "perturbation", "perturbation_steps": 1, "perturbation_batches": 1, "epochs": 2},
+    "eigenvalue": {"stop": "eigenvalue", "stop_window": 1, "epochs": 2},
+    "skip dropout in turn": {"joint": "one_after_the_other", "regulariser": "skip_dropout", "epochs": 4},
+    "sigmoid and cost": {"relaxation": "sigmoid", "cost_weight": 0.5, "warmup_epochs": 1},
+    "frozen": {"method": "frozen"},
+    "random search": {"method": "random_search", "candidates": 3, "candidate_epochs": 1},
+    "evolution": {"method": "evolution", "candidates": 4, "candidate_epochs": 1, "population": 2, "tournament": 1},
+    "random architecture": {"method": "random_architecture"},
+}
+
+
+class Stopped(Exception):
+    """What ends a run in these tests."""
+
+
+@pytest.fixture(scope="module")
+def fold(demo):
+    """The demo corpus's first fold with every second utterance: enough for several batches."""
+    whole = demo[2][0]
+    tests = {name: ids[::4] for name, ids in whole.tests.items()}
+    return replace(whole, train=whole.train[::2], dev=whole.dev[::2], tests=tests)
+
+
+@pytest.fixture(scope="module")
+def settings(tiny):
+    """Units of a second; masks over time and bands draw from numpy's generator between the batches."""
+    return replace(
+        tiny,
+        search=replace(
+            tiny.search,
+            epochs=3,
+            crop_seconds=0.4,
+            cnn_operations=["none", "skip_connect", "avg_pool_3x3", "sep_conv_3x3"],
+            sequence_operations=["none", "skip_connect", "lstm_1"],
+        ),
+        training=replace(tiny.training, epochs=3, crop_seconds=0.4),
+        batches=BatchSettings(time_masks=1, band_masks=1),
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(demo_store, fold, settings):
+    """Runs that were never stopped, and their numbers of steps, by the name of their settings."""
+    runs = {}
+
+    def of(name):
+        if name not in runs:
+            steps = Counter()
+            with counting(steps):
+                records = run_fold(demo_store, fold, chosen(settings, name), SEED)
+            runs[name] = told(records), steps["steps"]
+        return runs[name]
+
+    return of
+
+
+def chosen(settings, name):
+    if name == "hand-designed":
+        return replace(settings, system="cnn_lstm_attention")
+    return replace(settings, search=replace(settings.search, **WAYS[name]))
+
+
+def told(records):
+    """Everything but times and memory."""
+    return (
+        [asdict(g) for g in records.genotypes],
+        [asdict(replace(e, seconds=0.0)) for e in records.epochs],
+        [(e.stage, e.role, e.test_set, e.utterances, e.probabilities.tobytes()) for e in records.evaluations],
+        (records.parameters, records.macs),
+    )
+
+
+class counting:
+    """Counts the optimisers' steps (each clips its gradients first), and stops the run at one of them."""
+
+    def __init__(self, steps, stop=None):
+        self.steps, self.stop, self.original = steps, stop, torch.nn.utils.clip_grad_norm_
+
+    def __enter__(self):
+        def clip(*arguments, **options):
+            self.steps["steps"] += 1
+            if self.steps["steps"] == self.stop:
+                raise Stopped
+            return self.original(*arguments, **options)
+
+        torch.nn.utils.clip_grad_norm_ = clip
+
+    def __exit__(self, *exception):
+        torch.nn.utils.clip_grad_norm_ = self.original
+
+
+def stop_and_go_on(store, fold, settings, folder, stop):
+    """Stop at a step, then run again to the end."""
+    with counting(Counter(), stop), pytest.raises(Stopped):
+        run_fold(store, fold, settings, SEED, checkpoints=folder)
+    torch.manual_seed(12345)  # nothing may depend on what the process did in between
+    return told(run_fold(store, fold, settings, SEED, checkpoints=folder))
+
+
+@pytest.mark.parametrize("name", ["first order", "second order"])
+@pytest.mark.parametrize("part", range(6))
+def test_stopped_at_a_random_step(demo_store, fold, settings, undisturbed, tmp_path, name, part):
+    """Six random points for each order, one in each sixth of the run: in the search and in the training."""
+    expected, steps = undisturbed(name)
+    stop = 1 + int((part + STOPS[part + 6 * (name == "second order")]) / 6 * steps)
+    assert stop_and_go_on(demo_store, fold, chosen(settings, name), tmp_path, stop) == expected
+
+
+@pytest.mark.parametrize("name", [*list(WAYS)[2:], "hand-designed"])
+def test_every_other_way_to_an_architecture(demo_store, fold, settings, undisturbed, tmp_path, name):
+    expected, steps = undisturbed(name)
+    stop = int(0.45 * steps)
+    assert stop_and_go_on(demo_store, fold, chosen(settings, name), tmp_path, stop) == expected
+
+
+def test_stopped_after_every_epoch_and_told_of_all_epochs(demo_store, fold, settings, undisturbed, tmp_path):
+    """Six times the callback raises: each run gets one epoch further; the last one tells of every epoch, in order."""
+    expected, _ = undisturbed("first order")
+    heard = []
+
+    def until(count):
+        def progress(record):
+            heard.append((record.phase, record.epoch))
+            if len(heard) == count:
+                raise Stopped
+
+        return progress
+
+    for count in range(1, 7):
+        heard.clear()
+        with pytest.raises(Stopped):
+            run_fold(demo_store, fold, settings, SEED, progress=until(count), checkpoints=tmp_path)
+    heard.clear()
+    records = run_fold(demo_store, fold, settings, SEED, progress=until(None), checkpoints=tmp_path)
+    assert told(records) == expected
+    assert heard == [(phase, epoch) for phase in ("search", "train") for epoch in range(3)]
+
+
+def test_a_finished_search_is_not_searched_again(demo_store, fold, settings, undisturbed, tmp_path):
+    expected, _ = undisturbed("first order")
+
+    def stop_in_training(record):
+        if record.phase == "train":
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run_fold(demo_store, fold, settings, SEED, progress=stop_in_training, checkpoints=tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["searched.safetensors", "training.safetensors"]
+    steps = Counter()
+    with counting(steps):
+        assert told(run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)) == expected
+    per_epoch = -(-len(fold.train) // settings.training.batch_size)
+    assert steps["steps"] == 2 * per_epoch  # of the training, which was stopped after its first epoch
+
+
+def test_the_best_epoch_may_lie_before_the_stop(demo_store, fold, settings, tmp_path, monkeypatch):
+    """Dev UAR falls from epoch to epoch, so the first of the last quarter is the best: here the fourth of five."""
+    from emodarts.search import loop
+    from emodarts.training import train
+
+    five = replace(settings, search=replace(settings.search, epochs=5), training=replace(settings.training, epochs=5))
+
+    def worse_and_worse(name, seen):
+        original = {"figures_of": loop.figures_of, "dev_figures": train.dev_figures}[name]
+        return lambda *arguments: replace(original(*arguments), uar=1 / next(seen))
+
+    def run(**options):
+        return run_fold(demo_store, fold, five, SEED, **options)
+
+    def stop_after(phase):
+        def progress(record):
+            if (record.phase, record.epoch) == (phase, 3):
+                raise Stopped
+
+        return progress
+
+    def fall():
+        seen = iter(range(1, 100))
+        monkeypatch.setattr(loop, "figures_of", worse_and_worse("figures_of", seen))
+        monkeypatch.setattr(train, "dev_figures", worse_and_worse("dev_figures", seen))
+
+    fall()
+    expected = run()
+    monkeypatch.undo()
+    fall()
+    for phase in ("search", "train"):
+        with pytest.raises(Stopped):
+            run(progress=stop_after(phase), checkpoints=tmp_path)
+    assert expected.genotypes[0].derived_at == 3
+    assert told(run(checkpoints=tmp_path)) == told(expected)
+
+
+def test_stopped_while_a_checkpoint_is_written(demo_store, fold, settings, undisturbed, tmp_path, monkeypatch):
+    expected, _ = undisturbed("first order")
+    written = Counter()
+
+    def stop(path):
+        written["files"] += 1
+        if written["files"] == 5:
+            raise Stopped
+
+    monkeypatch.setattr(module, "sync", stop)
+    with pytest.raises(Stopped):
+        run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)
+    monkeypatch.undo()
+    assert told(run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)) == expected
+
+
+def test_checkpoints_change_nothing_and_are_kept_until_discarded(demo_store, fold, settings, undisturbed, tmp_path):
+    expected, _ = undisturbed("first order")
+    folder = tmp_path / "unit"
+    steps = Counter()
+    with counting(steps):
+        for _ in range(2):  # the second time, everything is there
+            assert told(run_fold(demo_store, fold, settings, SEED, checkpoints=folder)) == expected
+    assert steps["steps"] == undisturbed("first order")[1]
+    (folder / "training.safetensors.123-abc.partial").write_bytes(b"of a killed process")
+    discard_checkpoints(folder)
+    assert not folder.exists()
+    discard_checkpoints(folder)
+
+
+def test_discarding_leaves_other_files_alone(tmp_path):
+    for name in ("search.safetensors", "notes.txt"):
+        (tmp_path / name).write_text("x")
+    discard_checkpoints(tmp_path)
+    assert os.listdir(tmp_path) == ["notes.txt"]
+
+
+def test_checkpoints_of_another_unit_are_refused(demo, demo_store, fold, settings, tmp_path):
+    with pytest.raises(Stopped):
+        run_fold(demo_store, fold, settings, SEED, progress=stopping, checkpoints=tmp_path)
+    other = replace(settings, search=replace(settings.search, learning_rate=0.01))
+    with pytest.raises(
+        EmodartsError, match=r"search\.safetensors belongs to another run: settings\.search\.learning_r"
+    ):
+        run_fold(demo_store, fold, other, SEED, checkpoints=tmp_path)
+    with pytest.raises(EmodartsError, match=r"another run: seed differ"):
+        run_fold(demo_store, fold, settings, SEED + 1, checkpoints=tmp_path)
+    with pytest.raises(EmodartsError, match=r"another run: fold, fold_hash, recordings differ"):
+        run_fold(demo_store, demo[2][1], settings, SEED, checkpoints=tmp_path)
+
+
+def stopping(record):
+    raise Stopped
+
+
+def test_a_damaged_checkpoint_is_refused_and_a_deleted_one_starts_anew(
+    demo_store, fold, settings, undisturbed, tmp_path
+):
+    with pytest.raises(Stopped):
+        run_fold(demo_store, fold, settings, SEED, progress=stopping, checkpoints=tmp_path)
+    file = tmp_path / "search.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-100] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(EmodartsError, match=r"search\.safetensors is damaged.*delete it to start anew"):
+        run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)
+    file.unlink()
+    assert told(run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)) == undisturbed("first order")[0]
+
+
+SCRIPT = """
+import pickle, sys
+from pathlib import Path
+import torch
+from emodarts.experiment import run_fold
+torch.set_num_threads(1)
+store, fold, settings, seed, folder = pickle.loads(sys.stdin.buffer.read())
+def tell(record):
+    print(record.phase, record.epoch, flush=True)
+run_fold(store, fold, settings, seed, progress=tell, checkpoints=Path(folder))
+"""
+
+
+def test_killed_at_a_random_moment(demo_store, fold, settings, undisturbed, tmp_path):
+    import pickle
+
+    rng = np.random.default_rng()  # a new moment each time: no moment may matter
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process.stdin.write(pickle.dumps((demo_store, fold, settings, SEED, str(tmp_path))))
+    process.stdin.close()
+    for _ in range(int(rng.integers(1, 6))):
+        assert process.stdout.readline()
+    try:
+        process.wait(timeout=rng.random() * 0.3)
+    except subprocess.TimeoutExpired:
+        os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert Path(tmp_path, "searched.safetensors").exists() or Path(tmp_path, "search.safetensors").exists()
+    assert told(run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)) == undisturbed("first order")[0]
+
+
+def test_a_search_alone_goes_on_too(demo_store, fold, settings, tmp_path):
+    from emodarts.experiment import FoldData
+
+    data = FoldData.of(demo_store, fold, settings)
+    whole = search(data, SEED)
+    with counting(Counter(), 9), pytest.raises(Stopped):
+        search(data, SEED, checkpoints=tmp_path)
+    again = search(data, SEED, checkpoints=tmp_path)
+    assert again.genotype == whole.genotype
+    assert again.shape == whole.shape
+    assert again.dev_probabilities.tobytes() == whole.dev_probabilities.tobytes()

@@ -1,0 +1,68 @@
+"""Small searches without recordings: a store in memory, and events in noise whose order tells the class."""
+
+import numpy as np
+import torch
+
+from emodarts.features.batches import Part, Standardiser
+from emodarts.features.settings import BatchSettings, FeatureSettings
+from emodarts.search.settings import SearchSettings
+from emodarts.search.task import Task
+
+SIZES = {
+    "cells": 1,
+    "nodes": 1,
+    "channels": 4,
+    "sequence_cells": 1,
+    "sequence_nodes": 1,
+    "sequence_width": 4,
+    "stem_channels": 4,
+    "stem_strides": [1, 1],
+    "dropout": 0.0,
+    "batch_size": 16,
+    "cnn_operations": ["none", "skip_connect", "avg_pool_3x3", "sep_conv_3x3"],
+    "sequence_operations": ["none", "skip_connect", "lstm_1"],
+}
+PLAIN = {
+    "relaxation": "softmax",
+    "regulariser": "none",
+    "selection": "magnitude",
+    "stop": "none",
+    "warmup_epochs": 0,
+    "cost_weight": 0.0,
+}
+
+
+class Frames:
+    """A store of utterances of one length: `frames (utterances, time, bins)`."""
+
+    channels, variants = 1, (None,)
+
+    def __init__(self, frames):
+        self.frames, self.bins = frames.astype(np.float16), frames.shape[2]
+
+    def read(self, row, variant=0):
+        return self.frames[row]
+
+    def lengths(self, rows, variant=0):
+        return np.full(len(rows), self.frames.shape[1], np.int64)
+
+
+def part(frames, labels):
+    store = Frames(frames)
+    same = Standardiser(torch.zeros(store.bins), torch.ones(store.bins))
+    return Part(store, same, tuple(f"u{i}" for i in range(len(labels))), labels, np.arange(len(labels)))
+
+
+def task(frames, labels, half=None, seed=0, **settings):
+    """A search: so many utterances for the weights, so many for the alphas, the others for dev."""
+    half = half or len(labels) // 3
+    halves = (slice(0, half), slice(half, 2 * half), slice(0, 2 * half), slice(2 * half, None))
+    parts = [part(frames[rows], labels[rows]) for rows in halves]
+    chosen = SearchSettings(**{**SIZES, **settings})
+    return Task(*parts, int(labels.max()) + 1, chosen, FeatureSettings(), BatchSettings(), seed)
+
+
+def noise(count=48, frames=8, bins=4, classes=3, seed=0):
+    """Frames and labels that have nothing to do with each other."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(count, frames, bins)), rng.permutation(np.arange(count) % classes)
