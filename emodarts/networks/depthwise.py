@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 FAST_COLUMNS = 3  # the widest kernel whose gradient oneDNN computes fast
 
@@ -21,9 +20,11 @@ def depthwise(x: Tensor, kernel: Tensor, stride: int = 1, dilation: int = 1) -> 
     """One odd kernel for each channel, output frame t centred on input frame `stride * t`.
 
     x `(batch, channels, F, T)`, fast if channels-last; kernel `(channels, 1, rows, columns)`; output `(batch,
-    channels, ceil(F / stride), ceil(T / stride))`. Gradients of first order only, except on other devices than a CPU.
+    channels, ceil(F / stride), ceil(T / stride))`.
     """
     if x.device.type == "cpu" and (stride == 1 or dilation == 1):
+        if torch.is_autocast_enabled("cpu"):
+            x, kernel = (t.to(torch.get_autocast_dtype("cpu")) for t in (x, kernel))
         output: Tensor = _Depthwise.apply(x, kernel, stride, dilation)
         return output
     return _convolve(x, kernel, stride, dilation)
@@ -47,10 +48,15 @@ class _Depthwise(torch.autograd.Function):
         return _convolve(x, kernel, stride, dilation)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, kernel = ctx.saved_tensors
         of_x = of_kernel = None
+        if torch.is_grad_enabled():  # a second derivative is wanted
+            wanted = [t for t, needed in zip((x, kernel), ctx.needs_input_grad, strict=False) if needed]
+            output = _convolve(x, kernel, ctx.stride, ctx.dilation)
+            found = iter(torch.autograd.grad(output, wanted, gradient, create_graph=True))
+            of_x, of_kernel = (next(found) if needed else None for needed in ctx.needs_input_grad[:2])
+            return of_x, of_kernel, None, None
         if ctx.needs_input_grad[0]:
             of_x = _gradient_of_input(gradient, x, kernel, ctx.stride, ctx.dilation)
         if ctx.needs_input_grad[1]:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from emodarts.networks.depthwise import depthwise
 from emodarts.networks.masking import strided_mask
 from emodarts.networks.normalisation import normalise
 
@@ -111,7 +112,7 @@ class _DepthwiseSeparable(nn.Module):
 
     def __init__(self, channels: int, kernel: tuple[int, int], stride: int, dilation: int, affine: bool):
         super().__init__()
-        self.stride = stride
+        self.stride, self.dilation = stride, dilation
         self.relu = nn.ReLU()
         self.depthwise = nn.Conv2d(
             channels,
@@ -129,7 +130,10 @@ class _DepthwiseSeparable(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(batch, channels, F, T)` -> `(batch, channels, F', T')`."""
         mask = strided_mask(mask, self.stride)
-        return self.norm(self.pointwise(self.depthwise(self.relu(x))), mask)
+        return self.norm(self.pointwise(self._filtered(x)), mask)
+
+    def _filtered(self, x: Tensor) -> Tensor:
+        return depthwise(self.relu(x), self.depthwise.weight, self.stride, self.dilation)
 
 
 class SeparableConvolution(nn.Module):
@@ -176,7 +180,7 @@ class SqueezeExciteConvolution(_DepthwiseSeparable):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(batch, channels, F, T)` -> `(batch, channels, F', T')`."""
         mask = strided_mask(mask, self.stride)
-        return self.norm(self.pointwise(self.gate(self.depthwise(self.relu(x)) * mask, mask)), mask)
+        return self.norm(self.pointwise(self.gate(self._filtered(x) * mask, mask)), mask)
 
 
 class MaxPool(nn.Module):

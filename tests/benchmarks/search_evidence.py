@@ -75,17 +75,20 @@ class Condition:
 
 @dataclass(frozen=True)
 class Stage:
-    """Conditions and folds; `tests`: whether test parts are read; `training_epochs` None: the default."""
+    """Conditions and folds; `tests`: whether test parts are read. None as epochs: the default."""
 
     conditions: dict[str, Condition]
     folds: dict[str, tuple[int, ...]]
     tests: bool
+    search_epochs: int | None = None
     training_epochs: int | None = None
 
     def settings(self, condition: str) -> FoldSettings:
         """The settings of a condition's units."""
         about = self.conditions[condition]
         search = replace(SearchSettings(), **about.search)
+        if self.search_epochs is not None:
+            search = replace(search, epochs=self.search_epochs)
         training = TrainingSettings()
         if self.training_epochs is not None:
             training = replace(training, epochs=self.training_epochs)
@@ -104,9 +107,6 @@ STAGES = {
             "stop=eigenvalue": Condition({**PLAIN, "stop": "eigenvalue"}),
             "warmup_epochs=4": Condition({**PLAIN, "warmup_epochs": 4}),
             "space=modern": Condition({**PLAIN, "space": "modern"}),
-            "skip_dropout=0.8, warm-up": Condition(
-                {**PLAIN, "regulariser": "skip_dropout", "skip_dropout": 0.8, "warmup_epochs": None}
-            ),
         },
         {"emodb": (0, 3, 6), "ravdess": (0, 3)},
         tests=False,
@@ -124,6 +124,8 @@ STAGES = {
         },
         {"emodb": tuple(range(10)), "ravdess": (0, 2, 4)},
         tests=True,
+        search_epochs=10,
+        training_epochs=24,
     ),
 }
 
