@@ -24,6 +24,10 @@ VERSION = 1
 _KEYS = ("version", "identity", "state")
 
 
+class CheckpointError(EmodartsError):
+    """A checkpoint that is damaged, foreign or of something else: what it belonged to has to start anew."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """`tensors` on the CPU, and a `state` of what JSON can hold (lists for tuples; floats keep every bit)."""
@@ -51,7 +55,8 @@ class Checkpoints:
     def load(self) -> Checkpoint | None:
         """The latest checkpoint, or None where there is none.
 
-        Raises EmodartsError for a file that cannot be read, is damaged or foreign, or belongs to something else.
+        Raises CheckpointError for a file that is damaged or foreign, or belongs to something else, and EmodartsError
+        for one that cannot be read.
         """
         if self.file is None:
             return None
@@ -172,19 +177,19 @@ def _parsed(content: bytes, identity: dict[str, Any], where: str) -> Checkpoint:
         tensors = {name: value.clone() for name, value in safetensors.torch.load(content).items()}
         header = json.loads(content[8 : 8 + size]).get("__metadata__") or {}
     except (SafetensorError, ValueError, KeyError, AttributeError) as error:
-        raise EmodartsError(f"{where} is cut off or damaged ({error}); delete it to start anew") from error
+        raise CheckpointError(f"{where} is cut off or damaged ({error}); delete it to start anew") from error
     if not {*_KEYS, "digest"} <= header.keys():
-        raise EmodartsError(f"{where} is no checkpoint of emodarts; move it away to start anew")
+        raise CheckpointError(f"{where} is no checkpoint of emodarts; move it away to start anew")
     if header["version"] != str(VERSION):
-        raise EmodartsError(
+        raise CheckpointError(
             f"{where} is a checkpoint of version {header['version']}, and this program reads version {VERSION}: go on "
             "with the version of emodarts that wrote it, or delete the file to start anew"
         )
     if header["digest"] != _digest(tensors, {key: header[key] for key in _KEYS}):
-        raise EmodartsError(f"{where} is damaged: its content does not fit its digest; delete it to start anew")
+        raise CheckpointError(f"{where} is damaged: its content does not fit its digest; delete it to start anew")
     if header["identity"] != _json(identity):
         differing = ", ".join(_differing(json.loads(header["identity"]), json.loads(_json(identity))))
-        raise EmodartsError(
+        raise CheckpointError(
             f"{where} belongs to another run: {differing} differ. Go on with that run's settings, take another folder, "
             "or delete the file to start anew"
         )

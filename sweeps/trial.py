@@ -45,6 +45,7 @@ def run_unit(config: dict[str, Any], plan: Plan) -> None:
 def _run(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
     import torch
 
+    from emodarts.checkpoints import CheckpointError
     from emodarts.experiment import choose_device, discard_checkpoints, run_fold, subsample_name
     from emodarts.features.store import open_store
     from emodarts.results.storage import Storage
@@ -76,7 +77,13 @@ def _run(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
         settings = plan.space.apply(plan.settings, unit["parameters"])
         key = replace(key, subsample=subsample_name(fold, settings))
         store = open_store(Path(plan.store))
-        records = run_fold(store, fold, settings, seed, choose_device(plan.device), epochs.append, folder)
+        device = choose_device(plan.device)
+        try:
+            records = run_fold(store, fold, settings, seed, device, epochs.append, folder)
+        except CheckpointError:  # of no use any more; nothing else is lost than the time since the unit began
+            discard_checkpoints(folder)
+            epochs.clear()
+            records = run_fold(store, fold, settings, seed, device, epochs.append, folder)
     except (EmodartsError, ArithmeticError, RuntimeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error} ({_where(error)})"
         writer.commit_ended(key, "failed", reason, tuple(epochs), attempt)

@@ -11,7 +11,12 @@ import torch
 from torch import nn
 
 from emodarts.networks.cell import Edges, SearchCell, edges_of
-from emodarts.networks.operations import MaskedBatchNorm, frozen_statistics
+from emodarts.networks.operations import (
+    MaskedBatchNorm,
+    SqueezeExciteConvolution,
+    _DepthwiseSeparable,
+    frozen_statistics,
+)
 
 
 class PlainBatchNorm(MaskedBatchNorm):
@@ -32,6 +37,40 @@ class PlainBatchNorm(MaskedBatchNorm):
         return torch.addcmul(shift.view(1, -1, 1, 1) * mask, x, scale.view(1, -1, 1, 1))
 
 
+class _PlainDepthwise:
+    """Depthwise convolution by PyTorch's own module."""
+
+    def _filtered(self, x):
+        return self.depthwise(self.relu(x))
+
+
+class PlainDepthwiseSeparable(_PlainDepthwise, _DepthwiseSeparable):
+    pass
+
+
+class PlainSqueezeExciteConvolution(_PlainDepthwise, SqueezeExciteConvolution):
+    pass
+
+
+PLAIN = {
+    MaskedBatchNorm: PlainBatchNorm,
+    _DepthwiseSeparable: PlainDepthwiseSeparable,
+    SqueezeExciteConvolution: PlainSqueezeExciteConvolution,
+}
+
+
+class PlainEdges(Edges):
+    """Every operation of every edge, one after the other."""
+
+    def forward(self, x, extent, weights):
+        terms = []
+        for row, operations in zip(weights, self.operations, strict=True):
+            named = zip(row, self.names, operations.children(), strict=True)
+            outputs = [w * self._output(name, operation, x, extent) for w, name, operation in named]
+            terms.append(sum(outputs[1:], outputs[0]))
+        return terms
+
+
 class PlainCell(SearchCell):
     """A search cell that leaves its inputs in the layout they have."""
 
@@ -49,11 +88,10 @@ class PlainCell(SearchCell):
         return torch.cat(states[2:], 1 if states[0].dim() == 4 else 2)
 
 
-def with_plain_norms(module):
-    """The module itself, its batch norms made plain."""
-    for norm in module.modules():
-        if type(norm) is MaskedBatchNorm:
-            norm.__class__ = PlainBatchNorm
+def with_plain_parts(module):
+    """The module itself, its batch norms and depthwise convolutions made plain."""
+    for part in module.modules():
+        part.__class__ = PLAIN.get(type(part), type(part))
     return module
 
 
@@ -61,9 +99,9 @@ def plain_edges(edges, operations):
     """The same edges as plain modules with copies of the weights and running statistics."""
     built = [{name: edges.extract(number, name) for name in operations} for number in range(edges.edges)]
     modules = iter([module for named in built for module in named.values()])
-    plain = Edges(operations, lambda name, stride: next(modules), edges.edges, 1)
+    plain = PlainEdges(operations, lambda name, stride: next(modules), edges.edges, 1)
     plain.skip_dropout = edges.skip_dropout
-    return with_plain_norms(plain.train(edges.training))
+    return with_plain_parts(plain.train(edges.training))
 
 
 def plain_twin(supernet):
@@ -74,7 +112,7 @@ def plain_twin(supernet):
             cell.sources = nn.ModuleList(plain_edges(edges, operations) for edges in cell.sources)
             cell.__class__ = PlainCell
     twin.stem.register_forward_hook(lambda stem, inputs, outputs: (outputs[0].contiguous(), *outputs[1:]))
-    return with_plain_norms(twin)
+    return with_plain_parts(twin)
 
 
 def plain_gradients(module, gradients, twin):

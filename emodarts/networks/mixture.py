@@ -14,6 +14,7 @@ covariance is taken, since the difference between a mean of squares and a square
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -122,6 +123,7 @@ def _products_over_frames(x: Tensor, y: Tensor, edges: int) -> Tensor:
     return blocks.diagonal(dim1=1, dim2=3).movedim(3, 1).flatten(0, 1)
 
 
+@cache
 def _group(edges: int, channels: int) -> int:
     """How many edges are multiplied as one matrix, in which the parts between different edges are of no account.
 

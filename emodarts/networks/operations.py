@@ -35,7 +35,7 @@ class RunningStatistics(nn.Module):
         """Take in the mean and the (biased) variance of a batch of `count` values, unless `track` is off."""
         if self.track:
             # A plain average at first: with few steps an epoch, the arbitrary start would linger.
-            self.updates += 1
+            self.updates.add_(1)
             share = (1 / self.updates).clamp(min=self.momentum)
             self.running_mean.lerp_(mean, share)
             self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), share)

@@ -10,14 +10,15 @@ from emodarts.networks.operations import AveragePool, MaxPool, Skip
 
 
 class SharedMaxPool(MaxPool):
-    """Equal to `MaxPool`, which leaves the layout."""
+    """Equal to `MaxPool`; padded frames, which are zero, are brought below every real value by a sum."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(batch, channels, F, T)` -> `(batch, channels, F', T')`."""
         padding = (self.window[0] // 2, self.window[1] // 2)
-        pooled = F.max_pool2d(torch.where(mask == 0, float("-inf"), x), self.window, self.stride, padding)
+        lowest = (mask == 0) * torch.finfo(x.dtype).min
+        pooled = F.max_pool2d(x + lowest, self.window, self.stride, padding)
         mask = strided_mask(mask, self.stride)
-        return self.norm(torch.where(mask == 0, 0.0, pooled), mask)
+        return self.norm(pooled * mask, mask)
 
 
 class SharedAveragePool(AveragePool):
@@ -32,9 +33,10 @@ class SharedAveragePool(AveragePool):
 
     def _counts(self, real: Tensor, axis: int) -> Tensor:
         """How many real bins (axis 2) or frames (axis 3) a window holds."""
-        window, strides = (
-            ((self.window[0], 1), (self.stride, 1)) if axis == 2 else ((1, self.window[1]), (1, self.stride))
-        )
+        if axis == 2:
+            window, strides = (self.window[0], 1), (self.stride, 1)
+        else:
+            window, strides = (1, self.window[1]), (1, self.stride)
         return F.avg_pool2d(real, window, strides, (window[0] // 2, window[1] // 2), divisor_override=1)
 
 
