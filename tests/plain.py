@@ -8,13 +8,16 @@ implementation of DARTS (Liu et al. 2019). Losses here are functions of the netw
 import copy
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from emodarts.networks.cell import Edges, SearchCell, edges_of
+from emodarts.networks.masking import strided_mask
 from emodarts.networks.operations import (
+    DepthwiseSeparable,
     MaskedBatchNorm,
+    MaxPool,
     SqueezeExciteConvolution,
-    _DepthwiseSeparable,
     frozen_statistics,
 )
 
@@ -37,6 +40,16 @@ class PlainBatchNorm(MaskedBatchNorm):
         return torch.addcmul(shift.view(1, -1, 1, 1) * mask, x, scale.view(1, -1, 1, 1))
 
 
+class PlainMaxPool(MaxPool):
+    """Max pooling with padded frames at minus infinity."""
+
+    def forward(self, x, mask):
+        padding = (self.window[0] // 2, self.window[1] // 2)
+        pooled = F.max_pool2d(x.masked_fill(mask == 0, float("-inf")), self.window, self.stride, padding)
+        mask = strided_mask(mask, self.stride)
+        return self.norm(pooled.masked_fill(mask == 0, 0.0), mask)
+
+
 class _PlainDepthwise:
     """Depthwise convolution by PyTorch's own module."""
 
@@ -44,7 +57,7 @@ class _PlainDepthwise:
         return self.depthwise(self.relu(x))
 
 
-class PlainDepthwiseSeparable(_PlainDepthwise, _DepthwiseSeparable):
+class PlainDepthwiseSeparable(_PlainDepthwise, DepthwiseSeparable):
     pass
 
 
@@ -54,7 +67,8 @@ class PlainSqueezeExciteConvolution(_PlainDepthwise, SqueezeExciteConvolution):
 
 PLAIN = {
     MaskedBatchNorm: PlainBatchNorm,
-    _DepthwiseSeparable: PlainDepthwiseSeparable,
+    MaxPool: PlainMaxPool,
+    DepthwiseSeparable: PlainDepthwiseSeparable,
     SqueezeExciteConvolution: PlainSqueezeExciteConvolution,
 }
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from emodarts.networks.depthwise import depthwise
 from emodarts.networks.mixture import batch_mixture, running_mixture
 from emodarts.networks.operations import (
+    DepthwiseSeparable,
     FactorizedReduction,
     MaskedBatchNorm,
     RunningStatistics,
     SeparableConvolution,
-    _DepthwiseSeparable,
 )
 
 
@@ -82,7 +82,7 @@ class Stacked(nn.Module):
 class StackedDepthwiseSeparable(Stacked):
     """`dil_conv_*` and the like, and each half of `sep_conv_*`: a depthwise and a pointwise convolution."""
 
-    def __init__(self, plain: Sequence[_DepthwiseSeparable]):
+    def __init__(self, plain: Sequence[DepthwiseSeparable]):
         super().__init__()
         convolution = plain[0].depthwise
         self.stride, self.dilation = convolution.stride[0], convolution.dilation[0]
@@ -102,7 +102,7 @@ class StackedDepthwiseSeparable(Stacked):
         return [Term(y.permute(0, 2, 3, 1), self.pointwise, self.statistics)]
 
     @torch.no_grad()
-    def unstack(self, edge: int, plain: _DepthwiseSeparable) -> None:
+    def unstack(self, edge: int, plain: DepthwiseSeparable) -> None:
         """Copy the weights and running statistics of an edge into its plain operation."""
         plain.depthwise.weight.copy_(self.kernels.unflatten(0, self.pointwise.shape[:2])[edge])
         plain.pointwise.weight.copy_(self.pointwise[edge, :, :, None, None])
@@ -174,7 +174,7 @@ def _unstack_statistics(statistics: Any, edge: int, norm: MaskedBatchNorm, rows:
 
 
 _STACKED: dict[type[nn.Module], type[Any]] = {
-    _DepthwiseSeparable: StackedDepthwiseSeparable,
+    DepthwiseSeparable: StackedDepthwiseSeparable,
     SeparableConvolution: StackedSeparable,
     FactorizedReduction: StackedReduction,
 }

@@ -107,7 +107,7 @@ def window(size: int, over_time: bool) -> tuple[int, int]:
     return (1 if over_time else size), size
 
 
-class _DepthwiseSeparable(nn.Module):
+class DepthwiseSeparable(nn.Module):
     """ReLU, depthwise convolution, pointwise convolution, batch norm; `kernel` in frequency and time."""
 
     def __init__(self, channels: int, kernel: tuple[int, int], stride: int, dilation: int, affine: bool):
@@ -142,8 +142,8 @@ class SeparableConvolution(nn.Module):
     def __init__(self, channels: int, kernel: tuple[int, int], stride: int, affine: bool):
         super().__init__()
         self.stride = stride
-        self.first = _DepthwiseSeparable(channels, kernel, stride, 1, affine)
-        self.second = _DepthwiseSeparable(channels, kernel, 1, 1, affine)
+        self.first = DepthwiseSeparable(channels, kernel, stride, 1, affine)
+        self.second = DepthwiseSeparable(channels, kernel, 1, 1, affine)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(batch, channels, F, T)` -> `(batch, channels, F', T')`."""
@@ -167,7 +167,7 @@ class SqueezeExcite(nn.Module):
         return x * self.excite(self.squeeze(means).relu()).sigmoid()[:, :, None, None]
 
 
-class SqueezeExciteConvolution(_DepthwiseSeparable):
+class SqueezeExciteConvolution(DepthwiseSeparable):
     """A depthwise-separable convolution with squeeze-excite between its two halves (`se_conv_*`).
 
     There as in MobileNetV3 (Howard et al. 2019): behind the batch norm the gate would rescale what the alphas weigh.
@@ -184,7 +184,10 @@ class SqueezeExciteConvolution(_DepthwiseSeparable):
 
 
 class MaxPool(nn.Module):
-    """3 x 3 max pooling over real frames, then batch norm without affine parameters."""
+    """3 x 3 max pooling over real frames, then batch norm without affine parameters.
+
+    Padded frames are zero; they are brought below every real value first.
+    """
 
     def __init__(self, channels: int, stride: int, over_time: bool = False):
         super().__init__()
@@ -194,9 +197,10 @@ class MaxPool(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(batch, channels, F, T)` -> `(batch, channels, F', T')`."""
         padding = (self.window[0] // 2, self.window[1] // 2)
-        pooled = F.max_pool2d(x.masked_fill(mask == 0, float("-inf")), self.window, self.stride, padding)
+        lowest = (1 - mask) * torch.finfo(x.dtype).min  # a sum keeps the memory format, masked_fill does not
+        pooled = F.max_pool2d(x + lowest, self.window, self.stride, padding)
         mask = strided_mask(mask, self.stride)
-        return self.norm(pooled.masked_fill(mask == 0, 0.0), mask)
+        return self.norm(pooled * mask, mask)
 
 
 class AveragePool(nn.Module):
@@ -272,7 +276,7 @@ def _separable(size: int) -> Build:
 
 
 def _dilated(size: int) -> Build:
-    return lambda channels, stride, affine, over_time=False: _DepthwiseSeparable(
+    return lambda channels, stride, affine, over_time=False: DepthwiseSeparable(
         channels, window(size, over_time), stride, 2, affine
     )
 
@@ -298,7 +302,7 @@ CNN_OPERATIONS: dict[str, Build] = {
     "sep_conv_5x5": _separable(5),
     "dil_conv_3x3": _dilated(3),
     "dil_conv_5x5": _dilated(5),
-    "time_conv_7": lambda channels, stride, affine, over_time=False: _DepthwiseSeparable(
+    "time_conv_7": lambda channels, stride, affine, over_time=False: DepthwiseSeparable(
         channels, window(7, True), stride, 1, affine
     ),
     "se_conv_3x3": _squeeze_excite(3),

@@ -1,24 +1,11 @@
 """Operations without weights, which are the same for all edges that leave a state; pools in the layout of cells."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emodarts.networks.depthwise import depthwise
 from emodarts.networks.masking import strided_mask
 from emodarts.networks.operations import AveragePool, MaxPool, Skip
-
-
-class SharedMaxPool(MaxPool):
-    """Equal to `MaxPool`; padded frames, which are zero, are brought below every real value by a sum."""
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """`(batch, channels, F, T)` -> `(batch, channels, F', T')`."""
-        padding = (self.window[0] // 2, self.window[1] // 2)
-        lowest = (mask == 0) * torch.finfo(x.dtype).min
-        pooled = F.max_pool2d(x + lowest, self.window, self.stride, padding)
-        mask = strided_mask(mask, self.stride)
-        return self.norm(pooled * mask, mask)
 
 
 class SharedAveragePool(AveragePool):
@@ -44,7 +31,7 @@ def shared(plain: nn.Module) -> nn.Module | None:
     """The one operation that stands for those of all edges, if it has no weights; None if it has."""
     if type(plain) is Skip:
         return plain
-    kind = {MaxPool: SharedMaxPool, AveragePool: SharedAveragePool}.get(type(plain))
+    kind = {MaxPool: MaxPool, AveragePool: SharedAveragePool}.get(type(plain))
     if kind is None or not isinstance(plain, MaxPool | AveragePool):
         return None
     return kind(plain.norm.running_mean.numel(), plain.stride, over_time=plain.window[0] == 1)

@@ -52,12 +52,11 @@ class Stem(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`(batch, inputs, bins, time)` and lengths in frames -> features, their mask and lengths."""
-        x = x.contiguous(memory_format=torch.channels_last)
         mask = image_mask(lengths, x.shape[3], x.dtype)
         for number, (layer, norm, strides) in enumerate(zip(self.layers, self.norms, self.strides, strict=True)):
             lengths, mask = strided_lengths(lengths, strides[1]), strided_mask(mask, strides[1])
             x = norm(layer(self.relu(x) if number else x), mask)
-        return x, mask, lengths
+        return x.contiguous(memory_format=torch.channels_last), mask, lengths
 
 
 class TimeStem(nn.Module):
