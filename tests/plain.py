@@ -30,7 +30,7 @@ class PlainBatchNorm(MaskedBatchNorm):
         if self.training:
             count = mask.sum() * x.shape[2]
             mean = x.sum((0, 2, 3)) / count
-            variance = ((x * x).sum((0, 2, 3)) / count - mean * mean).clamp(min=0)
+            variance = ((x - mean[:, None, None]).square() * mask).sum((0, 2, 3)) / count
             self.update(mean.detach(), variance.detach(), count)
         else:
             mean, variance = self.running_mean, self.running_var

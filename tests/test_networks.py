@@ -186,3 +186,7 @@ def test_genotype_survives_json_and_refuses_what_is_none():
             Genotype.from_json(bad)
     with pytest.raises(EmodartsError, match="cannot read state 2"):
         Genotype(((Edge("skip_connect", 2),),), (), ())
+    with pytest.raises(EmodartsError, match="normal cell has 1 nodes and the reduction cell 0"):
+        Genotype(((Edge("skip_connect", 1),),), (), ())
+    with pytest.raises(EmodartsError, match="unknown pooling 'mean'"):
+        Genotype((), (), (), "mean")

@@ -32,6 +32,21 @@ def test_gradients_of_first_and_second_order(problem, affine, layout):
     assert torch.autograd.gradgradcheck(output, given)
 
 
+@pytest.mark.parametrize("distance", [3, 30, 300])
+def test_a_mean_far_from_zero_costs_no_digits(distance):
+    """Means of so many standard deviations, as in the stem of near-constant features; against float64."""
+    x = distance + torch.randn(8, 4, 8, 50, generator=torch.Generator().manual_seed(0))
+    mask, direction = torch.ones(8, 1, 1, 50), torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        given = x.to(dtype).requires_grad_()
+        y, _, variance, _ = normalise(given, mask.to(dtype), None, None, 1e-5)
+        results.append((y, variance, torch.autograd.grad(y, given, direction.to(dtype))[0]))
+    for found, expected in zip(*results, strict=True):
+        error = (found.double() - expected).norm() / expected.norm()
+        assert error < 3e-6 * distance  # the mean itself is that well known
+
+
 def test_what_stands_at_padding_does_not_matter(problem):
     x = problem[0].detach()
     mask = image_mask(LENGTHS, 5, x.dtype)

@@ -1,7 +1,8 @@
 """Hand-designed networks, to stand beside searched ones: the same input, masks, loss and training.
 
 What the field builds by hand: residual convolutions over time and frequency, a bidirectional LSTM over time, attention
-that pools its outputs. The widths follow `channels` and `sequence_width` of the shape; cells and nodes do not apply.
+that pools its outputs. The widths follow `channels` and `sequence_width` of the shape; cells, nodes, the stem's sizes
+and `frequency_fold` do not apply.
 """
 
 from typing import Any
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from emodarts.errors import EmodartsError
-from emodarts.networks.masking import reverse_in_time, strided_lengths, strided_mask, time_mask
+from emodarts.networks.masking import strided_lengths, strided_mask
 from emodarts.networks.network import AttentiveStatistics, NetworkShape
 from emodarts.networks.operations import MaskedBatchNorm, window
+from emodarts.networks.sequence import BidirectionalLayers
 from emodarts.networks.stem import LayerWeighting, Stem, TimeStem
 
 SYSTEMS = ("cnn_lstm_attention",)
@@ -20,7 +22,7 @@ _STEM_STRIDES = (4, 2)  # frequency, time
 _BLOCKS = ((1.5, (2, 2)), (2.0, (2, 1)), (3.0, (2, 2)))  # channels as a multiple of the first ones, strides
 
 
-def build(system: str, shape: NetworkShape) -> nn.Module:
+def build(system: str, shape: NetworkShape) -> "CnnLstmAttention":
     """The network by its name. Raises EmodartsError for an unknown one."""
     if system not in SYSTEMS:
         raise EmodartsError(f"system={system} is unknown: {', '.join(SYSTEMS)}")
@@ -48,20 +50,6 @@ class ResidualBlock(nn.Module):
         return torch.relu(y)
 
 
-class BidirectionalLstm(nn.Module):
-    """One LSTM layer in each direction, concatenated; exact under masks without packing."""
-
-    def __init__(self, inputs: int, width: int):
-        super().__init__()
-        self.ahead = nn.LSTM(inputs, width // 2, batch_first=True)
-        self.back = nn.LSTM(inputs, width // 2, batch_first=True)
-
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """`(batch, time, inputs)` -> `(batch, time, width)`, zero at padding."""
-        back = reverse_in_time(self.back(reverse_in_time(x, lengths))[0], lengths)
-        return torch.cat([self.ahead(x)[0], back], 2) * time_mask(lengths, x.shape[1])[:, :, None]
-
-
 class CnnLstmAttention(nn.Module):
     """Stem, three residual blocks, mean over frequency, bidirectional LSTM, attentive statistics pooling, dropout.
 
@@ -85,7 +73,7 @@ class CnnLstmAttention(nn.Module):
             outputs = round(multiple * shape.channels)
             self.blocks.append(ResidualBlock(channels, outputs, strides, shape.over_time))
             channels = outputs
-        self.lstm = BidirectionalLstm(channels, shape.sequence_width)
+        self.lstm = BidirectionalLayers("lstm", shape.sequence_width, 1, channels)
         self.pool = AttentiveStatistics(shape.sequence_width)
         self.head = nn.Sequential(nn.Dropout(shape.dropout), nn.Linear(2 * shape.sequence_width, shape.classes))
 

@@ -8,6 +8,7 @@ from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
 
 VERSION = 1
+POOLING = "attentive_statistics"
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,11 @@ class Genotype:
     normal: CellGenotype
     reduction: CellGenotype
     sequence: CellGenotype
-    pooling: str = "attentive_statistics"
+    pooling: str = POOLING
 
     def __post_init__(self) -> None:
+        if self.pooling != POOLING:
+            raise EmodartsError(f"genotype: unknown pooling '{self.pooling}'; there is {POOLING}")
         for kind, operations in (
             ("normal", CNN_OPERATIONS),
             ("reduction", CNN_OPERATIONS),
@@ -44,6 +47,11 @@ class Genotype:
                         raise EmodartsError(f"genotype: unknown operation '{edge.operation}' in the {kind} cell")
                     if not 0 <= edge.source < node + 2:
                         raise EmodartsError(f"genotype: node {node} of the {kind} cell cannot read state {edge.source}")
+        if len(self.normal) != len(self.reduction):
+            raise EmodartsError(
+                f"genotype: the normal cell has {len(self.normal)} nodes and the reduction cell {len(self.reduction)}; "
+                "both need the same number"
+            )
 
     def to_json(self) -> str:
         """A stable JSON text: equal genotypes give equal texts."""

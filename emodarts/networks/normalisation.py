@@ -33,11 +33,13 @@ class _Normalise(torch.autograd.Function):
         rows, real = _rows(x), _real(x, mask)
         count = real.sum()
         mean = (real @ rows) / count
-        variance = ((real @ (rows * rows)) / count - mean * mean).clamp_(min=0)
+        centred = rows - mean  # a mean of squares less a squared mean would lose digits
+        variance = (real @ centred.square()) / count
         r = torch.rsqrt(variance + eps)
-        scale = r if weight is None else r * weight
-        shift = -mean * scale if bias is None else bias - mean * scale
-        output = torch.addcmul(shift, rows, scale).mul_(real[:, None])
+        output = centred.mul_(r if weight is None else r * weight)
+        if bias is not None:
+            output.add_(bias)
+        output.mul_(real[:, None])
         ctx.save_for_backward(x, mask, weight, bias, mean, r, count)
         ctx.eps = eps
         ctx.mark_non_differentiable(mean, variance, count)
@@ -48,13 +50,12 @@ class _Normalise(torch.autograd.Function):
         x, mask, weight, bias, mean, r, count = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative is wanted
             return (*_differentiable_gradients(x, mask, weight, bias, ctx.eps, dy), None)
-        rows, real, dy = _rows(x), _real(x, mask), _rows(dy)
+        centred, real, dy = _rows(x) - mean, _real(x, mask), _rows(dy)
         dbias = real @ dy
-        dweight = (real @ (dy * rows) - mean * dbias) * r
+        dweight = (real @ (dy * centred)) * r
         scale = r if weight is None else r * weight
-        slope = scale * r * dweight / count
-        shift = slope * mean - scale * dbias / count
-        dx = torch.addcmul(shift, rows, -slope).addcmul_(dy, scale).mul_(real[:, None])
+        dx = centred.mul_(-scale * r * dweight / count).sub_(scale * dbias / count)
+        dx.addcmul_(dy, scale).mul_(real[:, None])
         return _image(dx, x), None, dweight if weight is not None else None, dbias if bias is not None else None, None
 
 

@@ -78,12 +78,13 @@ class frozen_statistics:
         self._norms = [m for m in network.modules() if isinstance(m, RunningStatistics)]
 
     def __enter__(self) -> None:
+        self._before = [norm.track for norm in self._norms]
         for norm in self._norms:
             norm.track = False
 
     def __exit__(self, *exception: object) -> None:
-        for norm in self._norms:
-            norm.track = True
+        for norm, track in zip(self._norms, self._before, strict=True):
+            norm.track = track
 
 
 class ReluConvNorm(nn.Module):

@@ -32,18 +32,19 @@ class Recurrent(nn.Module):
 
 
 class BidirectionalLayers(nn.Module):
-    """n bidirectional recurrent layers, half of the width in each direction."""
+    """n bidirectional recurrent layers, half of the width in each direction; `inputs` None: as many as the width."""
 
-    def __init__(self, kind: str, width: int, layers: int):
+    def __init__(self, kind: str, width: int, layers: int, inputs: int | None = None):
         super().__init__()
         if width % 2:
             raise EmodartsError(f"a bidirectional {kind} needs an even width, not {width}: half goes to each direction")
         build = _RECURRENT[kind]
-        self.forwards = nn.ModuleList(build(width, width // 2, batch_first=True) for _ in range(layers))
-        self.backwards = nn.ModuleList(build(width, width // 2, batch_first=True) for _ in range(layers))
+        sizes = [inputs or width, *[width] * (layers - 1)]
+        self.forwards = nn.ModuleList(build(size, width // 2, batch_first=True) for size in sizes)
+        self.backwards = nn.ModuleList(build(size, width // 2, batch_first=True) for size in sizes)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """`(batch, time, width)` -> the same shape, zero at padding."""
+        """`(batch, time, inputs)` -> `(batch, time, width)`, zero at padding."""
         mask = time_mask(lengths, x.shape[1])[:, :, None]
         for ahead, back in zip(self.forwards, self.backwards, strict=True):
             reverse = reverse_in_time(back(reverse_in_time(x, lengths))[0], lengths)
