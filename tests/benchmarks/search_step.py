@@ -5,9 +5,10 @@
 One CPU thread. `paper`: 4 CNN cells of 4 nodes and 8 channels with the eight operations of DARTS on masked input of
 size x size, then one sequence cell of the small preset. `small`: the small preset's supernet on crops of 125 frames.
 Plain is `tests/plain.py`. A step is a gradient of the alphas and one of the weights; both sides start from the same
-weights and take turns, and ratios are those of the medians of CPU seconds, the first turn left out. The network without its sequence cell is measured too
-(`cnn_`). Last line: one JSON object; `activation_ratio` is fast / plain, the others plain / fast. Ends with status 1 where `paper`
-misses one of LEAST. At 128 x 128 and batch 32 the plain side keeps about 17 GB.
+weights and take turns. Ratios are those of the medians of CPU seconds, the first turn left out. The network without
+its sequence cell is measured too (`cnn_`). Last line: one JSON object; `activation_ratio` is fast / plain, the others
+plain / fast. Ends with status 1 where `paper` misses one of LEAST. At 128 x 128 and batch 32 the plain side keeps about
+17 GB.
 """
 
 import argparse
