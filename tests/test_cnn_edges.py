@@ -251,3 +251,30 @@ def test_what_has_no_joint_form_is_computed_edge_by_edge(monkeypatch):
     weights = torch.rand(3, len(EVERY), dtype=torch.float64)
     for f, p in zip(slow(x, mask, weights), plain(x, mask, weights), strict=True):
         torch.testing.assert_close(f, p, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("shape", "over_time"), [((1, 4, 1, 2), True), ((1, 4, 2, 2), False)])
+def test_the_smallest_reduction_spoils_no_tensor_that_others_need(shape, over_time):
+    """One edge, one utterance, two frames: every other frame of the state is a tensor without gaps."""
+    edges = CnnEdges(tuple(CNN_OPERATIONS), 4, 1, 2, over_time=over_time)
+    x = torch.randn(shape, requires_grad=True)
+    (term,) = edges(x, torch.ones(1, 1, 1, 2), torch.full((1, len(CNN_OPERATIONS)), 0.1))
+    term.square().sum().backward()
+    assert x.grad.isfinite().all()
+
+
+def test_mixing_weights_are_not_rounded_under_autocast():
+    edges = CnnEdges(("skip_connect", "max_pool_3x3", "dil_conv_3x3"), 4, 2, 1)
+    x, mask = torch.randn(2, 4, 5, 6), torch.ones(2, 1, 1, 6)
+    outputs = []
+    for weight in (0.1250, 0.1252):
+        weights = torch.tensor([[weight, 0.2, 0.3]] * 2)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            outputs.append(edges(x, mask, weights)[0])
+    assert outputs[0].dtype == torch.float32
+    assert not torch.equal(*outputs)
+
+
+def test_figures_of_a_space_with_one_operation_each():
+    supernet = Supernet(NetworkShape(2, 1, 8, 1, 1, 4, 1, 1, 4, 4, (1, 1)), ("sep_conv_3x3",), ("lstm_1",))
+    assert supernet.alpha_figures()["margin"] == 0

@@ -59,12 +59,13 @@ class CnnEdges(Edges):
         if stacked:
             sums = mixed(list(stacked.values()), self._columns(weights, stacked), mask, self.training)
         else:
-            sums = x.new_zeros(shape)
+            sums = mask.new_zeros(shape)
         if same:  # one product: outputs (frames, operations * channels) by weights, the same for each channel
-            outputs = torch.cat(list(same.values()), 3).flatten(0, 2)
-            unit = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-            by_channel = torch.einsum("eo,ij->oiej", self._columns(weights, same), unit).flatten(2).flatten(0, 1)
-            sums = torch.addmm(sums.flatten(0, 2), outputs, by_channel).view(shape)
+            outputs = torch.cat([output.to(mask.dtype) for output in same.values()], 3).flatten(0, 2)
+            unit = torch.eye(x.shape[1], dtype=mask.dtype, device=x.device)
+            with torch.autocast(x.device.type, enabled=False):  # mixing weights are not to be rounded
+                by_channel = torch.einsum("eo,ij->oiej", self._columns(weights, same), unit).flatten(2).flatten(0, 1)
+                sums = torch.addmm(sums.flatten(0, 2), outputs, by_channel).view(shape)
         if dropped is not None:
             sums = sums + (self._columns(weights, ["skip_connect"]) * dropped).flatten(3)
         terms = [term.permute(0, 3, 1, 2) for term in sums.unflatten(3, (self.edges, -1)).unbind(3)]
@@ -101,4 +102,4 @@ class CnnEdges(Edges):
         elif operation in self.stacked:
             joint = cast(Stacked, self.stacked.get_submodule(operation))
             joint.unstack(edge, plain.to(next(joint.buffers())))
-        return plain
+        return plain.train(self.training)

@@ -152,7 +152,9 @@ class StackedReduction(Stacked):
         odd = x.shape[1] % 2 * up, x.shape[2] % 2
         if any(odd):
             x = F.pad(x, (0, 0, 0, odd[1], 0, odd[0]))
-        inputs = [for_each_edge(half, len(self.even)) for half in (x[:, ::2, ::2], x[:, up::2, 1::2])]
+        # Copies, since a term's input is handed over, and a part of x may be x itself (two frames, one utterance).
+        halves = (part.clone(memory_format=torch.contiguous_format) for part in (x[:, ::2, ::2], x[:, up::2, 1::2]))
+        inputs = [for_each_edge(half, len(self.even)) for half in halves]
         pointwise = F.pad(self.even, (0, 0, 0, self.odd.shape[1])), F.pad(self.odd, (0, 0, self.even.shape[1], 0))
         statistics: Iterable[Any] = self.statistics
         return [Term(*term) for term in zip(inputs, pointwise, statistics, strict=True)]

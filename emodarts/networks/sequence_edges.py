@@ -81,8 +81,9 @@ class SequenceEdges(Edges):
 
     def _mix(self, outputs: Tensor, weights: Tensor) -> Tensor:
         """Layer norm and weighted sum over operations: `(edges, batch, time, width)`."""
-        normalised = F.layer_norm(outputs, outputs.shape[-1:]).unflatten(0, (-1, self.edges))
-        return torch.einsum("eo,oetbw->ebtw", weights, normalised)
+        with torch.autocast(outputs.device.type, enabled=False):  # mixing weights are not to be rounded
+            normalised = F.layer_norm(outputs.to(weights.dtype), outputs.shape[-1:]).unflatten(0, (-1, self.edges))
+            return torch.einsum("eo,oetbw->ebtw", weights, normalised)
 
     def _of(self, names: tuple[str, ...], weights: Tensor) -> Tensor:
         """The columns of some operations: `(edges, names)`."""

@@ -32,15 +32,13 @@ def second_order_step(
     """Gradients of `L_val(w', a)` for the alphas with w' = w - xi * directions (eq. 6 and 7), and the loss.
 
     `directions` is the weights' whole step `momentum * buffer + grad_w L_train + weight_decay * w`.
-    The weights are shifted and put back in place; nothing is copied but one set of them.
+    The weights are shifted and put back in place, also where a loss fails; the network itself is never copied.
     """
-    kept = [w.detach().clone() for w in weights]
-    _shift(weights, directions, -xi)
-    loss = alpha_loss()
-    gradients = torch.autograd.grad(loss, [*weights, *alphas], allow_unused=True)
+    with _shifted(weights, directions, -xi):
+        loss = alpha_loss()
+        gradients = torch.autograd.grad(loss, [*weights, *alphas], allow_unused=True)
     vector = [_zero_if_none(g, w) for g, w in zip(gradients, weights, strict=False)]
     direct = [_zero_if_none(g, a) for g, a in zip(gradients[len(weights) :], alphas, strict=True)]
-    _restore(weights, kept)
     term = second_order_term(weights, alphas, weight_loss, vector)
     return [d - xi * t for d, t in zip(direct, term, strict=True)], loss.detach()
 
@@ -60,13 +58,11 @@ def second_order_term(
     if norm == 0:
         return [torch.zeros_like(a) for a in alphas]
     eps = radius / float(norm)
-    kept = [w.detach().clone() for w in weights]
     sides = []
     with _at_rest(weights):
         for step in (eps, -eps):
-            _shift(weights, vector, step)
-            sides.append(_gradients(weight_loss(), alphas))
-            _restore(weights, kept)
+            with _shifted(weights, vector, step):
+                sides.append(_gradients(weight_loss(), alphas))
     plus, minus = sides
     return [(p - m) / (2 * eps) for p, m in zip(plus, minus, strict=True)]
 
@@ -94,13 +90,16 @@ def _at_rest(weights: Sequence[Tensor]) -> Iterator[None]:
             w.requires_grad_(True)
 
 
-@torch.no_grad()
-def _shift(weights: Sequence[Tensor], directions: Sequence[Tensor], step: float) -> None:
-    for w, d in zip(weights, directions, strict=True):
-        w.add_(d, alpha=step)
-
-
-@torch.no_grad()
-def _restore(weights: Sequence[Tensor], kept: Sequence[Tensor]) -> None:
-    for w, k in zip(weights, kept, strict=True):
-        w.copy_(k)
+@contextmanager
+def _shifted(weights: Sequence[Tensor], directions: Sequence[Tensor], step: float) -> Iterator[None]:
+    """Within the block, the weights are `step` times the directions away; afterwards what they were, to the bit."""
+    kept = [w.detach().clone() for w in weights]
+    try:
+        with torch.no_grad():
+            for w, d in zip(weights, directions, strict=True):
+                w.add_(d, alpha=step)
+        yield
+    finally:
+        with torch.no_grad():
+            for w, k in zip(weights, kept, strict=True):
+                w.copy_(k)
