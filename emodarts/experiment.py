@@ -229,8 +229,7 @@ def subsample_name(fold: Fold, settings: FoldSettings) -> str | None:
 def _task(data: FoldData, seed: int) -> Task:
     halves = split_train_part(data.seen_fold, derive_seed(seed, "split"))
     weight_part, alpha_part = (data.part(ids) for ids in halves)
-    task = replace(_undivided(data, seed), weight_part=weight_part, alpha_part=alpha_part)
-    return replace(task, candidate_shape=_training_shape(task.shape, data.settings.training))
+    return replace(_undivided(data, seed), weight_part=weight_part, alpha_part=alpha_part)
 
 
 def _undivided(data: FoldData, seed: int) -> Task:
@@ -244,7 +243,7 @@ def _evaluate(data: FoldData, task: Task) -> Evaluate:
 
     def evaluate(genotype: Genotype, epochs: int, seed: int) -> Candidate:
         settings = replace(data.settings.training, epochs=epochs)
-        architecture = Architecture(task.candidate_shape or task.shape, genotype)
+        architecture = Architecture(task.shape, genotype)
         trained = _train(data, architecture, task.train_part, settings, seed, _no_progress, NO_CHECKPOINTS)
         best = trained.epochs[trained.epoch]
         return Candidate(best.dev_uar, best.dev_loss, count_parameters(trained.network), trained.seconds)

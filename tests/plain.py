@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from emodarts.networks.cell import Edges, SearchCell, edges_of
+from emodarts.networks.cell import Edges, SearchCell
 from emodarts.networks.masking import strided_mask
 from emodarts.networks.operations import (
     DepthwiseSeparable,
@@ -77,28 +77,29 @@ class PlainEdges(Edges):
     """Every operation of every edge, one after the other."""
 
     def forward(self, x, extent, weights):
-        terms = []
-        for row, operations in zip(weights, self.operations, strict=True):
-            named = zip(row, self.names, operations.children(), strict=True)
-            outputs = [w * self._output(name, operation, x, extent) for w, name, operation in named]
-            terms.append(sum(outputs[1:], outputs[0]))
-        return terms
+        return [self.edge(number, x, extent, row) for number, row in enumerate(weights)]
+
+    def edge(self, number, x, extent, weights):
+        """The mixed operation of one edge, of those that leave the state."""
+        named = zip(weights, self.names, self.operations[number].children(), strict=True)
+        return sum(w * self._output(name, operation, x, extent) for w, name, operation in named)
 
 
 class PlainCell(SearchCell):
-    """A search cell that leaves its inputs in the layout they have."""
+    """A search cell that goes from node to node and from edge to edge, in the layout its inputs have."""
 
     def forward(self, inputs, extents, weights):
-        states = [pre(x, e) for pre, x, e in zip(self.preprocess, inputs, extents, strict=False)]
-        edges = list(edges_of(self.nodes))
-        terms = [[] for _ in range(self.nodes)]
-        for source, module in enumerate(self.sources):
-            rows = [number for number, edge in enumerate(edges) if edge[1] == source]
-            extent = extents[1] if source < 2 else extents[2]
-            for row, term in zip(rows, module(states[source], extent, weights[rows]), strict=True):
-                terms[edges[row][0]].append(term)
-            if source:
-                states.append(sum(terms[source - 1][1:], terms[source - 1][0]))
+        first, second = self.preprocess
+        states = [first(inputs[0], extents[0]), second(inputs[1], extents[1])]
+        rows = iter(weights)
+        read = [0] * (self.nodes + 1)  # how many nodes have read each state
+        for node in range(self.nodes):
+            total = 0
+            for source in range(node + 2):
+                extent = extents[1] if source < 2 else extents[2]
+                total = total + self.sources[source].edge(read[source], states[source], extent, next(rows))
+                read[source] += 1
+            states.append(total)
         return torch.cat(states[2:], 1 if states[0].dim() == 4 else 2)
 
 

@@ -5,6 +5,7 @@ fast supernet's term is held against the plain one's.
 """
 
 import functools
+import weakref
 
 import pytest
 import torch
@@ -143,6 +144,50 @@ def test_no_gradient_of_weights_at_rest_is_computed(problem):
     assert all(w.requires_grad for w in weights)
     for f, e in zip(found, torch.autograd.grad(alpha_loss(), alphas), strict=True):
         torch.testing.assert_close(f, e)
+
+
+class Toy:
+    """Losses of two weights and an alpha, which count what lives while they are computed."""
+
+    def __init__(self, monkeypatch):
+        self.weights = [torch.randn(3, requires_grad=True), torch.randn(2, requires_grad=True)]
+        self.alphas = [torch.randn(2, requires_grad=True)]
+        self.losses, self.copies, self.most, self.fails_at = [], [], 0, None
+        clone = torch.Tensor.clone
+        monkeypatch.setattr(torch.Tensor, "clone", lambda t: self._watched(self.copies, clone(t)))
+
+    def _watched(self, where, tensor):
+        where.append(weakref.ref(tensor))
+        return tensor
+
+    def __call__(self):
+        assert not any(loss() is not None for loss in self.losses)  # none is kept, nor its graph
+        self.most = max(self.most, sum(copy() is not None for copy in self.copies))
+        if len(self.losses) == self.fails_at:
+            raise RuntimeError("out of memory")
+        a, b = self.weights
+        return self._watched(self.losses, (a.square().sum() + b.pow(3).sum()) * self.alphas[0].prod())
+
+    def step(self):
+        return second_order_step(self.weights, self.alphas, self, self, [torch.ones_like(w) for w in self.weights], 0.1)
+
+
+def test_one_copy_of_the_weights_at_a_time(monkeypatch):
+    toy = Toy(monkeypatch)
+    toy.step()
+    assert len(toy.losses) == 3
+    assert toy.most == len(toy.weights)
+
+
+@pytest.mark.parametrize("fails_at", [0, 1, 2])
+def test_weights_are_restored_where_a_loss_fails(fails_at, monkeypatch):
+    toy = Toy(monkeypatch)
+    toy.fails_at, before = fails_at, [w.detach().numpy().copy() for w in toy.weights]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        toy.step()
+    for weight, kept in zip(toy.weights, before, strict=True):
+        assert weight.requires_grad
+        assert (weight.detach().numpy() == kept).all()
 
 
 def test_the_fast_supernets_term_is_that_of_the_plain_one():

@@ -384,7 +384,7 @@ def test_searching_in_turn_is_a_switch():
         ({"space": "modern", "seqnn": "rnn"}, "search.seqnn=rnn is out of range: all | lstm | gru"),
         ({"sequence_width": 6, "space": "modern"}, "search.sequence_width=6 .* self_attention_4"),
         ({"epochs": 3, "warmup_epochs": 3}, "the alphas would never move"),
-        ({"joint": "one_after_the_other", "epochs": 4, "warmup_epochs": 2}, "the alphas would never move in 2 epochs"),
+        ({"joint": "one_after_the_other", "epochs": 4, "warmup_epochs": 3}, "the alphas would never move in 3 epochs"),
         ({"joint": "one_after_the_other", "stop": "skips"}, "set search.stop=none"),
         ({"joint": "one_after_the_other", "method": "evolution"}, "no meaning for search.method=evolution"),
         ({"joint": "seqnn_only", "sequence_cells": 0}, "needs a sequence part"),
@@ -405,6 +405,7 @@ VARIANTS = [
     {"unrolled": True, "optimiser": "sgd"},
     {"stop": "eigenvalue", "stop_window": 3, "relaxation": "sigmoid"},
     {"joint": "one_after_the_other", "regulariser": "skip_dropout", "dropout": 0.3},
+    {"selection": "perturbation", "regulariser": "skip_dropout"},
     {"selection": "perturbation", "perturbation_steps": 1, "regulariser": "beta_decay"},
 ]
 

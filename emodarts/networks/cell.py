@@ -6,8 +6,7 @@ concatenation of the nodes. In the supernet every edge is a mixed operation, in 
 """
 
 import copy
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +22,12 @@ def edges_of(nodes: int) -> Iterator[tuple[int, int]]:
     return ((node, source) for node in range(nodes) for source in range(node + 2))
 
 
+def select(weights: Tensor, numbers: Sequence[int], dim: int) -> Tensor:
+    """Some rows (dim 0) or columns (dim 1) of a matrix; a list as an index would be copied to a GPU at each call."""
+    parts = weights.unbind(dim)
+    return torch.stack([parts[number] for number in numbers], dim)
+
+
 class Edges(nn.Module):
     """The mixed operations of all edges that leave one state of a search cell (DARTS, Liu et al. 2019, eq. 2).
 
@@ -34,6 +39,7 @@ class Edges(nn.Module):
     def __init__(self, operations: tuple[str, ...], build: BuildOperation, edges: int, stride: int):
         super().__init__()
         self.names, self.skip_dropout = operations, 0.0
+        self.columns = {name: column for column, name in enumerate(operations)}
         self.operations = nn.ModuleList(
             nn.ModuleDict({name: build(name, stride) for name in operations}) for _ in range(edges)
         )
@@ -50,6 +56,10 @@ class Edges(nn.Module):
         y: Tensor = operation(x, extent)
         return F.dropout(y, self.skip_dropout, self.training) if name == "skip_connect" and self.skip_dropout else y
 
+    def _columns(self, weights: Tensor, names: Iterable[str]) -> Tensor:
+        """The weights of some operations, `(edges, names)`."""
+        return select(weights, [self.columns[name] for name in names], 1)
+
     def extract(self, edge: int, operation: str) -> nn.Module:
         """One operation of one edge (counted among this state's edges) as a module with a copy of its weights."""
         return copy.deepcopy(self.operations.get_submodule(f"{edge}.{operation}"))
@@ -65,21 +75,22 @@ class SearchCell(nn.Module):
         super().__init__()
         self.nodes = nodes
         self.preprocess = nn.ModuleList(preprocess)
-        readers = Counter(source for _, source in edges_of(nodes))
+        sources = [source for _, source in edges_of(nodes)]
+        self.rows = [[i for i, source in enumerate(sources) if source == s] for s in range(nodes + 1)]
         self.sources = nn.ModuleList(
-            build(readers[source], 2 if reduction and source < 2 else 1) for source in range(nodes + 1)
+            build(len(rows), 2 if reduction and source < 2 else 1) for source, rows in enumerate(self.rows)
         )
 
     def forward(self, inputs: tuple[Tensor, Tensor], extents: tuple[Tensor, Tensor, Tensor], weights: Tensor) -> Tensor:
         """Two states -> the concatenated nodes. `extents`: of each input, and of the nodes; weights `(edges, ops)`."""
         inputs = (_channels_last(inputs[0]), _channels_last(inputs[1]))
         states = [pre(x, e) for pre, x, e in zip(self.preprocess, inputs, extents, strict=False)]
-        rows = [[i for i, (_, source) in enumerate(edges_of(self.nodes)) if source == s] for s in range(self.nodes + 1)]
         terms: list[list[Tensor]] = [[] for _ in range(self.nodes)]
         for source, edges in enumerate(self.sources):
             extent = extents[1] if source < 2 else extents[2]
             first = max(0, source - 1)  # the first node that reads this state
-            for node, term in enumerate(edges(states[source], extent, weights[rows[source]]), start=first):
+            mixing = select(weights, self.rows[source], 0)
+            for node, term in enumerate(edges(states[source], extent, mixing), start=first):
                 terms[node].append(term)
             if source:
                 states.append(_sum(terms[source - 1]))

@@ -5,7 +5,6 @@ computed once and shared by the edges, convolutions are stacked (see `convolutio
 a module for each edge.
 """
 
-from collections.abc import Iterable
 from typing import cast
 
 import torch
@@ -32,7 +31,6 @@ class CnnEdges(Edges):
         self.edges, self.stride, self._build = edges, stride, build
         self.shared = nn.ModuleDict()
         self.stacked = nn.ModuleDict()
-        self.columns = {name: column for column, name in enumerate(operations)}
         for name in operations:
             plain = [self.operations.get_submodule(f"{edge}.{name}") for edge in range(edges)]
             if (one := shared(plain[0])) is not None:
@@ -46,7 +44,10 @@ class CnnEdges(Edges):
             self.operations[edge] = nn.ModuleDict(left)
 
     def forward(self, x: Tensor, extent: Tensor, weights: Tensor) -> list[Tensor]:
-        """`sum_o weights[e, o] * o(x)` for each edge e; x `(batch, channels, F, T)`, extent its mask."""
+        """`sum_o weights[e, o] * o(x)` for each edge e; x `(batch, channels, F, T)`, extent its mask.
+
+        Under autocast the operations are computed in its precision, their weighted sums in the mask's.
+        """
         x, mask = x.contiguous(memory_format=torch.channels_last), extent.permute(0, 2, 3, 1)
         same = {name: operation(x, extent).permute(0, 2, 3, 1) for name, operation in self.shared.items()}
         behind_relu = x.relu().permute(0, 2, 3, 1)
@@ -84,11 +85,6 @@ class CnnEdges(Edges):
         else:
             return None
         return F.dropout(skips, self.skip_dropout)
-
-    def _columns(self, weights: Tensor, names: Iterable[str]) -> Tensor:
-        """The weights of some operations, `(edges, names)`."""
-        columns = weights.unbind(1)
-        return torch.stack([columns[self.columns[name]] for name in names], 1)
 
     def extract(self, edge: int, operation: str) -> nn.Module:
         """One operation of one edge as its plain module, with a copy of its weights and running statistics."""

@@ -94,10 +94,11 @@ def _phases(x: Tensor, dilation: int) -> Tensor:
 def _gradient_of_undilated(gradient: Tensor, x: Tensor, channels: int, size: Sequence[int], stride: int) -> Tensor:
     """Three columns at a time, each three as those of a narrow kernel on x moved to the left or the right.
 
-    Neighbouring triples share a column, since the number of columns is odd.
+    Neighbouring triples share a column, since the number of columns is odd. An input shorter than half a kernel cannot
+    be moved that far, and is soon done with anyway.
     """
     rows, columns = size
-    if columns <= FAST_COLUMNS:
+    if columns <= FAST_COLUMNS or x.shape[3] < columns // 2:
         kernel = x.new_empty(channels, 1, rows, columns)  # its values do not matter
         return _native_gradients(gradient, x, kernel, stride, _padding(kernel, 1), [False, True])[1]
     kernel = x.new_empty(channels, 1, rows, FAST_COLUMNS)

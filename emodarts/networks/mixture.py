@@ -46,11 +46,12 @@ def running_mixture(
     inputs: Sequence[Tensor], pointwise: Tensor, weights: Tensor, mask: Tensor, eps: float, mean: Tensor, var: Tensor
 ) -> Tensor:
     """The same sums, normalised by given statistics `(terms, edges, outputs)` as in evaluation mode."""
-    scale = weights[:, :, None] * torch.rsqrt(var + eps)
-    matrices = (scale[..., None] * pointwise).transpose(2, 3)
-    frames = [x.unflatten(3, (pointwise.shape[1], -1)) for x in inputs]
-    products = [torch.einsum("bfteI,eIo->bfteo", x, m) for x, m in zip(frames, matrices, strict=True)]
-    return (torch.stack(products).sum(0) - (scale * mean).sum(0)).flatten(3) * mask
+    with torch.autocast(mask.device.type, enabled=False):
+        scale = weights[:, :, None] * torch.rsqrt(var + eps)
+        matrices = (scale[..., None] * pointwise).transpose(2, 3)
+        frames = [x.to(mask.dtype).unflatten(3, (pointwise.shape[1], -1)) for x in inputs]
+        products = [torch.einsum("bfteI,eIo->bfteo", x, m) for x, m in zip(frames, matrices, strict=True)]
+        return (torch.stack(products).sum(0) - (scale * mean).sum(0)).flatten(3) * mask
 
 
 class _BatchMixture(torch.autograd.Function):

@@ -1,5 +1,6 @@
 """Operations without weights, which are the same for all edges that leave a state; pools in the layout of cells."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -13,7 +14,8 @@ class SharedAveragePool(AveragePool):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(batch, channels, F, T)` -> `(batch, channels, F', T')`."""
-        sums = depthwise(x, x.new_ones(x.shape[1], 1, *self.window), self.stride)
+        with torch.autocast(x.device.type, enabled=False):  # a pool, which autocast leaves as it is
+            sums = depthwise(x, x.new_ones(x.shape[1], 1, *self.window), self.stride)
         counts = self._counts(x.new_ones(1, 1, x.shape[2], 1), 2) * self._counts(mask, 3)
         mask = strided_mask(mask, self.stride)
         return self.norm(sums * (mask / counts.clamp(min=1)), mask)
@@ -29,9 +31,8 @@ class SharedAveragePool(AveragePool):
 
 def shared(plain: nn.Module) -> nn.Module | None:
     """The one operation that stands for those of all edges, if it has no weights; None if it has."""
-    if type(plain) is Skip:
+    if type(plain) is Skip or type(plain) is MaxPool:
         return plain
-    kind = {MaxPool: MaxPool, AveragePool: SharedAveragePool}.get(type(plain))
-    if kind is None or not isinstance(plain, MaxPool | AveragePool):
-        return None
-    return kind(plain.norm.running_mean.numel(), plain.stride, over_time=plain.window[0] == 1)
+    if type(plain) is AveragePool:
+        return SharedAveragePool(plain.norm.running_mean.numel(), plain.stride, over_time=plain.window[0] == 1)
+    return None

@@ -56,14 +56,14 @@ class SequenceEdges(Edges):
         mask = time_mask(extent, x.shape[1])
         mixed = x.new_zeros(self.edges, *x.shape)
         for names, outputs in self._outputs(x, extent, mask):
-            mixed = mixed + self._mix(outputs, self._of(names, weights))
+            mixed = mixed + self._mix(outputs, self._columns(weights, names))
         mixed = mixed * mask[:, :, None]
         if "skip_connect" in self.columns:
-            mixed = mixed + self._of(("skip_connect",), weights)[:, :, None, None] * self._skip(x)
+            mixed = mixed + self._columns(weights, ("skip_connect",))[:, :, None, None] * self._skip(x)
         terms = list(mixed.unbind(0))
         if not self.names:
             return terms
-        alone = super().forward(x, extent, self._of(self.names, weights))
+        alone = super().forward(x, extent, self._columns(weights, self.names))
         return [term + other for term, other in zip(terms, alone, strict=True)]
 
     def _outputs(self, x: Tensor, lengths: Tensor, mask: Tensor) -> list[tuple[tuple[str, ...], Tensor]]:
@@ -84,10 +84,6 @@ class SequenceEdges(Edges):
         with torch.autocast(outputs.device.type, enabled=False):  # mixing weights are not to be rounded
             normalised = F.layer_norm(outputs.to(weights.dtype), outputs.shape[-1:]).unflatten(0, (-1, self.edges))
             return torch.einsum("eo,oetbw->ebtw", weights, normalised)
-
-    def _of(self, names: tuple[str, ...], weights: Tensor) -> Tensor:
-        """The columns of some operations: `(edges, names)`."""
-        return weights[:, [self.columns[name] for name in names]]
 
     def _skip(self, x: Tensor) -> Tensor:
         """The identity of each edge, with dropout of its own in training."""

@@ -124,7 +124,8 @@ class Supernet(Network):
         weights = [present[kind] for kind in self.free_kinds]
         shares = [w / w.sum(1, keepdim=True) for w in weights]
         entropy = torch.cat([torch.special.entr(share).sum(1) for share in shares])
-        margins = [w.topk(2).values @ w.new_tensor([1.0, -1.0]) for w in weights if w.shape[1] > 1]
+        largest = [w.topk(2).values.unbind(1) for w in weights if w.shape[1] > 1]
+        margins = [first - second for first, second in largest]
         margin = torch.cat(margins) if margins else entropy.new_zeros(1)  # there is one operation alone
         moved = torch.cat([(self.alphas[kind] - getattr(self, f"start_{kind}")).flatten() for kind in self.free_kinds])
         return {

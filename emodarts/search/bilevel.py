@@ -32,15 +32,21 @@ def second_order_step(
     """Gradients of `L_val(w', a)` for the alphas with w' = w - xi * directions (eq. 6 and 7), and the loss.
 
     `directions` is the weights' whole step `momentum * buffer + grad_w L_train + weight_decay * w`.
-    The weights are shifted and put back in place, also where a loss fails; the network itself is never copied.
+    The weights are shifted and put back in place, also where a loss fails; there is one copy of them at a time.
     """
+    vector, direct, loss = _gradients_ahead(weights, alphas, alpha_loss, directions, xi)
+    term = second_order_term(weights, alphas, weight_loss, vector)
+    return [d - xi * t for d, t in zip(direct, term, strict=True)], loss
+
+
+def _gradients_ahead(
+    weights: Sequence[Tensor], alphas: Sequence[Tensor], alpha_loss: Loss, directions: Sequence[Tensor], xi: float
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Gradients for weights and alphas one step of the weights ahead, and the loss, of whose graph nothing is kept."""
     with _shifted(weights, directions, -xi):
         loss = alpha_loss()
-        gradients = torch.autograd.grad(loss, [*weights, *alphas], allow_unused=True)
-    vector = [_zero_if_none(g, w) for g, w in zip(gradients, weights, strict=False)]
-    direct = [_zero_if_none(g, a) for g, a in zip(gradients[len(weights) :], alphas, strict=True)]
-    term = second_order_term(weights, alphas, weight_loss, vector)
-    return [d - xi * t for d, t in zip(direct, term, strict=True)], loss.detach()
+        found = _gradients(loss, [*weights, *alphas])
+    return found[: len(weights)], found[len(weights) :], loss.detach()
 
 
 def second_order_term(

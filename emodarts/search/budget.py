@@ -9,7 +9,8 @@ alike. Passes forward only (dev figures, the losses that perturbation-based sele
 
 An epoch passes each utterance of the weight half once for the weights, and as many of the alpha half for the alphas:
 first order 1 pass; second order 4 (for w', at w', and two for the finite difference); none in a warm-up. Utterances are
-counted as long as `search.crop_seconds`.
+counted as long as `search.crop_seconds`. Candidates have the supernet's sizes; the one that is found is trained anew at
+those of the training.
 """
 
 from dataclasses import dataclass
@@ -71,5 +72,5 @@ def candidate_epochs(settings: SearchSettings) -> int:
 
 def candidate_macs(task: Task, genotype: Genotype) -> int:
     """MACs of a candidate's training."""
-    network = DiscreteNetwork(task.candidate_shape or task.shape, genotype)
+    network = DiscreteNetwork(task.shape, genotype)
     return count_macs(network, task.crop) * len(task.train_part.utterances) * candidate_epochs(task.settings)

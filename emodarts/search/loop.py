@@ -167,6 +167,7 @@ class _Run:
     def _perturbed(self, epoch: int) -> Genotype:
         s = self.settings
         self.supernet.held = held_weights(self.supernet, s, epoch)
+        self.supernet.set_skip_dropout(skip_dropout(s, epoch))
         batches, weights = self._fixed_batches("selection", s.perturbation_batches), self.engine.class_weights[1]
 
         def tune() -> None:

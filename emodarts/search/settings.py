@@ -21,7 +21,6 @@ SMALL_SEQUENCE_OPERATIONS = (
     "rnn_attention_1",
 )
 METHODS = ("darts", "frozen", "random_architecture", "random_search", "evolution")
-SUPERNET_METHODS = ("darts", "frozen")  # those that train a supernet
 JOINTS = ("joint", "cnn_only", "seqnn_only", "one_after_the_other")
 RELAXATIONS = ("softmax", "sigmoid")
 REGULARISERS = ("none", "beta_decay", "skip_dropout")
@@ -249,13 +248,18 @@ class SearchSettings(ControlSettings, RobustnessSettings, BilevelSettings, Super
         return self.joint == "one_after_the_other"
 
     @property
+    def turn(self) -> int:
+        """The epoch from which `one_after_the_other` searches the sequence part: both parts move for as long."""
+        return self.warmup + (self.epochs - self.warmup) // 2
+
+    @property
     def system(self) -> str:
         """The system's name in the result tables: `emodarts`, for a control `emodarts:<method>:<joint>`."""
         plain = self.method == "darts" and self.joint == "joint"
         return "emodarts" if plain else f"emodarts:{self.method}:{self.joint}"
 
     def _contradictions(self) -> list[tuple[bool, str]]:
-        last = self.epochs // 2 if self.searches_in_turn else self.epochs
+        last = self.turn if self.searches_in_turn else self.epochs
         in_turn = "search.joint=one_after_the_other"
         attention = [name for name in self.seqnn_operations if name.startswith("self_attention_")]
         divided = [name for name in attention if self.sequence_width % int(name.rsplit("_", 1)[1])]

@@ -33,7 +33,6 @@ class Task:
     batches: BatchSettings
     seed: int
     device: str = "cpu"
-    candidate_shape: NetworkShape | None = None  # of the networks that the controls train; None: the supernet's sizes
 
     @property
     def crop(self) -> int:
