@@ -192,8 +192,14 @@ def run_unit(unit: Unit, results: str) -> tuple[Unit, float, float]:
     )
     kept = Path(results) / unit.sweep / "checkpoints" / key.name.replace(" ", "_")
     seed = derive_seed(0, "evidence", unit.fold, unit.seed)
-    records = run_fold(store, fold, settings, seed, checkpoints=kept, tests=stage.tests)
-    SweepWriter(Storage.open(results), unit.sweep).commit(key, records, uuid.uuid4().hex[:8])
+    writer, attempt = SweepWriter(Storage.open(results), unit.sweep), uuid.uuid4().hex[:8]
+    try:
+        records = run_fold(store, fold, settings, seed, checkpoints=kept, tests=stage.tests)
+    except (ArithmeticError, RuntimeError) as error:  # a loss that is NaN: the others go on, and the table counts it
+        writer.commit_ended(key, "failed", f"{type(error).__name__}: {error}", (), attempt)
+        discard_checkpoints(kept)
+        return unit, float("nan"), time.perf_counter() - begin
+    writer.commit(key, records, attempt)
     discard_checkpoints(kept)
     dev = next(e for e in records.evaluations if e.role == "dev" and e.stage == "final")
     tally = Tally.of([str(s) for s in dev.speakers], *_indices(fold, dev.labels, dev.probabilities), len(fold.classes))
@@ -207,7 +213,6 @@ def _indices(fold: Fold, labels: Any, probabilities: Any) -> tuple[list[int], li
 def run(name: str, results: str, workers: int, hours: float | None) -> int:
     """Run what is missing of a stage; how many units are still missing afterwards."""
     storage = Storage.open(results)
-    missing = []
     for corpus in STAGES[name].folds:
         about = {c: asdict(STAGES[name].settings(c)) for c in STAGES[name].conditions}
         register(storage, f"evidence-{name}-{corpus}", about)
@@ -290,7 +295,8 @@ def _comparison(opened: reader.Results) -> list[str]:
     folds = _rows(opened, "2", "folds", role="test", stage="final")
     lines = [
         f"`{_COMMAND} 2`: {_count(folds, '2')}; pooled test UAR of the folds {_folds('2')}, mean over seeds, with "
-        "95 % intervals over speakers; every system has one configuration and its epochs chosen on dev.",
+        f"95 % intervals over speakers; {STAGES['2'].search_epochs} epochs of search, {STAGES['2'].training_epochs} of "
+        "training; every system has one configuration, and its epochs (of the search too) are chosen on dev.",
         "",
         "| system | seeds | EmoDB | difference | RAVDESS | difference | parameters | search s | train s |",
         "|---|---|---|---|---|---|---|---|---|",
