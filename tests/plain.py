@@ -82,7 +82,8 @@ class PlainEdges(Edges):
     def edge(self, number, x, extent, weights):
         """The mixed operation of one edge, of those that leave the state."""
         named = zip(weights, self.names, self.operations[number].children(), strict=True)
-        return sum(w * self._output(name, operation, x, extent) for w, name, operation in named)
+        outputs = [w * self._output(name, operation, x, extent) for w, name, operation in named]
+        return sum(outputs[1:], outputs[0])
 
 
 class PlainCell(SearchCell):
@@ -94,12 +95,12 @@ class PlainCell(SearchCell):
         rows = iter(weights)
         read = [0] * (self.nodes + 1)  # how many nodes have read each state
         for node in range(self.nodes):
-            total = 0
+            terms = []
             for source in range(node + 2):
                 extent = extents[1] if source < 2 else extents[2]
-                total = total + self.sources[source].edge(read[source], states[source], extent, next(rows))
+                terms.append(self.sources[source].edge(read[source], states[source], extent, next(rows)))
                 read[source] += 1
-            states.append(total)
+            states.append(sum(terms[1:], terms[0]))
         return torch.cat(states[2:], 1 if states[0].dim() == 4 else 2)
 
 
