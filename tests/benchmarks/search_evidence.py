@@ -31,6 +31,7 @@ from emodarts.corpora import labels as labelling
 from emodarts.corpora import protocols
 from emodarts.corpora.protocols import Fold
 from emodarts.corpora.settings import CorpusSettings
+from emodarts.corpora.table import Corpus
 from emodarts.experiment import FoldSettings, discard_checkpoints, run_fold
 from emodarts.features import store as features
 from emodarts.results import reader
@@ -42,6 +43,7 @@ from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from emodarts.search.settings import SearchSettings
 from emodarts.seeds import derive_seed
+from emodarts.training.prediction import is_late
 from emodarts.training.settings import TrainingSettings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "search.md"
@@ -80,15 +82,12 @@ class Stage:
     conditions: dict[str, Condition]
     folds: dict[str, tuple[int, ...]]
     tests: bool
-    search_epochs: int | None = None
     training_epochs: int | None = None
 
     def settings(self, condition: str) -> FoldSettings:
         """The settings of a condition's units."""
         about = self.conditions[condition]
         search = replace(SearchSettings(), **about.search)
-        if self.search_epochs is not None:
-            search = replace(search, epochs=self.search_epochs)
         training = TrainingSettings()
         if self.training_epochs is not None:
             training = replace(training, epochs=self.training_epochs)
@@ -99,6 +98,7 @@ STAGES = {
     "1": Stage(
         {
             "plain DARTS": Condition(PLAIN),
+            "default": Condition(),
             "relaxation=sigmoid": Condition({**PLAIN, "relaxation": "sigmoid"}),
             "regulariser=beta_decay": Condition({**PLAIN, "regulariser": "beta_decay"}),
             "regulariser=skip_dropout": Condition({**PLAIN, "regulariser": "skip_dropout"}),
@@ -124,8 +124,6 @@ STAGES = {
         },
         {"emodb": tuple(range(10)), "ravdess": (0, 2, 4)},
         tests=True,
-        search_epochs=10,
-        training_epochs=24,
     ),
 }
 
@@ -159,14 +157,19 @@ def units_of(name: str) -> list[Unit]:
     ]
 
 
-@cache
-def data_of(corpus: str) -> tuple[features.Store, tuple[Fold, ...]]:
-    """Features and folds, once a process."""
+def read_corpus(corpus: str) -> tuple[Corpus, tuple[Fold, ...]]:
+    """A corpus, and all its folds."""
     root = Path(os.environ["EMODARTS_CORPORA"]) / corpus
     settings = replace(CORPORA[corpus], root=str(root))
     read = corpora.read(settings)
     labels = labelling.label(read.utterances, settings)
-    folds = protocols.make(settings, read.utterances, labels)
+    return read, protocols.make(settings, read.utterances, labels)
+
+
+@cache
+def data_of(corpus: str) -> tuple[features.Store, tuple[Fold, ...]]:
+    """Features and folds, once a process."""
+    read, folds = read_corpus(corpus)
     cached = corpora.cache_folder() / "features"
     return features.build(read.utterances, read.root, FoldSettings().features, cached), folds
 
@@ -216,8 +219,9 @@ def run(name: str, results: str, workers: int, hours: float | None) -> int:
     for corpus in STAGES[name].folds:
         about = {c: asdict(STAGES[name].settings(c)) for c in STAGES[name].conditions}
         register(storage, f"evidence-{name}-{corpus}", about)
-    done = {(c.key.sweep, c.key.study, c.key.fold, c.key.seed) for c in reader.open(results).commits}
-    missing = [u for u in units_of(name) if (u.sweep, u.condition, u.fold, u.seed) not in done]
+    done = {(c.key.sweep, c.key.study, c.key.fold_hash, c.key.seed) for c in reader.open(results).commits}
+    hashes = {(corpus, f.index): f.hash for corpus in STAGES[name].folds for f in read_corpus(corpus)[1]}
+    missing = [u for u in units_of(name) if (u.sweep, u.condition, hashes[u.corpus, u.fold], u.seed) not in done]
     print(f"stage {name}: {len(units_of(name)) - len(missing)} units done, {len(missing)} to go", flush=True)
     deadline = None if hours is None else time.time() + 3600 * hours
     context = multiprocessing.get_context("spawn")
@@ -261,7 +265,9 @@ def _screening(opened: reader.Results) -> list[str]:
     training = STAGES["1"].training_epochs
     lines = [
         f"`{_COMMAND} 1`: {_count(final, '1')}; UAR on dev, mean over folds {_folds('1')}, one seed, {training} epochs "
-        "of training; nothing of a test part was read.",
+        "of training; nothing of a test part was read. Conditions but `default` change one thing of plain DARTS. Dev "
+        "speakers of these folds are test speakers of other folds of the same protocol, whose figures stage 2 pools. "
+        f"{_made_of(final)}",
         "",
         "| condition | EmoDB | RAVDESS | mean | supernet | gap | skips | entropy | moved | search s | train s |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
@@ -295,27 +301,52 @@ def _comparison(opened: reader.Results) -> list[str]:
     folds = _rows(opened, "2", "folds", role="test", stage="final")
     lines = [
         f"`{_COMMAND} 2`: {_count(folds, '2')}; pooled test UAR of the folds {_folds('2')}, mean over seeds, with "
-        f"95 % intervals over speakers; {STAGES['2'].search_epochs} epochs of search, {STAGES['2'].training_epochs} of "
-        "training; every system has one configuration, and its epochs (of the search too) are chosen on dev.",
+        f"95 % intervals over speakers (the speakers of a RAVDESS fold share a model, so that its intervals are rather "
+        f"too narrow); {_epochs_of('2')}. Every system has one configuration; choices on dev: epochs of the search or "
+        f"candidates that dev chose among, and epochs of the training. {_made_of(folds)}",
         "",
-        "| system | seeds | EmoDB | difference | RAVDESS | difference | parameters | search s | train s |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| system | seeds | EmoDB | difference | RAVDESS | difference | choices on dev | parameters | search s | train s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     tallies = {c: {k: _tallies(rows, k, c) for k in STAGES["2"].conditions} for c in CORPORA}
     for condition in STAGES["2"].conditions:
         mine = [r for r in folds if r["study"] == condition]
         if not mine:
             continue
-        cells = [condition, str(max((len(tallies[c][condition]) for c in CORPORA), default=0))]
+        cells = [condition, ", ".join(str(len(tallies[c][condition])) for c in CORPORA)]
         for corpus in CORPORA:
             own, default = tallies[corpus][condition], tallies[corpus]["default"]
             cells.append(_interval(uar_interval(own)) if own else "-")
             comparable = own and default and condition != "default"
             cells.append(_interval(uar_difference(own, default), "+") if comparable else "-")
+        cells.append(_choices(condition, _rows(opened, "2", "epochs", study=condition, phase="search")))
         cells.append(f"{_mean([r['parameters'] for r in mine]):,.0f}")
         cells += [f"{_mean([r[name] for r in mine]):.0f}" for name in ("search_seconds", "train_seconds")]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+def _choices(condition: str, searched: list[dict[str, Any]]) -> str:
+    """Among how many epochs of a search (or candidates), and of a training, dev chose."""
+    settings = STAGES["2"].settings(condition)
+    late = [sum(is_late(epoch, s.epochs) for epoch in range(s.epochs)) for s in (settings.search, settings.training)]
+    if not settings.searches:
+        return str(late[1])
+    if settings.search.method == "random_search":
+        units = {(r["sweep"], r["fold"], r["seed"]) for r in searched}
+        return f"{len(searched) / max(1, len(units)):.1f} + {late[1]}"
+    return f"{late[0]} + {late[1]}"
+
+
+def _epochs_of(stage: str) -> str:
+    settings = STAGES[stage].settings("default")
+    return f"{settings.search.epochs} epochs of search, {settings.training.epochs} of training"
+
+
+def _made_of(rows: list[dict[str, Any]]) -> str:
+    """The commits that the rows were made with."""
+    made = sorted({str(r["git_revision"]) for r in rows})
+    return f"Commit {', '.join(made)}."
 
 
 def _tallies(rows: list[dict[str, Any]], condition: str, corpus: str) -> list[Tally]:
