@@ -305,7 +305,7 @@ def _comparison(opened: reader.Results) -> list[str]:
         f"too narrow); {_epochs_of('2')}. Every system has one configuration; choices on dev: epochs of the search or "
         f"candidates that dev chose among, and epochs of the training. {_made_of(folds)}",
         "",
-        "| system | seeds | EmoDB | difference | RAVDESS | difference | dev choices | parameters | search s | train s |",
+        "| system | seeds | EmoDB | difference | RAVDESS | difference | on dev | parameters | search s | train s |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     tallies = {c: {k: _tallies(rows, k, c) for k in STAGES["2"].conditions} for c in CORPORA}
