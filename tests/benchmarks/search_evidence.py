@@ -97,12 +97,12 @@ class Stage:
 STAGES = {
     "1": Stage(
         {
-            "plain DARTS": Condition(PLAIN),
-            "default": Condition(),
+            "plain DARTS": Condition(PLAIN, seeds=3),
+            "default": Condition(seeds=3),
             "relaxation=sigmoid": Condition({**PLAIN, "relaxation": "sigmoid"}),
             "regulariser=beta_decay": Condition({**PLAIN, "regulariser": "beta_decay"}),
             "regulariser=skip_dropout": Condition({**PLAIN, "regulariser": "skip_dropout"}),
-            "selection=perturbation": Condition({**PLAIN, "selection": "perturbation"}),
+            "selection=perturbation": Condition({**PLAIN, "selection": "perturbation"}, seeds=3),
             "stop=skips": Condition({**PLAIN, "stop": "skips"}),
             "stop=eigenvalue": Condition({**PLAIN, "stop": "eigenvalue"}),
             "warmup_epochs=4": Condition({**PLAIN, "warmup_epochs": 4}),
@@ -264,13 +264,13 @@ def _screening(opened: reader.Results) -> list[str]:
     epochs = _rows(opened, "1", "epochs", phase="search")
     training = STAGES["1"].training_epochs
     lines = [
-        f"`{_COMMAND} 1`: {_count(final, '1')}; UAR on dev, mean over folds {_folds('1')}, one seed, {training} epochs "
+        f"`{_COMMAND} 1`: {_count(final, '1')}; UAR on dev, mean over folds {_folds('1')}, {training} epochs "
         "of training; nothing of a test part was read. Conditions but `default` change one thing of plain DARTS. Dev "
         "speakers of these folds are test speakers of other folds of the same protocol, whose figures stage 2 pools. "
         f"{_made_of(final)}",
         "",
-        "| condition | EmoDB | RAVDESS | mean | supernet | gap | skips | entropy | moved | search s | train s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| condition | seeds | EmoDB | RAVDESS | mean | supernet | gap | skips | entropy | moved | search s | train s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for condition in STAGES["1"].conditions:
         mine = [r for r in final if r["study"] == condition]
@@ -281,6 +281,7 @@ def _screening(opened: reader.Results) -> list[str]:
         gaps = [e["dev_uar"] - e["discretised_dev_uar"] for e in last if e["discretised_dev_uar"] is not None]
         cells = [
             condition,
+            str(len({r["seed"] for r in mine})),
             *map(_three, by_corpus),
             _three(_mean(by_corpus)),
             _three(_mean([r["uar"] for r in supernet if r["study"] == condition])),
@@ -363,7 +364,7 @@ def _tallies(rows: list[dict[str, Any]], condition: str, corpus: str) -> list[Ta
     return found
 
 
-def _rows(opened: reader.Results, stage: str, table: str, **wanted: str) -> list[dict[str, Any]]:
+def _rows(opened: reader.Results, stage: str, table: str, /, **wanted: str) -> list[dict[str, Any]]:
     sweeps = {f"evidence-{stage}-{corpus}" for corpus in CORPORA}
     rows = opened.table(table).to_pylist()
     return [r for r in rows if r["sweep"] in sweeps and all(r[k] == v for k, v in wanted.items())]
