@@ -269,7 +269,8 @@ def _screening(opened: reader.Results) -> list[str]:
         "speakers of these folds are test speakers of other folds of the same protocol, whose figures stage 2 pools. "
         f"{_made_of(final)}",
         "",
-        "| condition | seeds | EmoDB | RAVDESS | mean | supernet | gap | skips | entropy | moved | search s | train s |",
+        "| condition | seeds | EmoDB | RAVDESS | mean | supernet | gap | skips | entropy | moved "
+        "| search s | train s |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for condition in STAGES["1"].conditions:
