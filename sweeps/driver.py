@@ -9,6 +9,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,10 @@ from emodarts.results.lease import Lease
 from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
+from sweeps import pruning, samplers
 from sweeps.data import SweepData, write_corpus
-from sweeps.settings import Settings, Space
+from sweeps.settings import Settings
+from sweeps.space import Space
 from sweeps.studies import Studies
 from sweeps.trial import Plan, run_unit
 
@@ -43,9 +46,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def run_sweep(settings: Settings, console: Console) -> int:
     """Run, or go on with, the sweep that the settings name; 0 when it is complete. Raises EmodartsError."""
     space = Space.of(settings)
+    samplers.check(settings.sweep, space)
     storage = Storage.open(settings.results)
     storage.check_writable()
     data = _prepare(settings, console)
+    pruning.check(settings.sweep, settings.fold_settings, len(data.folds))
     name = settings.sweep_name
     with Lease(storage, name, on_lost=lambda: os.kill(os.getpid(), signal.SIGINT)):
         if storage.exists(f"{name}/sweep.json"):
@@ -57,12 +62,9 @@ def run_sweep(settings: Settings, console: Console) -> int:
         known = reader.open(settings.results, name)
         audit = write_corpus(writer, known, data, settings.corpus)
         _say_data(console, name, storage, data, audit)
-        default = space.default(settings.fold_settings)
-        system = settings.system_name
-        studies = Studies(settings.sweep, space.free, default, tuple(data.folds), writer, known, system=system)
         plan = Plan(
             name,
-            system,
+            settings.system_name,
             str(settings.results) if "://" in settings.results else storage.root,
             data.corpus.name,
             str(data.store.folder),
@@ -72,6 +74,17 @@ def run_sweep(settings: Settings, console: Console) -> int:
             settings.sweep.seed,
             settings.resources.device,
             settings.resources.cpus_per_fold,
+        )
+        studies = Studies(
+            settings.sweep,
+            space,
+            space.default(settings.fold_settings),
+            tuple(data.folds),
+            writer,
+            known,
+            key_of=lambda unit: plan.key(asdict(unit)),
+            rungs=pruning.rungs_of(settings.sweep, settings.fold_settings),
+            system=settings.system_name,
         )
         interrupted = False
         if not studies.finished:
@@ -214,6 +227,7 @@ def _start_ray(settings: Settings, console: Console) -> None:
 def _fit(settings: Settings, plan: Plan, studies: Studies, live: Any, folder: str) -> None:
     from ray import tune
 
+    from sweeps.scheduler import DEATHS, StopWithStudies, UnitScheduler, WorkerDeaths
     from sweeps.searcher import UnitSearcher
 
     resources = settings.resources
@@ -227,6 +241,7 @@ def _fit(settings: Settings, plan: Plan, studies: Studies, live: Any, folder: st
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=UnitSearcher(studies),
+            scheduler=UnitScheduler(studies),
             num_samples=-1,
             reuse_actors=True,
             max_concurrent_trials=resources.workers,
@@ -236,9 +251,10 @@ def _fit(settings: Settings, plan: Plan, studies: Studies, live: Any, folder: st
         run_config=tune.RunConfig(
             name="units",
             storage_path=folder,
-            callbacks=[live],
+            callbacks=[WorkerDeaths(studies), live],
+            stop=StopWithStudies(studies),
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=2),
+            failure_config=tune.FailureConfig(max_failures=DEATHS - 1),
         ),
     )
     tuner.fit()
@@ -252,6 +268,14 @@ def _trial_name(trial: Any) -> str:
 def _conclude(settings: Settings, name: str, studies: Studies, interrupted: bool, console: Console) -> int:
     print_report(reader.open(settings.results, name), console)
     command = shlex.join(["python", *sys.argv])
+    if studies.stopped:
+        console.print(
+            f"{studies.stopped}. Nothing is lost: once that is mended, go on with {command}",
+            highlight=False,
+            soft_wrap=True,
+            markup=False,
+        )
+        return 1
     if studies.has_failed or (studies.complete and studies.none_complete):
         console.print("every configuration fails (see also sweep.max_failures); the reasons stand above")
         return 1

@@ -8,7 +8,9 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from sweeps.studies import Outcome, Studies, Unit
+from emodarts.errors import EmodartsError
+from sweeps.studies import Studies
+from sweeps.units import Outcome, Unit
 
 
 class UnitSearcher(Searcher):
@@ -21,30 +23,35 @@ class UnitSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The configuration of the next Tune trial, None to wait, FINISHED at the end."""
-        unit = self.studies.next_unit()
+        try:
+            unit = self.studies.next_unit()
+        except EmodartsError as error:
+            self.studies.stop(str(error))
+            unit = None
         if unit is None:
             return Searcher.FINISHED if self.studies.finished else None  # type: ignore[return-value]
         self.units[trial_id] = unit
         return {"unit": asdict(unit)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Pass the outcome on. A trial that was stopped has no outcome: it goes on at the next start."""
+        """Pass the outcome on. A trial that was stopped has no outcome: it goes on at the next start.
+
+        One whose workers died has ended in `scheduler.WorkerDeaths`, which knows why.
+        """
         unit = self.units.pop(trial_id, None)
-        if unit is None:
+        if unit is None or error:
             return
-        if error:
-            self.studies.end(
-                unit,
-                Outcome("failed", reason="its worker died three times, or could not write (out of memory? disk full?)"),
-            )
-        elif result and result.get("status"):
-            outcome = Outcome(result["status"], result.get("dev_uar"), result.get("size"), result.get("reason"))
-            self.studies.end(unit, outcome)
-        else:
-            self.studies.give_back(unit)
+        status = (result or {}).get("status")
+        try:
+            if result is not None and status in ("complete", "failed"):
+                self.studies.end(unit, Outcome(status, result.get("dev_uar"), result.get("size"), result.get("reason")))
+            else:
+                self.studies.give_back(unit)
+        except EmodartsError as failure:
+            self.studies.stop(str(failure))
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing to do: a unit reports once, at its end."""
+        """Nothing to do: the scheduler hears of rungs."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the result tables are the only state."""

@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
-from itertools import product
+from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
 
-import optuna
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,8 +20,9 @@ from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.search.settings import SearchSettings
 from emodarts.training.settings import TrainingSettings
 
-Distribution = optuna.distributions.BaseDistribution
-_NAMING = ("search.method", "search.joint")
+SAMPLERS = ("tpe", "random", "cmaes", "gp", "nsga2")
+OBJECTIVES = ("dev_uar", "parameters")
+PRUNERS = ("none", "asha", "wilcoxon")
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,16 @@ class SweepSettings:
     seed: int = 0
     hours: float | None = None  # no unit is begun after so many
     nesting: str = "fold"  # fold | shared
-    sampler: str = "tpe"  # tpe | random
+    sampler: str = "tpe"  # tpe | random | cmaes | gp | nsga2
+    objectives: list[str] = field(default_factory=lambda: ["dev_uar"])  # or [dev_uar, parameters]
+    pruner: str = "none"  # none | asha (within a unit) | wilcoxon (between the folds of a configuration)
+    reduction_factor: int = 2  # asha: one of so many goes on at each rung
+    search_rungs: list[float] = field(default_factory=lambda: [0.5, 1.0])  # shares of a search's own epochs
+    training_rungs: list[float] = field(default_factory=lambda: [0.25, 0.5])  # shares of a training's own epochs
+    first_folds: int = 3  # wilcoxon: folds of a configuration that run before it may be pruned
+    p_threshold: float = 0.1  # wilcoxon
     max_failures: int = 10  # so many failed configurations and no complete one end the sweep
+    plan: bool = False  # predict hours and memory, and run nothing
     space: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -47,7 +55,17 @@ class SweepSettings:
             "seed": (self.seed >= 0, "0 or more"),
             "hours": (self.hours is None or self.hours > 0, "above 0"),
             "nesting": (self.nesting in ("fold", "shared"), "fold or shared"),
-            "sampler": (self.sampler in ("tpe", "random"), "tpe or random"),
+            "sampler": (self.sampler in SAMPLERS, " | ".join(SAMPLERS)),
+            "objectives": (
+                self.objectives in (list(OBJECTIVES[:1]), list(OBJECTIVES)),
+                "[dev_uar] or [dev_uar,parameters]",
+            ),
+            "pruner": (self.pruner in PRUNERS, " | ".join(PRUNERS)),
+            "reduction_factor": (2 <= self.reduction_factor <= 10, "2 to 10"),
+            "search_rungs": (_rising(self.search_rungs), "rising shares above 0, at most 1"),
+            "training_rungs": (_rising(self.training_rungs), "rising shares above 0, at most 1"),
+            "first_folds": (self.first_folds >= 2, "2 or more"),
+            "p_threshold": (0 < self.p_threshold < 1, "above 0 and below 1"),
             "max_failures": (self.max_failures >= 1, "1 or more"),
             "name": (
                 self.name is None or self.name.replace("-", "").replace("_", "").isalnum(),
@@ -57,6 +75,10 @@ class SweepSettings:
         for name, (good, allowed) in checks.items():
             if not good:
                 raise EmodartsError(f"sweep.{name}={getattr(self, name)} is out of range: {allowed}")
+
+
+def _rising(shares: list[float]) -> bool:
+    return all(0 < share <= 1 for share in shares) and all(a < b for a, b in pairwise(shares))
 
 
 @dataclass(frozen=True)
@@ -79,10 +101,11 @@ class ResourceSettings:
 
 @dataclass(frozen=True)
 class RaySettings:
-    """Which Ray to use: `address` None starts one on this machine."""
+    """Which Ray to use: `address` None (or `local`) starts one on this machine, `auto` and host:port join one."""
 
     address: str | None = None
     dashboard: bool = True
+    dashboard_port: int | None = None  # None: 8265, or the next one that is free
 
 
 @dataclass(frozen=True)
@@ -124,7 +147,7 @@ class Settings:
         # A file counts by its name: fold hashes and the store's key stand for what is in it.
         if self.features.checkpoint is not None:
             content["features"]["checkpoint"] = PurePath(self.features.checkpoint).name
-        for name in ("name", "trials", "folds", "seeds", "hours", "max_failures"):
+        for name in ("name", "trials", "folds", "seeds", "hours", "max_failures", "plan"):
             content["sweep"].pop(name)
         kept = {room: content[room] for room in ("corpus", "features", "batches", "search", "training", "sweep")}
         return {"system": self.system, **dict(_flatten(kept))}
@@ -181,101 +204,3 @@ def _flatten(content: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]
         else:
             rows.append((f"{prefix}{key}", value))
     return rows
-
-
-@dataclass(frozen=True)
-class Space:
-    """The search space of the outer loop: free dimensions, and those fixed to a value. Names as `search.nodes`."""
-
-    free: dict[str, Distribution]
-    fixed: dict[str, Any]
-
-    @classmethod
-    def of(cls, settings: Settings) -> "Space":
-        """Read `sweep.space`. Raises EmodartsError for unknown dimensions and bounds that the settings refuse."""
-        free: dict[str, Distribution] = {}
-        fixed: dict[str, Any] = {}
-        for room, dimensions in settings.sweep.space.items():
-            if room not in ("search", "training") or not isinstance(dimensions, dict):
-                raise EmodartsError(f"sweep.space.{room}: a dimension is search.<setting> or training.<setting>")
-            for name, given in dimensions.items():
-                path = f"{room}.{name}"
-                if name not in {f.name for f in fields(getattr(settings, room))}:
-                    raise EmodartsError(f"sweep.space.{path}: there is no setting {path}")
-                if path in _NAMING:
-                    raise EmodartsError(
-                        f"sweep.space.{path}: it names the system, and a study is of one: set {path} itself"
-                    )
-                if room == "search" and settings.system != "emodarts":
-                    continue  # a hand-designed network has no search to vary
-                if isinstance(given, dict):
-                    free[path] = _distribution(path, _with_families(path, given, settings))
-                elif given is not None:
-                    fixed[path] = given
-        space = cls(dict(sorted(free.items())), fixed)
-        for path, distribution in free.items():
-            for value in _extremes(distribution):
-                space.apply(settings.fold_settings, {path: value})
-        space._check_pairs(settings.fold_settings)
-        return space
-
-    def _check_pairs(self, settings: FoldSettings) -> None:
-        """Refuse families of sequence operations that one of several spaces of operations does not have."""
-        names = ("search.space", "search.seqnn")
-        choices = [_extremes(self.free[name]) if name in self.free else () for name in names]
-        for pair in product(*choices):
-            self.apply(settings, dict(zip(names, pair, strict=True)))
-
-    def default(self, settings: FoldSettings) -> dict[str, Any]:
-        """The preset's own configuration, brought inside the bounds: the first proposal of each study."""
-        return {
-            path: _nearest(getattr(getattr(settings, path.split(".")[0]), path.split(".")[1]), d)
-            for path, d in self.free.items()
-        }
-
-    def apply(self, settings: FoldSettings, parameters: dict[str, Any]) -> FoldSettings:
-        """The settings with the fixed dimensions and a trial's parameters put in; checked."""
-        changes: dict[str, dict[str, Any]] = {"search": {}, "training": {}}
-        for path, value in {**self.fixed, **parameters}.items():
-            room, name = path.split(".")
-            changes[room][name] = value
-        return replace(
-            settings,
-            search=replace(settings.search, **changes["search"]),
-            training=replace(settings.training, **changes["training"]),
-        )
-
-
-def _with_families(path: str, given: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """`choices: families` of `search.seqnn` are those of the sequence operations that the settings choose among."""
-    if path == "search.seqnn" and given.get("choices") == "families":
-        return {**given, "choices": list(settings.search.families)}
-    return given
-
-
-def _distribution(path: str, given: dict[str, Any]) -> Distribution:
-    try:
-        if "choices" in given:
-            if set(given) - {"choices", "low", "high", "log", "step"} or not given["choices"]:
-                raise ValueError("needs at least one choice")
-            return optuna.distributions.CategoricalDistribution(tuple(given["choices"]))
-        if set(given) - {"low", "high", "log", "step"} or not {"low", "high"} <= set(given):
-            raise ValueError("needs low and high, and may have log and step")
-        low, high, log, step = given["low"], given["high"], bool(given.get("log")), given.get("step")
-        if isinstance(low, int) and isinstance(high, int):
-            return optuna.distributions.IntDistribution(low, high, log=log, step=step or 1)
-        return optuna.distributions.FloatDistribution(float(low), float(high), log=log, step=step)
-    except (ValueError, TypeError) as error:
-        raise EmodartsError(f"sweep.space.{path}={given}: {error}") from error
-
-
-def _extremes(d: Distribution) -> tuple[Any, ...]:
-    if isinstance(d, optuna.distributions.CategoricalDistribution):
-        return d.choices
-    return (d.low, d.high)  # type: ignore[attr-defined]
-
-
-def _nearest(value: Any, d: Distribution) -> Any:
-    if isinstance(d, optuna.distributions.CategoricalDistribution):
-        return value if value in d.choices else d.choices[0]
-    return d.low if value is None else min(max(value, d.low), d.high)  # type: ignore[attr-defined]

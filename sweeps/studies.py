@@ -5,74 +5,65 @@ Under `nesting=fold` each outer fold has a study of its own whose objective is t
 """
 
 import time
-import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import optuna
-
 from emodarts.results.reader import Results
-from emodarts.results.records import TrialRecord
+from emodarts.results.records import EpochRecord, RungRecord, TrialRecord, UnitKey
 from emodarts.results.writer import SweepWriter
 from emodarts.seeds import derive_seed
-from sweeps.settings import Distribution, SweepSettings
+from sweeps import importances
+from sweeps.proposals import Proposals
+from sweeps.pruning import Brackets, Rung, is_worse, value_at
+from sweeps.settings import SweepSettings
+from sweeps.space import Space
+from sweeps.units import Outcome, Unit, outcome_of, outcomes_in
 
-
-@dataclass(frozen=True)
-class Unit:
-    """One unit of work: a configuration with a seed on a fold."""
-
-    study: str
-    trial: int
-    seed: int
-    fold: int
-    parameters: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a unit ended: status {complete, failed}; dev UAR and parameters (numbers in the network) if complete."""
-
-    status: str
-    dev_uar: float | None = None
-    size: int | None = None
-    reason: str | None = None
+DRIVER = "driver"  # the attempt of what the driver commits in a unit's place
 
 
 class Studies:
-    """Hands out units and takes their outcomes; every change is in the tables before it counts."""
+    """Hands out units and takes their outcomes; every change is in the tables before it counts.
+
+    `key_of` gives the row key of a unit, `rungs` where ASHA looks at units; `on_told` hears of each study that learns.
+    """
 
     def __init__(
         self,
         settings: SweepSettings,
-        space: dict[str, Distribution],
+        space: Space,
         default: dict[str, Any],
         folds: tuple[int, ...],
         writer: SweepWriter,
         known: Results | None,
-        clock: Callable[[], float] = time.time,
+        key_of: Callable[[Unit], UnitKey],
+        rungs: tuple[Rung, ...] = (),
         system: str = "emodarts",
+        clock: Callable[[], float] = time.time,
+        on_told: Callable[[str], None] = lambda study: None,
     ):
-        self.system = system
-        self.settings, self.space, self.default, self.writer, self.clock = settings, space, default, writer, clock
+        self.settings, self.space, self.writer, self.clock = settings, space, writer, clock
+        self.key_of, self.rungs, self.system, self.on_told = key_of, rungs, system, on_told
         self.folds = {f"fold{f}": (f,) for f in folds} if settings.nesting == "fold" else {"shared": folds}
         self.trials: dict[str, dict[tuple[int, int], TrialRecord]] = {study: {} for study in self.folds}
         self.outcomes: dict[tuple[str, int, int, int], Outcome] = {}
         self.waiting: deque[Unit] = deque()
-        self.running: set[tuple[str, int, int, int]] = set()
-        self.optuna: dict[str, optuna.Study] = {}
+        self.running: dict[tuple[str, int, int, int], Unit] = {}
+        self.proposals = {study: Proposals(study, settings, space, default) for study in self.folds}
+        self.brackets = Brackets(settings)
+        self.waves: dict[tuple[str, int], RungRecord] = {}  # the last decision between folds of a configuration
+        self.statuses: Counter[str] = Counter()
         self.deadline = None if settings.hours is None else clock() + 3600 * settings.hours
+        self.stopped: str | None = None
         if known is not None:
             self._adopt(known)
-        for study in self.folds:
-            self.optuna[study] = self._rebuild(study)
 
     def next_unit(self) -> Unit | None:
         """The next unit to run; None: nothing for now (see `finished`)."""
-        if self.is_over_time or self.has_failed:
+        if self.stopped or self.is_over_time or self.has_failed:
             return None
         if not self.waiting:
             self._propose()
@@ -81,23 +72,76 @@ class Studies:
         if not self.waiting:
             return None
         unit = self.waiting.popleft()
-        self.running.add(_unit_key(unit))
+        self.running[unit.key] = unit
         return unit
+
+    def end(self, unit: Unit, outcome: Outcome) -> None:
+        """Take a unit's outcome; with a configuration's last unit, write its row and tell the study."""
+        self.running.pop(unit.key, None)
+        if unit.key in self.outcomes:
+            return
+        self.outcomes[unit.key] = outcome
+        if unit.seed == 0 and outcome.status == "complete" and len(self.folds[unit.study]) > 1:
+            position = self.folds[unit.study].index(unit.fold)
+            self.proposals[unit.study].report(unit.trial, position, _known(outcome.dev_uar))
+        self._go_on(unit.study, unit.trial, unit.seed)
+
+    def give_back(self, unit: Unit) -> None:
+        """A unit that was stopped before its end: it waits for the next start."""
+        self.running.pop(unit.key, None)
+
+    def restarted(self, unit: Unit) -> None:
+        """A unit's worker died, and it is begun again from its last checkpoint."""
+        trial = self.trials[unit.study][unit.trial, unit.seed]
+        self._write(replace(trial, retries=trial.retries + 1))
+
+    def died(self, unit: Unit, reason: str) -> None:
+        """A unit's workers died for good: it is committed as failed, unless one of them had finished it."""
+        stands = self.writer.commit_ended(self.key_of(unit), "failed", reason, (), DRIVER)
+        self.end(unit, outcome_of(self.writer, stands))
+
+    def stop(self, reason: str) -> None:
+        """End the sweep without an outcome for what runs: the next start takes it up. The first reason is kept."""
+        self.stopped = self.stopped or reason
+
+    def rung(self, unit: Unit, rung: int, epochs: tuple[EpochRecord, ...]) -> bool:
+        """Whether a unit that has come to one of its rungs is to be pruned; `epochs`: all that it has behind it.
+
+        The decision, and a pruned unit's commit, are written first. A rung that was decided stays so.
+        """
+        if unit.key in self.outcomes:
+            return True
+        pruned = self.brackets.decision(unit.study, unit.trial, unit.fold, rung)
+        if pruned is None:
+            phase, share = unit.rungs[rung]
+            value = value_at(phase, epochs)
+            pruned = self.brackets.decide(unit.study, unit.trial, unit.fold, rung, value)
+            where = (unit.study, unit.trial, unit.seed, unit.fold)
+            self.writer.write_rung(RungRecord(self.system, *where, rung, phase, share, value, pruned, _now()))
+            if len(self.folds[unit.study]) == 1:
+                self.proposals[unit.study].report(unit.trial, rung, value)
+        if self.trials[unit.study][unit.trial, unit.seed].status == "pruned":
+            pruned = True  # by another fold
+        if pruned:
+            phase, share = unit.rungs[rung]
+            reason = f"pruned by asha at {share:g} of the epochs of {phase}"
+            stands = self.writer.commit_ended(self.key_of(unit), "pruned", reason, epochs, DRIVER)
+            self.end(unit, outcome_of(self.writer, stands))
+        return pruned
 
     @property
     def finished(self) -> bool:
         """Whether nothing runs and nothing will be handed out any more."""
         if self.running:
             return False
-        return self.is_over_time or self.has_failed or self.complete
+        return bool(self.stopped) or self.is_over_time or self.has_failed or self.complete
 
     @property
     def complete(self) -> bool:
         """Whether every trial and seed that the settings ask for has ended."""
-        done = all(t.status != "running" for trials in self.trials.values() for t in trials.values())
-        return done and all(
-            self._proposed(s) >= self.settings.trials and not self._missing_seeds(s) for s in self.folds
-        )
+        if self.statuses["running"]:
+            return False
+        return all(p.count >= self.settings.trials and not self._missing_seeds(s) for s, p in self.proposals.items())
 
     @property
     def is_over_time(self) -> bool:
@@ -107,165 +151,213 @@ class Studies:
     @property
     def has_failed(self) -> bool:
         """Whether the sweep only fails (`sweep.max_failures`)."""
-        failed = sum(t.status == "failed" for trials in self.trials.values() for t in trials.values())
-        return failed >= self.settings.max_failures and self.none_complete
+        return self.statuses["failed"] >= self.settings.max_failures and self.none_complete
 
     @property
     def none_complete(self) -> bool:
         """Whether no configuration came to a result."""
-        return not any(t.status == "complete" for trials in self.trials.values() for t in trials.values())
+        return not self.statuses["complete"]
 
-    def end(self, unit: Unit, outcome: Outcome) -> None:
-        """Take a unit's outcome; with a configuration's last unit, write its row and tell the study."""
-        key = _unit_key(unit)
-        self.running.discard(key)
-        if key in self.outcomes:
-            return
-        self.outcomes[key] = outcome
-        self._close(unit.study, unit.trial, unit.seed)
+    @property
+    def units_ended(self) -> int:
+        """How many units have ended, over all starts."""
+        return len(self.outcomes)
 
-    def give_back(self, unit: Unit) -> None:
-        """A unit that was stopped before its end: it waits for the next start."""
-        self.running.discard(_unit_key(unit))
+    @property
+    def units_total(self) -> int:
+        """How many units the settings ask for, or that there are already; pruned configurations may need fewer."""
+        asked = sum(len(f) * (self.settings.trials + self.settings.seeds - 1) for f in self.folds.values())
+        return max(asked, len(self.outcomes) + len(self.running) + len(self.waiting))
+
+    def faults(self) -> dict[str, int]:
+        """How often units were begun again, and how many failed or were pruned."""
+        found = Counter(outcome.status for outcome in self.outcomes.values())
+        retries = sum(t.retries for trials in self.trials.values() for t in list(trials.values()))
+        return {"retries": retries, "failed": found["failed"], "pruned": found["pruned"]}
 
     def winner(self, study: str) -> int | None:
-        """The best complete configuration of a study: dev value, then fewer parameters, then lower number."""
+        """The best complete configuration of a study: dev UAR, then fewer parameters, then lower number."""
         ended = [t for (_, seed), t in self.trials[study].items() if seed == 0 and t.status == "complete"]
         if not ended:
             return None
-        return min(ended, key=lambda t: (-t.values[0], self._size(study, t.trial), t.trial)).trial
+        return min(ended, key=lambda t: (-t.values[0], self._size(study, t.trial, 0), t.trial)).trial
 
-    def _size(self, study: str, trial: int) -> float:
-        sizes = [
-            self.outcomes[study, trial, 0, f].size or 0
-            for f in self.folds[study]
-            if (study, trial, 0, f) in self.outcomes
-        ]
+    def _size(self, study: str, trial: int, seed: int) -> float:
+        keys = [(study, trial, seed, f) for f in self.folds[study]]
+        sizes = [self.outcomes[key].size or 0 for key in keys if key in self.outcomes]
         return sum(sizes) / len(sizes) if sizes else 0.0
-
-    def _proposed(self, study: str) -> int:
-        return sum(seed == 0 for _, seed in self.trials[study])
 
     def _propose(self) -> None:
         """Ask the study with the fewest configurations for its next one."""
-        open_studies = [s for s in self.folds if self._proposed(s) < self.settings.trials]
-        if not open_studies:
+        wanting = [s for s, p in self.proposals.items() if p.count < self.settings.trials]
+        if not wanting:
             return
-        study = min(open_studies, key=self._proposed)
-        number = self._proposed(study)
-        asked = self.optuna[study]
-        asked.sampler = self._sampler(study, number)
-        if number == 0:
-            asked.enqueue_trial(self.default)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            parameters = dict(asked.ask(self.space).params)
-        self._begin(TrialRecord(self.system, study, number, 0, parameters, proposed_at=datetime.now(UTC)))
+        study = min(wanting, key=lambda s: self.proposals[s].count)
+        number = self.proposals[study].count
+        self._begin(TrialRecord(self.system, study, number, 0, self.proposals[study].ask(), proposed_at=_now()))
 
     def _missing_seeds(self, study: str) -> list[tuple[int, int]]:
-        winner = self.winner(study)
-        if winner is None:
+        if self.settings.seeds == 1 or (winner := self.winner(study)) is None:
             return []
         return [(winner, seed) for seed in range(1, self.settings.seeds) if (winner, seed) not in self.trials[study]]
 
     def _add_seeds(self) -> None:
         """A study that has ended runs its winner again with further seeds."""
         for study, trials in self.trials.items():
-            ended = all(t.status != "running" for (_, seed), t in trials.items() if seed == 0)
-            if not ended or self._proposed(study) < self.settings.trials:
+            if self.proposals[study].count < self.settings.trials or not self._study_ended(study):
                 continue
             for winner, seed in self._missing_seeds(study):
                 parameters = trials[winner, 0].parameters
-                self._begin(TrialRecord(self.system, study, winner, seed, parameters, proposed_at=datetime.now(UTC)))
+                self._begin(TrialRecord(self.system, study, winner, seed, parameters, proposed_at=_now()))
+
+    def _study_ended(self, study: str) -> bool:
+        return all(t.status != "running" for (_, seed), t in self.trials[study].items() if seed == 0)
 
     def _begin(self, trial: TrialRecord) -> None:
-        self.writer.write_trial(trial)
-        self.trials[trial.study][trial.trial, trial.seed] = trial
-        self._enqueue(trial)
+        self._write(trial)
+        self._enqueue(trial, self._wave(trial))
 
-    def _enqueue(self, trial: TrialRecord) -> int:
-        missing = [f for f in self.folds[trial.study] if (trial.study, trial.trial, trial.seed, f) not in self.outcomes]
-        self.waiting.extend(Unit(trial.study, trial.trial, trial.seed, f, trial.parameters) for f in missing)
+    def _write(self, trial: TrialRecord) -> None:
+        """Write a configuration's row; only then it counts."""
+        self.writer.write_trial(trial)
+        known = self.trials[trial.study]
+        before = known.get((trial.trial, trial.seed))
+        if before is not None:
+            self.statuses[before.status] -= 1
+        self.statuses[trial.status] += 1
+        known[trial.trial, trial.seed] = trial
+
+    def _wave(self, trial: TrialRecord) -> tuple[int, ...]:
+        """The folds that a configuration may run by now: all, or those up to the next decision between folds."""
+        folds = self.folds[trial.study]
+        if self.settings.pruner != "wilcoxon" or trial.seed != 0:
+            return folds
+        size = self.settings.first_folds
+        decided = self.waves.get((trial.study, trial.trial))
+        return folds[: size if decided is None else (decided.rung + 2) * size]
+
+    def _enqueue(self, trial: TrialRecord, folds: tuple[int, ...]) -> int:
+        there = {unit.key for unit in self.waiting} | self.running.keys() | self.outcomes.keys()
+        rungs = self.rungs if trial.seed == 0 else ()
+        units = [Unit(trial.study, trial.trial, trial.seed, f, trial.parameters, rungs) for f in folds]
+        missing = [unit for unit in units if unit.key not in there]
+        self.waiting.extend(missing)
         return len(missing)
 
-    def _close(self, study: str, number: int, seed: int) -> None:
-        """Once all units of a configuration have ended: its row, and the study's knowledge of it."""
+    def _go_on(self, study: str, number: int, seed: int) -> None:
+        """After a unit's end: the next wave of folds, or the end of the configuration."""
         trial = self.trials[study][number, seed]
-        keys = [(study, number, seed, fold) for fold in self.folds[study]]
-        if trial.status != "running" or any(key not in self.outcomes for key in keys):
+        if trial.status != "running":
             return
-        outcomes = [self.outcomes[key] for key in keys]
-        failed = next((o for o in outcomes if o.status != "complete"), None)
-        values = [o.dev_uar for o in outcomes if o.dev_uar is not None]
-        trial = replace(
-            trial,
-            status="failed" if failed else "complete",
-            reason=failed.reason if failed else None,
-            values=() if failed else (sum(values) / len(values),),
-            ended_at=datetime.now(UTC),
-        )
-        self.writer.write_trial(trial)
-        self.trials[study][number, seed] = trial
-        if seed == 0 and study in self.optuna:
-            state = optuna.trial.TrialState.FAIL if failed else optuna.trial.TrialState.COMPLETE
-            self.optuna[study].tell(number, None if failed else trial.values[0], state=state)
+        folds = self._wave(trial)
+        outcomes = [self.outcomes.get((study, number, seed, fold)) for fold in folds]
+        pruned = next((o for o in outcomes if o is not None and o.status == "pruned"), None)
+        if pruned is not None:
+            self._close(trial, "pruned", pruned.reason)
+            return
+        ended = [o for o in outcomes if o is not None]
+        if len(ended) < len(folds):
+            return
+        failed = next((o for o in ended if o.status == "failed"), None)
+        if failed is not None:
+            self._close(trial, "failed", failed.reason)
+        elif len(folds) < len(self.folds[study]):
+            self._decide_between_folds(trial, folds, [_known(o.dev_uar) for o in ended])
+        else:
+            self._close(trial, "complete", None)
 
-    def _sampler(self, study: str, number: int) -> optuna.samplers.BaseSampler:
-        # A sampler a proposal, seeded by names: a restart draws what an undisturbed run would have drawn.
-        seed = derive_seed(self.settings.seed, "sampler", study, number) % 2**31
-        if self.settings.sampler == "random":
-            return optuna.samplers.RandomSampler(seed=seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # multivariate, group and constant_liar are called experimental
-            return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+    def _decide_between_folds(self, trial: TrialRecord, folds: tuple[int, ...], values: list[float]) -> None:
+        before = self.waves.get((trial.study, trial.trial))
+        rung = 0 if before is None else before.rung + 1
+        pruned = is_worse(self.settings, self.proposals[trial.study].study, dict(enumerate(values)))
+        share = len(folds) / len(self.folds[trial.study])
+        where = (trial.study, trial.trial, trial.seed, None)
+        record = RungRecord(self.system, *where, rung, "folds", share, sum(values) / len(values), pruned, _now())
+        self.writer.write_rung(record)
+        self.waves[trial.study, trial.trial] = record
+        if pruned:
+            self._close(trial, "pruned", _worse(record))
+        else:
+            self._enqueue(trial, self._wave(trial))
+
+    def _close(self, trial: TrialRecord, status: str, reason: str | None) -> None:
+        """The end of a configuration: its row, what the study learns, and its importances when the study has ended."""
+        self.waiting = deque(u for u in self.waiting if (u.study, u.trial, u.seed) != _named(trial))
+        values: tuple[float, ...] = ()
+        if status == "complete":
+            outcomes = [self.outcomes[trial.study, trial.trial, trial.seed, f] for f in self.folds[trial.study]]
+            dev = [_known(o.dev_uar) for o in outcomes]
+            measured = {
+                "dev_uar": sum(dev) / len(dev),
+                "parameters": self._size(trial.study, trial.trial, trial.seed),
+            }
+            values = tuple(measured[objective] for objective in self.settings.objectives)
+        trial = replace(trial, status=status, reason=reason, values=values, ended_at=_now())
+        self._write(trial)
+        if trial.seed != 0:
+            return
+        proposals = self.proposals[trial.study]
+        proposals.tell(trial)
+        self.on_told(trial.study)
+        if proposals.count >= self.settings.trials and self._study_ended(trial.study):
+            seed = derive_seed(self.settings.seed, "importances", trial.study) % 2**31
+            found = importances.of(proposals.study, self.space, seed)
+            self.writer.write_importances(self.system, trial.study, found)
 
     def _adopt(self, known: Results) -> None:
-        """Take over what the tables hold of this sweep: outcomes of units, then trials, running ones to go on."""
-        dev = {
-            (r["study"], r["trial"], r["seed"], r["fold"]): r
-            for r in known.table("folds").to_pylist()
-            if r["role"] == "dev" and r["stage"] == "final"
-        }
-        for commit in known.commits:
-            key = (commit.key.study, commit.key.trial, commit.key.seed, commit.key.fold)
-            row = dev.get(key)
-            self.outcomes[key] = (
-                Outcome("complete", row["uar"], row["parameters"])
-                if row
-                else Outcome(commit.status, reason=commit.reason)
-            )
-        for trial in known.trials():
-            if trial.study in self.folds:
-                self.trials[trial.study][trial.trial, trial.seed] = trial
-        for study, trials in self.trials.items():
-            for (number, seed), trial in sorted(trials.items()):
-                if trial.status == "running":
-                    if self._enqueue(trial):
-                        trials[number, seed] = replace(trial, retries=trial.retries + 1)
-                        self.writer.write_trial(trials[number, seed])
-                    else:
-                        self._close(study, number, seed)
+        """Take over what the tables hold of this sweep: outcomes, decisions, trials; running ones go on."""
+        self.outcomes = outcomes_in(known)
+        steps: dict[tuple[str, int], dict[int, float]] = {}
+        for rung in known.rungs():
+            if rung.study not in self.folds:
+                continue
+            if rung.fold is None:
+                self.waves[rung.study, rung.trial] = rung
+            else:
+                self.brackets.restore(rung)
+                if len(self.folds[rung.study]) == 1:
+                    steps.setdefault((rung.study, rung.trial), {})[rung.rung] = rung.value
+        trials = [t for t in known.trials() if t.study in self.folds]
+        for trial in trials:
+            self.trials[trial.study][trial.trial, trial.seed] = trial
+            self.statuses[trial.status] += 1
+            if trial.seed == 0:
+                reached = steps.get((trial.study, trial.trial), {}) | self._by_fold(trial)
+                self.proposals[trial.study].add(trial, reached)
+        for trial in trials:
+            if trial.status == "running":
+                self._take_up(trial)
 
-    def _rebuild(self, name: str) -> optuna.Study:
-        study = optuna.create_study(study_name=name, direction="maximize")
-        states = {
-            "running": optuna.trial.TrialState.RUNNING,
-            "complete": optuna.trial.TrialState.COMPLETE,
-            "pruned": optuna.trial.TrialState.PRUNED,
-            "failed": optuna.trial.TrialState.FAIL,
-        }
-        for (_, seed), trial in sorted(self.trials[name].items()):
-            if seed == 0:
-                study.add_trial(
-                    optuna.trial.create_trial(
-                        state=states[trial.status],
-                        params=trial.parameters,
-                        distributions=self.space,
-                        value=trial.values[0] if trial.status == "complete" else None,
-                    )
-                )
-        return study
+    def _by_fold(self, trial: TrialRecord) -> dict[int, float]:
+        folds = self.folds[trial.study]
+        found = {i: self.outcomes.get((trial.study, trial.trial, 0, fold)) for i, fold in enumerate(folds)}
+        return {i: o.dev_uar for i, o in found.items() if len(folds) > 1 and o is not None and o.dev_uar is not None}
+
+    def _take_up(self, trial: TrialRecord) -> None:
+        """Go on with a configuration that was running when the last driver ended."""
+        decided = self.waves.get((trial.study, trial.trial))
+        if decided is not None and decided.pruned and trial.seed == 0:
+            self._close(trial, "pruned", _worse(decided))
+            return
+        self._go_on(*_named(trial))
+        trial = self.trials[trial.study][trial.trial, trial.seed]
+        if trial.status == "running" and self._enqueue(trial, self._wave(trial)):
+            self._write(replace(trial, retries=trial.retries + 1))
 
 
-def _unit_key(unit: Unit) -> tuple[str, int, int, int]:
-    return unit.study, unit.trial, unit.seed, unit.fold
+def _named(trial: TrialRecord) -> tuple[str, int, int]:
+    return trial.study, trial.trial, trial.seed
+
+
+def _worse(record: RungRecord) -> str:
+    return f"pruned by wilcoxon at {record.share:.2g} of the folds"
+
+
+def _known(value: float | None) -> float:
+    if value is None:
+        raise ValueError("a unit that ended well has no dev UAR")
+    return value
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

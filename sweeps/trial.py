@@ -5,7 +5,8 @@ import gc
 import sys
 import traceback
 import uuid
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from ray import tune
 
 from emodarts.corpora.protocols import Fold
 from emodarts.errors import EmodartsError
-from emodarts.experiment import FoldSettings
+from emodarts.experiment import FoldSettings, subsample_name
 from emodarts.results.records import EpochRecord, UnitKey
-from sweeps.settings import Space
+from sweeps.space import Space
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,25 @@ class Plan:
     device: str
     threads: int
 
+    def key(self, unit: dict[str, Any]) -> UnitKey:
+        """The key of a unit's rows. Raises EmodartsError for a subsample that is too small for its fold."""
+        fold = self.folds[unit["fold"]]
+        settings = self.space.apply(self.settings, unit["parameters"])
+        return UnitKey(
+            self.sweep,
+            self.system,
+            unit["study"],
+            unit["trial"],
+            unit["seed"],
+            (self.corpus,),
+            fold.protocol,
+            fold.index,
+            fold.hash,
+            fold.classes,
+            subsample=subsample_name(fold, settings),
+            weakness=fold.weakness,
+        )
+
 
 def run_unit(config: dict[str, Any], plan: Plan) -> None:
     """Run one unit, write its rows, report its dev figures. A mistake of the unit's own ends it as failed."""
@@ -46,53 +66,66 @@ def _run(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
     import torch
 
     from emodarts.checkpoints import CheckpointError
-    from emodarts.experiment import choose_device, discard_checkpoints, run_fold, subsample_name
+    from emodarts.experiment import choose_device, discard_checkpoints, run_fold
     from emodarts.features.store import open_store
-    from emodarts.results.storage import Storage
+    from emodarts.results.storage import Storage, StorageError
     from emodarts.results.writer import SweepWriter
     from emodarts.seeds import derive_seed
 
     torch.set_num_threads(plan.threads)
     attempt = uuid.uuid4().hex[:8]
     fold = plan.folds[unit["fold"]]
-    key = UnitKey(
-        plan.sweep,
-        plan.system,
-        unit["study"],
-        unit["trial"],
-        unit["seed"],
-        (plan.corpus,),
-        fold.protocol,
-        fold.index,
-        fold.hash,
-        fold.classes,
-        weakness=fold.weakness,
-    )
+    key = plan.key(unit)
     writer = SweepWriter(Storage.open(plan.results), plan.sweep)
     # The same configuration number starts from the same seed in every study: names and numbers only.
     seed = derive_seed(plan.seed, "unit", fold.index, unit["trial"], unit["seed"])
     folder = _checkpoint_folder(plan, key)
-    epochs: list[EpochRecord] = []
+    settings = plan.space.apply(plan.settings, unit["parameters"])
+    course = _Course(unit["rungs"], settings)
     try:
-        settings = plan.space.apply(plan.settings, unit["parameters"])
-        key = replace(key, subsample=subsample_name(fold, settings))
         store = open_store(Path(plan.store))
         device = choose_device(plan.device)
         try:
-            records = run_fold(store, fold, settings, seed, device, epochs.append, folder)
+            records = run_fold(store, fold, settings, seed, device, course.hear, folder)
         except CheckpointError:  # of no use any more; nothing else is lost than the time since the unit began
             discard_checkpoints(folder)
-            epochs.clear()
-            records = run_fold(store, fold, settings, seed, device, epochs.append, folder)
+            course = _Course(unit["rungs"], settings)
+            records = run_fold(store, fold, settings, seed, device, course.hear, folder)
+    except SystemExit:  # pruned: the driver has committed it already
+        discard_checkpoints(folder)
+        raise
+    except StorageError:
+        raise  # not the unit's failure: Tune begins it again
     except (EmodartsError, ArithmeticError, RuntimeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error} ({_where(error)})"
-        writer.commit_ended(key, "failed", reason, tuple(epochs), attempt)
+        writer.commit_ended(key, "failed", reason, tuple(course.epochs), attempt)
         discard_checkpoints(folder)
         return {"status": "failed", "reason": reason, "dev_uar": None}  # Tune insists on the metric's name
     writer.commit(key, records, attempt)
     discard_checkpoints(folder)
     dev = next(e for e in records.evaluations if e.role == "dev" and e.stage == "final")
     return {"status": "complete", "dev_uar": _dev_uar(dev, fold), "size": records.parameters}
+
+
+class _Course:
+    """The epochs of a unit so far; at its rungs they are reported, and the driver may end the unit there.
+
+    A unit that was taken up again hears its old epochs again, and reports the same rungs.
+    """
+
+    def __init__(self, rungs: Sequence[tuple[str, float]], settings: FoldSettings):
+        self.epochs: list[EpochRecord] = []
+        lengths = {"search": settings.search.epochs, "train": settings.training.epochs}
+        self.rungs = [(number, phase, share * lengths[phase]) for number, (phase, share) in enumerate(rungs)]
+
+    def hear(self, record: EpochRecord) -> None:
+        """Take an epoch. Raises SystemExit where the unit was pruned."""
+        self.epochs.append(record)
+        reached = [r for r in self.rungs if r[1] == record.phase and record.epoch + 1 >= r[2]]
+        for rung in reached:
+            self.rungs.remove(rung)
+            told = [asdict(epoch) for epoch in self.epochs]
+            tune.report({"status": "running", "rung": rung[0], "dev_uar": record.dev_uar, "epochs": told})
 
 
 def _checkpoint_folder(plan: Plan, key: UnitKey) -> Path:

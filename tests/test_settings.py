@@ -6,7 +6,8 @@ from hydra import compose, initialize_config_dir
 
 from emodarts.corpora.registry import READERS, describe
 from emodarts.errors import EmodartsError
-from sweeps.settings import Space, from_hydra, register_schema
+from sweeps.settings import from_hydra, register_schema
+from sweeps.space import Space
 
 
 def settings(*overrides):

@@ -1,21 +1,26 @@
 """What to run next, without Ray: kill and restart at any moment."""
 
+import tempfile
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from test_results import evaluation, records
 
-from emodarts.errors import EmodartsError
 from emodarts.experiment import FoldSettings
 from emodarts.results import reader
-from emodarts.results.records import UnitKey, UnitRecords
+from emodarts.results.records import EpochRecord, UnitKey, UnitRecords
 from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
-from emodarts.search.settings import SearchSettings
-from sweeps.settings import Settings, Space, SweepSettings
-from sweeps.studies import Outcome, Studies
+from sweeps.settings import Settings, SweepSettings
+from sweeps.space import Space
+from sweeps.studies import Studies
+from sweeps.units import Outcome
 
 SPACE = Space.of(
     Settings(
@@ -33,21 +38,31 @@ SPACE = Space.of(
 DEFAULT = SPACE.default(FoldSettings())
 
 
-def begin(root, known=True, **sweep):
+RUNGS = (("search", 0.5), ("train", 0.5))
+
+
+def key_of(unit, system="emodarts"):
+    return UnitKey("s", system, unit.study, unit.trial, unit.seed, ("x",), "x/speaker3", unit.fold, "h", ("a", "b"))
+
+
+def begin(root, known=True, folds=(0, 1, 2), clock=time.time, system="emodarts", on_told=lambda study: None, **sweep):
     storage = Storage.open(root)
     register(storage, "s", {})
     writer = SweepWriter(storage, "s")
     found = reader.open(root) if known else None
-    return Studies(SweepSettings(**sweep), SPACE.free, DEFAULT, (0, 1, 2), writer, found)
+    settings = SweepSettings(**sweep)
+    rungs = RUNGS if settings.pruner == "asha" else ()
+    return Studies(settings, SPACE, DEFAULT, folds, writer, found, key_of, rungs, system, clock, on_told)
 
 
 def commit(studies, unit):
     """What a worker writes: a dev figure that depends on names and numbers only."""
     right = (unit.trial * 7 + unit.fold + unit.seed) % 5
-    key = UnitKey("s", "emodarts", unit.study, unit.trial, unit.seed, ("x",), "x/speaker3", unit.fold, "h", ("a", "b"))
     base = records(fold=unit.fold)
     evaluations = (evaluation("dev", right, fold=unit.fold), evaluation("test", 2, fold=unit.fold))
-    studies.writer.commit(key, UnitRecords(**{**base.__dict__, "evaluations": evaluations}), "x")
+    studies.writer.commit(
+        key_of(unit, studies.system), UnitRecords(**{**base.__dict__, "evaluations": evaluations}), "x"
+    )
     return Outcome("complete", _uar(right), 10)
 
 
@@ -85,33 +100,6 @@ def test_a_whole_sweep(tmp_path, nesting):
         assert sorted(seed for s, t, seed, *_ in found if s == study and t == winner) == [0, 1, 2]
 
 
-@given(st.lists(st.sampled_from(["ask", "commit", "end", "kill"]), max_size=40))
-@settings(max_examples=30, deadline=None)
-def test_kill_at_any_moment_loses_doubles_and_redraws_nothing(tmp_path_factory, actions):
-    root, whole = tmp_path_factory.mktemp("killed"), tmp_path_factory.mktemp("whole")
-    run_all(begin(whole, trials=3, seeds=2))
-    studies, running, written, ended = begin(root, trials=3, seeds=2), [], [], []
-    for action in actions:
-        if action == "ask" and len(running) < 2 and (unit := studies.next_unit()) is not None:
-            running.append(unit)
-        elif action == "commit" and running:
-            unit = running.pop(0)
-            written.append((unit, commit(studies, unit)))
-        elif action == "end" and written:
-            unit, outcome = written.pop(0)
-            assert unit not in ended
-            ended.append(unit)
-            studies.end(unit, outcome)
-        elif action == "kill":
-            done = {(u.study, u.trial, u.seed, u.fold) for u in ended} | {
-                (u.study, u.trial, u.seed, u.fold) for u, _ in written
-            }
-            studies, running, written = begin(root, trials=3, seeds=2), [], []
-            assert not done & {(u.study, u.trial, u.seed, u.fold) for u in studies.waiting}
-    run_all(begin(root, trials=3, seeds=2))
-    assert rows(root) == rows(whole)
-
-
 def test_more_trials_later_continue_the_study(tmp_path):
     run_all(begin(tmp_path, trials=2))
     before = rows(tmp_path)
@@ -126,7 +114,7 @@ def test_more_trials_later_continue_the_study(tmp_path):
 def test_each_study_hears_of_its_own_fold_only(tmp_path):
     studies = run_all(begin(tmp_path, trials=4))
     for fold in range(3):
-        told = studies.optuna[f"fold{fold}"].get_trials(deepcopy=False)
+        told = studies.proposals[f"fold{fold}"].study.get_trials(deepcopy=False)
         assert [t.value for t in told] == [_uar((trial * 7 + fold) % 5) for trial in range(4)]
 
 
@@ -141,59 +129,175 @@ def test_failures_are_counted_and_end_the_sweep(tmp_path):
 
 def test_time_is_up(tmp_path):
     now = [0.0]
-    storage = Storage.open(tmp_path)
-    studies = Studies(
-        SweepSettings(hours=1.0), SPACE.free, DEFAULT, (0,), SweepWriter(storage, "s"), None, lambda: now[0]
-    )
+    studies = begin(tmp_path, known=False, folds=(0,), clock=lambda: now[0], hours=1.0)
     assert studies.next_unit() is not None
     now[0] = 3601
     assert studies.next_unit() is None
     assert not studies.finished  # one unit is still running
 
 
-@pytest.mark.parametrize(
-    ("space", "message"),
-    [
-        ({"search": {"nodes": {"low": 1}}}, "needs low and high"),
-        ({"search": {"nodes": {"low": 3, "high": 1}}}, "sweep.space.search.nodes"),
-        ({"search": {"seqnn": {"choices": ["lstm", "gru"]}}}, "search.seqnn=gru is out of range"),
-        ({"search": {"method": {"choices": ["darts", "frozen"]}}}, "search.method: it names the system"),
-        ({"search": {"joint": "cnn_only"}}, "search.joint: it names the system"),
-        ({"search": {"warmup": 3}}, "there is no setting search.warmup"),
-        (
-            {"search": {"space": {"choices": ["emodarts", "modern"]}, "seqnn": {"choices": ["all", "rnn"]}}},
-            "search.seqnn=rnn is out of range",
-        ),
-        ({"corpus": {"name": "x"}}, "a dimension is search.<setting> or training.<setting>"),
-    ],
-)
-def test_a_wrong_space_is_refused(space, message):
-    with pytest.raises(EmodartsError, match=message):
-        Space.of(Settings(sweep=SweepSettings(space=space)))
-
-
-def test_the_default_is_brought_inside_the_bounds():
-    space = Space.of(Settings(sweep=SweepSettings(space={"search": {"nodes": {"low": 3, "high": 4}}})))
-    assert space.default(FoldSettings()) == {"search.nodes": 3}
-
-
-def test_families_are_those_of_the_operations():
-    dimension = {"search": {"seqnn": {"choices": "families"}}}
-
-    def choices(**search):
-        space = Space.of(Settings(search=SearchSettings(**search), sweep=SweepSettings(space=dimension)))
-        return space.free["search.seqnn"].choices
-
-    assert choices() == ("all", "lstm", "rnn", "lstm_attention", "rnn_attention")
-    assert choices(space="modern") == ("all", "lstm", "gru", "bilstm", "bigru", "self_attention")
-    assert choices(sequence_operations=["none", "skip_connect", "rnn_2"]) == ("all", "rnn")
-
-
 def test_rows_name_the_system(tmp_path):
-    storage = Storage.open(tmp_path)
-    register(storage, "s", {})
-    writer, name = SweepWriter(storage, "s"), "emodarts:frozen:joint"
-    studies = Studies(SweepSettings(trials=1), SPACE.free, DEFAULT, (0,), writer, None, system=name)
+    name = "emodarts:frozen:joint"
+    studies = begin(tmp_path, known=False, folds=(0,), system=name, trials=1)
     unit = studies.next_unit()
     studies.end(unit, commit(studies, unit))
     assert [t.system for t in reader.open(tmp_path).trials()] == [name]
+
+
+def test_a_dead_worker_is_counted_and_a_finished_unit_stays_so(tmp_path):
+    studies = begin(tmp_path, folds=(0,), trials=2)
+    first, second = studies.next_unit(), studies.next_unit()
+    studies.restarted(first)
+    commit(studies, first)  # it died after its commit
+    studies.died(first, "its worker died")
+    studies.died(second, "its worker died")
+    assert [(c.key.trial, c.status) for c in reader.open(tmp_path).commits] == [(0, "complete"), (1, "failed")]
+    assert [(t.status, t.retries) for t in reader.open(tmp_path).trials()] == [("complete", 1), ("failed", 0)]
+    assert studies.faults() == {"retries": 1, "failed": 1, "pruned": 0}
+    assert rows(tmp_path) == rows_of(begin(tmp_path, folds=(0,), trials=2))
+
+
+def rows_of(studies):
+    return [
+        (t.study, t.trial, t.seed, t.parameters, t.status, t.values)
+        for study in studies.trials.values()
+        for _, t in sorted(study.items())
+    ]
+
+
+def test_a_stopped_sweep_hands_out_nothing_and_is_taken_up(tmp_path):
+    studies = begin(tmp_path, trials=2)
+    unit = studies.next_unit()
+    studies.give_back(unit)
+    studies.stop("the disk is full")
+    studies.stop("later")
+    assert studies.next_unit() is None
+    assert studies.finished
+    assert not studies.complete
+    assert studies.stopped == "the disk is full"
+    assert run_all(begin(tmp_path, trials=2)).complete
+
+
+def test_importances_are_written_when_a_study_ends(tmp_path):
+    told = []
+    run_all(begin(tmp_path, folds=(0,), trials=8, sampler="random", on_told=told.append))
+    found = reader.open(tmp_path).table("importances").to_pylist()
+    assert {row["parameter"] for row in found} <= set(SPACE.free)
+    assert sum(row["value"] for row in found) == pytest.approx(1)
+    assert told == ["fold0"] * 8
+
+
+def test_two_objectives(tmp_path):
+    run_all(begin(tmp_path, folds=(0,), trials=12, sampler="nsga2", objectives=["dev_uar", "parameters"]))
+    found = reader.open(tmp_path).trials()
+    assert all(len(t.values) == 2 and t.values[1] == 10 for t in found)
+    studies = begin(tmp_path, folds=(0,), trials=12, sampler="nsga2", objectives=["dev_uar", "parameters"])
+    assert studies.complete
+    assert [t.values for t in studies.proposals["fold0"].study.trials] == [list(t.values) for t in found]
+
+
+def course(unit, upto):
+    """The epochs of a unit up to a rung: its dev UAR depends on names alone."""
+    rng = np.random.default_rng([unit.trial, unit.fold])
+    phases = [phase for phase, _ in RUNGS[: upto + 1]]
+    return tuple(EpochRecord(phase, e, 1.0, 1.0, float(rng.random()), 0.5, 0.1) for phase in phases for e in range(2))
+
+
+class Disturbed(RuleBasedStateMachine):
+    """A sweep whose driver and workers may die at any moment."""
+
+    @initialize(
+        nesting=st.sampled_from(["fold", "shared"]),
+        sampler=st.sampled_from(["random", "tpe", "cmaes"]),
+        pruner=st.sampled_from(["none", "asha", "wilcoxon"]),
+    )
+    def start(self, nesting, sampler, pruner):
+        self.folder = tempfile.TemporaryDirectory()
+        self.root = Path(self.folder.name)
+        if pruner == "wilcoxon":
+            nesting = "shared"
+        self.asked = {
+            "trials": 3, "seeds": 2, "nesting": nesting, "sampler": sampler, "pruner": pruner,
+            "folds": tuple(range(6)) if pruner == "wilcoxon" else (0, 1),
+        }  # fmt: skip
+        self.drawn, self.decided, self.ended, self.begun = {}, {}, [], set()
+        self.restart()
+
+    @rule()
+    def restart(self):
+        self.studies = begin(self.root, **self.asked)
+        self.running, self.reached, self.written = [], {}, []
+
+    @rule()
+    def ask(self):
+        unit = self.studies.next_unit() if len(self.running) < 3 else None
+        if unit is not None:
+            assert self.drawn.setdefault((unit.study, unit.trial), unit.parameters) == unit.parameters
+            assert unit.key not in [u.key for u in self.running]
+            assert unit.key not in self.ended, "a finished unit was handed out again"
+            self.running.append(unit)
+
+    @rule(which=st.integers(0, 2))
+    def report(self, which):
+        if which >= len(self.running):
+            return
+        unit = self.running[which]
+        rung = self.reached.get(unit.key, 0)
+        if rung < len(unit.rungs):
+            answer = self.studies.rung(unit, rung, course(unit, rung))
+            self.reached[unit.key] = rung + 1
+            if answer:
+                self.running.remove(unit)
+                self.ended.append(unit.key)
+            else:
+                assert not self.decided.get((unit.key, rung))
+            self.decided[unit.key, rung] = answer
+
+    @rule(which=st.integers(0, 2))
+    def finish(self, which):
+        if which < len(self.running) and self.reached.get(self.running[which].key, 0) == len(self.running[which].rungs):
+            unit = self.running.pop(which)
+            self.ended.append(unit.key)
+            self.written.append((unit, commit(self.studies, unit)))
+
+    @rule()
+    def tell(self):
+        if self.written:
+            self.studies.end(*self.written.pop(0))
+
+    @rule(which=st.integers(0, 2))
+    def kill_worker(self, which):
+        if which < len(self.running):
+            self.studies.restarted(self.running[which])
+            self.reached.pop(self.running[which].key, None)
+
+    @invariant()
+    def no_unit_ended_twice(self):
+        if hasattr(self, "ended"):
+            assert len(self.ended) == len(set(self.ended))
+
+    def teardown(self):
+        if not hasattr(self, "studies"):
+            return
+        self.restart()
+        while not self.studies.finished:
+            self.ask()
+            for _ in range(3):
+                self.report(0)
+            self.finish(0)
+            self.tell()
+        assert self.studies.complete
+        found = rows(self.root)
+        assert sorted((s, t) for s, t, seed, *_ in found if seed == 0) == [
+            (study, trial) for study in sorted(self.studies.folds) for trial in range(3)
+        ]
+        if self.asked["sampler"] == "random" and self.asked["pruner"] == "none":
+            with tempfile.TemporaryDirectory() as whole:
+                run_all(begin(Path(whole), **self.asked))
+                assert rows(Path(whole)) == found
+        assert rows_of(begin(self.root, **self.asked)) == found
+        self.folder.cleanup()
+
+
+TestDisturbed = Disturbed.TestCase
+TestDisturbed.settings = hypothesis_settings(max_examples=15, stateful_step_count=30, deadline=None)

@@ -1,31 +1,22 @@
 """Reading results: only what was committed counts."""
 
 import json
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from emodarts.errors import EmodartsError
-from emodarts.results.records import TrialRecord, UnitKey
-from emodarts.results.schemas import TABLES, verify
+from emodarts.results.commits import Commit, read_parquet
+from emodarts.results.records import RungRecord, TrialRecord
+from emodarts.results.schemas import TABLES
 from emodarts.results.storage import Storage
-from emodarts.results.writer import COMMIT_KEY
 
+_READERS = 8
 _UNIT_TABLES = ("predictions", "epochs", "genotypes")
-
-
-@dataclass(frozen=True)
-class Commit:
-    """How a unit ended, and which attempt's files count."""
-
-    key: UnitKey
-    attempt: str
-    status: str
-    reason: str | None
 
 
 class Results:
@@ -35,50 +26,57 @@ class Results:
         self.storage, self.sweeps = storage, sweeps
 
     def table(self, name: str) -> pa.Table:
-        """All rows of `trials`, `folds`, `predictions`, `epochs`, `genotypes`, `importances` or `corpora`."""
-        if name in _UNIT_TABLES:
+        """All rows of `trials`, `rungs`, `folds`, `predictions`, `epochs`, `genotypes`, `importances` or `corpora`."""
+        if name == "folds":
+            tables = [table for _, table in self._folds]
+        elif name in _UNIT_TABLES:
             # A pruned or failed unit has no predictions and no genotype.
-            paths = [
-                f"{c.key.sweep}/{name}/{c.key.name}.{c.attempt}.parquet"
-                for c in self.commits
-                if name == "epochs" or c.status == "complete"
-            ]
+            counted = [c for c in self.commits if name == "epochs" or c.status == "complete"]
+            tables = self._read([f"{c.key.sweep}/{name}/{c.key.name}.{c.attempt}.parquet" for c in counted], name)
         else:
-            paths = [f"{s}/{name}/{file}" for s in self.sweeps for file in self.storage.list(f"{s}/{name}", ".parquet")]
-        tables = [self._read(path, name) for path in paths]
+            tables = self._read(self._paths(name), name)
         return pa.concat_tables([TABLES[name].empty_table(), *tables])
 
     @cached_property
     def commits(self) -> tuple[Commit, ...]:
         """One entry a finished unit, by name."""
-        found = []
-        for sweep in self.sweeps:
-            for file in self.storage.list(f"{sweep}/folds", ".parquet"):
-                path = f"{sweep}/folds/{file}"
-                about = (self._read(path, "folds").schema.metadata or {}).get(COMMIT_KEY.encode())
-                if about is None:
-                    raise EmodartsError(f"{self.storage.path(path)} names no unit; move it out of the results folder")
-                content = json.loads(about)
-                fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content["key"].items()}
-                key = UnitKey(**fields)
-                found.append(Commit(key, content["attempt"], content["status"], content["reason"]))
-        return tuple(found)
+        return tuple(commit for commit, _ in self._folds)
+
+    @cached_property
+    def _folds(self) -> list[tuple[Commit, pa.Table]]:
+        """Each unit's commit and rows, by name: the files are read once."""
+        paths = self._paths("folds")
+        tables = self._read(paths, "folds")
+        return [(Commit.of(t.schema, self.storage.path(p)), t) for p, t in zip(paths, tables, strict=True)]
+
+    def _paths(self, name: str) -> list[str]:
+        return [f"{s}/{name}/{file}" for s in self.sweeps for file in self.storage.list(f"{s}/{name}", ".parquet")]
+
+    def rungs(self) -> list[RungRecord]:
+        """The decisions on pruning, in the order in which they were taken."""
+        rows = [RungRecord(**{k: v for k, v in row.items() if k != "sweep"}) for row in self.table("rungs").to_pylist()]
+        return sorted(rows, key=lambda r: (r.decided_at, r.study, r.trial, r.rung))
+
+    def figures(self, role: str, stage: str, columns: list[str]) -> list[dict[str, Any]]:
+        """Some columns of the rows of `folds` of one role and stage."""
+        table = self.table("folds").select([*columns, *({"role", "stage"} - set(columns))])
+        chosen = table.filter((pc.field("role") == role) & (pc.field("stage") == stage))
+        rows: list[dict[str, Any]] = chosen.select(columns).to_pylist()
+        return rows
 
     def trials(self) -> list[TrialRecord]:
         """The trials as records, by study, trial and seed."""
         rows = [TrialRecord(**_trial(row)) for row in self.table("trials").to_pylist()]
         return sorted(rows, key=lambda t: (t.system, t.study, t.trial, t.seed))
 
-    def _read(self, path: str, table: str) -> pa.Table:
-        where = self.storage.path(path)
-        try:
-            content = pq.read_table(pa.BufferReader(self.storage.read(path)))
-        except (pa.ArrowInvalid, OSError) as error:
-            raise EmodartsError(
-                f"{where} cannot be read as Parquet ({error}); move it out of the results folder"
-            ) from error
-        verify(content.schema, table, where)
-        return content
+    def _read(self, paths: list[str], table: str) -> list[pa.Table]:
+        """Many small files: a few at a time hide the latency of a network's file system."""
+
+        def read(path: str) -> pa.Table:
+            return read_parquet(self.storage.read(path), table, self.storage.path(path))
+
+        with ThreadPoolExecutor(_READERS) as pool:
+            return list(pool.map(read, paths))
 
 
 def open(location: str | Path, sweep: str | None = None) -> Results:

@@ -112,3 +112,28 @@ class TrialRecord:
     values: tuple[float, ...] = ()
     proposed_at: datetime | None = None
     ended_at: datetime | None = field(default=None)
+
+
+@dataclass(frozen=True)
+class RungRecord:
+    """A decision on pruning: of a unit at a share of a phase's epochs, or (`fold` None) of a configuration at a share
+    of its folds. `value` is what was compared.
+    """
+
+    system: str
+    study: str
+    trial: int
+    seed: int
+    fold: int | None
+    rung: int
+    phase: str  # search | train | folds
+    share: float
+    value: float
+    pruned: bool
+    decided_at: datetime | None = None
+
+    @property
+    def name(self) -> str:
+        """A unique name, safe in file systems."""
+        fold = "all" if self.fold is None else self.fold
+        return f"{self.system}.{self.study}.t{self.trial:05d}.s{self.seed}.f{fold}.r{self.rung}".replace(":", "-")

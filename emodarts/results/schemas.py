@@ -44,6 +44,22 @@ TABLES: dict[str, pa.Schema] = {
             ("ended_at", _TIME),
         ]
     ),
+    "rungs": pa.schema(
+        [
+            ("sweep", pa.string()),
+            ("system", pa.string()),
+            ("study", pa.string()),
+            ("trial", pa.int32()),
+            ("seed", pa.int32()),
+            ("fold", pa.int32()),  # null: of all folds of a configuration
+            ("rung", pa.int32()),
+            ("phase", pa.string()),  # search | train | folds
+            ("share", pa.float64()),
+            ("value", pa.float64()),
+            ("pruned", pa.bool_()),
+            ("decided_at", _TIME),
+        ]
+    ),
     "folds": pa.schema(
         [
             *_KEY,

@@ -13,6 +13,10 @@ from emodarts.errors import EmodartsError
 PARTIAL = ".partial-"
 
 
+class StorageError(EmodartsError):
+    """The place of the results cannot be written or read: nothing that a unit could be blamed for."""
+
+
 @dataclass(frozen=True)
 class Storage:
     """A folder on a file system. Paths given to its methods are relative to it, with `/`."""
@@ -57,7 +61,7 @@ class Storage:
                     stream.write(content)
         except OSError as error:
             what = error.strerror or str(error)
-            raise EmodartsError(
+            raise StorageError(
                 f"cannot write {self.path(relative)}: {what}; set results to a folder with space"
             ) from error
 

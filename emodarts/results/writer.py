@@ -10,11 +10,10 @@ import pyarrow.parquet as pq
 
 from emodarts import metrics
 from emodarts.errors import EmodartsError
-from emodarts.results.records import EpochRecord, Evaluation, TrialRecord, UnitKey, UnitRecords
+from emodarts.results.commits import Commit, read_commit
+from emodarts.results.records import EpochRecord, Evaluation, RungRecord, TrialRecord, UnitKey, UnitRecords
 from emodarts.results.schemas import SCHEMA_VERSION, TABLES, stamped
 from emodarts.results.storage import Storage
-
-COMMIT_KEY = "emodarts.commit"
 
 
 class SweepWriter:
@@ -33,6 +32,10 @@ class SweepWriter:
         }
         name = f"{trial.system}.{trial.study}.t{trial.trial:05d}.s{trial.seed}".replace(":", "-")
         self._write("trials", f"trials/{name}.parquet", [row])
+
+    def write_rung(self, rung: RungRecord) -> None:
+        """Write a decision on pruning."""
+        self._write("rungs", f"rungs/{rung.name}.parquet", [{**asdict(rung), "sweep": self.sweep}])
 
     def write_corpus(
         self,
@@ -78,16 +81,25 @@ class SweepWriter:
 
     def commit_ended(
         self, key: UnitKey, status: str, reason: str, epochs: tuple[EpochRecord, ...], attempt: str
-    ) -> None:
-        """Commit a pruned or failed unit: no rows in `folds`, its epochs count."""
+    ) -> Commit:
+        """Commit a pruned or failed unit: no rows in `folds`, its epochs count. A complete one is never replaced.
+
+        Returns the commit that stands.
+        """
         if status not in ("pruned", "failed"):
             raise ValueError(f"a unit without rows is pruned or failed, not {status}")
+        standing = read_commit(self.storage, self.sweep, key.name)
+        if standing is not None and standing.status == "complete":
+            return standing
         self._write("epochs", f"epochs/{key.name}.{attempt}.parquet", _epoch_rows(key, epochs))
-        self._commit(key, attempt, status, reason, [])
+        return self._commit(key, attempt, status, reason, [])
 
-    def _commit(self, key: UnitKey, attempt: str, status: str, reason: str | None, rows: list[dict[str, Any]]) -> None:
-        about = {"key": asdict(key), "attempt": attempt, "status": status, "reason": reason}
-        self._write("folds", f"folds/{key.name}.parquet", rows, **{COMMIT_KEY: json.dumps(about)})
+    def _commit(
+        self, key: UnitKey, attempt: str, status: str, reason: str | None, rows: list[dict[str, Any]]
+    ) -> Commit:
+        commit = Commit(key, attempt, status, reason)
+        self._write("folds", f"folds/{key.name}.parquet", rows, **commit.header())
+        return commit
 
     def _write(self, table: str, path: str, rows: list[dict[str, Any]], **metadata: str) -> None:
         content = pa.Table.from_pylist(rows, TABLES[table]).cast(TABLES[table])

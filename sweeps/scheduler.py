@@ -1,0 +1,95 @@
+"""What Ray Tune asks while units run: whether one is to be pruned, and what became of a worker that died.
+
+Nothing is kept here: the studies decide, and write it down first.
+"""
+
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from emodarts.errors import EmodartsError
+from emodarts.results.records import EpochRecord
+from emodarts.results.storage import StorageError
+from sweeps.studies import Studies
+from sweeps.units import Unit
+
+DEATHS = 3  # of a unit's workers, then it has failed
+
+
+class UnitScheduler(FIFOScheduler):
+    """First come, first served; a unit that comes to a rung goes on or is pruned as the studies say."""
+
+    def __init__(self, studies: Studies):
+        super().__init__()
+        self.studies = studies
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """CONTINUE, or STOP for a pruned unit, whose worker then hears of it at its next report."""
+        if "rung" not in result:
+            return TrialScheduler.CONTINUE
+        epochs = tuple(EpochRecord(**record) for record in result["epochs"])
+        try:
+            pruned = self.studies.rung(unit_of(trial), result["rung"], epochs)
+        except EmodartsError as error:
+            self.studies.stop(str(error))
+            return TrialScheduler.CONTINUE
+        return TrialScheduler.STOP if pruned else TrialScheduler.CONTINUE
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune keeps a snapshot of its scheduler; there is nothing to keep
+
+
+class WorkerDeaths(tune.Callback):
+    """Counts what was begun again, and ends what died for good."""
+
+    def __init__(self, studies: Studies):
+        self.studies = studies
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A unit's worker died, or its node; Tune begins it again."""
+        self._told(lambda: self.studies.restarted(unit_of(trial)))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A unit's workers died again and again. Where the results cannot be written it is not the unit's failure."""
+        unit, text = unit_of(trial), trial.get_error() or ""
+        last = text.strip().splitlines()[-1:] or ["no reason is known"]
+        if StorageError.__name__ in text:
+            self.studies.give_back(unit)
+            self.studies.stop(last[0])
+            return
+        reason = f"its worker died {DEATHS} times (out of memory? a lost node?): {last[0]}"
+        self._told(lambda: self.studies.died(unit, reason))
+
+    def _told(self, tell: Any) -> None:
+        try:
+            tell()
+        except EmodartsError as error:
+            self.studies.stop(str(error))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class StopWithStudies(tune.Stopper):
+    """Ends the experiment as soon as the studies are stopped: what runs is taken up at the next start."""
+
+    def __init__(self, studies: Studies):
+        self.studies = studies
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No unit is stopped alone."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether the studies are stopped."""
+        return self.studies.stopped is not None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def unit_of(trial: Any) -> Unit:
+    """The unit that a Tune trial runs."""
+    unit = dict(trial.config["unit"])
+    return Unit(**{**unit, "rungs": tuple((phase, share) for phase, share in unit["rungs"])})

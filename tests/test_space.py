@@ -1,0 +1,105 @@
+"""The outer search space: bounds, conditions, and what is refused."""
+
+import optuna
+import pytest
+
+from emodarts.errors import EmodartsError
+from emodarts.experiment import FoldSettings
+from emodarts.search.settings import SearchSettings
+from sweeps.settings import Settings, SweepSettings
+from sweeps.space import Space
+
+WHEN = {"low": 0.1, "high": 1.0, "log": True, "when": {"search.regulariser": "beta_decay"}}
+
+
+def space_of(space, **search):
+    return Space.of(Settings(search=SearchSettings(**search), sweep=SweepSettings(space=space)))
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"search": {"nodes": {"low": 1}}}, "needs low and high"),
+        ({"search": {"nodes": {"low": 3, "high": 1}}}, "sweep.space.search.nodes"),
+        ({"search": {"seqnn": {"choices": ["lstm", "gru"]}}}, "search.seqnn=gru is out of range"),
+        ({"search": {"method": {"choices": ["darts", "frozen"]}}}, "search.method: it names the system"),
+        ({"search": {"joint": "cnn_only"}}, "search.joint: it names the system"),
+        ({"search": {"warmup": 3}}, "there is no setting search.warmup"),
+        (
+            {"search": {"space": {"choices": ["emodarts", "modern"]}, "seqnn": {"choices": ["all", "rnn"]}}},
+            "search.seqnn=rnn is out of range",
+        ),
+        ({"search": {"nodes": {"low": 1, "high": 2.5}}}, "whole number"),
+        ({"search": {"learning_rate": {"low": 0.1, "high": 1, "log": "no"}}}, "log is true or false"),
+        ({"search": {"nodes": {"low": 1, "high": 4, "step": 0}}}, "step is above 0"),
+        ({"search": {"nodes": {"choices": [2, 2]}}}, "names a choice twice"),
+        ({"search": {"beta_decay_weight": WHEN}}, "search.regulariser is never beta_decay"),
+        (
+            {"search": {"nodes": {"low": 1, "high": 2, "when": {"search.colour": 1}}}},
+            "there is no setting search.colour",
+        ),
+        (
+            {
+                "search": {
+                    "nodes": {"low": 1, "high": 2, "when": {"search.cells": 2}},
+                    "cells": {"low": 2, "high": 3, "when": {"search.nodes": 1}},
+                }
+            },
+            "conditions of each other",
+        ),
+        ({"corpus": {"name": "x"}}, "a dimension is search.<setting> or training.<setting>"),
+    ],
+)
+def test_a_wrong_space_is_refused(space, message):
+    with pytest.raises(EmodartsError, match=message):
+        Space.of(Settings(sweep=SweepSettings(space=space)))
+
+
+def test_the_default_is_brought_inside_the_bounds():
+    space = Space.of(Settings(sweep=SweepSettings(space={"search": {"nodes": {"low": 3, "high": 4}}})))
+    assert space.default(FoldSettings()) == {"search.nodes": 3}
+
+
+def test_families_are_those_of_the_operations():
+    dimension = {"search": {"seqnn": {"choices": "families"}}}
+
+    def choices(**search):
+        space = Space.of(Settings(search=SearchSettings(**search), sweep=SweepSettings(space=dimension)))
+        return space.free["search.seqnn"].choices
+
+    assert choices() == ("all", "lstm", "rnn", "lstm_attention", "rnn_attention")
+    assert choices(space="modern") == ("all", "lstm", "gru", "bilstm", "bigru", "self_attention")
+    assert choices(sequence_operations=["none", "skip_connect", "rnn_2"]) == ("all", "rnn")
+
+
+def test_a_dimension_under_a_condition_is_there_only_when_it_holds():
+    regularisers = {"choices": ["none", "beta_decay"]}
+    space = space_of({"search": {"beta_decay_weight": WHEN, "regulariser": regularisers}})
+    assert list(space.free) == ["search.regulariser", "search.beta_decay_weight"]
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = [space.suggest(study.ask()) for _ in range(20)]
+    assert {tuple(sorted(d)) for d in drawn} == {
+        ("search.regulariser",),
+        ("search.beta_decay_weight", "search.regulariser"),
+    }
+    assert all(("search.beta_decay_weight" in d) == (d["search.regulariser"] == "beta_decay") for d in drawn)
+    for parameters in drawn:
+        assert set(space.active(parameters)) == set(parameters)
+        assert space.apply(FoldSettings(), parameters).search.regulariser == parameters["search.regulariser"]
+
+
+def test_conditions_on_what_is_fixed_or_set():
+    assert "search.beta_decay_weight" in space_of(
+        {"search": {"beta_decay_weight": WHEN, "regulariser": "beta_decay"}}
+    ).default(FoldSettings())
+    there = space_of({"search": {"beta_decay_weight": WHEN}}, regulariser="beta_decay")
+    assert "search.beta_decay_weight" in there.default(FoldSettings(search=SearchSettings(regulariser="beta_decay")))
+    nested = {"search": {"beta_decay_weight": {**WHEN, "when": {"search": {"regulariser": ["beta_decay"]}}}}}
+    assert space_of(nested, regulariser="beta_decay").conditions == there.conditions
+
+
+def test_the_default_is_a_value_that_can_be_drawn():
+    space = space_of({"search": {"nodes": {"low": 1, "high": 5, "step": 2}}})
+    default = space.default(FoldSettings())
+    optuna.trial.create_trial(params=default, distributions=space.free, value=0.5)
+    assert default["search.nodes"] in (1, 3)
