@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from emodarts.errors import EmodartsError
 from emodarts.features.files import PARTIAL, replacing, sync
+from emodarts.results.storage import Storage, StorageError
 
 VERSION = 1
 _KEYS = ("version", "identity", "state")
@@ -37,14 +38,38 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class StoredFile:
+    """A file below a storage, which may be an object store."""
+
+    storage: Storage
+    relative: str
+
+    def read_bytes(self) -> bytes:
+        """The content. Raises FileNotFoundError and StorageError."""
+        return self.storage.read(self.relative)
+
+    def write_bytes(self, content: bytes) -> None:
+        """Replace the file at once. Raises StorageError."""
+        self.storage.write(self.relative, content)
+
+    def delete(self) -> None:
+        """Delete the file, if it is there."""
+        if self.storage.exists(self.relative):
+            self.storage.delete(self.relative)
+
+    def __str__(self) -> str:
+        return self.storage.path(self.relative)
+
+
+@dataclass(frozen=True)
 class Checkpoints:
-    """The one file of a stage's latest checkpoint; `file` None: none are kept.
+    """The one file of a stage's latest checkpoint, on a disk or in any storage; `file` None: none are kept.
 
     `identity` is what the stage's result depends on: a checkpoint of another identity is refused, not used.
     `every`: a checkpoint after so many steps of the stage (epochs, candidates); see `due`.
     """
 
-    file: Path | None
+    file: "Path | StoredFile | None"
     identity: dict[str, Any] = field(default_factory=dict)
     every: int = 1
 
@@ -65,14 +90,17 @@ class Checkpoints:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise EmodartsError(f"{self.file} cannot be read ({error}): mend that, or delete it, to go on") from error
+            raise StorageError(f"{self.file} cannot be read ({error}): mend that, or delete it, to go on") from error
         return _parsed(content, self.identity, str(self.file))
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Replace the file by this checkpoint. Raises EmodartsError where it cannot be written; the old one stays."""
+        """Replace the file by this checkpoint. Raises StorageError where it cannot be written; the old one stays."""
         if self.file is None:
             return
         content = _serialised(checkpoint, self.identity)
+        if isinstance(self.file, StoredFile):
+            self.file.write_bytes(content)
+            return
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self.file) as temporary:
@@ -80,13 +108,15 @@ class Checkpoints:
                 sync(temporary)
             sync(self.file.parent)
         except OSError as error:
-            raise EmodartsError(
+            raise StorageError(
                 f"{self.file}: no checkpoint could be written ({error}); make room or mend the folder, and run again"
             ) from error
 
     def delete(self) -> None:
         """Delete the file and what a killed process left of its successors."""
-        if self.file is not None:
+        if isinstance(self.file, StoredFile):
+            self.file.delete()
+        elif self.file is not None:
             for path in (self.file, *self.file.parent.glob(f"{self.file.name}.*{PARTIAL}")):
                 path.unlink(missing_ok=True)
 

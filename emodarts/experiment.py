@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emodarts.checkpoints import NO_CHECKPOINTS, Checkpoint, Checkpoints
+from emodarts.checkpoints import NO_CHECKPOINTS, Checkpoint, Checkpoints, StoredFile
 from emodarts.corpora.protocols import Fold, check
 from emodarts.errors import EmodartsError
 from emodarts.features.batches import Part, Standardiser
@@ -27,8 +27,9 @@ from emodarts.networks import baselines
 from emodarts.networks.costs import count_macs, count_parameters
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import DiscreteNetwork, NetworkShape
-from emodarts.provenance import git_revision, package_versions
+from emodarts.provenance import git_revision, package_versions, source_digest
 from emodarts.results.records import EpochRecord, Evaluation, GenotypeRecord, UnitRecords
+from emodarts.results.storage import Storage
 from emodarts.search.find import find
 from emodarts.search.halves import split_train_part
 from emodarts.search.settings import SearchSettings
@@ -41,6 +42,7 @@ from emodarts.training.settings import TrainingSettings
 from emodarts.training.train import Trained
 
 Progress = Callable[[EpochRecord], None]
+Folder = Path | Storage  # of a unit's checkpoints
 EPOCH_RULE = "late_dev"
 SEARCHED = "emodarts"
 _STAGES = ("search", "searched", "training")  # each a file of a checkpoint folder
@@ -144,16 +146,17 @@ def run_fold(
     seed: int = 0,
     device: str = "cpu",
     progress: Progress = _no_progress,
-    checkpoints: Path | None = None,
+    checkpoints: Folder | None = None,
     tests: bool = True,
 ) -> UnitRecords:
     """Search, derive, train, predict: all that one fold has to tell.
 
     The test part is not touched before the final network's epoch is chosen, and never where `tests` is False: for
     decisions on the design, which are taken on dev figures. `progress` hears of each epoch.
-    `checkpoints` is a folder of this unit's own: what stands there goes on as if it had never stopped (bit for bit on
-    a CPU), and is kept until `discard_checkpoints`. Raises EmodartsError for a leaking fold, one without dev part and
-    checkpoints of another unit, and FloatingPointError or RuntimeError where a loss is not finite.
+    `checkpoints` is a folder of this unit's own, on a disk or in any storage: what stands there goes on as if it had
+    never stopped (bit for bit on a CPU), and is kept until `discard_checkpoints`. Raises EmodartsError for a leaking
+    fold, one without dev part and checkpoints of another unit, and FloatingPointError or RuntimeError where a loss is
+    not finite.
     """
     data = FoldData.of(store, fold, settings, device)
     searched = search(data, seed, progress, checkpoints) if settings.searches else None
@@ -164,7 +167,7 @@ def run_fold(
 
 
 def search(
-    data: FoldData, seed: int = 0, progress: Progress = _no_progress, checkpoints: Path | None = None
+    data: FoldData, seed: int = 0, progress: Progress = _no_progress, checkpoints: Folder | None = None
 ) -> Searched:
     """Search an architecture on the fold's train part by `settings.search.method`; dev chooses the epoch.
 
@@ -199,7 +202,7 @@ def train(
     architecture: Architecture,
     seed: int = 0,
     progress: Progress = _no_progress,
-    checkpoints: Path | None = None,
+    checkpoints: Folder | None = None,
 ) -> Trained:
     """Train the architecture's network from scratch on the fold's train part; dev chooses the epoch."""
     kept = _checkpoints(checkpoints, "training", data, seed)
@@ -212,11 +215,11 @@ def predict(data: FoldData, network: DiscreteNetwork, utterances: Sequence[str])
     return prediction.predict(network, data.part(utterances), batch_size, data.device)
 
 
-def discard_checkpoints(folder: Path) -> None:
+def discard_checkpoints(folder: Folder) -> None:
     """Delete a unit's checkpoints, and their folder if nothing else is in it: its records are written."""
     for stage in _STAGES:
-        Checkpoints(folder / f"{stage}.safetensors").delete()
-    if folder.is_dir() and not any(folder.iterdir()):
+        Checkpoints(_file(folder, stage)).delete()
+    if isinstance(folder, Path) and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 
 
@@ -276,10 +279,15 @@ def _training_shape(shape: NetworkShape, s: TrainingSettings) -> NetworkShape:
     )
 
 
-def _checkpoints(folder: Path | None, stage: str, data: FoldData, seed: int) -> Checkpoints:
+def _checkpoints(folder: Folder | None, stage: str, data: FoldData, seed: int) -> Checkpoints:
     if folder is None:
         return NO_CHECKPOINTS
-    return Checkpoints(folder / f"{stage}.safetensors", _identity(data, seed))
+    return Checkpoints(_file(folder, stage), _identity(data, seed))
+
+
+def _file(folder: Folder, stage: str) -> Path | StoredFile:
+    name = f"{stage}.safetensors"
+    return folder / name if isinstance(folder, Path) else StoredFile(folder, name)
 
 
 def _identity(data: FoldData, seed: int) -> dict[str, Any]:
@@ -288,6 +296,8 @@ def _identity(data: FoldData, seed: int) -> dict[str, Any]:
     rows = data.store.positions(sorted((*fold.train, *fold.dev)))
     audio = data.store.measures()["audio_hash"].take(rows).to_pylist()
     return {
+        "code": source_digest(),
+        "packages": package_versions(),
         "settings": asdict(data.settings),
         "protocol": fold.protocol,
         "fold": fold.index,

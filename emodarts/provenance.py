@@ -1,5 +1,6 @@
 """What made a figure: the commit, and the versions of the packages that shape a number."""
 
+import hashlib
 import importlib.metadata
 import json
 import subprocess
@@ -16,6 +17,15 @@ def git_revision() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
+
+
+@lru_cache
+def source_digest() -> str:
+    """A digest of this package's source: what a checkpoint goes on with must be what made it."""
+    mark, root = hashlib.sha256(), Path(__file__).parent
+    for file in sorted(root.rglob("*.py")):
+        mark.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return mark.hexdigest()[:16]
 
 
 @lru_cache

@@ -16,6 +16,7 @@ from emodarts.corpora.protocols import Fold
 from emodarts.errors import EmodartsError
 from emodarts.experiment import FoldSettings, subsample_name
 from emodarts.results.records import EpochRecord, UnitKey
+from emodarts.results.storage import Storage, StorageError
 from sweeps.space import Space
 
 
@@ -68,7 +69,6 @@ def _run(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
     from emodarts.checkpoints import CheckpointError
     from emodarts.experiment import choose_device, discard_checkpoints, run_fold
     from emodarts.features.store import open_store
-    from emodarts.results.storage import Storage, StorageError
     from emodarts.results.writer import SweepWriter
     from emodarts.seeds import derive_seed
 
@@ -76,10 +76,11 @@ def _run(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
     attempt = uuid.uuid4().hex[:8]
     fold = plan.folds[unit["fold"]]
     key = plan.key(unit)
-    writer = SweepWriter(Storage.open(plan.results), plan.sweep)
+    storage = Storage.open(plan.results)
+    writer = SweepWriter(storage, plan.sweep)
     # The same configuration number starts from the same seed in every study: names and numbers only.
     seed = derive_seed(plan.seed, "unit", fold.index, unit["trial"], unit["seed"])
-    folder = _checkpoint_folder(plan, key)
+    folder = _checkpoint_folder(storage, key)
     settings = plan.space.apply(plan.settings, unit["parameters"])
     course = _Course(unit["rungs"], settings)
     try:
@@ -128,12 +129,10 @@ class _Course:
             tune.report({"status": "running", "rung": rung[0], "dev_uar": record.dev_uar, "epochs": told})
 
 
-def _checkpoint_folder(plan: Plan, key: UnitKey) -> Path:
-    """Where a unit keeps what it needs to go on: with the results, or with the caches where these lie on no disk."""
-    from emodarts.corpora import cache_folder
-
-    root = cache_folder() if "://" in plan.results else Path(plan.results)
-    return root / plan.sweep / "checkpoints" / key.name
+def _checkpoint_folder(storage: Storage, key: UnitKey) -> Path | Storage:
+    """Where a unit keeps what it needs to go on: with the results, so that any node can take it up."""
+    relative = f"{key.sweep}/checkpoints/{key.name}"
+    return Path(storage.path(relative)) if storage.is_local else storage.below(relative)
 
 
 def _release_memory() -> None:

@@ -1,9 +1,13 @@
-"""Where results lie: any path that pyarrow.fs opens. Files appear whole or not at all."""
+"""Where results lie: any path that pyarrow.fs opens. Files appear whole or not at all; what may pass is tried again."""
 
+import errno
 import os
+import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -11,6 +15,10 @@ import pyarrow.fs as pafs
 from emodarts.errors import EmodartsError
 
 PARTIAL = ".partial-"
+PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # s between attempts while a store is away
+_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.EHOSTUNREACH}
+_LASTING = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "403", "Unauthorized")
+T = TypeVar("T")
 
 
 class StorageError(EmodartsError):
@@ -19,10 +27,15 @@ class StorageError(EmodartsError):
 
 @dataclass(frozen=True)
 class Storage:
-    """A folder on a file system. Paths given to its methods are relative to it, with `/`."""
+    """A folder on a file system. Paths given to its methods are relative to it, with `/`.
+
+    What may pass (a store that is away, a stale handle) is tried again after each of `pauses` seconds; then, and at
+    once for what will not pass (a full disk, no permission), a StorageError says so.
+    """
 
     filesystem: pafs.FileSystem
     root: str
+    pauses: tuple[float, ...] = PAUSES
 
     @classmethod
     def open(cls, location: str | Path) -> "Storage":
@@ -45,25 +58,27 @@ class Storage:
         """The full path of a relative one."""
         return f"{self.root}/{relative}" if relative else self.root
 
+    def below(self, relative: str) -> "Storage":
+        """A folder in this one."""
+        return replace(self, root=self.path(relative))
+
     def check_writable(self) -> None:
-        """Raise EmodartsError unless files can be written here."""
-        probe = f"{PARTIAL}probe-{uuid.uuid4().hex}"
-        self.write(probe, b"")
-        self.delete(probe)
+        """Raise StorageError unless files can be written here; without patience."""
+        probe, at_once = f"{PARTIAL}probe-{uuid.uuid4().hex}", replace(self, pauses=self.pauses[:1])
+        at_once.write(probe, b"")
+        at_once.delete(probe)
 
     def write(self, relative: str, content: bytes) -> None:
-        """Write a file: under a temporary name, then renamed; one PUT on object stores. Raises EmodartsError."""
-        try:
+        """Write a file: under a temporary name, then renamed; one PUT on object stores. Raises StorageError."""
+
+        def put() -> None:
             if self.is_local:
                 self._write_local(Path(self.path(relative)), content)
             else:
                 with self.filesystem.open_output_stream(self.path(relative)) as stream:
                     stream.write(content)
-        except OSError as error:
-            what = error.strerror or str(error)
-            raise StorageError(
-                f"cannot write {self.path(relative)}: {what}; set results to a folder with space"
-            ) from error
+
+        self._patiently(put, "write", relative)
 
     @staticmethod
     def _write_local(path: Path, content: bytes) -> None:
@@ -79,23 +94,62 @@ class Storage:
             temporary.unlink(missing_ok=True)
 
     def read(self, relative: str) -> bytes:
-        """The content of a file. Raises FileNotFoundError."""
-        with self.filesystem.open_input_stream(self.path(relative)) as stream:
-            return stream.read()
+        """The content of a file. Raises FileNotFoundError and StorageError."""
+
+        def get() -> bytes:
+            with self.filesystem.open_input_stream(self.path(relative)) as stream:
+                content: bytes = stream.read()
+                return content
+
+        return self._patiently(get, "read", relative)
 
     def exists(self, relative: str) -> bool:
-        """Whether there is such a file or folder."""
-        return self.filesystem.get_file_info(self.path(relative)).type != pafs.FileType.NotFound
+        """Whether there is such a file or folder. Raises StorageError."""
+        found = self._patiently(lambda: self.filesystem.get_file_info(self.path(relative)), "look for", relative)
+        return bool(found.type != pafs.FileType.NotFound)
 
     def delete(self, relative: str) -> None:
-        """Delete a file."""
-        self.filesystem.delete_file(self.path(relative))
+        """Delete a file. Raises FileNotFoundError and StorageError."""
+        self._patiently(lambda: self.filesystem.delete_file(self.path(relative)), "delete", relative)
+
+    def delete_folder(self, relative: str) -> None:
+        """Delete a folder with all that is in it, if it is there. Raises StorageError."""
+        if self.exists(relative):
+            self._patiently(lambda: self.filesystem.delete_dir(self.path(relative)), "delete", relative)
 
     def list(self, relative: str, suffix: str = "") -> list[str]:
         """Names in a folder (sorted; none where it does not exist), temporary files left out."""
         selector = pafs.FileSelector(self.path(relative), allow_not_found=True)
         try:
-            names = [info.base_name for info in self.filesystem.get_file_info(selector)]
+            found = self._patiently(lambda: self.filesystem.get_file_info(selector), "list", relative)
         except NotADirectoryError as error:
             raise EmodartsError(f"{self.path(relative)} is a file, not a folder of results") from error
+        names = [info.base_name for info in found]
         return sorted(name for name in names if name.endswith(suffix) and not name.startswith(PARTIAL))
+
+    def _patiently(self, act: Callable[[], T], what: str, relative: str) -> T:
+        for pause in (*self.pauses, None):
+            try:
+                return act()
+            except (FileNotFoundError, NotADirectoryError) as error:
+                if what != "write":
+                    raise
+                raise StorageError(self._refusal(what, relative, error)) from error
+            except OSError as error:
+                if pause is None or not self._may_pass(error):
+                    raise StorageError(self._refusal(what, relative, error)) from error
+                time.sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _may_pass(self, error: OSError) -> bool:
+        if self.is_local:
+            return error.errno in _PASSING
+        return not any(word in str(error) for word in _LASTING)
+
+    def _refusal(self, what: str, relative: str, error: OSError) -> str:
+        told = f"cannot {what} {self.path(relative)}: {error.strerror or error}"
+        return (
+            f"{told}; make room, or set results to a folder with space"
+            if error.errno == errno.ENOSPC
+            else (f"{told}; set results to a folder that can be written" if what == "write" else told)
+        )

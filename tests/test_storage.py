@@ -1,0 +1,139 @@
+"""Results on object storage, stores that are away for a moment, full disks."""
+
+import errno
+
+import pytest
+from moto.server import ThreadedMotoServer
+from test_resume import told
+
+from emodarts.checkpoints import Checkpoint, Checkpoints, StoredFile
+from emodarts.experiment import discard_checkpoints, run_fold
+from emodarts.results import reader
+from emodarts.results.storage import Storage, StorageError
+from emodarts.results.sweep_file import register
+from emodarts.results.writer import SweepWriter
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """The URI of a bucket on an S3 server of this machine."""
+    import boto3
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    access = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+    boto3.client("s3", endpoint_url=f"http://{host}:{port}", **access).create_bucket(Bucket="emotions")
+    yield f"s3://test:test@emotions/{{}}?scheme=http&endpoint_override={host}:{port}&region=us-east-1"
+    server.stop()
+
+
+@pytest.fixture
+def storage(bucket, request):
+    return Storage.open(bucket.format(request.node.name.replace("[", "-").replace("]", "")))
+
+
+def test_files_on_an_object_store(storage):
+    storage.check_writable()
+    assert not storage.exists("a/b.txt")
+    storage.write("a/b.txt", b"one")
+    storage.write("a/b.txt", b"two")
+    assert storage.read("a/b.txt") == b"two"
+    assert storage.list("a") == ["b.txt"]
+    assert storage.below("a").read("b.txt") == b"two"
+    storage.delete_folder("a")
+    assert not storage.exists("a/b.txt")
+    with pytest.raises(FileNotFoundError):
+        storage.read("a/b.txt")
+
+
+def test_a_unit_on_an_object_store_goes_on_after_its_worker_died(storage, demo, demo_store, tiny):
+    fold = demo[2][0]
+    expected = told(run_fold(demo_store, fold, tiny, 3))
+    place = storage.below("s/checkpoints/unit")
+
+    class Killed(Exception):
+        pass
+
+    for phase, epoch in (("search", 0), ("train", 0)):
+
+        def stop(record, phase=phase, epoch=epoch):
+            if (record.phase, record.epoch) == (phase, epoch):
+                raise Killed
+
+        with pytest.raises(Killed):
+            run_fold(demo_store, fold, tiny, 3, progress=stop, checkpoints=place)
+    assert storage.list("s/checkpoints/unit")
+    assert told(run_fold(demo_store, fold, tiny, 3, checkpoints=place)) == expected
+    discard_checkpoints(place)
+    assert storage.list("s/checkpoints/unit") == []
+
+
+def test_tables_on_an_object_store(storage):
+    from test_results import key, records
+
+    register(storage, "s", {})
+    writer = SweepWriter(storage, "s")
+    writer.commit_ended(key(0), "failed", "first", (), "a")
+    writer.commit(key(0), records(), "b")
+    assert writer.commit_ended(key(0), "failed", "late", (), "c").status == "complete"
+    opened = reader.Results(storage, ("s",))
+    assert [(c.attempt, c.status) for c in opened.commits] == [("b", "complete")]
+    assert opened.table("predictions").num_rows == 8
+
+
+def failing(storage, monkeypatch, error, times):
+    """The storage's writes fail so many times first."""
+    original, left = Storage._write_local, [times]
+
+    def write(path, content):
+        if left[0] > 0:
+            left[0] -= 1
+            raise error
+        original(path, content)
+
+    monkeypatch.setattr(Storage, "_write_local", staticmethod(write))
+    return left
+
+
+def test_a_store_that_is_away_for_a_moment_is_waited_for(tmp_path, monkeypatch):
+    storage = Storage.open(tmp_path)
+    waited = []
+    monkeypatch.setattr("emodarts.results.storage.time.sleep", waited.append)
+    failing(storage, monkeypatch, OSError(errno.ESTALE, "Stale file handle"), 3)
+    storage.write("a", b"content")
+    assert storage.read("a") == b"content"
+    assert waited == [0.5, 1.0, 2.0]
+    left = failing(storage, monkeypatch, OSError(errno.EIO, "Input/output error"), 100)
+    with pytest.raises(StorageError, match=r"cannot write .*Input/output error"):
+        storage.write("a", b"other")
+    assert left == [92]  # the first attempt and one after each pause
+    assert sum(waited[3:]) > 60
+
+
+def test_a_full_disk_is_told_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("emodarts.results.storage.time.sleep", lambda s: pytest.fail("waiting makes no room"))
+    storage = Storage.open(tmp_path)
+    failing(storage, monkeypatch, OSError(errno.ENOSPC, "No space left on device"), 1)
+    with pytest.raises(StorageError, match="No space left on device; make room"):
+        storage.write("a", b"content")
+    assert storage.list("") == []
+
+
+def test_a_store_that_does_not_answer_is_told_soon(monkeypatch):
+    monkeypatch.setattr("emodarts.results.storage.time.sleep", lambda s: None)
+    storage = Storage.open("s3://test:test@nowhere/x?scheme=http&endpoint_override=127.0.0.1:9&region=us-east-1")
+    with pytest.raises(StorageError, match="cannot write nowhere/x"):
+        storage.check_writable()
+
+
+def test_checkpoints_on_an_object_store(storage):
+    kept = Checkpoints(StoredFile(storage, "unit/search.safetensors"), {"seed": 1})
+    assert kept.load() is None
+    kept.save(Checkpoint({}, {"epoch": 1}))
+    kept.save(Checkpoint({}, {"epoch": 2}))
+    assert kept.load().state == {"epoch": 2}
+    kept.delete()
+    kept.delete()
+    assert kept.load() is None
+    assert storage.list("unit") == []
