@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import os
 import subprocess
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +11,13 @@ from pathlib import Path
 
 @lru_cache
 def git_revision() -> str | None:
-    """The checked-out commit (`-dirty` where files were changed), or None outside of a checkout."""
+    """The checked-out commit (`-dirty` where files were changed), or None outside of a checkout.
+
+    `$EMODARTS_REVISION` goes first: a sweep's driver tells its workers what they run.
+    """
+    given = os.environ.get("EMODARTS_REVISION")
+    if given:
+        return given
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)

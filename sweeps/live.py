@@ -9,16 +9,22 @@ from rich.live import Live
 from rich.table import Table
 
 from sweeps.studies import Studies
+from sweeps.telemetry import SweepTelemetry
+from sweeps.units import unit_name
+
+_EVERY = 5.0  # s between two tellings of the numbers
 
 
 class LiveTable(tune.Callback):
     """Shows each study's progress; one line an ended unit where the output is no terminal."""
 
-    def __init__(self, studies: Studies, console: Console):
+    def __init__(self, studies: Studies, console: Console, sweep: str):
         self.studies, self.console = studies, console
+        self.telemetry = SweepTelemetry(sweep, studies.system)
+        self.before = studies.units_ended
         self.live: Live | None = None
         self.begin = time.time()
-        self.ended = 0
+        self.told = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune snapshots its callbacks; there is nothing here to keep
@@ -37,6 +43,17 @@ class LiveTable(tune.Callback):
         """A unit's worker died for good."""
         self._say(trial, {"status": "failed", "reason": "its worker died again and again"})
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A unit's worker died, and the unit is begun again."""
+        self._line(trial, "its worker died; it goes on from its last epoch")
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Tell the cluster's metrics the present numbers, now and then."""
+        if time.time() - self.told > _EVERY:
+            self.told = time.time()
+            studies = self.studies
+            self.telemetry.tell(studies.units_ended, len(studies.running), studies.units_total)
+
     def close(self) -> None:
         """Take the live table away."""
         if self.live is not None:
@@ -44,30 +61,42 @@ class LiveTable(tune.Callback):
             self.live = None
 
     def table(self) -> Table:
-        """Studies, configurations that ended, best dev UAR."""
-        table = Table(title=f"{self._minutes():.1f} min, {self.ended} units ended, {len(self.studies.running)} running")
+        """Studies, configurations that ended, best dev UAR; units and the time that they will still take."""
+        studies = self.studies
+        told = (
+            f"{self._minutes():.1f} min, {studies.units_ended} of {studies.units_total} units ended, "
+            f"{len(studies.running)} running, {self._left()}"
+        )
+        table = Table(title=told)
         for name, side in (("study", "left"), ("ended", "right"), ("of", "right"), ("best dev UAR", "right")):
             table.add_column(name, justify=side)  # type: ignore[arg-type]
-        for study, trials in self.studies.trials.items():
+        for study, trials in studies.trials.items():
             # Copied first: the table is drawn by another thread than the one that adds trials.
             ended = [t for (_, seed), t in list(trials.items()) if seed == 0 and t.status != "running"]
             best = max((t.values[0] for t in ended if t.values), default=None)
-            told = "" if best is None else f"{best:.3f}"
-            table.add_row(study, str(len(ended)), str(self.studies.settings.trials), told)
+            shown = "" if best is None else f"{best:.3f}"
+            table.add_row(study, str(len(ended)), str(studies.settings.trials), shown)
         return table
 
+    def _left(self) -> str:
+        ended = self.studies.units_ended - self.before
+        if ended == 0:
+            return "time left is not known yet"
+        left = (self.studies.units_total - self.studies.units_ended) * self._minutes() / ended
+        return f"about {left:.0f} min left"
+
     def _say(self, trial: Any, result: dict[str, Any]) -> None:
-        self.ended += 1
-        if self.live is not None:
-            return
-        unit = trial.config["unit"]
-        told = (
-            f"dev UAR {result['dev_uar']:.3f}"
-            if result.get("dev_uar") is not None
-            else f"{result.get('status')}: {result.get('reason')}"
-        )
-        name = f"trial {unit['trial']} · fold {unit['fold']}" + (f" · seed {unit['seed']}" if unit["seed"] else "")
-        self.console.print(f"{self._minutes():6.1f} min  {name}  {told}", highlight=False, soft_wrap=True)
+        if result.get("status") == "running":
+            self._line(trial, "pruned")
+        elif result.get("dev_uar") is not None:
+            self._line(trial, f"dev UAR {result['dev_uar']:.3f}")
+        elif result:
+            self._line(trial, f"{result.get('status')}: {result.get('reason')}")
+
+    def _line(self, trial: Any, told: str) -> None:
+        if self.live is None:
+            name = unit_name(trial.config["unit"])
+            self.console.print(f"{self._minutes():6.1f} min  {name}  {told}", highlight=False, soft_wrap=True)
 
     def _minutes(self) -> float:
         return (time.time() - self.begin) / 60

@@ -11,6 +11,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from optuna.trial import FrozenTrial
+
 from emodarts.results.reader import Results
 from emodarts.results.records import EpochRecord, RungRecord, TrialRecord, UnitKey
 from emodarts.results.writer import SweepWriter
@@ -28,7 +30,8 @@ DRIVER = "driver"  # the attempt of what the driver commits in a unit's place
 class Studies:
     """Hands out units and takes their outcomes; every change is in the tables before it counts.
 
-    `key_of` gives the row key of a unit, `rungs` where ASHA looks at units; `on_told` hears of each study that learns.
+    `key_of` gives the row key of a unit, `rungs` where ASHA looks at units; `on_told` hears of each configuration that
+    a study learns of.
     """
 
     def __init__(
@@ -43,7 +46,7 @@ class Studies:
         rungs: tuple[Rung, ...] = (),
         system: str = "emodarts",
         clock: Callable[[], float] = time.time,
-        on_told: Callable[[str], None] = lambda study: None,
+        on_told: Callable[[str, FrozenTrial], None] = lambda study, trial: None,
     ):
         self.settings, self.space, self.writer, self.clock = settings, space, writer, clock
         self.key_of, self.rungs, self.system, self.on_told = key_of, rungs, system, on_told
@@ -298,7 +301,7 @@ class Studies:
             return
         proposals = self.proposals[trial.study]
         proposals.tell(trial)
-        self.on_told(trial.study)
+        self.on_told(trial.study, proposals.study.get_trials(deepcopy=False)[trial.trial])
         if proposals.count >= self.settings.trials and self._study_ended(trial.study):
             seed = derive_seed(self.settings.seed, "importances", trial.study) % 2**31
             found = importances.of(proposals.study, self.space, seed)

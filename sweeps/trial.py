@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import socket
 import sys
 import traceback
 import uuid
@@ -17,7 +18,12 @@ from emodarts.errors import EmodartsError
 from emodarts.experiment import FoldSettings, subsample_name
 from emodarts.results.records import EpochRecord, UnitKey
 from emodarts.results.storage import Storage, StorageError
+from sweeps.placement import StorePlace, store_on_this_node
 from sweeps.space import Space
+from sweeps.telemetry import UnitTelemetry
+from sweeps.units import unit_name
+
+CHECKPOINTS = "checkpoints"  # below the sweep
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Plan:
     system: str
     results: str
     corpus: str
-    store: str
+    store: StorePlace
     folds: dict[int, Fold]
     settings: FoldSettings
     space: Space
@@ -82,18 +88,21 @@ def _run(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
     seed = derive_seed(plan.seed, "unit", fold.index, unit["trial"], unit["seed"])
     folder = _checkpoint_folder(storage, key)
     settings = plan.space.apply(plan.settings, unit["parameters"])
-    course = _Course(unit["rungs"], settings)
+    telemetry = UnitTelemetry(unit_name(unit), plan.sweep, plan.system, len(fold.train))
+    course = _Course(unit["rungs"], settings, telemetry)
     try:
-        store = open_store(Path(plan.store))
+        _check_shared(storage, plan)
+        store = open_store(store_on_this_node(plan.store, storage))
         device = choose_device(plan.device)
         try:
             records = run_fold(store, fold, settings, seed, device, course.hear, folder)
         except CheckpointError:  # of no use any more; nothing else is lost than the time since the unit began
             discard_checkpoints(folder)
-            course = _Course(unit["rungs"], settings)
+            course = _Course(unit["rungs"], settings, telemetry)
             records = run_fold(store, fold, settings, seed, device, course.hear, folder)
     except SystemExit:  # pruned: the driver has committed it already
         discard_checkpoints(folder)
+        telemetry.end("pruned")
         raise
     except StorageError:
         raise  # not the unit's failure: Tune begins it again
@@ -101,9 +110,11 @@ def _run(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
         reason = f"{type(error).__name__}: {error} ({_where(error)})"
         writer.commit_ended(key, "failed", reason, tuple(course.epochs), attempt)
         discard_checkpoints(folder)
+        telemetry.end("failed")
         return {"status": "failed", "reason": reason, "dev_uar": None}  # Tune insists on the metric's name
     writer.commit(key, records, attempt)
     discard_checkpoints(folder)
+    telemetry.end("complete")
     dev = next(e for e in records.evaluations if e.role == "dev" and e.stage == "final")
     return {"status": "complete", "dev_uar": _dev_uar(dev, fold), "size": records.parameters}
 
@@ -114,14 +125,16 @@ class _Course:
     A unit that was taken up again hears its old epochs again, and reports the same rungs.
     """
 
-    def __init__(self, rungs: Sequence[tuple[str, float]], settings: FoldSettings):
+    def __init__(self, rungs: Sequence[tuple[str, float]], settings: FoldSettings, telemetry: UnitTelemetry):
         self.epochs: list[EpochRecord] = []
+        self.telemetry = telemetry
         lengths = {"search": settings.search.epochs, "train": settings.training.epochs}
         self.rungs = [(number, phase, share * lengths[phase]) for number, (phase, share) in enumerate(rungs)]
 
     def hear(self, record: EpochRecord) -> None:
         """Take an epoch. Raises SystemExit where the unit was pruned."""
         self.epochs.append(record)
+        self.telemetry.epoch(record)
         reached = [r for r in self.rungs if r[1] == record.phase and record.epoch + 1 >= r[2]]
         for rung in reached:
             self.rungs.remove(rung)
@@ -131,8 +144,17 @@ class _Course:
 
 def _checkpoint_folder(storage: Storage, key: UnitKey) -> Path | Storage:
     """Where a unit keeps what it needs to go on: with the results, so that any node can take it up."""
-    relative = f"{key.sweep}/checkpoints/{key.name}"
+    relative = f"{key.sweep}/{CHECKPOINTS}/{key.name}"
     return Path(storage.path(relative)) if storage.is_local else storage.below(relative)
+
+
+def _check_shared(storage: Storage, plan: Plan) -> None:
+    """Raise StorageError on a node that sees other results than the driver: its rows would be lost."""
+    if not storage.exists(f"{plan.sweep}/sweep.json"):
+        raise StorageError(
+            f"{socket.gethostname()} does not see sweep {plan.sweep} in {plan.results}: results has to be a place that "
+            "every node sees (s3://, or a shared folder)"
+        )
 
 
 def _release_memory() -> None:

@@ -61,3 +61,8 @@ def _outcome(commit: Commit, dev: dict[str, Any] | None) -> Outcome:
 
 def _key(row: dict[str, Any]) -> tuple[str, int, int, int]:
     return row["study"], row["trial"], row["seed"], row["fold"]
+
+
+def unit_name(unit: dict[str, Any]) -> str:
+    """The name of a unit that people read: `trial 12 · fold 3`."""
+    return f"trial {unit['trial']} · fold {unit['fold']}" + (f" · seed {unit['seed']}" if unit["seed"] else "")

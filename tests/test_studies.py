@@ -45,7 +45,9 @@ def key_of(unit, system="emodarts"):
     return UnitKey("s", system, unit.study, unit.trial, unit.seed, ("x",), "x/speaker3", unit.fold, "h", ("a", "b"))
 
 
-def begin(root, known=True, folds=(0, 1, 2), clock=time.time, system="emodarts", on_told=lambda study: None, **sweep):
+def begin(
+    root, known=True, folds=(0, 1, 2), clock=time.time, system="emodarts", on_told=lambda study, trial: None, **sweep
+):
     storage = Storage.open(root)
     register(storage, "s", {})
     writer = SweepWriter(storage, "s")
@@ -180,11 +182,19 @@ def test_a_stopped_sweep_hands_out_nothing_and_is_taken_up(tmp_path):
 
 def test_importances_are_written_when_a_study_ends(tmp_path):
     told = []
-    run_all(begin(tmp_path, folds=(0,), trials=8, sampler="random", on_told=told.append))
+    run_all(
+        begin(
+            tmp_path,
+            folds=(0,),
+            trials=8,
+            sampler="random",
+            on_told=lambda study, trial: told.append((study, trial.number)),
+        )
+    )
     found = reader.open(tmp_path).table("importances").to_pylist()
     assert {row["parameter"] for row in found} <= set(SPACE.free)
     assert sum(row["value"] for row in found) == pytest.approx(1)
-    assert told == ["fold0"] * 8
+    assert told == [("fold0", number) for number in range(8)]
 
 
 def test_two_objectives(tmp_path):

@@ -1,0 +1,58 @@
+"""A copy of the studies for `optuna-dashboard`. It is written beside the tables and never read back."""
+
+import warnings
+from pathlib import Path
+
+import optuna
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, create_trial
+
+from emodarts.results.storage import Storage
+from sweeps.studies import Studies
+
+NAME = "journal.log"
+
+
+class Journal:
+    """`<results>/<sweep>/journal.log`, made anew at each start; then each configuration is added as it ends.
+
+    Local results only: an object store cannot append. `trial` among its attributes is the configuration's number.
+    """
+
+    def __init__(self, storage: Storage, sweep: str):
+        self.path = Path(storage.path(f"{sweep}/{NAME}")) if storage.is_local else None
+        self.copies: dict[str, optuna.Study] = {}
+        self.known: dict[str, int] = {}
+
+    def begin(self, studies: Studies) -> None:
+        """Write what the tables hold."""
+        if self.path is None:
+            return
+        self.path.unlink(missing_ok=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            kept = optuna.storages.JournalStorage(JournalFileBackend(str(self.path)))
+        for name, proposals in studies.proposals.items():
+            directions = proposals.study.directions
+            self.copies[name] = optuna.create_study(storage=kept, study_name=name, directions=directions)
+            for trial in proposals.study.get_trials(deepcopy=False):
+                self._add(name, trial)
+
+    def add(self, study: str, trial: FrozenTrial) -> None:
+        """A configuration has ended."""
+        if study in self.copies:
+            self._add(study, trial)
+
+    def _add(self, study: str, trial: FrozenTrial) -> None:
+        if not trial.state.is_finished():
+            return
+        self.copies[study].add_trial(
+            create_trial(
+                state=trial.state,
+                values=trial.values,
+                params=trial.params,
+                distributions=trial.distributions,
+                intermediate_values=trial.intermediate_values,
+                user_attrs={"trial": trial.number},
+            )
+        )

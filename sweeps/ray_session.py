@@ -1,0 +1,152 @@
+"""Ray for a sweep: one of its own on this machine or a cluster that it joins, and Tune over the studies' units."""
+
+import logging
+import os
+import signal
+import socket
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from emodarts.errors import EmodartsError
+from emodarts.experiment import choose_device
+from sweeps.placement import runtime_environment
+from sweeps.settings import RaySettings, ResourceSettings
+from sweeps.studies import Studies
+from sweeps.units import unit_name
+
+_GPU_SHARE = 0.25
+_PATIENCE = 10.0  # s that a cluster's address has to answer
+
+
+def joins(settings: RaySettings) -> bool:
+    """Whether a running cluster is joined."""
+    return settings.address not in (None, "local")
+
+
+@contextmanager
+def session(settings: RaySettings, resources: ResourceSettings, console: Console) -> Iterator[None]:
+    """Ray, started here or joined, until the end of the block. Raises EmodartsError where a cluster does not answer."""
+    for name, value in (("USAGE_STATS_ENABLED", "0"), ("AIR_NEW_OUTPUT", "0"), ("ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")):
+        os.environ.setdefault(f"RAY_{name}", value)
+    import ray
+
+    for logger in ("ray", "ray.tune", "ray.train", "optuna"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            context = _start(settings, resources)
+            if context.dashboard_url:
+                console.print(f"dashboard: http://{context.dashboard_url} (on {socket.gethostname()})", highlight=False)
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _start(settings: RaySettings, resources: ResourceSettings) -> Any:
+    import ray
+
+    common: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "runtime_env": runtime_environment(resources.cpus_per_fold, joins(settings)),
+    }
+    if joins(settings):
+        return _join(str(settings.address), common)
+    if settings.dashboard_port is not None:
+        common["dashboard_port"] = settings.dashboard_port
+    context = ray.init(address="local", include_dashboard=settings.dashboard, **common)
+    token = Path.home() / ".ray" / "auth_token"
+    if token.exists():
+        token.chmod(0o600)  # Ray makes it readable for everybody
+    return context
+
+
+def _join(address: str, common: dict[str, Any]) -> Any:
+    import ray
+
+    advice = "is the cluster up (`ray status`)? ray.address=local starts Ray on this machine instead"
+    host, _, port = address.rpartition(":")
+    if port.isdigit() and "://" not in address:
+        try:
+            socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+        except OSError as error:
+            raise EmodartsError(f"ray.address={address} does not answer ({error}): {advice}") from error
+    try:
+        return ray.init(address=address, **common)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise EmodartsError(
+            f"ray.address={address} cannot be joined ({str(error).splitlines()[0]}): {advice}"
+        ) from error
+
+
+def of_a_unit(resources: ResourceSettings) -> dict[str, float]:
+    """What a unit asks Ray for. Where nothing is said of GPUs, a quarter of one if the cluster has any."""
+    import ray
+
+    gpus = resources.gpus_per_fold
+    if gpus is None:
+        wanted = resources.device == "auto" or resources.device.startswith("cuda")
+        there = ray.cluster_resources().get("GPU", 0) > 0 and (
+            resources.device != "auto" or choose_device("auto") != "mps"
+        )
+        gpus = _GPU_SHARE if wanted and there else 0
+    return {"cpu": resources.cpus_per_fold, "gpu": gpus}
+
+
+class Interrupt:
+    """SIGTERM is taken as Ctrl-C: Tune stops its trials, finished units stay, the others keep their last epoch."""
+
+    def __init__(self) -> None:
+        self.seen = False
+
+    def __call__(self, number: int, frame: Any) -> None:
+        """The signal's handler."""
+        self.seen = True
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def fit(
+    trainable: Callable[[dict[str, Any]], None],
+    studies: Studies,
+    resources: dict[str, float],
+    callbacks: list[Any],
+    workers: int | None = None,
+) -> None:
+    """Run a trainable for each unit that the studies hand out, until they have none left or are stopped.
+
+    `trainable` gets `{"unit": ...}` and reports as `sweeps.trial` does; `resources` are those of a unit. Tune's own
+    files are deleted at the end: the result tables are all that is kept.
+    """
+    from ray import tune
+
+    from sweeps.scheduler import DEATHS, StopWithStudies, UnitScheduler, WorkerDeaths
+    from sweeps.searcher import UnitSearcher
+
+    with tempfile.TemporaryDirectory(prefix="emodarts-tune-", ignore_cleanup_errors=True) as folder:
+        tune.Tuner(
+            tune.with_resources(trainable, resources),
+            tune_config=tune.TuneConfig(
+                search_alg=UnitSearcher(studies),
+                scheduler=UnitScheduler(studies),
+                num_samples=-1,
+                reuse_actors=True,
+                max_concurrent_trials=workers,
+                trial_name_creator=lambda trial: unit_name(trial.config["unit"]),
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name="units",
+                storage_path=folder,
+                callbacks=[WorkerDeaths(studies), *callbacks],
+                stop=StopWithStudies(studies),
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=DEATHS - 1),
+            ),
+        ).fit()
