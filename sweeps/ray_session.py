@@ -21,6 +21,12 @@ from sweeps.studies import Studies
 from sweeps.units import unit_name
 
 _GPU_SHARE = 0.25
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of units that died: the studies hear of them
+}
 _PATIENCE = 10.0  # s that a cluster's address has to answer
 
 
@@ -32,12 +38,13 @@ def joins(settings: RaySettings) -> bool:
 @contextmanager
 def session(settings: RaySettings, resources: ResourceSettings, console: Console) -> Iterator[None]:
     """Ray, started here or joined, until the end of the block. Raises EmodartsError where a cluster does not answer."""
-    for name, value in (("USAGE_STATS_ENABLED", "0"), ("AIR_NEW_OUTPUT", "0"), ("ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")):
-        os.environ.setdefault(f"RAY_{name}", value)
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     import ray
 
-    for logger in ("ray", "ray.tune", "ray.train", "optuna"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
+    # Tune prints a traceback for every worker that dies; what became of it stands in the tables and is said here.
+    for logger, level in (("ray", logging.ERROR), ("ray.tune", logging.CRITICAL), ("optuna", logging.ERROR)):
+        logging.getLogger(logger).setLevel(level)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -129,24 +136,28 @@ def fit(
     from sweeps.scheduler import DEATHS, StopWithStudies, UnitScheduler, WorkerDeaths
     from sweeps.searcher import UnitSearcher
 
-    with tempfile.TemporaryDirectory(prefix="emodarts-tune-", ignore_cleanup_errors=True) as folder:
-        tune.Tuner(
-            tune.with_resources(trainable, resources),
-            tune_config=tune.TuneConfig(
-                search_alg=UnitSearcher(studies),
-                scheduler=UnitScheduler(studies),
-                num_samples=-1,
-                reuse_actors=True,
-                max_concurrent_trials=workers,
-                trial_name_creator=lambda trial: unit_name(trial.config["unit"]),
-                trial_dirname_creator=lambda trial: trial.trial_id,
-            ),
-            run_config=tune.RunConfig(
-                name="units",
-                storage_path=folder,
-                callbacks=[WorkerDeaths(studies), *callbacks],
-                stop=StopWithStudies(studies),
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=DEATHS - 1),
-            ),
-        ).fit()
+    try:
+        with tempfile.TemporaryDirectory(prefix="emodarts-tune-", ignore_cleanup_errors=True) as folder:
+            tune.Tuner(
+                tune.with_resources(trainable, resources),
+                tune_config=tune.TuneConfig(
+                    search_alg=UnitSearcher(studies),
+                    scheduler=UnitScheduler(studies),
+                    num_samples=-1,
+                    reuse_actors=True,
+                    max_concurrent_trials=workers,
+                    trial_name_creator=lambda trial: unit_name(trial.config["unit"]),
+                    trial_dirname_creator=lambda trial: trial.trial_id,
+                ),
+                run_config=tune.RunConfig(
+                    name="units",
+                    storage_path=folder,
+                    callbacks=[WorkerDeaths(studies), *callbacks],
+                    stop=StopWithStudies(studies),
+                    verbose=0,
+                    failure_config=tune.FailureConfig(max_failures=DEATHS - 1),
+                ),
+            ).fit()
+    finally:
+        for unit in list(studies.running.values()):
+            studies.give_back(unit)  # stopped with the experiment: it waits for the next start

@@ -3,6 +3,7 @@
 Nothing is kept here: the studies decide, and write it down first.
 """
 
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -52,11 +53,12 @@ class WorkerDeaths(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A unit's workers died again and again. Where the results cannot be written it is not the unit's failure."""
-        unit, text = unit_of(trial), trial.get_error() or ""
+        unit, text = unit_of(trial), _last_error(trial)
         last = text.strip().splitlines()[-1:] or ["no reason is known"]
         if StorageError.__name__ in text:
-            self.studies.give_back(unit)
             self.studies.stop(last[0])
+        if self.studies.stopped:  # then workers are killed with the experiment, too
+            self.studies.give_back(unit)
             return
         reason = f"its worker died {DEATHS} times (out of memory? a lost node?): {last[0]}"
         self._told(lambda: self.studies.died(unit, reason))
@@ -87,6 +89,14 @@ class StopWithStudies(tune.Stopper):
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+
+def _last_error(trial: Any) -> str:
+    """The text of the last of a trial's failures; Tune appends them to a file, which it copies away later."""
+    try:
+        return Path(trial.error_file).read_text(errors="replace").rpartition("Failure # ")[2]
+    except (OSError, TypeError):
+        return ""
 
 
 def unit_of(trial: Any) -> Unit:
