@@ -1,0 +1,192 @@
+"""A real Ray cluster of several nodes on this machine, to try out what a cluster does: separate processes and ports.
+
+    python cluster/local_cluster.py                                        # until Ctrl-C; says how to use it
+    python cluster/local_cluster.py --nodes 3 -- python sweeps/run.py      # runs a command in it, then takes it down
+
+It has a token and temporary folders of its own, and takes down only the processes that it started.
+"""
+
+import argparse
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO
+
+RAY = Path(sys.executable).with_name("ray")
+
+
+class LocalCluster:
+    """A head without cores for units, and nodes that come and go. Processes die with `stop`, or with this one."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        token = folder / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+        self.port, self.dashboard_port, agent = free_ports(3)
+        self.address = f"127.0.0.1:{self.port}"
+        self.nodes: list[subprocess.Popen[bytes]] = []
+        self._log: IO[bytes] = (folder / "ray.log").open("ab")
+        self.head = self._start(
+            "--head",
+            "--num-cpus=0",
+            f"--port={self.port}",
+            f"--temp-dir={folder / 'ray'}",
+            "--dashboard-host=127.0.0.1",
+            f"--dashboard-port={self.dashboard_port}",
+            f"--dashboard-agent-listen-port={agent}",
+        )
+        self._wait()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a driver of this cluster needs in its environment."""
+        return {
+            "RAY_ADDRESS": self.address,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+
+    def add_node(self, cpus: int = 1, gpus: int = 0) -> subprocess.Popen[bytes]:
+        """Start a node; it has joined some seconds later."""
+        (agent,) = free_ports(1)
+        options = (f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--dashboard-agent-listen-port={agent}")
+        node = self._start(f"--address={self.address}", *options)
+        self.nodes.append(node)
+        return node
+
+    def kill(self, node: subprocess.Popen[bytes]) -> None:
+        """Take a node away at once, as a spot instance goes: all of its processes by SIGKILL."""
+        self._end(node, signal.SIGKILL)
+        self.nodes.remove(node)
+
+    def workers(self) -> list[int]:
+        """Process ids of the workers that run units on the nodes."""
+        return [
+            pid
+            for node in self.nodes
+            for pid in descendants(node.pid)
+            if b"ray::" in (command := _command(pid)) and b"IDLE" not in command
+        ]
+
+    def stop(self) -> None:
+        """End all that was started here."""
+        for process in (*self.nodes, self.head):
+            self._end(process, signal.SIGTERM)
+        self._log.close()
+
+    def _start(self, *options: str) -> subprocess.Popen[bytes]:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | self.environment
+        environment.pop("RAY_ADDRESS")
+        return subprocess.Popen(
+            [RAY, "start", "--block", *options],
+            env=environment,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def _end(self, process: subprocess.Popen[bytes], how: signal.Signals) -> None:
+        below = descendants(process.pid)
+        for pid in (process.pid, *(below if how == signal.SIGKILL else ())):
+            _send(pid, how)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for pid in below:
+            _send(pid, signal.SIGKILL)
+
+    def _wait(self) -> None:
+        deadline = time.time() + 120
+        while not _answers(self.port):
+            if self.head.poll() is not None or time.time() > deadline:
+                raise RuntimeError(f"the head did not start: see {self.folder / 'ray.log'}")
+            time.sleep(0.2)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    found = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes below a process, parents first."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = [int(child) for child in task.read_text().split()]
+        except OSError:
+            continue
+        found += [below for child in children for below in (child, *descendants(child))]
+    return found
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nodes", type=int, default=2, help="beside the head (default 2)")
+    parser.add_argument("--cpus", type=int, default=1, help="of each node (default 1)")
+    parser.add_argument("--gpus", type=int, default=0, help="logical ones of each node (default 0)")
+    parser.add_argument("command", nargs="*", help="what to run in it, after --")
+    given = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="emodarts-ray-"))  # short: Ray's sockets lie below it
+    cluster = LocalCluster(folder)
+    try:
+        for _ in range(given.nodes):
+            cluster.add_node(given.cpus, given.gpus)
+        print(
+            f"cluster of {given.nodes} nodes at {cluster.address}; dashboard http://127.0.0.1:{cluster.dashboard_port}"
+        )
+        if given.command:
+            return subprocess.run(given.command, env={**os.environ, **cluster.environment}, check=False).returncode
+        variables = " ".join(f"{name}={value}" for name, value in cluster.environment.items())
+        print(
+            f"in another terminal:\n  export {variables}\n  python sweeps/run.py\nCtrl-C here takes it down", flush=True
+        )
+        signal.pause()
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        cluster.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

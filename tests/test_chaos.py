@@ -1,0 +1,34 @@
+"""A sweep whose driver, workers and a node are killed ends with the tables of an undisturbed one.
+
+The long version, on the demo corpus: `python tests/benchmarks/chaos.py`.
+"""
+
+import subprocess
+
+import pytest
+from chaos import Chaos, local_cluster
+from test_sweep import command, comparable, environment  # noqa: F401
+
+from emodarts.results import reader
+
+
+@pytest.mark.timeout(600)
+def test_kills_leave_no_trace_in_the_tables(environment, small_corpus, tmp_path):  # noqa: F811
+    variables, space = environment
+    longer = ["search.epochs=3", "training.epochs=4", "~sweep.space.search.epochs"]
+    space = [option for option in space if "search.epochs" not in option]
+    asked = [*space, *longer, "sweep.trials=3", "sweep.folds=[0,1]", "sweep.sampler=random"]
+    with local_cluster() as cluster:
+        whole, killed = tmp_path / "whole", tmp_path / "killed"
+        environment_there = {**variables, **cluster.environment}
+        done = subprocess.run(
+            command(small_corpus, whole, *asked), env=environment_there, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        kills = ["driver", "worker", "worker", "node"]
+        chaos = Chaos(cluster, command(small_corpus, killed, *asked), variables, kills, pause=(0.5, 2.0))
+        chaos.run(tmp_path / "log")
+    assert chaos.starts == 2
+    assert comparable(killed) == comparable(whole)
+    assert sum(t.retries for t in reader.open(killed).trials()) >= 2
+    assert not list(killed.glob("*/checkpoints/*"))
