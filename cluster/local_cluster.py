@@ -17,9 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+_IDLE = (b"IDLE", b"Agent")  # in the titles of processes that run nothing
 RAY = Path(sys.executable).with_name("ray")
 
 
@@ -45,7 +47,7 @@ class LocalCluster:
             f"--dashboard-port={self.dashboard_port}",
             f"--dashboard-agent-listen-port={agent}",
         )
-        self._wait()
+        self._wait(self.head, lambda: _answers(self.port))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -58,10 +60,11 @@ class LocalCluster:
         }
 
     def add_node(self, cpus: int = 1, gpus: int = 0) -> subprocess.Popen[bytes]:
-        """Start a node; it has joined some seconds later."""
+        """Start a node, one at a time: two that start at once may choose the same ports."""
         (agent,) = free_ports(1)
         options = (f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--dashboard-agent-listen-port={agent}")
         node = self._start(f"--address={self.address}", *options)
+        self._wait(node, lambda: sum(b"Agent" in _command(pid) for pid in descendants(node.pid)) >= 2)
         self.nodes.append(node)
         return node
 
@@ -76,7 +79,7 @@ class LocalCluster:
             pid
             for node in self.nodes
             for pid in descendants(node.pid)
-            if b"ray::" in (command := _command(pid)) and b"IDLE" not in command
+            if (command := _command(pid)).startswith(b"ray::") and not any(word in command for word in _IDLE)
         ]
 
     def stop(self) -> None:
@@ -108,11 +111,11 @@ class LocalCluster:
         for pid in below:
             _send(pid, signal.SIGKILL)
 
-    def _wait(self) -> None:
+    def _wait(self, process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
         deadline = time.time() + 120
-        while not _answers(self.port):
-            if self.head.poll() is not None or time.time() > deadline:
-                raise RuntimeError(f"the head did not start: see {self.folder / 'ray.log'}")
+        while not ready():
+            if process.poll() is not None or time.time() > deadline:
+                raise RuntimeError(f"a Ray node did not start: see {self.folder / 'ray.log'}")
             time.sleep(0.2)
 
 

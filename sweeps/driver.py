@@ -6,6 +6,7 @@ import signal
 import sys
 from dataclasses import asdict
 
+import optuna
 from rich.console import Console
 
 from emodarts.features import extractors
@@ -29,6 +30,7 @@ from sweeps.trial import CHECKPOINTS, Plan, run_unit
 
 def run_sweep(settings: Settings, console: Console) -> int:
     """Run, or go on with, the sweep that the settings name; 0 when it is complete. Raises EmodartsError."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     space = Space.of(settings)
     samplers.check(settings.sweep, space)
     storage = Storage.open(settings.results)

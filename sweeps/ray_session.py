@@ -43,7 +43,7 @@ def session(settings: RaySettings, resources: ResourceSettings, console: Console
     import ray
 
     # Tune prints a traceback for every worker that dies; what became of it stands in the tables and is said here.
-    for logger, level in (("ray", logging.ERROR), ("ray.tune", logging.CRITICAL), ("optuna", logging.ERROR)):
+    for logger, level in (("ray", logging.ERROR), ("ray.tune", logging.CRITICAL)):
         logging.getLogger(logger).setLevel(level)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

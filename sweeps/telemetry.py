@@ -4,8 +4,8 @@ from functools import lru_cache
 from typing import Any
 
 import ray
+from ray._raylet import setproctitle  # type: ignore[attr-defined]  # Ray holds the title: no other library can set it
 from ray.util.metrics import Counter, Gauge
-from setproctitle import setproctitle
 
 from emodarts.results.records import EpochRecord
 

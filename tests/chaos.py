@@ -1,6 +1,7 @@
 """A sweep under fire: its driver, workers and nodes are killed at random moments until none is left to kill."""
 
 import importlib.util
+import os
 import random
 import shutil
 import signal
@@ -33,7 +34,7 @@ def local_cluster(nodes=2, cpus=1, gpus=0):
 
 
 class Chaos:
-    """Runs a command again and again until it ends by itself, while `kills` (driver | worker | node) come down on it."""
+    """Runs a command again and again until it ends by itself; `kills` (driver | worker | node) come down on it."""
 
     def __init__(self, cluster, command, environment, kills, pause=(2.0, 6.0), seed=0, patience=1800.0):
         self.cluster, self.command, self.environment = cluster, command, {**environment, **cluster.environment}
@@ -66,14 +67,18 @@ class Chaos:
             time.sleep(self.random.uniform(*self.pause))
             assert time.time() < self.deadline, f"out of time with {self.kills} left"
             kind = self.kills[-1]
-            if driver.poll() is None and getattr(self, f"_kill_{kind}")(driver):
+            while driver.poll() is None and not getattr(self, f"_kill_{kind}")(driver):
+                time.sleep(0.02)  # until a unit runs
+            if driver.poll() is None or kind == "driver":
                 self.kills.pop()
-                if kind == "driver":
-                    driver.wait()
-                    return True
+            if kind == "driver":
+                driver.wait()
+                return True
         return False
 
     def _kill_driver(self, driver):
+        if not self._units():
+            return False
         driver.send_signal(signal.SIGKILL)
         return True
 
@@ -84,8 +89,6 @@ class Chaos:
         pid, title = self.random.choice(targets)
         self.hit[title] = self.hit.get(title, 0) + 1
         self.told.append(title)
-        import os
-
         os.kill(pid, signal.SIGKILL)
         return True
 

@@ -15,7 +15,7 @@ from emodarts.results import reader
 @pytest.mark.timeout(600)
 def test_kills_leave_no_trace_in_the_tables(environment, small_corpus, tmp_path):  # noqa: F811
     variables, space = environment
-    longer = ["search.epochs=3", "training.epochs=4", "~sweep.space.search.epochs"]
+    longer = ["search.epochs=12", "training.epochs=20", "~sweep.space.search.epochs"]
     space = [option for option in space if "search.epochs" not in option]
     asked = [*space, *longer, "sweep.trials=3", "sweep.folds=[0,1]", "sweep.sampler=random"]
     with local_cluster() as cluster:
@@ -26,7 +26,7 @@ def test_kills_leave_no_trace_in_the_tables(environment, small_corpus, tmp_path)
         )
         assert done.returncode == 0, done.stdout + done.stderr
         kills = ["driver", "worker", "worker", "node"]
-        chaos = Chaos(cluster, command(small_corpus, killed, *asked), variables, kills, pause=(0.5, 2.0))
+        chaos = Chaos(cluster, command(small_corpus, killed, *asked), variables, kills, pause=(0.2, 1.0))
         chaos.run(tmp_path / "log")
     assert chaos.starts == 2
     assert comparable(killed) == comparable(whole)

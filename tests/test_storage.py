@@ -1,17 +1,24 @@
 """Results on object storage, stores that are away for a moment, full disks."""
 
 import errno
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from moto.server import ThreadedMotoServer
 from test_resume import told
 
+from emodarts import corpora
 from emodarts.checkpoints import Checkpoint, Checkpoints, StoredFile
+from emodarts.corpora.settings import CorpusSettings
+from emodarts.errors import EmodartsError
 from emodarts.experiment import discard_checkpoints, run_fold
+from emodarts.features.store import open_store
 from emodarts.results import reader
 from emodarts.results.storage import Storage, StorageError
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
+from sweeps.placement import publish, store_on_this_node
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +132,46 @@ def test_a_store_that_does_not_answer_is_told_soon(monkeypatch):
     storage = Storage.open("s3://test:test@nowhere/x?scheme=http&endpoint_override=127.0.0.1:9&region=us-east-1")
     with pytest.raises(StorageError, match="cannot write nowhere/x"):
         storage.check_writable()
+
+
+def test_a_corpus_on_an_object_store(storage, bucket, small_corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("EMODARTS_CACHE", str(tmp_path / "cache"))
+    for path in small_corpus.rglob("*"):
+        if path.is_file():
+            storage.write(f"corpora/manifest/{path.relative_to(small_corpus).as_posix()}", path.read_bytes())
+    uri = bucket.format(storage.root.partition("/")[2] + "/corpora")
+    local = corpora.read(CorpusSettings(name="manifest", root=str(small_corpus), class_set="angry,sad"))
+    monkeypatch.setenv("EMODARTS_CORPORA", uri)
+    settings = CorpusSettings(name="manifest", class_set="angry,sad")
+    first = corpora.read(settings)
+    assert first.utterances.drop(["path"]).equals(local.utterances.drop(["path"]))
+    times = {p: p.stat().st_ino for p in first.root.rglob("*.wav")}
+    storage.write("corpora/manifest/a/angry0.wav", b"changed")
+    storage.delete("corpora/manifest/a/angry1.wav")
+    (first.root / "a" / "sad0.wav").write_bytes(b"half")
+    again = corpora.read(settings)
+    assert (again.root / "a" / "angry0.wav").read_bytes() == b"changed"
+    assert not (again.root / "a" / "angry1.wav").exists()
+    assert (again.root / "a" / "sad0.wav").read_bytes() == (small_corpus / "a" / "sad0.wav").read_bytes()
+    assert sum(p.stat().st_ino != times[p] for p in again.root.rglob("*.wav")) == 2  # the others were not fetched again
+    with pytest.raises(EmodartsError, match="there are no files at s3://emotions/nothing"):
+        corpora.read(replace(settings, root=bucket.format("nothing")))
+
+
+def test_a_store_is_fetched_once_a_node(storage, demo_store, tmp_path, monkeypatch):
+    monkeypatch.setenv("EMODARTS_CACHE", str(tmp_path / "cache"))
+    here = publish(demo_store, storage, joined=False)
+    assert store_on_this_node(here, storage) == demo_store.folder
+    place = replace(publish(demo_store, storage, joined=True), host="elsewhere")
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: store_on_this_node(place, storage), range(2))
+    assert first == second != demo_store.folder
+    assert open_store(first).utterances.equals(demo_store.utterances)
+    (first / "index.arrow").write_bytes(b"half")
+    with pytest.raises(EmodartsError, match=r"index\.arrow has 4 bytes"):
+        store_on_this_node(place, storage)
+    with pytest.raises(StorageError, match="results has to be a place that every node sees"):
+        store_on_this_node(replace(place, shared="other"), storage)
 
 
 def test_checkpoints_on_an_object_store(storage):

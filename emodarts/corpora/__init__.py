@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from emodarts.corpora.registry import describe
+from emodarts.corpora.remote import below, is_remote, mirror
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus, build
 from emodarts.errors import EmodartsError
@@ -20,12 +21,19 @@ def cache_folder() -> Path:
 
 
 def resolve_root(settings: CorpusSettings) -> Path:
-    """The corpus's folder: `corpus.root`, else `$EMODARTS_CORPORA/<name>`; the demo corpus may lie in the cache."""
+    """The corpus's folder: `corpus.root`, else `$EMODARTS_CORPORA/<name>`; the demo corpus may lie in the cache.
+
+    Either may be a URI (`s3://bucket/corpora`): then the folder is a mirror in the cache, brought up to date.
+    """
     corpora = os.environ.get("EMODARTS_CORPORA")
+    if settings.root and is_remote(settings.root):
+        return mirror(settings.root, cache_folder())
     if settings.root:
         return Path(settings.root).expanduser().resolve()
     if settings.name == "demo":
         return cache_folder() / "corpora" / f"demo-{settings.demo_seed}"
+    if corpora and is_remote(corpora):
+        return mirror(below(corpora, settings.name), cache_folder())
     if corpora:
         return (Path(corpora).expanduser() / settings.name).resolve()
     raise EmodartsError(
