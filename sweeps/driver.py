@@ -49,9 +49,9 @@ def run_sweep(settings: Settings, console: Console) -> int:
         audit = write_corpus(writer, known, data, settings.corpus)
         say_data(console, name, storage, data, audit)
         _tidy(storage, known)
-        plan = _plan(settings, space, storage, data)
+        plan = plan_of(settings, space, storage, data)
         journal = Journal(storage, name)
-        studies = _studies(settings, plan, writer, known, journal)
+        studies = studies_of(settings, plan, writer, known, journal)
         journal.begin(studies)
         interrupted = False
         if not studies.finished:
@@ -59,7 +59,8 @@ def run_sweep(settings: Settings, console: Console) -> int:
     return _conclude(settings, name, studies, interrupted, console)
 
 
-def _plan(settings: Settings, space: Space, storage: Storage, data: SweepData) -> Plan:
+def plan_of(settings: Settings, space: Space, storage: Storage, data: SweepData) -> Plan:
+    """What all units of the sweep share; features are put where their workers find them. Raises StorageError."""
     from sweeps.ray_session import joins
 
     return Plan(
@@ -77,7 +78,8 @@ def _plan(settings: Settings, space: Space, storage: Storage, data: SweepData) -
     )
 
 
-def _studies(settings: Settings, plan: Plan, writer: SweepWriter, known: Results, journal: Journal) -> Studies:
+def studies_of(settings: Settings, plan: Plan, writer: SweepWriter, known: Results, journal: Journal) -> Studies:
+    """The studies of the sweep, as the tables know them."""
     return Studies(
         settings.sweep,
         plan.space,

@@ -64,12 +64,13 @@ class Plan:
 
 def run_unit(config: dict[str, Any], plan: Plan) -> None:
     """Run one unit, write its rows, report its dev figures. A mistake of the unit's own ends it as failed."""
-    report = _run(config["unit"], plan)
+    report = run_plain(config["unit"], plan)
     _release_memory()
     tune.report(report)
 
 
-def _run(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
+def run_plain(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    """The same without Tune; what would be reported. A unit with rungs needs Tune to hear of them."""
     import torch
 
     from emodarts.checkpoints import CheckpointError

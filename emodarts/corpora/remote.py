@@ -1,11 +1,14 @@
 """Corpora on object storage: mirrored into the cache file by file, and read from there."""
 
+import fcntl
 import hashlib
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit, urlunsplit
 
 import pyarrow as pa
@@ -31,11 +34,14 @@ def below(root: str, name: str) -> str:
 def mirror(root: str, cache: Path) -> Path:
     """A local copy of a corpus's folder. Only what is new or has changed (size, time) is fetched; what is gone goes.
 
-    Each file appears whole or not at all; an interrupted mirror goes on. Raises EmodartsError.
+    Each file appears whole or not at all; an interrupted mirror goes on, and of two processes the second waits. A
+    `file://` folder is read where it is. Raises EmodartsError.
     """
     shown = _without_secrets(root)
     try:
         filesystem, base = pafs.FileSystem.from_uri(root)
+        if isinstance(filesystem, pafs.LocalFileSystem):
+            return Path(base)
         found = filesystem.get_file_info(pafs.FileSelector(base, recursive=True, allow_not_found=True))
     except (OSError, pa.ArrowInvalid) as error:
         raise EmodartsError(
@@ -44,18 +50,37 @@ def mirror(root: str, cache: Path) -> Path:
     files = {info.path[len(base) :].lstrip("/"): info for info in found if info.type == pafs.FileType.File}
     if not files:
         raise EmodartsError(f"there are no files at {shown}: set corpus.root or EMODARTS_CORPORA")
+    for name in files:
+        if ".." in PurePosixPath(name).parts:
+            raise EmodartsError(f"{shown} holds {name}, which would lie outside of its folder: rename it there")
     folder = cache / "mirrors" / f"{Path(base).name}-{hashlib.sha256(shown.encode()).hexdigest()[:8]}"
+    try:
+        with _one_at_a_time(folder):
+            _update(filesystem, files, folder)
+    except OSError as error:
+        raise EmodartsError(
+            f"the corpus at {shown} cannot be copied to {folder} ({error}); what is there is kept: run again, or set "
+            "EMODARTS_CACHE to a folder with more room"
+        ) from error
+    return folder
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # the system releases it when its holder dies
+        yield
+
+
+def _update(filesystem: pafs.FileSystem, files: dict[str, pafs.FileInfo], folder: Path) -> None:
     for path in [p for p in folder.rglob("*") if p.is_file()]:
         if path.relative_to(folder).as_posix() not in files:
             path.unlink(missing_ok=True)
     missing = [name for name, info in files.items() if not _is_same(folder / name, info)]
-    try:
-        with ThreadPoolExecutor(_COPIERS) as pool:
-            list(pool.map(lambda name: _fetch(filesystem, files[name], folder / name), missing))
-    except OSError as error:
-        raise EmodartsError(f"the corpus at {shown} cannot be copied to {folder}: {error}") from error
-    return folder
+    with ThreadPoolExecutor(_COPIERS) as pool:
+        for _ in pool.map(lambda name: _fetch(filesystem, files[name], folder / name), missing):
+            pass  # the first error ends it
 
 
 def _is_same(path: Path, info: pafs.FileInfo) -> bool:
@@ -70,8 +95,11 @@ def _fetch(filesystem: pafs.FileSystem, info: pafs.FileInfo, path: Path) -> None
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex}.partial")
     try:
-        with filesystem.open_input_stream(info.path) as source, temporary.open("wb") as target:
+        # As it is: by itself the stream would unpack a .gz file.
+        with filesystem.open_input_stream(info.path, compression=None) as source, temporary.open("wb") as target:
             shutil.copyfileobj(source, target, _BLOCK)
+        if (size := temporary.stat().st_size) != info.size:
+            raise OSError(f"{info.path}: {size} bytes of {info.size} came")
         os.utime(temporary, ns=(info.mtime_ns, info.mtime_ns))
         os.replace(temporary, path)
     finally:

@@ -1,0 +1,143 @@
+"""What the sweep costs beside its units: one worker against a plain loop, two workers against two plain processes.
+
+    python tests/benchmarks/sweep_overhead.py [--trials 8] [--repeats 1]
+
+8 trials x 2 folds of the demo corpus, one thread each; Ray is started before the clock. Each comparison runs the very
+same units (settings, seeds, folds) both ways, features extracted before. The last line is JSON:
+overhead_ratio    = sweep on one worker / `run_fold` in a loop (at most 1.05 is wanted)
+two_worker_ratio  = units an hour of two workers / of two plain processes at once (at least .97 is wanted)
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import tempfile
+import time
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import ray
+import torch
+from ray import tune
+from rich.console import Console
+
+from emodarts.corpora.settings import CorpusSettings
+from emodarts.results import reader
+from emodarts.results.storage import Storage
+from emodarts.results.sweep_file import register
+from emodarts.results.writer import SweepWriter
+from sweeps.driver import plan_of, studies_of
+from sweeps.journal import Journal
+from sweeps.preparation import prepare
+from sweeps.ray_session import fit, session
+from sweeps.settings import RaySettings, ResourceSettings, Settings, SweepSettings
+from sweeps.space import Space
+from sweeps.trial import Plan, run_plain, run_unit
+
+FOLDS = [0, 1]
+
+
+def settings_of(results: Path, trials: int) -> Settings:
+    """The demo sweep on two folds with proposals that do not depend on timing."""
+    space = {"search": {"nodes": {"low": 1, "high": 2}, "learning_rate": {"low": 0.001, "high": 0.01, "log": True}}}
+    sweep = SweepSettings(name="overhead", trials=trials, folds=FOLDS, sampler="random", space=space)
+    return Settings(corpus=CorpusSettings(name="demo"), sweep=sweep, results=str(results))
+
+
+def begin(results: Path, trials: int) -> tuple[Plan, Any]:
+    """A sweep that is ready to run: plan and studies."""
+    settings = settings_of(results, trials)
+    storage = Storage.open(results)
+    data = prepare(settings, Console(quiet=True))
+    register(storage, settings.sweep_name, {})
+    plan = plan_of(settings, Space.of(settings), storage, data)
+    writer, known = SweepWriter(storage, plan.sweep), reader.open(results)
+    return plan, studies_of(settings, plan, writer, known, Journal(storage, plan.sweep))
+
+
+def by_sweep(trials: int, workers: int) -> float:
+    """Seconds of the sweep on so many workers."""
+    with tempfile.TemporaryDirectory() as folder:
+        plan, studies = begin(Path(folder), trials)
+        start = time.perf_counter()
+        fit(tune.with_parameters(run_unit, plan=plan), studies, {"cpu": 1}, [], workers)
+        seconds = time.perf_counter() - start
+        assert studies.complete
+    return seconds
+
+
+@cache
+def _begun(trials: int) -> tuple[Plan, list[dict[str, Any]]]:
+    """A process's own copy of the sweep: its plan and all of its units."""
+    plan, studies = begin(Path(tempfile.mkdtemp(dir=os.environ["PLAIN_RESULTS"])), trials)
+    units = []
+    while (unit := studies.next_unit()) is not None:
+        units.append(asdict(unit))
+    return plan, units
+
+
+def _warm(trials: int) -> None:
+    torch.set_num_threads(1)
+    _begun(trials)
+
+
+def _plain_units(trials: int, first: int, step: int) -> None:
+    """Some of the sweep's units, one after the other, without Ray."""
+    plan, units = _begun(trials)
+    for unit in units[first::step]:
+        run_plain(unit, plan)
+
+
+def by_loop(trials: int, processes: int) -> float:
+    """Seconds of so many plain processes that share the units; imports and data are outside the clock, as Ray's are."""
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["PLAIN_RESULTS"] = folder
+        pools = [context.Pool(1, _warm, (trials,)) for _ in range(processes)]
+        for pool in pools:
+            pool.apply(_warm, (trials,))
+        start = time.perf_counter()
+        jobs = [pool.apply_async(_plain_units, (trials, n, processes)) for n, pool in enumerate(pools)]
+        for job in jobs:
+            job.get()
+        seconds = time.perf_counter() - start
+        for pool in pools:
+            pool.close()
+            pool.join()
+    return seconds
+
+
+def main() -> None:
+    """Both comparisons, alternating."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=1)
+    given = parser.parse_args()
+    times: dict[str, list[float]] = {"loop1": [], "sweep1": [], "loop2": [], "sweep2": []}
+    with session(RaySettings(dashboard=False), ResourceSettings(), Console(quiet=True)):
+        assert ray.is_initialized()
+        for _ in range(given.repeats):
+            for workers in (1, 2):
+                times[f"loop{workers}"].append(by_loop(given.trials, workers))
+                times[f"sweep{workers}"].append(by_sweep(given.trials, workers))
+                print({name: [round(t, 1) for t in found] for name, found in times.items()}, flush=True)
+    best = {name: min(found) for name, found in times.items()}
+    print(
+        json.dumps(
+            {
+                "overhead_ratio": round(best["sweep1"] / best["loop1"], 3),
+                "two_worker_ratio": round(best["loop2"] / best["sweep2"], 3),
+                "seconds": {name: round(value, 1) for name, value in best.items()},
+                "units": given.trials * len(FOLDS),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
