@@ -34,9 +34,15 @@ def run_sweep(settings: Settings, console: Console) -> int:
     space = Space.of(settings)
     samplers.check(settings.sweep, space)
     storage = Storage.open(settings.results)
-    storage.check_writable()
+    if not settings.sweep.plan:
+        storage.check_writable()
     data = prepare(settings, console)
     pruning.check(settings.sweep, settings.fold_settings, len(data.folds))
+    if settings.sweep.plan:
+        from sweeps import planning
+
+        planning.show(planning.forecast(settings, space, data), console)
+        return 0
     name = settings.sweep_name
     with Lease(storage, name, on_lost=lambda: os.kill(os.getpid(), signal.SIGINT)):
         if storage.exists(f"{name}/sweep.json"):

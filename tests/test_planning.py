@@ -1,0 +1,89 @@
+"""What a sweep will take, told from a few epochs."""
+
+import os
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from emodarts.corpora import protocols
+from emodarts.corpora.settings import CorpusSettings
+from emodarts.errors import EmodartsError
+from emodarts.search.settings import SearchSettings
+from sweeps import planning
+from sweeps.data import SweepData
+from sweeps.settings import Settings, SweepSettings
+from sweeps.space import Space
+
+SPACE = {"search": {"channels": {"choices": [4, 8]}, "epochs": {"low": 2, "high": 12}}}
+
+
+@pytest.fixture(scope="module")
+def foretold(demo, demo_store, tiny):
+    """A function of the number of trials and of settings of the search."""
+    corpus, labels, folds = demo
+    data = SweepData(corpus, labels, dict(enumerate(folds)), folds, demo_store)
+
+    def forecast(trials=4, seeds=1, **search):
+        settings = Settings(
+            corpus=CorpusSettings(name="demo"),
+            features=tiny.features,
+            search=SearchSettings(**{**tiny.search.__dict__, **search}),
+            training=tiny.training,
+            sweep=SweepSettings(trials=trials, seeds=seeds, space=SPACE),
+        )
+        return planning.forecast(settings, Space.of(settings), data)
+
+    return forecast
+
+
+def test_hours_follow_units_and_slots(foretold):
+    few, many = foretold(trials=4), foretold(trials=16, seeds=2)
+    assert len(few.seconds) == 16
+    assert len(many.seconds) == 16 * 4 + 4
+    assert (few.seconds > 0).all()
+    assert len(set(few.seconds.round(6))) > 4, "units of many epochs take longer than those of few"
+    assert few.hours(1) > few.hours(2) > few.hours(8) >= few.hours(64)
+    assert few.hours(1) * 3600 == pytest.approx(few.seconds.sum() + 10)
+    assert few.hours(64) * 3600 == pytest.approx(few.seconds.max() + 10)
+    console = Console(record=True, width=200)
+    planning.show(many, console)
+    told = console.export_text()
+    assert "68 units" in told
+    assert "this machine's CPU" in told
+
+
+def test_a_dearer_search_is_foretold_to_be_dearer(foretold):
+    cheap, dear = foretold(), foretold(unrolled=True, nodes=2)
+    assert dear.seconds.mean() > 1.5 * cheap.seconds.mean()
+
+
+def test_lines_have_no_negative_part():
+    assert planning._line([(1.0, 3.0), (3.0, 7.0)]) == pytest.approx((1.0, 2.0))
+    assert planning._line([(1.0, 1.0), (3.0, 9.0)])[0] == 0
+    assert planning._line([(1.0, 3.0), (3.0, 1.0)]) == pytest.approx((2.0, 0.0))
+    assert planning._line([(0.0, 2.0), (0.0, 4.0)]) == pytest.approx((3.0, 0.0))
+
+
+def test_a_large_fold_is_measured_on_a_part_of_it(demo, monkeypatch):
+    monkeypatch.setattr(planning, "_MOST", 40)
+    fold = demo[2][0]
+    part = planning._part_of(fold)
+    protocols.check(part)
+    assert len(part.train) == 40
+    assert set(part.train) < set(fold.train)
+    assert set(part.dev) < set(fold.dev)
+    assert len(part.dev) / len(fold.dev) == pytest.approx(40 / len(fold.train), abs=0.05)
+    assert {part.labels[u] for u in part.train} == set(fold.classes)
+
+
+def test_methods_without_a_supernet_are_refused(foretold):
+    with pytest.raises(EmodartsError, match="has no supernet to measure"):
+        foretold(method="random_search")
+
+
+def test_nothing_is_written(foretold, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = set(os.listdir(tmp_path))
+    assert np.isfinite(foretold().memory_mb)
+    assert set(os.listdir(tmp_path)) == before
