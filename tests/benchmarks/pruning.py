@@ -1,0 +1,77 @@
+"""What ASHA saves and costs: the same proposals with and without it, on the demo corpus and on EmoDB.
+
+    export EMODARTS_CORPORA=...   # a folder with emodb/
+    python tests/benchmarks/pruning.py demo | emodb [--trials 12] [--results FOLDER]
+
+Random proposals (those of TPE depend on what was pruned), one study a fold. Epochs of search and training that were run,
+and the best dev UAR of each study, both ways. Design figures: nothing of a test part is looked at here. A run that was
+stopped goes on. The last line is JSON.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
+
+from emodarts.results import reader
+
+RUN = Path(__file__).resolve().parents[2] / "sweeps" / "run.py"
+CORPORA = {
+    "demo": ["corpus=demo"],
+    "emodb": ["corpus=emodb", "corpus.source=intended", "sweep.folds=[0,3,6]", "~sweep.space.search.unrolled"],
+}
+
+
+def run(corpus: str, pruner: str, trials: int, results: Path) -> reader.Results:
+    """One sweep, or what is missing of it."""
+    name = f"pruning-{corpus}-{pruner}"
+    asked = [*CORPORA[corpus], f"sweep.name={name}", f"sweep.pruner={pruner}", f"sweep.trials={trials}"]
+    command = [sys.executable, str(RUN), *asked, "sweep.sampler=random", f"results={results}", "ray.dashboard=false"]
+    subprocess.run(command, check=True)
+    return reader.open(results, name)
+
+
+def measured(opened: reader.Results) -> dict[str, Any]:
+    """Epochs that were run, how units ended, and the best dev UAR of each study."""
+    best: dict[str, float] = {}
+    for row in opened.figures("dev", "final", ["study", "seed", "uar"]):
+        best[row["study"]] = max(best.get(row["study"], 0.0), row["uar"])
+    statuses = [commit.status for commit in opened.commits]
+    return {
+        "epochs": opened.table("epochs").num_rows,
+        "seconds": round(sum(opened.table("epochs")["seconds"].to_pylist())),
+        "units": {status: statuses.count(status) for status in sorted(set(statuses))},
+        "best_dev_uar": {study: round(uar, 4) for study, uar in sorted(best.items())},
+    }
+
+
+def main() -> None:
+    """Both ways."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", choices=list(CORPORA))
+    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--results", type=Path, default=Path("pruning"))
+    given = parser.parse_args()
+    without, by_asha = (measured(run(given.corpus, p, given.trials, given.results)) for p in ("none", "asha"))
+    lost = [without["best_dev_uar"][study] - by_asha["best_dev_uar"][study] for study in without["best_dev_uar"]]
+    found = {
+        "corpus": given.corpus,
+        "trials": given.trials,
+        "epochs_ratio": round(by_asha["epochs"] / without["epochs"], 3),
+        "seconds_ratio": round(by_asha["seconds"] / without["seconds"], 3),
+        "best_dev_uar_lost": round(float(np.mean(lost)), 4),
+        "without": without,
+        "asha": by_asha,
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
