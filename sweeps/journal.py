@@ -1,6 +1,8 @@
 """A copy of the studies for `optuna-dashboard`. It is written beside the tables and never read back."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
@@ -22,37 +24,42 @@ class Journal:
     def __init__(self, storage: Storage, sweep: str):
         self.path = Path(storage.path(f"{sweep}/{NAME}")) if storage.is_local else None
         self.copies: dict[str, optuna.Study] = {}
-        self.known: dict[str, int] = {}
 
     def begin(self, studies: Studies) -> None:
         """Write what the tables hold."""
         if self.path is None:
             return
-        self.path.unlink(missing_ok=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            kept = optuna.storages.JournalStorage(JournalFileBackend(str(self.path)))
-        for name, proposals in studies.proposals.items():
-            directions = proposals.study.directions
-            self.copies[name] = optuna.create_study(storage=kept, study_name=name, directions=directions)
-            for trial in proposals.study.get_trials(deepcopy=False):
-                self._add(name, trial)
+        with self._or_none():
+            self.path.unlink(missing_ok=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                kept = optuna.storages.JournalStorage(JournalFileBackend(str(self.path)))
+            for name, proposals in studies.proposals.items():
+                directions = proposals.study.directions
+                self.copies[name] = optuna.create_study(storage=kept, study_name=name, directions=directions)
+                for trial in proposals.study.get_trials(deepcopy=False):
+                    self.add(name, trial)
 
     def add(self, study: str, trial: FrozenTrial) -> None:
         """A configuration has ended."""
-        if study in self.copies:
-            self._add(study, trial)
-
-    def _add(self, study: str, trial: FrozenTrial) -> None:
-        if not trial.state.is_finished():
+        if study not in self.copies or not trial.state.is_finished():
             return
-        self.copies[study].add_trial(
-            create_trial(
-                state=trial.state,
-                values=trial.values,
-                params=trial.params,
-                distributions=trial.distributions,
-                intermediate_values=trial.intermediate_values,
-                user_attrs={"trial": trial.number},
+        with self._or_none():
+            self.copies[study].add_trial(
+                create_trial(
+                    state=trial.state,
+                    values=trial.values,
+                    params=trial.params,
+                    distributions=trial.distributions,
+                    intermediate_values=trial.intermediate_values,
+                    user_attrs={"trial": trial.number},
+                )
             )
-        )
+
+    @contextmanager
+    def _or_none(self) -> Iterator[None]:
+        """A copy that cannot be written (a full disk) is given up; the sweep goes on."""
+        try:
+            yield
+        except OSError:
+            self.copies = {}

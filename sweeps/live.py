@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from sweeps.scheduler import unit_of
 from sweeps.studies import Studies
 from sweeps.telemetry import SweepTelemetry
 from sweeps.units import unit_name
@@ -41,7 +42,8 @@ class LiveTable(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A unit's worker died for good."""
-        self._say(trial, {"status": "failed", "reason": "its worker died again and again"})
+        outcome = self.studies.outcomes.get(unit_of(trial).key)
+        self._line(trial, f"failed: {outcome.reason}" if outcome else "stopped: it waits for the next start")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A unit's worker died, and the unit is begun again."""

@@ -84,7 +84,8 @@ class Studies:
         if unit.key in self.outcomes:
             return
         self.outcomes[unit.key] = outcome
-        if unit.seed == 0 and outcome.status == "complete" and len(self.folds[unit.study]) > 1:
+        runs = self.trials[unit.study][unit.trial, unit.seed].status == "running"
+        if runs and unit.seed == 0 and outcome.status == "complete" and len(self.folds[unit.study]) > 1:
             position = self.folds[unit.study].index(unit.fold)
             self.proposals[unit.study].report(unit.trial, position, _known(outcome.dev_uar))
         self._go_on(unit.study, unit.trial, unit.seed)
