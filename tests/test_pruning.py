@@ -96,6 +96,20 @@ def test_a_configuration_with_a_pruned_fold_is_pruned(tmp_path):
     assert rows(tmp_path) == rows_of(asha(tmp_path, folds=(0, 1), trials=2, nesting="shared"))
 
 
+def test_a_fold_may_end_after_its_configuration_was_pruned(tmp_path):
+    studies = asha(tmp_path, folds=(0, 1), trials=2, nesting="shared")
+    a0, a1, b0, b1 = asked(studies, 4)
+    for unit in (a0, a1):
+        assert not studies.rung(unit, 0, epochs("search", 0.9))
+    assert not studies.rung(b0, 0, epochs("search", 0.95))
+    assert not studies.rung(b0, 1, (*epochs("search", 0.95), *epochs("train", 0.95)))
+    assert studies.rung(b1, 0, epochs("search", 0.1))
+    studies.end(b0, commit(studies, b0))
+    assert {c.key.fold: c.status for c in reader.open(tmp_path).commits if c.key.trial == 1} == {
+        0: "complete", 1: "pruned",
+    }  # fmt: skip
+
+
 def test_further_seeds_are_not_pruned(tmp_path):
     studies = asha(tmp_path, trials=1, seeds=2)
     (unit,) = asked(studies, 1)

@@ -4,8 +4,8 @@
     python tests/benchmarks/pruning.py demo | emodb [--trials 12] [--results FOLDER]
 
 Random proposals (those of TPE depend on what was pruned), one study a fold. Epochs of search and training that were
-run, and the best dev UAR of each study, both ways. Design figures: nothing of a test part is looked at here. A run that was
-stopped goes on. The last line is JSON.
+run, and the best dev UAR of each study, both ways. Design figures: nothing of a test part is looked at here. A run that
+was stopped goes on. The last line is JSON.
 """
 
 import argparse
