@@ -6,7 +6,8 @@ once or not at all, and nothing of it is used before all of it has been checked.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,8 +131,9 @@ def module_tensors(module: nn.Module, name: str) -> dict[str, Tensor]:
 
 
 def load_module(module: nn.Module, checkpoint: Checkpoint, name: str) -> None:
-    """Give a module the parameters and buffers that `module_tensors` took, bit for bit."""
-    module.load_state_dict(under(checkpoint.tensors, name))
+    """Give a module the parameters and buffers that `module_tensors` took, bit for bit. Raises CheckpointError."""
+    with _fitting(name):
+        module.load_state_dict(under(checkpoint.tensors, name))
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -150,17 +152,18 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer, name: str) -> tuple[dict
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, checkpoint: Checkpoint, name: str) -> None:
-    """Give an optimiser over the same parameters what `optimiser_tensors` took, bit for bit."""
-    saved = checkpoint.state[name]
-    state: dict[int, dict[str, Any]] = {int(number): dict(entries) for number, entries in saved["plain"].items()}
-    for key, value in under(checkpoint.tensors, name).items():
-        number, _, entry = key.partition(".")
-        state[int(number)][entry] = value.clone()
-    groups = []
-    for present, kept in zip(optimiser.state_dict()["param_groups"], saved["groups"], strict=True):
-        tuples = {key for key, value in present.items() if isinstance(value, tuple)}
-        groups.append({key: tuple(value) if key in tuples else value for key, value in kept.items()})
-    optimiser.load_state_dict({"state": state, "param_groups": groups})
+    """Give an optimiser over the same parameters what `optimiser_tensors` took, bit for bit. Raises CheckpointError."""
+    with _fitting(name):
+        saved = checkpoint.state[name]
+        state: dict[int, dict[str, Any]] = {int(number): dict(entries) for number, entries in saved["plain"].items()}
+        for key, value in under(checkpoint.tensors, name).items():
+            number, _, entry = key.partition(".")
+            state[int(number)][entry] = value.clone()
+        groups = []
+        for present, kept in zip(optimiser.state_dict()["param_groups"], saved["groups"], strict=True):
+            tuples = {key for key, value in present.items() if isinstance(value, tuple)}
+            groups.append({key: tuple(value) if key in tuples else value for key, value in kept.items()})
+        optimiser.load_state_dict({"state": state, "param_groups": groups})
 
 
 def random_state(rng: np.random.Generator, device: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -173,15 +176,30 @@ def random_state(rng: np.random.Generator, device: str) -> tuple[dict[str, Tenso
 
 def restore_random(checkpoint: Checkpoint, rng: np.random.Generator, device: str) -> None:
     """Set the generators to where `random_state` found them; a CUDA one that was not there keeps its own state."""
-    torch.set_rng_state(checkpoint.tensors["random.cpu"])
-    if torch.device(device).type == "cuda" and "random.cuda" in checkpoint.tensors:
-        torch.cuda.set_rng_state(checkpoint.tensors["random.cuda"], device)
-    rng.bit_generator.state = checkpoint.state["random"]
+    with _fitting("random"):
+        torch.set_rng_state(checkpoint.tensors["random.cpu"])
+        if torch.device(device).type == "cuda" and "random.cuda" in checkpoint.tensors:
+            torch.cuda.set_rng_state(checkpoint.tensors["random.cuda"], device)
+        rng.bit_generator.state = checkpoint.state["random"]
 
 
 def under(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """The tensors whose names begin with `name.`, without it."""
     return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+
+
+@contextmanager
+def _fitting(name: str) -> Iterator[None]:
+    """Whatever says that a checkpoint does not fit what it is loaded into becomes a CheckpointError."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise  # a matter of the device, not of the checkpoint
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        told = (str(error).splitlines() or [""])[0]
+        raise CheckpointError(
+            f"the checkpoint's '{name}' does not fit ({type(error).__name__}: {told}): it has to start anew"
+        ) from error
 
 
 def _plain(value: Any) -> Any:

@@ -219,7 +219,10 @@ def discard_checkpoints(folder: Folder) -> None:
     """Delete a unit's checkpoints, and their folder if nothing else is in it: its records are written."""
     for stage in _STAGES:
         Checkpoints(_file(folder, stage)).delete()
-    if isinstance(folder, Path) and folder.is_dir() and not any(folder.iterdir()):
+    if isinstance(folder, Storage):
+        if not folder.list(""):
+            folder.delete_folder("")
+    elif folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 
 

@@ -7,6 +7,7 @@ import sys
 import traceback
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from ray import tune
 from emodarts.corpora.protocols import Fold
 from emodarts.errors import EmodartsError
 from emodarts.experiment import FoldSettings, subsample_name
+from emodarts.results.commits import read_commit
 from emodarts.results.records import EpochRecord, UnitKey
 from emodarts.results.storage import Storage, StorageError
+from emodarts.results.writer import SweepWriter
 from sweeps.placement import StorePlace, store_on_this_node
 from sweeps.space import Space
 from sweeps.telemetry import UnitTelemetry
@@ -76,7 +79,6 @@ def run_plain(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
     from emodarts.checkpoints import CheckpointError
     from emodarts.experiment import choose_device, discard_checkpoints, run_fold
     from emodarts.features.store import open_store
-    from emodarts.results.writer import SweepWriter
     from emodarts.seeds import derive_seed
 
     torch.set_num_threads(plan.threads)
@@ -101,9 +103,8 @@ def run_plain(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
             discard_checkpoints(folder)
             course = _Course(unit["rungs"], settings, telemetry)
             records = run_fold(store, fold, settings, seed, device, course.hear, folder)
-    except SystemExit:  # pruned: the driver has committed it already
-        discard_checkpoints(folder)
-        telemetry.end("pruned")
+    except SystemExit:  # pruned, or stopped with the whole experiment
+        _forget_pruned(writer, key, folder, telemetry)
         raise
     except StorageError:
         raise  # not the unit's failure: Tune begins it again
@@ -143,6 +144,16 @@ class _Course:
             tune.report({"status": "running", "rung": rung[0], "dev_uar": record.dev_uar, "epochs": told})
 
 
+def _forget_pruned(writer: SweepWriter, key: UnitKey, folder: Path | Storage, telemetry: UnitTelemetry) -> None:
+    """Discard what a pruned unit kept. The driver commits before it prunes: without a commit the unit goes on later."""
+    from emodarts.experiment import discard_checkpoints
+
+    with suppress(StorageError):  # the next start tidies up
+        if read_commit(writer.storage, writer.sweep, key.name) is not None:
+            discard_checkpoints(folder)
+            telemetry.end("pruned")
+
+
 def _checkpoint_folder(storage: Storage, key: UnitKey) -> Path | Storage:
     """Where a unit keeps what it needs to go on: with the results, so that any node can take it up."""
     relative = f"{key.sweep}/{CHECKPOINTS}/{key.name}"
@@ -153,7 +164,7 @@ def _check_shared(storage: Storage, plan: Plan) -> None:
     """Raise StorageError on a node that sees other results than the driver: its rows would be lost."""
     if not storage.exists(f"{plan.sweep}/sweep.json"):
         raise StorageError(
-            f"{socket.gethostname()} does not see sweep {plan.sweep} in {plan.results}: results has to be a place that "
+            f"{socket.gethostname()} does not see sweep {plan.sweep} in {storage.root}: results has to be a place that "
             "every node sees (s3://, or a shared folder)"
         )
 

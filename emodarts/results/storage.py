@@ -2,9 +2,12 @@
 
 import errno
 import os
+import re
+import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +20,7 @@ from emodarts.errors import EmodartsError
 PARTIAL = ".partial-"
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # s between attempts while a store is away
 _PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.EHOSTUNREACH}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _LASTING = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "403", "Unauthorized")
 T = TypeVar("T")
 
@@ -39,7 +43,10 @@ class Storage:
 
     @classmethod
     def open(cls, location: str | Path) -> "Storage":
-        """Open a local path or a URI (`s3://`, `gs://`, `file://`). Raises EmodartsError for one that cannot be."""
+        """Open a local path or a URI (`s3://`, `gs://`, `file://`).
+
+        Raises EmodartsError for a URI that is none, and StorageError for a place that does not answer.
+        """
         text = str(location)
         try:
             if "://" in text:
@@ -47,7 +54,9 @@ class Storage:
                 return cls(filesystem, root.rstrip("/"))
             return cls(pafs.LocalFileSystem(), str(Path(text).expanduser().absolute()))
         except (pa.ArrowInvalid, OSError) as error:
-            raise EmodartsError(f"results={text} cannot be opened: {error}") from error
+            kind = StorageError if isinstance(error, OSError) else EmodartsError
+            shown = re.sub("://[^/@]*@", "://", text)  # without an access key and its secret
+            raise kind(f"results={shown} cannot be opened: {error}") from error
 
     @property
     def is_local(self) -> bool:
@@ -82,16 +91,40 @@ class Storage:
 
     @staticmethod
     def _write_local(path: Path, content: bytes) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f"{PARTIAL}{uuid.uuid4().hex}"
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with _appearing(path) as temporary:
+            temporary.write_bytes(content)
+
+    def upload(self, relative: str, source: Path) -> None:
+        """Copy a local file, of any size, to here; it appears whole or not at all. Raises StorageError."""
+
+        def put() -> None:
+            if self.is_local:
+                with _appearing(Path(self.path(relative))) as temporary:
+                    shutil.copyfile(source, temporary)
+            else:
+                here = pafs.LocalFileSystem()
+                pafs.copy_files(
+                    str(source), self.path(relative), source_filesystem=here, destination_filesystem=self.filesystem
+                )
+
+        self._patiently(put, "write", relative)
+
+    def download(self, relative: str, target: Path) -> None:
+        """Copy a file, of any size, to a local path. Raises FileNotFoundError and StorageError."""
+        here = pafs.LocalFileSystem()
+
+        def get() -> None:
+            pafs.copy_files(
+                self.path(relative), str(target), source_filesystem=self.filesystem, destination_filesystem=here
+            )
+
+        self._patiently(get, "copy", relative)
+
+    def sizes(self, relative: str) -> dict[str, int]:
+        """Bytes of each file in a folder (none where it does not exist). Raises StorageError."""
+        selector = pafs.FileSelector(self.path(relative), allow_not_found=True)
+        found = self._patiently(lambda: self.filesystem.get_file_info(selector), "list", relative)
+        return {info.base_name: info.size for info in found if info.type == pafs.FileType.File}
 
     def read(self, relative: str) -> bytes:
         """The content of a file. Raises FileNotFoundError and StorageError."""
@@ -115,7 +148,8 @@ class Storage:
     def delete_folder(self, relative: str) -> None:
         """Delete a folder with all that is in it, if it is there. Raises StorageError."""
         if self.exists(relative):
-            self._patiently(lambda: self.filesystem.delete_dir(self.path(relative)), "delete", relative)
+            with suppress(FileNotFoundError):  # somebody else deleted it meanwhile
+                self._patiently(lambda: self.filesystem.delete_dir(self.path(relative)), "delete", relative)
 
     def list(self, relative: str, suffix: str = "") -> list[str]:
         """Names in a folder (sorted; none where it does not exist), temporary files left out."""
@@ -142,6 +176,8 @@ class Storage:
         raise AssertionError("the last attempt returns or raises")
 
     def _may_pass(self, error: OSError) -> bool:
+        if error.errno in _NO_ROOM:
+            return False
         if self.is_local:
             return error.errno in _PASSING
         return not any(word in str(error) for word in _LASTING)
@@ -150,6 +186,20 @@ class Storage:
         told = f"cannot {what} {self.path(relative)}: {error.strerror or error}"
         return (
             f"{told}; make room, or set results to a folder with space"
-            if error.errno == errno.ENOSPC
+            if error.errno in _NO_ROOM
             else (f"{told}; set results to a folder that can be written" if what == "write" else told)
         )
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[Path]:
+    """A temporary path in the same folder, which is renamed to `path` once its file is whole and on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{PARTIAL}{uuid.uuid4().hex}"
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
