@@ -1,6 +1,7 @@
 """How a unit ended: written into the header of its `folds` file, which is its commit."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -51,17 +52,20 @@ def read_commit(storage: Storage, sweep: str, unit: str) -> Commit | None:
         content = storage.read(path)
     except FileNotFoundError:
         return None
-    schema = read_parquet(content, "folds", storage.path(path)).schema
-    return Commit.of(schema, storage.path(path))
+    return Commit.of(read_parquet(content, "folds", storage.path(path), []).schema, storage.path(path))
 
 
-def read_parquet(content: bytes, table: str, where: str) -> pa.Table:
-    """A result table from the bytes of its file, checked. Raises EmodartsError."""
+def read_parquet(content: bytes, table: str, where: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A result table, or some columns of it, from the bytes of its file, checked; with the header of the file.
+
+    Raises EmodartsError for a file that is none.
+    """
     try:
-        found = pq.read_table(pa.BufferReader(content), use_threads=False)
+        file = pq.ParquetFile(pa.BufferReader(content))
+        verify(file.schema_arrow, table, where)
+        found = file.read(columns=columns, use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise EmodartsError(
             f"{where} cannot be read as Parquet ({error}); move it out of the results folder"
         ) from error
-    verify(found.schema, table, where)
-    return found
+    return found.replace_schema_metadata(file.schema_arrow.metadata)

@@ -2,7 +2,6 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,12 @@ class Results:
 
     def __init__(self, storage: Storage, sweeps: tuple[str, ...]):
         self.storage, self.sweeps = storage, sweeps
+        self._commits: tuple[Commit, ...] | None = None
 
     def table(self, name: str) -> pa.Table:
         """All rows of `trials`, `rungs`, `folds`, `predictions`, `epochs`, `genotypes`, `importances` or `corpora`."""
         if name == "folds":
-            tables = [table for _, table in self._folds]
+            tables = self._folds(None)
         elif name in _UNIT_TABLES:
             # A pruned or failed unit has no predictions and no genotype.
             counted = [c for c in self.commits if name == "epochs" or c.status == "complete"]
@@ -37,17 +37,19 @@ class Results:
             tables = self._read(self._paths(name), name)
         return pa.concat_tables([TABLES[name].empty_table(), *tables])
 
-    @cached_property
+    @property
     def commits(self) -> tuple[Commit, ...]:
         """One entry a finished unit, by name."""
-        return tuple(commit for commit, _ in self._folds)
+        if self._commits is None:
+            self._folds([])
+        return self._commits or ()
 
-    @cached_property
-    def _folds(self) -> list[tuple[Commit, pa.Table]]:
-        """Each unit's commit and rows, by name: the files are read once."""
+    def _folds(self, columns: list[str] | None) -> list[pa.Table]:
+        """Each unit's rows, or some columns of them, by name; and with them its commit."""
         paths = self._paths("folds")
-        tables = self._read(paths, "folds")
-        return [(Commit.of(t.schema, self.storage.path(p)), t) for p, t in zip(paths, tables, strict=True)]
+        tables = self._read(paths, "folds", columns)
+        self._commits = tuple(Commit.of(t.schema, self.storage.path(p)) for p, t in zip(paths, tables, strict=True))
+        return tables
 
     def _paths(self, name: str) -> list[str]:
         return [f"{s}/{name}/{file}" for s in self.sweeps for file in self.storage.list(f"{s}/{name}", ".parquet")]
@@ -59,7 +61,8 @@ class Results:
 
     def figures(self, role: str, stage: str, columns: list[str]) -> list[dict[str, Any]]:
         """Some columns of the rows of `folds` of one role and stage."""
-        table = self.table("folds").select([*columns, *({"role", "stage"} - set(columns))])
+        tables = self._folds(sorted({*columns, "role", "stage"}))
+        table = pa.concat_tables(t.replace_schema_metadata(None) for t in tables) if tables else self.table("folds")
         chosen = table.filter((pc.field("role") == role) & (pc.field("stage") == stage))
         rows: list[dict[str, Any]] = chosen.select(columns).to_pylist()
         return rows
@@ -69,11 +72,11 @@ class Results:
         rows = [TrialRecord(**_trial(row)) for row in self.table("trials").to_pylist()]
         return sorted(rows, key=lambda t: (t.system, t.study, t.trial, t.seed))
 
-    def _read(self, paths: list[str], table: str) -> list[pa.Table]:
+    def _read(self, paths: list[str], table: str, columns: list[str] | None = None) -> list[pa.Table]:
         """Many small files: a few at a time hide the latency of a network's file system."""
 
         def read(path: str) -> pa.Table:
-            return read_parquet(self.storage.read(path), table, self.storage.path(path))
+            return read_parquet(self.storage.read(path), table, self.storage.path(path), columns)
 
         with ThreadPoolExecutor(_READERS) as pool:
             return list(pool.map(read, paths))
