@@ -15,6 +15,7 @@ from emodarts import checkpoints as module
 from emodarts.checkpoints import (
     NO_CHECKPOINTS,
     Checkpoint,
+    CheckpointError,
     Checkpoints,
     load_module,
     load_optimiser,
@@ -254,3 +255,33 @@ def test_a_module_its_optimiser_and_all_chance_go_on_as_if_never_stopped(tmp_pat
     schedule.load_state_dict(loaded.state["schedule"])
     restore_random(loaded, rng, "cpu")
     assert first + steps(network, optimiser, schedule, rng, 6) == undisturbed
+
+
+@pytest.mark.parametrize("fault", ["other shape", "no weights", "no optimiser", "other group", "no generator"])
+def test_what_does_not_fit_is_a_checkpoint_error(fault):
+    network = nn.Linear(4, 3)
+    optimiser = torch.optim.AdamW(network.parameters())
+    network(torch.ones(2, 4)).sum().backward()
+    optimiser.step()
+    rng = np.random.default_rng(0)
+    (chance, chance_state), (moments, rates) = random_state(rng, "cpu"), optimiser_tensors(optimiser, "optimiser")
+    tensors, state = {**module_tensors(network, "network"), **chance, **moments}, {**chance_state, **rates}
+    if fault == "other shape":
+        tensors["network.weight"] = torch.ones(5, 4)
+    elif fault == "no weights":
+        del tensors["network.weight"]
+    elif fault == "no optimiser":
+        del state["optimiser"]
+    elif fault == "other group":
+        state["optimiser"]["groups"].append(state["optimiser"]["groups"][0])
+    else:
+        del state["random"]
+    damaged = Checkpoint(tensors, state)
+
+    def load():
+        load_module(network, damaged, "network")
+        load_optimiser(optimiser, damaged, "optimiser")
+        restore_random(damaged, rng, "cpu")
+
+    with pytest.raises(CheckpointError, match=r"does not fit .*: it has to start anew"):
+        load()

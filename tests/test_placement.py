@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import shutil
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -48,6 +49,7 @@ def counted(monkeypatch, name, log):
     def method(self, relative, path):
         with open(log, "a") as file:
             file.write(f"{relative}\n")
+        time.sleep(0.05)  # so that two that do not wait for each other meet
         original(self, relative, path)
 
     monkeypatch.setattr(Storage, name, method)
@@ -57,7 +59,13 @@ def counted(monkeypatch, name, log):
 def test_two_workers_of_a_node_fetch_a_store_once(place, storage, node_cache, demo_store, tmp_path, monkeypatch):
     copied = counted(monkeypatch, "download", tmp_path / "log")
     context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=store_on_this_node, args=(place, storage)) for _ in range(3)]
+    together = context.Barrier(3)
+
+    def work():
+        together.wait(60)
+        store_on_this_node(place, storage)
+
+    workers = [context.Process(target=work) for _ in range(3)]
     for worker in workers:
         worker.start()
     for worker in workers:

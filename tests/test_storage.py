@@ -1,15 +1,20 @@
 """Results on object storage, stores that are away for a moment, full disks."""
 
 import errno
+import gzip
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
+import pyarrow.fs as pafs
 import pytest
 from moto.server import ThreadedMotoServer
 from test_resume import told
 
 from emodarts import corpora
 from emodarts.checkpoints import Checkpoint, Checkpoints, StoredFile
+from emodarts.corpora import remote
+from emodarts.corpora.remote import mirror
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment import discard_checkpoints, run_fold
@@ -127,11 +132,19 @@ def test_a_full_disk_is_told_at_once(tmp_path, monkeypatch):
     assert storage.list("") == []
 
 
-def test_a_store_that_does_not_answer_is_told_soon(monkeypatch):
-    monkeypatch.setattr("emodarts.results.storage.time.sleep", lambda s: None)
+def test_a_store_that_does_not_answer_is_told_soon():
     storage = Storage.open("s3://test:test@nowhere/x?scheme=http&endpoint_override=127.0.0.1:9&region=us-east-1")
     with pytest.raises(StorageError, match="cannot write nowhere/x"):
-        storage.check_writable()
+        replace(storage, pauses=()).check_writable()  # the client itself tries for 6 s
+
+
+def test_an_access_key_is_not_told_to_anybody():
+    with pytest.raises(EmodartsError) as told:
+        Storage.open("s4://key:secret@emotions/x")
+    assert "results=s4://emotions/x cannot be opened" in str(told.value)
+    with pytest.raises(EmodartsError) as told:
+        corpora.read(CorpusSettings(name="emodb", root="s4://key:secret@emotions/x"))
+    assert "the corpus at s4://emotions/x cannot be read" in str(told.value)
 
 
 def test_a_corpus_on_an_object_store(storage, bucket, small_corpus, tmp_path, monkeypatch):
@@ -156,6 +169,51 @@ def test_a_corpus_on_an_object_store(storage, bucket, small_corpus, tmp_path, mo
     assert sum(p.stat().st_ino != times[p] for p in again.root.rglob("*.wav")) == 2  # the others were not fetched again
     with pytest.raises(EmodartsError, match="there are no files at s3://emotions/nothing"):
         corpora.read(replace(settings, root=bucket.format("nothing")))
+
+
+def test_files_of_a_mirror_are_as_they_were_packed(storage, bucket, tmp_path):
+    packed = gzip.compress(b"file,speaker,label")
+    storage.write("table.csv.gz", packed)
+    folder = mirror(bucket.format(storage.root.partition("/")[2]), tmp_path)
+    assert (folder / "table.csv.gz").read_bytes() == packed
+
+
+def test_a_mirror_stays_in_its_folder(tmp_path, monkeypatch):
+    listed = [pafs.FileInfo(f"emotions/x/{name}", pafs.FileType.File, size=0) for name in ("a.wav", "b/../../c.wav")]
+    served = SimpleNamespace(get_file_info=lambda selector: listed)
+    monkeypatch.setattr(remote, "_opened", lambda root: (served, "emotions/x"))
+    with pytest.raises(EmodartsError, match=r"holds b/\.\./\.\./c\.wav, which would lie outside of its folder"):
+        mirror("s3://emotions/x", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_mirrors_at_once_fetch_each_file_once(storage, bucket, tmp_path, monkeypatch):
+    for number in range(12):
+        storage.write(f"{number}.wav", bytes(1000 + number))
+    original, fetched = remote._fetch, []
+
+    def fetch(filesystem, info, path):
+        fetched.append(path.name)
+        original(filesystem, info, path)
+
+    monkeypatch.setattr(remote, "_fetch", fetch)
+    uri = bucket.format(storage.root.partition("/")[2])
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: mirror(uri, tmp_path), range(2))
+    assert first == second
+    assert sorted(fetched) == sorted(f"{number}.wav" for number in range(12))
+    assert sorted(p.name for p in first.iterdir()) == sorted(fetched)
+
+
+def test_a_file_of_a_mirror_that_came_cut_off_is_not_used(storage, bucket, tmp_path, monkeypatch):
+    storage.write("a.wav", bytes(1000))
+    uri = bucket.format(storage.root.partition("/")[2])
+    with monkeypatch.context() as patch:
+        patch.setattr(remote.shutil, "copyfileobj", lambda source, target, block: target.write(source.read(400)))
+        with pytest.raises(EmodartsError, match=r"a\.wav: 400 bytes of 1000 came.*run again, or set EMODARTS_CACHE"):
+            mirror(uri, tmp_path)
+        assert not list(tmp_path.rglob("*.wav"))
+    assert (mirror(uri, tmp_path) / "a.wav").stat().st_size == 1000
 
 
 def test_a_store_is_fetched_once_a_node(storage, demo_store, tmp_path, monkeypatch):

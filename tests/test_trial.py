@@ -3,10 +3,12 @@
 import errno
 import json
 import socket
+from collections import Counter
 from dataclasses import asdict, replace
 
 import pytest
 from ray import tune
+from test_resume import counting
 from test_storage import bucket  # noqa: F401
 
 from emodarts import experiment
@@ -107,16 +109,17 @@ def rows(plan):
 
 @pytest.fixture(scope="module")
 def undisturbed(plan, tmp_path_factory):
-    """Rows and reports of a unit that nobody disturbed."""
+    """Rows, reports and steps of a unit that nobody disturbed."""
     place = replace(plan, results=str(tmp_path_factory.mktemp("undisturbed")))
     register(Storage.open(place.results), "s", {})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(telemetry, "setproctitle", lambda title: None)
-        reports = Reports(patch)
-        run_unit(CONFIG, place)
+        reports, steps = Reports(patch), Counter()
+        with counting(steps):
+            run_unit(CONFIG, place)
     assert kept(place) == []
     assert commits(place) == [("complete", None)]
-    return rows(place), reports.told
+    return rows(place), reports.told, steps
 
 
 def test_rungs_are_reported_with_all_epochs_so_far_and_then_the_end(undisturbed):
@@ -189,22 +192,26 @@ def test_a_full_disk_fails_no_unit_and_costs_no_training(at, undisturbed, monkey
             run_unit(CONFIG, place)
     assert commits(place) == []
     assert [r["status"] for r in reports.told] == ["running", "running"]
-    files = kept(place)
-    assert files == ["searched.safetensors", "training.safetensors"]
-    run_unit(CONFIG, place)
+    assert kept(place) == ["searched.safetensors", "training.safetensors"]
+    steps = Counter()
+    with counting(steps):
+        run_unit(CONFIG, place)
+    assert not steps, "all of it is in the checkpoints"
     assert rows(place) == undisturbed[0]
     assert kept(place) == []
 
 
-def test_a_checkpoint_of_other_code_or_a_damaged_one_means_a_new_start(at, undisturbed, monkeypatch):
+def test_a_checkpoint_of_other_code_means_a_new_start(at, undisturbed, monkeypatch):
     place = at()
     Reports(monkeypatch, 2, raising(Killed()))
     with monkeypatch.context() as patch:
         patch.setattr(experiment, "source_digest", lambda: "an older one")
         with pytest.raises(Killed):
             run_unit(CONFIG, place)
-    reports = Reports(monkeypatch)
-    run_unit(CONFIG, place)
+    reports, steps = Reports(monkeypatch), Counter()
+    with counting(steps):
+        run_unit(CONFIG, place)
+    assert steps == undisturbed[2]
     assert [r["status"] for r in reports.told] == ["running", "running", "complete"]
     assert len(reports.told[0]["epochs"]) == 1  # epochs of the refused checkpoint are not told twice
     assert rows(place) == undisturbed[0]

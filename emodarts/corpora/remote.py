@@ -39,7 +39,7 @@ def mirror(root: str, cache: Path) -> Path:
     """
     shown = _without_secrets(root)
     try:
-        filesystem, base = pafs.FileSystem.from_uri(root)
+        filesystem, base = _opened(root)
         if isinstance(filesystem, pafs.LocalFileSystem):
             return Path(base)
         found = filesystem.get_file_info(pafs.FileSelector(base, recursive=True, allow_not_found=True))
@@ -63,6 +63,11 @@ def mirror(root: str, cache: Path) -> Path:
             "EMODARTS_CACHE to a folder with more room"
         ) from error
     return folder
+
+
+def _opened(root: str) -> tuple[pafs.FileSystem, str]:
+    filesystem, base = pafs.FileSystem.from_uri(root)
+    return filesystem, base.rstrip("/")
 
 
 @contextmanager

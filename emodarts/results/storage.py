@@ -84,7 +84,7 @@ class Storage:
             if self.is_local:
                 self._write_local(Path(self.path(relative)), content)
             else:
-                with self.filesystem.open_output_stream(self.path(relative)) as stream:
+                with self.filesystem.open_output_stream(self.path(relative), compression=None) as stream:
                     stream.write(content)
 
         self._patiently(put, "write", relative)
@@ -130,7 +130,7 @@ class Storage:
         """The content of a file. Raises FileNotFoundError and StorageError."""
 
         def get() -> bytes:
-            with self.filesystem.open_input_stream(self.path(relative)) as stream:
+            with self.filesystem.open_input_stream(self.path(relative), compression=None) as stream:
                 content: bytes = stream.read()
                 return content
 
