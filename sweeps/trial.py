@@ -46,9 +46,12 @@ class Plan:
     threads: int
 
     def key(self, unit: dict[str, Any]) -> UnitKey:
-        """The key of a unit's rows. Raises EmodartsError for a subsample that is too small for its fold."""
+        """The key of a unit's rows. A configuration that is refused has no subsample: its run says why it fails."""
         fold = self.folds[unit["fold"]]
-        settings = self.space.apply(self.settings, unit["parameters"])
+        try:
+            subsample = subsample_name(fold, self.space.apply(self.settings, unit["parameters"]))
+        except EmodartsError:
+            subsample = None
         return UnitKey(
             self.sweep,
             self.system,
@@ -60,7 +63,7 @@ class Plan:
             fold.index,
             fold.hash,
             fold.classes,
-            subsample=subsample_name(fold, settings),
+            subsample=subsample,
             weakness=fold.weakness,
         )
 
@@ -90,11 +93,12 @@ def run_plain(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
     # The same configuration number starts from the same seed in every study: names and numbers only.
     seed = derive_seed(plan.seed, "unit", fold.index, unit["trial"], unit["seed"])
     folder = _checkpoint_folder(storage, key)
-    settings = plan.space.apply(plan.settings, unit["parameters"])
     telemetry = UnitTelemetry(unit_name(unit), plan.sweep, plan.system, len(fold.train))
-    course = _Course(unit["rungs"], settings, telemetry)
+    course = None
     try:
         _check_shared(storage, plan)
+        settings = plan.space.apply(plan.settings, unit["parameters"])
+        course = _Course(unit["rungs"], settings, telemetry)
         store = open_store(store_on_this_node(plan.store, storage))
         device = choose_device(plan.device)
         try:
@@ -110,7 +114,7 @@ def run_plain(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
         raise  # not the unit's failure: Tune begins it again
     except (EmodartsError, ArithmeticError, RuntimeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error} ({_where(error)})"
-        writer.commit_ended(key, "failed", reason, tuple(course.epochs), attempt)
+        writer.commit_ended(key, "failed", reason, tuple(course.epochs) if course else (), attempt)
         discard_checkpoints(folder)
         telemetry.end("failed")
         return {"status": "failed", "reason": reason, "dev_uar": None}  # Tune insists on the metric's name
