@@ -54,6 +54,7 @@ class SweepReport:
     sweep: str
     blocks: tuple[Block, ...]
     counts: dict[str, int]
+    retries: int  # units that were begun again: dead workers, lost nodes, killed drivers
     failures: tuple[str, ...]
     notices: tuple[str, ...]
 
@@ -98,6 +99,7 @@ def _sweep(results: Results, sweep: str) -> SweepReport:
         sweep,
         tuple(blocks),
         dict(Counter(t.status for t in trials)),
+        sum(t.retries for t in trials),
         tuple(f"{t.study} trial {t.trial}: {t.reason}" for t in failed),
         tuple(_notices(blocks, rows)),
     )

@@ -13,7 +13,8 @@ def print_report(results: Results, console: Console) -> None:
         for block in sweep.blocks:
             console.print(_table(block))
         told = ", ".join(f"{count} {status}" for status, count in sorted(sweep.counts.items())) or "none yet"
-        console.print(f"{sweep.sweep}: configurations {told}", highlight=False, soft_wrap=True, markup=False)
+        again = f"; begun again {sweep.retries} times" if sweep.retries else ""
+        console.print(f"{sweep.sweep}: configurations {told}{again}", highlight=False, soft_wrap=True, markup=False)
         for notice in sweep.notices:
             console.print(f"notice: {notice}", highlight=False, soft_wrap=True, markup=False)
         for failure in sweep.failures[:5]:
