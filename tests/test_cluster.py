@@ -1,13 +1,10 @@
 """The files of cluster/, and a sweep on a real cluster of several Ray nodes on this machine."""
 
-import importlib.util
 import json
 import os
-import shutil
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -16,6 +13,7 @@ import psutil
 import pytest
 import ray
 import yaml
+from chaos import local_cluster
 from conftest import REPOSITORY
 from ray.autoscaler._private.util import prepare_config, validate_config
 from test_sweep import command, environment  # noqa: F401
@@ -205,16 +203,8 @@ def test_the_slurm_file_stops_the_sweep_and_queues_the_job_again(tmp_path):
 
 @pytest.fixture(scope="module")
 def cluster():
-    spec = importlib.util.spec_from_file_location("local_cluster", CLUSTER / "local_cluster.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    folder = Path(tempfile.mkdtemp(prefix="er-"))
-    made = module.LocalCluster(folder)
-    for _ in range(2):
-        made.add_node(cpus=1, gpus=1)
-    yield made
-    made.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    with local_cluster(nodes=2, gpus=1) as made:
+        yield made
 
 
 @pytest.mark.timeout(400)

@@ -269,9 +269,9 @@ def _screening(opened: reader.Results) -> list[str]:
         "speakers of these folds are test speakers of other folds of the same protocol, whose figures stage 2 pools. "
         f"{_made_of(final)}",
         "",
-        "| condition | seeds | EmoDB | RAVDESS | mean | supernet | gap | skips | entropy | moved "
+        "| condition | seeds | EmoDB | RAVDESS | mean | minus plain | supernet | gap | skips | entropy | moved "
         "| search s | train s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for condition in STAGES["1"].conditions:
         mine = [r for r in final if r["study"] == condition]
@@ -285,6 +285,7 @@ def _screening(opened: reader.Results) -> list[str]:
             str(len({r["seed"] for r in mine})),
             *map(_three, by_corpus),
             _three(_mean(by_corpus)),
+            _minus_plain(final, condition),
             _three(_mean([r["uar"] for r in supernet if r["study"] == condition])),
             _three(_mean(gaps)),
             *(
@@ -295,6 +296,15 @@ def _screening(opened: reader.Results) -> list[str]:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+def _minus_plain(final: list[dict[str, Any]], condition: str) -> str:
+    """Mean and standard error of the differences to plain DARTS, paired by fold and seed."""
+    of = {(r["study"], r["sweep"], r["fold"], r["seed"]): r["uar"] for r in final}
+    pairs = [uar - of["plain DARTS", *rest] for (study, *rest), uar in of.items() if study == condition]
+    if condition == "plain DARTS" or len(pairs) < 2:
+        return "-"
+    return f"{np.mean(pairs):+.3f} ± {np.std(pairs, ddof=1) / len(pairs) ** 0.5:.3f}".replace("0.", ".")
 
 
 def _comparison(opened: reader.Results) -> list[str]:
