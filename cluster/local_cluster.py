@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -26,10 +26,13 @@ RAY = Path(sys.executable).with_name("ray")
 
 
 class LocalCluster:
-    """A head without cores for units, and nodes that come and go. Processes die with `stop`, or with this one."""
+    """A head without cores for units, and nodes that come and go. Processes die with `stop`, or with this one.
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    `settings` are further variables (RAY_...) of all of them.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None):
+        self.folder, self.settings = folder, dict(settings or {})
         self.folder.mkdir(parents=True, exist_ok=True)
         token = folder / "token"
         token.touch(mode=0o600)
@@ -89,7 +92,8 @@ class LocalCluster:
         self._log.close()
 
     def _start(self, *options: str) -> subprocess.Popen[bytes]:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | self.environment
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        environment |= {**self.environment, **self.settings}
         environment.pop("RAY_ADDRESS")
         return subprocess.Popen(
             [RAY, "start", "--block", *options],

@@ -9,6 +9,7 @@ from dataclasses import asdict
 import optuna
 from rich.console import Console
 
+from emodarts.corpora.remote import is_remote, without_secrets
 from emodarts.features import extractors
 from emodarts.report.terminal import print_report
 from emodarts.results import reader
@@ -146,7 +147,8 @@ def _conclude(settings: Settings, name: str, studies: Studies, interrupted: bool
         console.print("every configuration fails (see also sweep.max_failures); the reasons stand above")
         return 1
     if studies.complete:
-        console.print(f"next: emodarts report {shlex.quote(settings.results)}", highlight=False, soft_wrap=True)
+        results = without_secrets(settings.results) if is_remote(settings.results) else settings.results
+        console.print(f"next: emodarts report {shlex.quote(results)}", highlight=False, soft_wrap=True)
         return 0
     why = "stopped" if interrupted else "sweep.hours are over"
     console.print(f"{why}; what is finished is kept. To go on: {command}", highlight=False, soft_wrap=True)

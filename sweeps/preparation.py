@@ -23,7 +23,7 @@ from sweeps.settings import Settings
 
 def prepare(settings: Settings, console: Console) -> SweepData:
     """Read, check the protocol, extract features, and make the folds of what could be decoded."""
-    corpus = corpora.read(settings.corpus)
+    corpus = corpora.read(settings.corpus, lambda text: _say(console, text))
     found = labelling.label(corpus.utterances, settings.corpus)
     made = protocols.make(settings.corpus, corpus.utterances, found)  # before hours of extraction
     if made[0].weakness == NO_DEV:
@@ -53,7 +53,7 @@ def _features(settings: Settings, corpus: Corpus, console: Console) -> features.
             corpora.cache_folder() / "features",
             choose_device(settings.resources.device),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
-            say=lambda text: console.print(text, highlight=False, soft_wrap=True, markup=False),
+            say=lambda text: _say(console, text),
         )
 
 
@@ -93,4 +93,8 @@ def say_data(console: Console, name: str, storage: Storage, data: SweepData, aud
     if len(dropped) > 5:
         lines.append(f"  and {len(dropped) - 5} more: see the corpora table")
     for line in [*lines, *audit]:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        _say(console, line)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True, markup=False)

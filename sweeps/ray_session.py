@@ -136,6 +136,7 @@ def fit(
     from sweeps.scheduler import DEATHS, StopWithStudies, UnitScheduler, WorkerDeaths
     from sweeps.searcher import UnitSearcher
 
+    _let_a_worker_die_for_memory()
     try:
         with tempfile.TemporaryDirectory(prefix="emodarts-tune-", ignore_cleanup_errors=True) as folder:
             tune.Tuner(
@@ -161,3 +162,25 @@ def fit(
     finally:
         for unit in list(studies.running.values()):
             studies.give_back(unit)  # stopped with the experiment: it waits for the next start
+
+
+def _let_a_worker_die_for_memory() -> None:
+    """Make Tune take a worker that Ray killed for its memory as one that died.
+
+    Tune (of Ray 2.60) knows deaths by RayActorError, which OutOfMemoryError is not, and ends the whole experiment with
+    "unexpected exception".
+    """
+    from ray.air.execution._internal.actor_manager import RayActorManager
+    from ray.exceptions import OutOfMemoryError, RayActorError
+
+    failed = RayActorManager._actor_task_failed
+    if getattr(failed, "knows_memory", False):
+        return
+
+    def failed_or_killed(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, OutOfMemoryError):
+            exception = RayActorError(error_msg=f"killed for its memory: {str(exception).splitlines()[0]}")
+        failed(self, tracked_actor_task, exception)
+
+    failed_or_killed.knows_memory = True  # type: ignore[attr-defined]
+    RayActorManager._actor_task_failed = failed_or_killed

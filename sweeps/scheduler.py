@@ -16,6 +16,7 @@ from sweeps.studies import Studies
 from sweeps.units import Unit
 
 DEATHS = 3  # of a unit's workers, then it has failed
+_REASON = 400  # characters
 
 
 class UnitScheduler(FIFOScheduler):
@@ -54,13 +55,12 @@ class WorkerDeaths(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A unit's workers died again and again. Where the results cannot be written it is not the unit's failure."""
         unit, text = unit_of(trial), _last_error(trial)
-        last = text.strip().splitlines()[-1:] or ["no reason is known"]
         if StorageError.__name__ in text:
-            self.studies.stop(last[0])
+            self.studies.stop(_reason(text))
         if self.studies.stopped:  # then workers are killed with the experiment, too
             self.studies.give_back(unit)
             return
-        reason = f"its worker died {DEATHS} times (out of memory? a lost node?): {last[0]}"
+        reason = f"its worker died {DEATHS} times (out of memory? a lost node?): {_reason(text)}"
         self._told(lambda: self.studies.died(unit, reason))
 
     def _told(self, tell: Any) -> None:
@@ -97,6 +97,11 @@ def _last_error(trial: Any) -> str:
         return Path(trial.error_file).read_text(errors="replace").rpartition("Failure # ")[2]
     except (OSError, TypeError):
         return ""
+
+
+def _reason(text: str) -> str:
+    """The line of a traceback that says what happened."""
+    return (text.strip().splitlines() or ["no reason is known"])[-1][:_REASON]
 
 
 def unit_of(trial: Any) -> Unit:

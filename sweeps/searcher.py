@@ -43,7 +43,7 @@ class UnitSearcher(Searcher):
             return
         status = (result or {}).get("status")
         try:
-            if result is not None and status in ("complete", "failed"):
+            if result is not None and status in ("complete", "failed", "pruned"):
                 self.studies.end(unit, Outcome(status, result.get("dev_uar"), result.get("size"), result.get("reason")))
             else:
                 self.studies.give_back(unit)

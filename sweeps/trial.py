@@ -17,14 +17,14 @@ from ray import tune
 from emodarts.corpora.protocols import Fold
 from emodarts.errors import EmodartsError
 from emodarts.experiment import FoldSettings, subsample_name
-from emodarts.results.commits import read_commit
+from emodarts.results.commits import Commit, read_commit
 from emodarts.results.records import EpochRecord, UnitKey
 from emodarts.results.storage import Storage, StorageError
 from emodarts.results.writer import SweepWriter
 from sweeps.placement import StorePlace, store_on_this_node
 from sweeps.space import Space
 from sweeps.telemetry import UnitTelemetry
-from sweeps.units import unit_name
+from sweeps.units import outcome_of, unit_name
 
 CHECKPOINTS = "checkpoints"  # below the sweep
 
@@ -97,6 +97,8 @@ def run_plain(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
     course = None
     try:
         _check_shared(storage, plan)
+        if (standing := read_commit(storage, plan.sweep, key.name)) is not None:  # its worker died before it could tell
+            return _end(writer, standing, folder, telemetry)
         settings = plan.space.apply(plan.settings, unit["parameters"])
         course = _Course(unit["rungs"], settings, telemetry)
         store = open_store(store_on_this_node(plan.store, storage))
@@ -114,15 +116,18 @@ def run_plain(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
         raise  # not the unit's failure: Tune begins it again
     except (EmodartsError, ArithmeticError, RuntimeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error} ({_where(error)})"
-        writer.commit_ended(key, "failed", reason, tuple(course.epochs) if course else (), attempt)
-        discard_checkpoints(folder)
-        telemetry.end("failed")
-        return {"status": "failed", "reason": reason, "dev_uar": None}  # Tune insists on the metric's name
-    writer.commit(key, records, attempt)
+        epochs = tuple(course.epochs) if course else ()
+        return _end(writer, writer.commit_ended(key, "failed", reason, epochs, attempt), folder, telemetry)
+    return _end(writer, writer.commit(key, records, attempt), folder, telemetry)
+
+
+def _end(writer: SweepWriter, stands: Commit, folder: Path | Storage, telemetry: UnitTelemetry) -> dict[str, Any]:
+    """Tidy up behind a unit that was committed; what is reported of it, as its commit says."""
+    from emodarts.experiment import discard_checkpoints
+
     discard_checkpoints(folder)
-    telemetry.end("complete")
-    dev = next(e for e in records.evaluations if e.role == "dev" and e.stage == "final")
-    return {"status": "complete", "dev_uar": _dev_uar(dev, fold), "size": records.parameters}
+    telemetry.end(stands.status)
+    return asdict(outcome_of(writer, stands))
 
 
 class _Course:
@@ -180,15 +185,6 @@ def _release_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
         if trim is not None:
             trim(0)
-
-
-def _dev_uar(dev: Any, fold: Fold) -> float:
-    import numpy as np
-
-    from emodarts.metrics import uar
-
-    labels = np.array([fold.classes.index(label) for label in dev.labels])
-    return uar(labels, dev.probabilities.argmax(1), len(fold.classes))
 
 
 def _where(error: BaseException) -> str:

@@ -17,13 +17,13 @@ TIMES_A_UNIT = 2  # a unit whose workers die three times has failed, as it shoul
 
 
 @contextmanager
-def local_cluster(nodes=2, cpus=1, gpus=0):
+def local_cluster(nodes=2, cpus=1, gpus=0, **settings):
     """A cluster of `cluster/local_cluster.py`."""
     spec = importlib.util.spec_from_file_location("local_cluster", REPOSITORY / "cluster" / "local_cluster.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     folder = Path(tempfile.mkdtemp(prefix="er-"))  # short: Ray's sockets lie below it
-    made = module.LocalCluster(folder)
+    made = module.LocalCluster(folder, settings)
     try:
         for _ in range(nodes):
             made.add_node(cpus, gpus)

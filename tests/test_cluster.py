@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
+import signal
 import stat
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import jsonschema
@@ -15,12 +18,14 @@ import ray
 import yaml
 from chaos import local_cluster
 from conftest import REPOSITORY
+from layouts import msp_podcast
 from ray.autoscaler._private.util import prepare_config, validate_config
 from test_sweep import command, environment  # noqa: F401
 
 from emodarts.results import reader
 
 CLUSTER = REPOSITORY / "cluster"
+RUN = REPOSITORY / "sweeps" / "run.py"
 
 
 @pytest.mark.parametrize("name", ["gpu.yaml", "onprem.yaml"])
@@ -207,22 +212,48 @@ def cluster():
         yield made
 
 
+def asked_for(cluster):
+    """What each worker that runs units asks Ray for, as the cluster's own dashboard tells it."""
+    token = (cluster.folder / "token").read_text()
+    page = f"http://127.0.0.1:{cluster.dashboard_port}/api/v0/actors?detail=1&limit=1000"
+    request = urllib.request.Request(page, headers={"Authorization": f"Bearer {token}"})
+    told = json.load(urllib.request.urlopen(request, timeout=30))["data"]["result"]["result"]
+    return [_of_its_group(actor["required_resources"]) for actor in told if actor["repr_name"] == "run_unit"]
+
+
+def _of_its_group(resources):
+    """Tune reserves a unit's resources as a placement group, whose names are `GPU_group_<id>` and some more."""
+    found = {re.fullmatch("(CPU|GPU)_group_[0-9a-f]{8,}", name): amount for name, amount in resources.items()}
+    return {match[1]: amount for match, amount in found.items() if match}
+
+
+def processes_below(driver):
+    return {child.name() for child in psutil.Process(driver.pid).children(recursive=True)}
+
+
 @pytest.mark.timeout(400)
-def test_the_command_joins_a_running_cluster_of_several_nodes(cluster, environment, small_corpus, tmp_path):  # noqa: F811
+def test_the_variables_of_the_login_shell_let_a_sweep_join_and_ask_for_gpu_shares(
+    cluster,
+    environment,
+    small_corpus,
+    tmp_path,  # noqa: F811
+):
     variables, space = environment
-    variables = {**variables, **cluster.environment, "EMODARTS_RESOURCES": "gpu"}
-    told = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     results = tmp_path / "results"
-    driver = subprocess.Popen(
-        command(small_corpus, results, *space, "sweep.trials=2", "resources.device=cpu"), env=variables, **told
-    )
+    variables = {**variables, **cluster.environment, "EMODARTS_RESOURCES": "gpu", "EMODARTS_RESULTS": str(results)}
+    told = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    given = command(small_corpus, results, *space, "sweep.trials=2", "resources.device=cpu")
+    given = [option for option in given if not option.startswith("results=")]
+    driver = subprocess.Popen(given, env=variables, **told)
     below = set()
     while driver.poll() is None:
-        below |= {child.name() for child in psutil.Process(driver.pid).children(recursive=True)}
+        below |= processes_below(driver)
         time.sleep(0.3)
     output = driver.stdout.read()
     assert driver.returncode == 0, output
     assert not below & {"raylet", "gcs_server"}, "a second Ray was started"
+    assert asked_for(cluster)
+    assert all(asked == {"CPU": 1.0, "GPU": 0.25} for asked in asked_for(cluster))
     opened = reader.open(results)
     assert len(opened.commits) == 8
     assert {c.status for c in opened.commits} == {"complete"}
@@ -230,3 +261,38 @@ def test_the_command_joins_a_running_cluster_of_several_nodes(cluster, environme
     assert all(row["git_revision"] for row in rows), "the commit is told although the code was sent"
     assert (results / "features").is_dir(), "the features lie where every node finds them"
     assert stat.S_IMODE(os.stat(cluster.folder / "token").st_mode) == 0o600
+
+
+@pytest.mark.timeout(500)
+def test_the_literal_command_on_a_cluster_and_sigterm_from_a_scheduler(cluster, environment, tmp_path):  # noqa: F811
+    """`python sweeps/run.py corpus=msp_podcast` with all its defaults; the same words go on with what was stopped."""
+    msp_podcast.write_corpus(tmp_path / "corpora" / "msp_podcast", takes=1)
+    variables = {**environment[0], **cluster.environment, "EMODARTS_CORPORA": str(tmp_path / "corpora")}
+    variables["EMODARTS_RESULTS"] = str(tmp_path / "results")
+    literal, retries = [sys.executable, str(RUN), "corpus=msp_podcast"], []
+    for _ in range(2):
+        driver = subprocess.Popen(
+            literal, env=variables, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        kept = set(tmp_path.glob("results/*/checkpoints/*/search*"))
+        deadline = time.time() + 200
+        while time.time() < deadline and driver.poll() is None:
+            if (set(tmp_path.glob("results/*/checkpoints/*/search*")) - kept) and any(cluster.workers()):
+                break
+            time.sleep(0.1)
+        assert not processes_below(driver) & {"raylet", "gcs_server"}, "a second Ray was started"
+        assert {"CPU": 1.0, "GPU": 0.25} in asked_for(cluster)
+        driver.send_signal(signal.SIGTERM)
+        told = driver.communicate(timeout=120)[0]
+        assert driver.returncode == 130, told
+        assert "To go on: python" in told
+        opened = reader.open(tmp_path / "results")
+        assert {t.status for t in opened.trials()} <= {"running", "complete"}
+        assert "running" in {t.status for t in opened.trials()}
+        retries.append(sum(t.retries for t in opened.trials()))
+        deadline = time.time() + 30
+        while cluster.workers() and time.time() < deadline:
+            time.sleep(0.2)
+        assert not cluster.workers(), "workers go on after their driver has ended"
+    assert retries[0] == 0
+    assert retries[1] > 0, "what was in flight was adopted"

@@ -81,11 +81,23 @@ def test_a_crash_before_the_commit_leaves_no_row(storage, monkeypatch):
         assert all(opened.table(t).num_rows == 0 for t in ("folds", "predictions", "epochs", "genotypes"))
     monkeypatch.setattr(Storage, "write", original)
     SweepWriter(storage, "s").commit(key(), records(), "whole")
-    SweepWriter(storage, "s").commit(key(), records(test=4), "later")
+    assert SweepWriter(storage, "s").commit(key(), records(test=4), "later").attempt == "whole"
     opened = reader.open(storage.root)
-    assert [c.attempt for c in opened.commits] == ["later"]
+    assert [c.attempt for c in opened.commits] == ["whole"]
     assert opened.table("predictions").num_rows == 8
     assert opened.table("folds").num_rows == 2
+
+
+def test_the_first_commit_of_a_unit_stands(storage):
+    """A worker that was taken for dead, or pruned a moment ago, may still come to its end."""
+    writer = SweepWriter(storage, "s")
+    pruned = writer.commit_ended(key(), "pruned", "at the first rung", records().epochs, "driver")
+    assert writer.commit(key(), records(), "late") == pruned
+    assert writer.commit_ended(key(), "failed", "later still", (), "later") == pruned
+    opened = reader.open(storage.root)
+    assert [(c.status, c.attempt) for c in opened.commits] == [("pruned", "driver")]
+    assert opened.table("epochs").num_rows == 1
+    assert opened.table("folds").num_rows == opened.table("predictions").num_rows == 0
 
 
 def test_a_failed_unit_keeps_its_epochs_and_no_figures(storage):

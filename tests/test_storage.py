@@ -86,7 +86,6 @@ def test_tables_on_an_object_store(storage):
 
     register(storage, "s", {})
     writer = SweepWriter(storage, "s")
-    writer.commit_ended(key(0), "failed", "first", (), "a")
     writer.commit(key(0), records(), "b")
     assert writer.commit_ended(key(0), "failed", "late", (), "c").status == "complete"
     opened = reader.Results(storage, ("s",))
@@ -174,8 +173,14 @@ def test_a_corpus_on_an_object_store(storage, bucket, small_corpus, tmp_path, mo
 def test_files_of_a_mirror_are_as_they_were_packed(storage, bucket, tmp_path):
     packed = gzip.compress(b"file,speaker,label")
     storage.write("table.csv.gz", packed)
-    folder = mirror(bucket.format(storage.root.partition("/")[2]), tmp_path)
+    told = []
+    folder = mirror(bucket.format(storage.root.partition("/")[2]), tmp_path, told.append)
     assert (folder / "table.csv.gz").read_bytes() == packed
+    (line,) = told
+    assert ": 1 of 1 files (0.00 GB) to copy to " in line
+    assert "endpoint" not in line, "options of the address, and keys, are not told"
+    mirror(bucket.format(storage.root.partition("/")[2]), tmp_path, told.append)
+    assert told == [line], "nothing is left to copy"
 
 
 def test_a_mirror_stays_in_its_folder(tmp_path, monkeypatch):

@@ -167,6 +167,19 @@ def test_a_pruned_unit_leaves_no_checkpoints_and_writes_nothing(at, monkeypatch)
     assert commits(place) == [("pruned", "at the first rung")]
 
 
+def test_a_unit_whose_worker_died_after_its_commit_is_told_and_not_run_again(at, undisturbed, monkeypatch):
+    place = at()
+    Reports(monkeypatch, 3, raising(Killed()))
+    with pytest.raises(Killed):
+        run_unit(CONFIG, place)
+    reports, steps = Reports(monkeypatch), Counter()
+    with counting(steps):
+        run_unit(CONFIG, place)
+    assert not steps
+    assert reports.told == [undisturbed[1][-1]]
+    assert rows(place) == undisturbed[0]
+
+
 def test_a_unit_that_is_stopped_with_the_experiment_keeps_its_checkpoints(at, monkeypatch):
     place = at()
     Reports(monkeypatch, 1, raising(SystemExit(0)))
@@ -233,7 +246,7 @@ def test_a_mistake_of_the_units_own_is_committed_with_its_epochs(at, monkeypatch
     ((status, reason),) = commits(place)
     assert status == "failed"
     assert reason.startswith(f"{type(error).__name__}: {error} (test_trial.py:")
-    assert reports.told[-1] == {"status": "failed", "reason": reason, "dev_uar": None}
+    assert reports.told[-1] == {"status": "failed", "reason": reason, "dev_uar": None, "size": None}
     assert len(rows(place)["epochs"]) == 1
     assert kept(place) == []
 

@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -31,13 +31,15 @@ def below(root: str, name: str) -> str:
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
 
 
-def mirror(root: str, cache: Path) -> Path:
+def mirror(root: str, cache: Path, say: Callable[[str], None] = lambda text: None) -> Path:
     """A local copy of a corpus's folder. Only what is new or has changed (size, time) is fetched; what is gone goes.
+
+    `say` hears how much is to be fetched, before it is.
 
     Each file appears whole or not at all; an interrupted mirror goes on, and of two processes the second waits. A
     `file://` folder is read where it is. Raises EmodartsError.
     """
-    shown = _without_secrets(root)
+    shown = without_secrets(root)
     try:
         filesystem, base = _opened(root)
         if isinstance(filesystem, pafs.LocalFileSystem):
@@ -56,7 +58,11 @@ def mirror(root: str, cache: Path) -> Path:
     folder = cache / "mirrors" / f"{Path(base).name}-{hashlib.sha256(shown.encode()).hexdigest()[:8]}"
     try:
         with _one_at_a_time(folder):
-            _update(filesystem, files, folder)
+            missing = _outdated(files, folder)
+            if missing:
+                size = sum(files[name].size for name in missing) / 1e9
+                say(f"{shown}: {len(missing)} of {len(files)} files ({size:.2f} GB) to copy to {folder}")
+            _fetch_all(filesystem, [(files[name], folder / name) for name in missing])
     except OSError as error:
         raise EmodartsError(
             f"the corpus at {shown} cannot be copied to {folder} ({error}); what is there is kept: run again, or set "
@@ -78,13 +84,17 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
         yield
 
 
-def _update(filesystem: pafs.FileSystem, files: dict[str, pafs.FileInfo], folder: Path) -> None:
+def _outdated(files: dict[str, pafs.FileInfo], folder: Path) -> list[str]:
+    """Delete what is gone from the source; the names of what is to be fetched."""
     for path in [p for p in folder.rglob("*") if p.is_file()]:
         if path.relative_to(folder).as_posix() not in files:
             path.unlink(missing_ok=True)
-    missing = [name for name, info in files.items() if not _is_same(folder / name, info)]
+    return [name for name, info in files.items() if not _is_same(folder / name, info)]
+
+
+def _fetch_all(filesystem: pafs.FileSystem, wanted: list[tuple[pafs.FileInfo, Path]]) -> None:
     with ThreadPoolExecutor(_COPIERS) as pool:
-        for _ in pool.map(lambda name: _fetch(filesystem, files[name], folder / name), missing):
+        for _ in pool.map(lambda one: _fetch(filesystem, *one), wanted):
             pass  # the first error ends it
 
 
@@ -111,6 +121,7 @@ def _fetch(filesystem: pafs.FileSystem, info: pafs.FileInfo, path: Path) -> None
         temporary.unlink(missing_ok=True)
 
 
-def _without_secrets(root: str) -> str:
+def without_secrets(root: str) -> str:
+    """A URI without user, password and options."""
     parts = urlsplit(root)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))

@@ -48,7 +48,7 @@ def _build(console: "Console", options: argparse.Namespace) -> None:
     _check_device(options.device)
     if options.processes is not None and options.processes < 1:
         raise EmodartsError(f"--processes {options.processes}: give 1 or more")
-    corpus = corpora.read(corpus_settings(options))
+    corpus = corpora.read(corpus_settings(options), lambda text: console.print(text, highlight=False, markup=False))
     started = time.monotonic()
     columns = (TextColumn("features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -62,8 +62,13 @@ class SweepWriter:
         rows = [{**head, "parameter": name, "value": value} for name, value in values.items()]
         self._write("importances", f"importances/{system}.{study}.parquet".replace(":", "-"), rows)
 
-    def commit(self, key: UnitKey, records: UnitRecords, attempt: str) -> None:
-        """Write everything of a unit; until the last file is there, nothing of it counts."""
+    def commit(self, key: UnitKey, records: UnitRecords, attempt: str) -> Commit:
+        """Write everything of a unit; until the last file is there, nothing of it counts.
+
+        Returns the commit that stands: the first one, whoever made it (the driver ends units whose workers seem dead).
+        """
+        if (standing := read_commit(self.storage, self.sweep, key.name)) is not None:
+            return standing
         rows = _prediction_rows(key, records.evaluations)
         self._write("predictions", f"predictions/{key.name}.{attempt}.parquet", rows)
         self._write("epochs", f"epochs/{key.name}.{attempt}.parquet", _epoch_rows(key, records.epochs))
@@ -77,19 +82,18 @@ class SweepWriter:
             for g in records.genotypes
         ]
         self._write("genotypes", f"genotypes/{key.name}.{attempt}.parquet", genotypes)
-        self._commit(key, attempt, "complete", None, [_fold_row(key, e, records) for e in records.evaluations])
+        return self._commit(key, attempt, "complete", None, [_fold_row(key, e, records) for e in records.evaluations])
 
     def commit_ended(
         self, key: UnitKey, status: str, reason: str, epochs: tuple[EpochRecord, ...], attempt: str
     ) -> Commit:
-        """Commit a pruned or failed unit: no rows in `folds`, its epochs count. A complete one is never replaced.
+        """Commit a pruned or failed unit: no rows in `folds`, its epochs count.
 
-        Returns the commit that stands.
+        Returns the commit that stands: the first one.
         """
         if status not in ("pruned", "failed"):
             raise ValueError(f"a unit without rows is pruned or failed, not {status}")
-        standing = read_commit(self.storage, self.sweep, key.name)
-        if standing is not None and standing.status == "complete":
+        if (standing := read_commit(self.storage, self.sweep, key.name)) is not None:
             return standing
         self._write("epochs", f"epochs/{key.name}.{attempt}.parquet", _epoch_rows(key, epochs))
         return self._commit(key, attempt, status, reason, [])

@@ -2,7 +2,8 @@
 
     python tests/benchmarks/sweep_overhead.py [--trials 8] [--repeats 1]
 
-8 trials x 2 folds of the demo corpus, one thread each; Ray is started before the clock. Each comparison runs the very
+8 trials x 2 folds of the demo corpus, one thread each, with more epochs than the default so that a run has at least 5
+minutes of work; Ray is started before the clock. Each comparison runs the very
 same units (settings, seeds, folds) both ways, features extracted before. The last line is JSON:
 overhead_ratio    = sweep on one worker / `run_fold` in a loop (at most 1.05 is wanted)
 two_worker_ratio  = units an hour of two workers / of two plain processes at once (at least .97 is wanted)
@@ -31,6 +32,8 @@ from emodarts.results import reader
 from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
+from emodarts.search.settings import SearchSettings
+from emodarts.training.settings import TrainingSettings
 from sweeps.driver import plan_of, studies_of
 from sweeps.journal import Journal
 from sweeps.preparation import prepare
@@ -40,13 +43,20 @@ from sweeps.space import Space
 from sweeps.trial import Plan, run_plain, run_unit
 
 FOLDS = [0, 1]
+SEARCH_EPOCHS, TRAINING_EPOCHS = 25, 50
 
 
 def settings_of(results: Path, trials: int) -> Settings:
     """The demo sweep on two folds with proposals that do not depend on timing."""
     space = {"search": {"nodes": {"low": 1, "high": 2}, "learning_rate": {"low": 0.001, "high": 0.01, "log": True}}}
     sweep = SweepSettings(name="overhead", trials=trials, folds=FOLDS, sampler="random", space=space)
-    return Settings(corpus=CorpusSettings(name="demo"), sweep=sweep, results=str(results))
+    return Settings(
+        corpus=CorpusSettings(name="demo"),
+        search=SearchSettings(epochs=SEARCH_EPOCHS),
+        training=TrainingSettings(epochs=TRAINING_EPOCHS),
+        sweep=sweep,
+        results=str(results),
+    )
 
 
 def begin(results: Path, trials: int) -> tuple[Plan, Any]:
