@@ -183,4 +183,4 @@ def _let_a_worker_die_for_memory() -> None:
         failed(self, tracked_actor_task, exception)
 
     failed_or_killed.knows_memory = True  # type: ignore[attr-defined]
-    RayActorManager._actor_task_failed = failed_or_killed
+    RayActorManager._actor_task_failed = failed_or_killed  # type: ignore[method-assign]

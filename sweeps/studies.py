@@ -5,7 +5,7 @@ Under `nesting=fold` each outer fold has a study of its own whose objective is t
 """
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,11 +18,12 @@ from emodarts.results.records import EpochRecord, RungRecord, TrialRecord, UnitK
 from emodarts.results.writer import SweepWriter
 from emodarts.seeds import derive_seed
 from sweeps import importances
+from sweeps.ledger import Ledger, known
 from sweeps.proposals import Proposals
 from sweeps.pruning import Brackets, Rung, is_worse, value_at
 from sweeps.settings import SweepSettings
 from sweeps.space import Space
-from sweeps.units import Outcome, Unit, outcome_of, outcomes_in
+from sweeps.units import Outcome, Unit, outcome_of
 
 DRIVER = "driver"  # the attempt of what the driver commits in a unit's place
 
@@ -41,7 +42,7 @@ class Studies:
         default: dict[str, Any],
         folds: tuple[int, ...],
         writer: SweepWriter,
-        known: Results | None,
+        results: Results | None,
         key_of: Callable[[Unit], UnitKey],
         rungs: tuple[Rung, ...] = (),
         system: str = "emodarts",
@@ -51,18 +52,17 @@ class Studies:
         self.settings, self.space, self.writer, self.clock = settings, space, writer, clock
         self.key_of, self.rungs, self.system, self.on_told = key_of, rungs, system, on_told
         self.folds = {f"fold{f}": (f,) for f in folds} if settings.nesting == "fold" else {"shared": folds}
-        self.trials: dict[str, dict[tuple[int, int], TrialRecord]] = {study: {} for study in self.folds}
-        self.outcomes: dict[tuple[str, int, int, int], Outcome] = {}
+        self.ledger = Ledger(writer, self.folds)
+        self.trials, self.outcomes, self.statuses = self.ledger.trials, self.ledger.outcomes, self.ledger.statuses
         self.waiting: deque[Unit] = deque()
         self.running: dict[tuple[str, int, int, int], Unit] = {}
         self.proposals = {study: Proposals(study, settings, space, default) for study in self.folds}
         self.brackets = Brackets(settings)
         self.waves: dict[tuple[str, int], RungRecord] = {}  # the last decision between folds of a configuration
-        self.statuses: Counter[str] = Counter()
         self.deadline = None if settings.hours is None else clock() + 3600 * settings.hours
         self.stopped: str | None = None
-        if known is not None:
-            self._adopt(known)
+        if results is not None:
+            self._adopt(results)
 
     def next_unit(self) -> Unit | None:
         """The next unit to run; None: nothing for now (see `finished`)."""
@@ -87,7 +87,7 @@ class Studies:
         runs = self.trials[unit.study][unit.trial, unit.seed].status == "running"
         if runs and unit.seed == 0 and outcome.status == "complete" and len(self.folds[unit.study]) > 1:
             position = self.folds[unit.study].index(unit.fold)
-            self.proposals[unit.study].report(unit.trial, position, _known(outcome.dev_uar))
+            self.proposals[unit.study].report(unit.trial, position, known(outcome.dev_uar))
         self._go_on(unit.study, unit.trial, unit.seed)
 
     def give_back(self, unit: Unit) -> None:
@@ -97,7 +97,7 @@ class Studies:
     def restarted(self, unit: Unit) -> None:
         """A unit's worker died, and it is begun again from its last checkpoint."""
         trial = self.trials[unit.study][unit.trial, unit.seed]
-        self._write(replace(trial, retries=trial.retries + 1))
+        self.ledger.write(replace(trial, retries=trial.retries + 1))
 
     def died(self, unit: Unit, reason: str) -> None:
         """A unit's workers died for good: it is committed as failed, unless one of them had finished it."""
@@ -173,24 +173,6 @@ class Studies:
         asked = sum(len(f) * (self.settings.trials + self.settings.seeds - 1) for f in self.folds.values())
         return max(asked, len(self.outcomes) + len(self.running) + len(self.waiting))
 
-    def faults(self) -> dict[str, int]:
-        """How often units were begun again, and how many failed or were pruned."""
-        found = Counter(outcome.status for outcome in self.outcomes.values())
-        retries = sum(t.retries for trials in self.trials.values() for t in list(trials.values()))
-        return {"retries": retries, "failed": found["failed"], "pruned": found["pruned"]}
-
-    def winner(self, study: str) -> int | None:
-        """The best complete configuration of a study: dev UAR, then fewer parameters, then lower number."""
-        ended = [t for (_, seed), t in self.trials[study].items() if seed == 0 and t.status == "complete"]
-        if not ended:
-            return None
-        return min(ended, key=lambda t: (-t.values[0], self._size(study, t.trial, 0), t.trial)).trial
-
-    def _size(self, study: str, trial: int, seed: int) -> float:
-        keys = [(study, trial, seed, f) for f in self.folds[study]]
-        sizes = [self.outcomes[key].size or 0 for key in keys if key in self.outcomes]
-        return sum(sizes) / len(sizes) if sizes else 0.0
-
     def _propose(self) -> None:
         """Ask the study with the fewest configurations for its next one."""
         wanting = [s for s, p in self.proposals.items() if p.count < self.settings.trials]
@@ -201,35 +183,22 @@ class Studies:
         self._begin(TrialRecord(self.system, study, number, 0, self.proposals[study].ask(), proposed_at=_now()))
 
     def _missing_seeds(self, study: str) -> list[tuple[int, int]]:
-        if self.settings.seeds == 1 or (winner := self.winner(study)) is None:
+        if self.settings.seeds == 1 or (winner := self.ledger.winner(study)) is None:
             return []
         return [(winner, seed) for seed in range(1, self.settings.seeds) if (winner, seed) not in self.trials[study]]
 
     def _add_seeds(self) -> None:
         """A study that has ended runs its winner again with further seeds."""
         for study, trials in self.trials.items():
-            if self.proposals[study].count < self.settings.trials or not self._study_ended(study):
+            if self.proposals[study].count < self.settings.trials or not self.ledger.ended(study):
                 continue
             for winner, seed in self._missing_seeds(study):
                 parameters = trials[winner, 0].parameters
                 self._begin(TrialRecord(self.system, study, winner, seed, parameters, proposed_at=_now()))
 
-    def _study_ended(self, study: str) -> bool:
-        return all(t.status != "running" for (_, seed), t in self.trials[study].items() if seed == 0)
-
     def _begin(self, trial: TrialRecord) -> None:
-        self._write(trial)
+        self.ledger.write(trial)
         self._enqueue(trial, self._wave(trial))
-
-    def _write(self, trial: TrialRecord) -> None:
-        """Write a configuration's row; only then it counts."""
-        self.writer.write_trial(trial)
-        known = self.trials[trial.study]
-        before = known.get((trial.trial, trial.seed))
-        if before is not None:
-            self.statuses[before.status] -= 1
-        self.statuses[trial.status] += 1
-        known[trial.trial, trial.seed] = trial
 
     def _wave(self, trial: TrialRecord) -> tuple[int, ...]:
         """The folds that a configuration may run by now: all, or those up to the next decision between folds."""
@@ -266,7 +235,7 @@ class Studies:
         if failed is not None:
             self._close(trial, "failed", failed.reason)
         elif len(folds) < len(self.folds[study]):
-            self._decide_between_folds(trial, folds, [_known(o.dev_uar) for o in ended])
+            self._decide_between_folds(trial, folds, [known(o.dev_uar) for o in ended])
         else:
             self._close(trial, "complete", None)
 
@@ -289,30 +258,24 @@ class Studies:
         self.waiting = deque(u for u in self.waiting if (u.study, u.trial, u.seed) != _named(trial))
         values: tuple[float, ...] = ()
         if status == "complete":
-            outcomes = [self.outcomes[trial.study, trial.trial, trial.seed, f] for f in self.folds[trial.study]]
-            dev = [_known(o.dev_uar) for o in outcomes]
-            measured = {
-                "dev_uar": sum(dev) / len(dev),
-                "parameters": self._size(trial.study, trial.trial, trial.seed),
-            }
-            values = tuple(measured[objective] for objective in self.settings.objectives)
+            values = self.ledger.values(trial, self.settings.objectives)
         trial = replace(trial, status=status, reason=reason, values=values, ended_at=_now())
-        self._write(trial)
+        self.ledger.write(trial)
         if trial.seed != 0:
             return
         proposals = self.proposals[trial.study]
         proposals.tell(trial)
         self.on_told(trial.study, proposals.study.get_trials(deepcopy=False)[trial.trial])
-        if proposals.count >= self.settings.trials and self._study_ended(trial.study):
+        if proposals.count >= self.settings.trials and self.ledger.ended(trial.study):
             seed = derive_seed(self.settings.seed, "importances", trial.study) % 2**31
             found = importances.of(proposals.study, self.space, seed)
             self.writer.write_importances(self.system, trial.study, found)
 
-    def _adopt(self, known: Results) -> None:
+    def _adopt(self, results: Results) -> None:
         """Take over what the tables hold of this sweep: outcomes, decisions, trials; running ones go on."""
-        self.outcomes = outcomes_in(known)
+        trials = self.ledger.adopt(results)
         steps: dict[tuple[str, int], dict[int, float]] = {}
-        for rung in known.rungs():
+        for rung in results.rungs():
             if rung.study not in self.folds:
                 continue
             if rung.fold is None:
@@ -321,10 +284,7 @@ class Studies:
                 self.brackets.restore(rung)
                 if len(self.folds[rung.study]) == 1:
                     steps.setdefault((rung.study, rung.trial), {})[rung.rung] = rung.value
-        trials = [t for t in known.trials() if t.study in self.folds]
         for trial in trials:
-            self.trials[trial.study][trial.trial, trial.seed] = trial
-            self.statuses[trial.status] += 1
             if trial.seed == 0:
                 reached = steps.get((trial.study, trial.trial), {}) | self._by_fold(trial)
                 self.proposals[trial.study].add(trial, reached)
@@ -346,7 +306,7 @@ class Studies:
         self._go_on(*_named(trial))
         trial = self.trials[trial.study][trial.trial, trial.seed]
         if trial.status == "running" and self._enqueue(trial, self._wave(trial)):
-            self._write(replace(trial, retries=trial.retries + 1))
+            self.ledger.write(replace(trial, retries=trial.retries + 1))
 
 
 def _named(trial: TrialRecord) -> tuple[str, int, int]:
@@ -355,12 +315,6 @@ def _named(trial: TrialRecord) -> tuple[str, int, int]:
 
 def _worse(record: RungRecord) -> str:
     return f"pruned by wilcoxon at {record.share:.2g} of the folds"
-
-
-def _known(value: float | None) -> float:
-    if value is None:
-        raise ValueError("a unit that ended well has no dev UAR")
-    return value
 
 
 def _now() -> datetime:

@@ -234,9 +234,9 @@ def processes_below(driver):
 @pytest.mark.timeout(400)
 def test_the_variables_of_the_login_shell_let_a_sweep_join_and_ask_for_gpu_shares(
     cluster,
-    environment,
+    environment,  # noqa: F811
     small_corpus,
-    tmp_path,  # noqa: F811
+    tmp_path,
 ):
     variables, space = environment
     results = tmp_path / "results"

@@ -53,7 +53,7 @@ def test_pruned_units_keep_their_epochs_and_count_as_ended(tmp_path):
     assert [(t.trial, t.status, t.reason) for t in opened.trials()][1] == (
         1, "pruned", "pruned by asha at 0.5 of the epochs of search",
     )  # fmt: skip
-    assert studies.faults()["pruned"] == 1
+    assert studies.ledger.faults()["pruned"] == 1
 
 
 def test_phases_and_folds_are_never_compared(tmp_path):

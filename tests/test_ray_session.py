@@ -116,7 +116,7 @@ def test_workers_that_die_are_begun_again_three_times(cluster, tmp_path):
         ("fold0", 0, "complete"), ("fold0", 1, "complete"), ("fold0", 2, "failed"), ("fold0", 3, "complete"),
     ]  # fmt: skip
     assert [len((tmp_path / f"tries-{n}").read_text()) for n in range(4)] == [1, 3, 3, 1]
-    assert studies.faults() == {"retries": 4, "failed": 1, "pruned": 0}
+    assert studies.ledger.faults() == {"retries": 4, "failed": 1, "pruned": 0}
     failed = next(t for t in reader.open(tmp_path).trials() if t.status == "failed")
     assert "its worker died 3 times" in failed.reason
 

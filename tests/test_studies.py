@@ -97,7 +97,7 @@ def test_a_whole_sweep(tmp_path, nesting):
     assert found[0][3] == DEFAULT
     for study in studies.folds:
         best = max(v[0] for s, _, seed, _, _, v in found if s == study and seed == 0)
-        winner = studies.winner(study)
+        winner = studies.ledger.winner(study)
         assert (study, winner) in [(s, t) for s, t, seed, _, _, v in found if seed == 0 and v[0] == best]
         assert sorted(seed for s, t, seed, *_ in found if s == study and t == winner) == [0, 1, 2]
 
@@ -155,7 +155,7 @@ def test_a_dead_worker_is_counted_and_a_finished_unit_stays_so(tmp_path):
     studies.died(second, "its worker died")
     assert [(c.key.trial, c.status) for c in reader.open(tmp_path).commits] == [(0, "complete"), (1, "failed")]
     assert [(t.status, t.retries) for t in reader.open(tmp_path).trials()] == [("complete", 1), ("failed", 0)]
-    assert studies.faults() == {"retries": 1, "failed": 1, "pruned": 0}
+    assert studies.ledger.faults() == {"retries": 1, "failed": 1, "pruned": 0}
     assert rows(tmp_path) == rows_of(begin(tmp_path, folds=(0,), trials=2))
 
 
