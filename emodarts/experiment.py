@@ -36,15 +36,18 @@ from emodarts.search.settings import SearchSettings
 from emodarts.search.subsample import subsample
 from emodarts.search.task import Candidate, Evaluate, Searched, Task
 from emodarts.seeds import derive_seed
-from emodarts.training import prediction
+from emodarts.training import prediction, svm
 from emodarts.training import train as training
 from emodarts.training.settings import TrainingSettings
 from emodarts.training.train import Trained
 
 Progress = Callable[[EpochRecord], None]
+Predicted = Callable[[tuple[str, ...]], NDArray[np.float32]]  # utterances -> probabilities (utterances, classes)
 Folder = Path | Storage  # of a unit's checkpoints
 EPOCH_RULE = "late_dev"
 SEARCHED = "emodarts"
+SVM = "svm"
+SYSTEMS = (SEARCHED, *baselines.DESIGNS, SVM)
 _STAGES = ("search", "searched", "training")  # each a file of a checkpoint folder
 
 
@@ -56,16 +59,15 @@ class FoldSettings:
     search: SearchSettings = field(default_factory=SearchSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     batches: BatchSettings = field(default_factory=BatchSettings)
-    system: str = SEARCHED  # or a hand-designed network (baselines.SYSTEMS), which is trained without a search
+    system: str = SEARCHED  # or what is trained without a search: a hand-designed network, an SVM on functionals
 
     def __post_init__(self) -> None:
-        systems = (SEARCHED, *baselines.SYSTEMS)
-        if self.system not in systems:
-            raise EmodartsError(f"system={self.system} is unknown: {', '.join(systems)}")
+        if self.system not in SYSTEMS:
+            raise EmodartsError(f"system={self.system} is unknown: {', '.join(SYSTEMS)}")
 
     @property
     def searches(self) -> bool:
-        """Whether the network is searched, not designed by hand."""
+        """Whether the network is searched."""
         return self.system == SEARCHED
 
 
@@ -159,11 +161,13 @@ def run_fold(
     not finite.
     """
     data = FoldData.of(store, fold, settings, device)
+    if settings.system == SVM:
+        return _run_svm(data, seed, tests)
     searched = search(data, seed, progress, checkpoints) if settings.searches else None
     architecture = derive(data, searched) if searched else hand_designed(data)
     trained = train(data, architecture, seed, progress, checkpoints)
-    evaluations = (*_supernet_evaluations(data, searched), *_final_evaluations(data, trained.network, tests))
-    return _records(data, searched, trained, evaluations)
+    final = _final_evaluations(data, lambda ids: predict(data, trained.network, ids), tests)
+    return _records(data, searched, trained, (*_supernet_evaluations(data, searched), *final))
 
 
 def search(
@@ -345,11 +349,11 @@ def _supernet_evaluations(data: FoldData, searched: Searched | None) -> list[Eva
     return [_evaluation(data.fold, data.fold.dev, "supernet", "dev", "dev", searched.dev_probabilities)]
 
 
-def _final_evaluations(data: FoldData, network: DiscreteNetwork, tests: bool) -> list[Evaluation]:
-    """The final network's predictions on dev and, where `tests`, on each test set."""
+def _final_evaluations(data: FoldData, predicted: Predicted, tests: bool) -> list[Evaluation]:
+    """The final predictions on dev and, where `tests`, on each test set."""
     fold = data.fold
     parts = [("dev", "dev", fold.dev), *(("test", name, ids) for name, ids in fold.tests.items() if tests)]
-    return [_evaluation(fold, ids, "final", role, name, predict(data, network, ids)) for role, name, ids in parts]
+    return [_evaluation(fold, ids, "final", role, name, predicted(ids)) for role, name, ids in parts]
 
 
 def _evaluation(
@@ -368,6 +372,21 @@ def _evaluation(
     )
 
 
+def _run_svm(data: FoldData, seed: int, tests: bool) -> UnitRecords:
+    machine = svm.fit(data.train, len(data.fold.classes), data.settings.training.svm_penalty, seed)
+    evaluations = _final_evaluations(data, lambda ids: machine.predict(data.part(ids)), tests)
+    return UnitRecords(
+        evaluations=tuple(evaluations),
+        epochs=(),
+        genotypes=(),
+        parameters=machine.parameters,
+        macs=machine.macs,
+        search_seconds=0.0,
+        train_seconds=machine.seconds,
+        **_made_by(data.settings),
+    )
+
+
 def _records(
     data: FoldData, searched: Searched | None, trained: Trained, evaluations: tuple[Evaluation, ...]
 ) -> UnitRecords:
@@ -381,11 +400,18 @@ def _records(
         macs=count_macs(network, frames),
         search_seconds=searched.seconds if searched else 0.0,
         train_seconds=trained.seconds,
-        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        settings_json=json.dumps(asdict(settings), sort_keys=True),
-        git_revision=git_revision(),
-        packages_json=package_versions(),
+        **_made_by(settings),
     )
+
+
+def _made_by(settings: FoldSettings) -> dict[str, Any]:
+    """What every unit tells of how it came about."""
+    return {
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "settings_json": json.dumps(asdict(settings), sort_keys=True),
+        "git_revision": git_revision(),
+        "packages_json": package_versions(),
+    }
 
 
 def _genotype_record(searched: Searched, shape: NetworkShape) -> GenotypeRecord:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from emodarts.errors import EmodartsError
-from emodarts.networks.baselines import SYSTEMS, build
+from emodarts.networks.baselines import DESIGNS, build
 from emodarts.networks.costs import count_macs, count_parameters
 from emodarts.networks.masking import image_mask
 from emodarts.networks.network import NetworkShape
@@ -23,7 +23,7 @@ def inputs(shape, frames=40):
 
 
 @pytest.mark.parametrize("shape", [SPECTRA, EMBEDDINGS, FUNCTIONALS], ids=["spectra", "embeddings", "functionals"])
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", DESIGNS)
 def test_a_prediction_does_not_depend_on_its_batch(system, shape):
     torch.manual_seed(0)
     network = build(system, shape)
@@ -40,11 +40,22 @@ def test_a_prediction_does_not_depend_on_its_batch(system, shape):
         torch.testing.assert_close(alone, together[row : row + 1], atol=1e-5, rtol=1e-5)
 
 
-def test_time_order_matters():
+@pytest.mark.parametrize(
+    ("system", "matters"),
+    [(s, s not in ("temporal_attention", "linear_probe")) for s in DESIGNS],
+)
+def test_time_order_matters_to_all_but_the_heads(system, matters):
     torch.manual_seed(0)
-    network = build("cnn_lstm_attention", SPECTRA).eval()
+    network = build(system, SPECTRA).eval()
     x, lengths = torch.randn(2, 1, 16, 40), torch.tensor([40, 40])
-    assert (network(x, lengths) - network(x.flip(3), lengths)).abs().max() > 1e-4
+    assert ((network(x, lengths) - network(x.flip(3), lengths)).abs().max() > 1e-4) == matters
+
+
+def test_a_linear_probe_is_linear_in_the_mean_of_the_frames():
+    network = build("linear_probe", SPECTRA).eval()
+    x = inputs(SPECTRA)
+    means = torch.stack([x[row, 0, :, :length].mean(1) for row, length in enumerate(LENGTHS.tolist())])
+    torch.testing.assert_close(network(x, LENGTHS), network.head[1](means))
 
 
 def test_sizes_at_the_defaults():
@@ -57,5 +68,5 @@ def test_sizes_at_the_defaults():
 
 
 def test_an_unknown_system_is_refused():
-    with pytest.raises(EmodartsError, match=r"system=transformer is unknown: cnn_lstm_attention"):
+    with pytest.raises(EmodartsError, match=r"system=transformer is unknown: cnn, lstm, "):
         build("transformer", SPECTRA)

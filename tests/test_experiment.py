@@ -176,8 +176,8 @@ def test_a_hand_designed_network_has_the_sizes_of_the_training(demo, demo_store,
 
 
 def test_an_unknown_system_is_refused():
-    with pytest.raises(EmodartsError, match="system=cnn is unknown: emodarts, cnn_lstm_attention"):
-        FoldSettings(system="cnn")
+    with pytest.raises(EmodartsError, match="system=resnet is unknown: emodarts, cnn, lstm"):
+        FoldSettings(system="resnet")
 
 
 def test_only_a_search_sees_a_part_of_train(demo, tiny):

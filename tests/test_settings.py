@@ -85,7 +85,7 @@ def test_a_hand_designed_network_has_no_search_to_vary():
 
 
 def test_an_unknown_system_is_refused():
-    with pytest.raises(EmodartsError, match="system=resnet is unknown: emodarts, cnn_lstm_attention"):
+    with pytest.raises(EmodartsError, match="system=resnet is unknown: emodarts, cnn, lstm"):
         Space.of(settings("system=resnet"))
 
 

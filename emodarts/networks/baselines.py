@@ -1,32 +1,52 @@
 """Hand-designed networks, to stand beside searched ones: the same input, masks, loss and training.
 
 What the field builds by hand: residual convolutions over time and frequency, a bidirectional LSTM over time, attention
-that pools its outputs. The widths follow `channels` and `sequence_width` of the shape; cells, nodes, the stem's sizes
-and `frequency_fold` do not apply.
+that pools its outputs; alone and together (Zhao et al. 2019; attentive statistics after Okabe et al. 2018). The widths
+follow `channels` and `sequence_width` of the shape; cells, nodes, the stem's sizes and `frequency_fold` do not apply.
+The last two are heads on the frames as they are, for those of a pre-trained encoder.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from emodarts.errors import EmodartsError
-from emodarts.networks.masking import strided_lengths, strided_mask
+from emodarts.networks.masking import strided_lengths, strided_mask, time_mask
 from emodarts.networks.network import AttentiveStatistics, NetworkShape
 from emodarts.networks.operations import MaskedBatchNorm, window
 from emodarts.networks.sequence import BidirectionalLayers
 from emodarts.networks.stem import LayerWeighting, Stem, TimeStem
 
-SYSTEMS = ("cnn_lstm_attention",)
 _STEM_STRIDES = (4, 2)  # frequency, time
 _BLOCKS = ((1.5, (2, 2)), (2.0, (2, 1)), (3.0, (2, 2)))  # channels as a multiple of the first ones, strides
 
 
-def build(system: str, shape: NetworkShape) -> "CnnLstmAttention":
+@dataclass(frozen=True)
+class Design:
+    """The parts of a hand-designed network; `pooling`: attention | statistics (mean and deviation) | mean."""
+
+    convolutions: bool
+    lstm: bool
+    pooling: str
+
+
+DESIGNS = {
+    "cnn": Design(True, False, "statistics"),
+    "lstm": Design(False, True, "statistics"),
+    "cnn_lstm": Design(True, True, "statistics"),
+    "cnn_lstm_attention": Design(True, True, "attention"),
+    "temporal_attention": Design(False, False, "attention"),
+    "linear_probe": Design(False, False, "mean"),
+}
+
+
+def build(system: str, shape: NetworkShape) -> "HandDesigned":
     """The network by its name. Raises EmodartsError for an unknown one."""
-    if system not in SYSTEMS:
-        raise EmodartsError(f"system={system} is unknown: {', '.join(SYSTEMS)}")
-    return CnnLstmAttention(shape)
+    if system not in DESIGNS:
+        raise EmodartsError(f"system={system} is unknown: {', '.join(DESIGNS)}")
+    return HandDesigned(shape, DESIGNS[system])
 
 
 class ResidualBlock(nn.Module):
@@ -50,42 +70,77 @@ class ResidualBlock(nn.Module):
         return torch.relu(y)
 
 
-class CnnLstmAttention(nn.Module):
-    """Stem, three residual blocks, mean over frequency, bidirectional LSTM, attentive statistics pooling, dropout.
+class Convolutions(nn.Module):
+    """Stem, three residual blocks, mean over frequency."""
 
-    Attentive statistics after Okabe et al. 2018; CNN, LSTM and attention for emotion after Zhao et al. 2019.
-    """
-
-    def __init__(self, shape: NetworkShape):
+    def __init__(self, shape: NetworkShape, inputs: int):
         super().__init__()
-        self.shape, self.drop_path = shape, 0.0  # there is no path to drop
-        layers, bins = shape.input_channels, shape.bins
-        self.layer_weighting = LayerWeighting(layers) if shape.layer_weighting else None
-        inputs = 1 if shape.layer_weighting else layers
         self.stem: nn.Module = (
-            TimeStem(inputs * bins, shape.channels, _STEM_STRIDES[1])
+            TimeStem(inputs * shape.bins, shape.channels, _STEM_STRIDES[1])
             if shape.over_time
             else Stem(inputs, shape.channels, _STEM_STRIDES)
         )
         self.blocks = nn.ModuleList()
-        channels = shape.channels
+        self.width = shape.channels
         for multiple, strides in _BLOCKS:
             outputs = round(multiple * shape.channels)
-            self.blocks.append(ResidualBlock(channels, outputs, strides, shape.over_time))
-            channels = outputs
-        self.lstm = BidirectionalLayers("lstm", shape.sequence_width, 1, channels)
-        self.pool = AttentiveStatistics(shape.sequence_width)
-        self.head = nn.Sequential(nn.Dropout(shape.dropout), nn.Linear(2 * shape.sequence_width, shape.classes))
+            self.blocks.append(ResidualBlock(self.width, outputs, strides, shape.over_time))
+            self.width = outputs
 
-    def forward(self, x: Tensor, lengths: Tensor, arguments: dict[str, Any] | None = None) -> Tensor:
-        """Logits `(batch, classes)` of `(batch, channels, bins, time)` and lengths `(batch,)` in frames."""
-        if self.layer_weighting is not None:
-            x = self.layer_weighting(x)
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """`(batch, inputs, bins, time)` -> frames `(batch, time / 8, width)` and their lengths."""
         x, mask, lengths = self.stem(x, lengths)
         x = torch.relu(x)
         for block, (_, strides) in zip(self.blocks, _BLOCKS, strict=True):
             lengths, mask = strided_lengths(lengths, strides[1]), strided_mask(mask, strides[1])
             x = block(x, mask)
-        frames = self.lstm(x.mean(2).transpose(1, 2), lengths)
+        return x.mean(2).transpose(1, 2), lengths
+
+
+class Statistics(nn.Module):
+    """Mean, and with `deviation` standard deviation too, over real frames."""
+
+    def __init__(self, deviation: bool):
+        super().__init__()
+        self.deviation = deviation
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """`(batch, time, width)` -> `(batch, width)`, or twice as wide."""
+        mask = time_mask(lengths, x.shape[1])[:, :, None]
+        count = lengths[:, None].to(x.dtype)
+        mean = (x * mask).sum(1) / count
+        if not self.deviation:
+            return mean
+        variance = ((x - mean[:, None]).square() * mask).sum(1) / count
+        return torch.cat([mean, (variance + 1e-5).sqrt()], 1)
+
+
+class HandDesigned(nn.Module):
+    """Convolutions or frames as they are, a bidirectional LSTM or none, pooling over time, dropout, linear layer."""
+
+    def __init__(self, shape: NetworkShape, design: Design):
+        super().__init__()
+        self.shape, self.drop_path = shape, 0.0  # there is no path to drop
+        self.layer_weighting = LayerWeighting(shape.input_channels) if shape.layer_weighting else None
+        inputs = 1 if shape.layer_weighting else shape.input_channels
+        self.convolutions = Convolutions(shape, inputs) if design.convolutions else None
+        width = self.convolutions.width if self.convolutions else inputs * shape.bins
+        self.lstm = BidirectionalLayers("lstm", shape.sequence_width, 1, width) if design.lstm else None
+        width = shape.sequence_width if design.lstm else width
+        attends = design.pooling == "attention"
+        self.pool = AttentiveStatistics(width) if attends else Statistics(design.pooling == "statistics")
+        width *= 1 if design.pooling == "mean" else 2
+        self.head = nn.Sequential(nn.Dropout(shape.dropout), nn.Linear(width, shape.classes))
+
+    def forward(self, x: Tensor, lengths: Tensor, arguments: dict[str, Any] | None = None) -> Tensor:
+        """Logits `(batch, classes)` of `(batch, channels, bins, time)` and lengths `(batch,)` in frames."""
+        if self.layer_weighting is not None:
+            x = self.layer_weighting(x)
+        if self.convolutions is not None:
+            frames, lengths = self.convolutions(x, lengths)
+        else:
+            frames = x.flatten(1, 2).transpose(1, 2)
+        if self.lstm is not None:
+            frames = self.lstm(frames, lengths)
         logits: Tensor = self.head(self.pool(frames, lengths))
         return logits

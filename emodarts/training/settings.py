@@ -29,6 +29,7 @@ class TrainingSettings:
     crop_seconds: float = 2.5
     precision: str = "float32"  # float32 | bfloat16: of the training steps' forward passes; weights stay float32
     compile: str = "none"  # none | default | reduce-overhead (CUDA graphs): torch.compile's mode
+    svm_penalty: float = 0.01  # C of system=svm; nothing else of a training applies to it
 
     def __post_init__(self) -> None:
         checks = {
@@ -53,6 +54,7 @@ class TrainingSettings:
             "crop_seconds": (self.crop_seconds > 0, "above 0 s"),
             "precision": (self.precision in PRECISIONS, " or ".join(PRECISIONS)),
             "compile": (self.compile in COMPILES, ", ".join(COMPILES)),
+            "svm_penalty": (self.svm_penalty > 0, "above 0"),
         }
         for name, (good, allowed) in checks.items():
             if not good:

@@ -1,0 +1,67 @@
+"""Functionals of an utterance's frames and a linear support vector machine: the baseline before deep learning.
+
+Mean and standard deviation over time of each value of a frame (functionals such as eGeMAPS are one frame), standardised
+by the train part; a linear SVM (Cortes & Vapnik 1995), one class against the rest, classes weighted by their size. What
+stands as probabilities is a softmax of the distances from the hyperplanes.
+"""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+from emodarts.features.batches import Part
+
+_ITERATIONS = 20_000
+
+
+@dataclass(frozen=True)
+class TrainedSvm:
+    """A fitted machine."""
+
+    pipeline: Pipeline
+    classes: int
+    seconds: float
+
+    @property
+    def parameters(self) -> int:
+        """Weights and offsets."""
+        machine = self.pipeline[-1]
+        return int(machine.coef_.size + machine.intercept_.size)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one utterance: its functionals times the weights."""
+        return int(self.pipeline[-1].coef_.size)
+
+    def predict(self, part: Part) -> NDArray[np.float32]:
+        """Scores `(utterances, classes)` that sum to 1; 0 for a class that train does not have."""
+        distances = self.pipeline.decision_function(functionals(part))
+        if distances.ndim == 1:  # two classes have one hyperplane
+            distances = np.stack([-distances, distances], 1)
+        shifted = np.exp(distances - distances.max(1, keepdims=True))
+        scores = np.zeros((len(distances), self.classes), np.float32)
+        scores[:, self.pipeline[-1].classes_] = shifted / shifted.sum(1, keepdims=True)
+        return scores
+
+
+def fit(part: Part, classes: int, penalty: float, seed: int) -> TrainedSvm:
+    """Fit on the part's recordings as they are, without copies; `penalty` is the machine's C."""
+    start = time.perf_counter()
+    machine = LinearSVC(C=penalty, class_weight="balanced", random_state=seed % 2**31, max_iter=_ITERATIONS)
+    pipeline = make_pipeline(StandardScaler(), machine)
+    pipeline.fit(functionals(part), part.labels)
+    return TrainedSvm(pipeline, classes, time.perf_counter() - start)
+
+
+def functionals(part: Part) -> NDArray[np.float64]:
+    """Mean and standard deviation over time of each value of a frame: `(utterances, 2 * channels * bins)`."""
+    rows = []
+    for position in part.rows.tolist():
+        frames = part.store.read(position).astype(np.float64)
+        rows.append(np.concatenate([frames.mean(0), frames.std(0)]))
+    return np.stack(rows)
