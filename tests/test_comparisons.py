@@ -49,6 +49,15 @@ def test_a_difference_is_paired_and_averaged_over_seeds():
     assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
 
 
+@pytest.mark.parametrize("speakers", [8, 40])
+def test_equal_predictions_in_another_order_of_seeds_differ_by_nothing(speakers):
+    first, second = two_systems(14, speakers=speakers)
+    third = two_systems(14, speakers=speakers, gained=0.5)[0]
+    for metric in ("uar", "war", "macro_f1"):
+        found = difference([first, second, third], [third, first, second], metric)
+        assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
+
+
 def test_a_difference_of_the_war_of_few_speakers_is_scipys_paired_t_test():
     ours, theirs = two_systems(3, gained=0.05)
     found = difference([ours], [theirs], "war")

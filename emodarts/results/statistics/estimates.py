@@ -56,18 +56,19 @@ class Estimate:
         if not predicted or len({t.counts.shape[1] for t in tallies}) != 1:
             raise EmodartsError("a figure needs predictions, all with the same number of classes")
         speakers = sorted({s for t in tallies for s in t.speakers})
-        member = [[s in term.speakers for term in terms] for s in speakers]
-        strata = np.unique(np.asarray(member).reshape(len(speakers), -1), axis=0, return_inverse=True)[1].reshape(-1)
+        names = [term.speakers for term in terms]
+        member = [[s in of_term for of_term in names] for s in speakers]
+        strata = np.unique(member, axis=0, return_inverse=True)[1].reshape(-1)
         factors = np.concatenate([np.full(len(t.tallies), t.sign / len(t.tallies)) for t in terms])
         return cls(np.stack([aligned(t, speakers) for t in tallies]), factors, strata, metric)
 
     def at(self, weights: Floats) -> Floats:
         """The figure where speakers count `weights (..., speakers)` times: `(...)`."""
         by_speaker = self.counts.transpose(1, 0, 2, 3)
-        matrices = (weights @ by_speaker.reshape(len(by_speaker), -1)).reshape(
-            *weights.shape[:-1], *by_speaker.shape[1:]
-        )
-        return np.asarray(METRICS[self.metric](matrices) @ self.factors)
+        sums = weights @ by_speaker.reshape(len(by_speaker), -1)
+        matrices = sums.reshape(*weights.shape[:-1], *by_speaker.shape[1:])
+        # Equal figures must differ by exactly 0: what is left of rounding would be tested against an error as small.
+        return np.asarray(np.round(METRICS[self.metric](matrices) @ self.factors, 12))
 
     @property
     def value(self) -> float:
