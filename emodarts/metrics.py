@@ -1,4 +1,4 @@
-"""UAR, WAR and macro-F1 as pure functions of integer class indices.
+"""UAR, WAR and macro-F1 as pure functions of integer class indices, or of confusion matrices (`..._of`).
 
 A declared class that does not occur in the labels is left out of every mean; `absent_classes` names it.
 """
@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Indices = NDArray[np.integer]
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64] | Floats  # rows are labels, columns predictions
 
 
 def confusion_matrix(labels: Indices, predicted: Indices, n_classes: int) -> NDArray[np.int64]:
@@ -22,12 +24,40 @@ def confusion_matrix(labels: Indices, predicted: Indices, n_classes: int) -> NDA
     return counts.reshape(n_classes, n_classes)
 
 
+def uar_of(counts: Counts) -> Floats:
+    """Unweighted average recall of confusion matrices `(..., classes, classes)`: `(...)`.
+
+    The mean over the classes that have labels of (correct in class / class size); NaN where no class has.
+    """
+    return _mean_over_classes(recalls_of(counts))
+
+
+def war_of(counts: Counts) -> Floats:
+    """Weighted average recall, that is accuracy, of confusion matrices `(..., classes, classes)`: `(...)`."""
+    matrices = np.asarray(counts, np.float64)
+    return _ratio(_correct(matrices).sum(-1), matrices.sum((-2, -1)))
+
+
+def macro_f1_of(counts: Counts) -> Floats:
+    """Macro-F1 of confusion matrices `(..., classes, classes)`: `(...)`.
+
+    Mean over the classes that have labels of F1 = 2 correct / (class size + times predicted).
+    """
+    matrices = np.asarray(counts, np.float64)
+    sizes = matrices.sum(-1)
+    scores = _ratio(2 * _correct(matrices), sizes + matrices.sum(-2))
+    return _mean_over_classes(np.where(sizes > 0, scores, np.nan))
+
+
+def recalls_of(counts: Counts) -> Floats:
+    """The recall of each class `(..., classes)` of confusion matrices `(..., classes, classes)`; NaN without labels."""
+    matrices = np.asarray(counts, np.float64)
+    return _ratio(_correct(matrices), matrices.sum(-1))
+
+
 def uar(labels: Indices, predicted: Indices, n_classes: int) -> float:
-    """Unweighted average recall: the mean over the classes in `labels` of (correct in class / class size)."""
-    matrix = confusion_matrix(labels, predicted, n_classes)
-    sizes = matrix.sum(1)
-    present = sizes > 0
-    return float((np.diag(matrix)[present] / sizes[present]).mean()) if present.any() else float("nan")
+    """`uar_of` the confusion matrix of class indices."""
+    return float(uar_of(confusion_matrix(labels, predicted, n_classes)))
 
 
 def war(labels: Indices, predicted: Indices) -> float:
@@ -37,12 +67,8 @@ def war(labels: Indices, predicted: Indices) -> float:
 
 
 def macro_f1(labels: Indices, predicted: Indices, n_classes: int) -> float:
-    """Mean over the classes in `labels` of F1 = 2 correct / (class size + times predicted)."""
-    matrix = confusion_matrix(labels, predicted, n_classes)
-    sizes = matrix.sum(1)
-    present = sizes > 0
-    scores = 2 * np.diag(matrix)[present] / (sizes + matrix.sum(0))[present]
-    return float(scores.mean()) if present.any() else float("nan")
+    """`macro_f1_of` the confusion matrix of class indices."""
+    return float(macro_f1_of(confusion_matrix(labels, predicted, n_classes)))
 
 
 def absent_classes(labels: Indices, n_classes: int) -> tuple[int, ...]:
@@ -55,3 +81,18 @@ def _pair(labels: Indices, predicted: Indices) -> tuple[NDArray[np.int64], NDArr
     if y.shape != p.shape:
         raise ValueError(f"{y.size} labels but {p.size} predictions")
     return y, p
+
+
+def _correct(matrices: Floats) -> Floats:
+    return np.diagonal(matrices, axis1=-2, axis2=-1)
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    """`part / whole`, NaN where `whole` is 0."""
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
+
+
+def _mean_over_classes(scores: Floats) -> Floats:
+    """The mean over the last axis without its NaN; NaN where there is nothing else."""
+    there = ~np.isnan(scores)
+    return _ratio(np.where(there, scores, 0).sum(-1), there.sum(-1))

@@ -1,0 +1,43 @@
+"""How sure a figure is: tallies of predictions, intervals over speakers, comparisons, baselines, selection.
+
+docs/statistics.md says which formula stands behind what, and how to read it.
+"""
+
+from emodarts.results.statistics.comparisons import (
+    Difference,
+    dev_test_drop,
+    difference,
+    difference_over_seeds,
+    holm,
+    optimism,
+    uar_difference,
+)
+from emodarts.results.statistics.intervals import Interval, interval, uar_interval
+from emodarts.results.statistics.selection import best, nested_choice, shared_choice
+from emodarts.results.statistics.summaries import Figures, Spread, chance, figures, majority, spread
+from emodarts.results.statistics.tallies import Metric, Tally, pooled
+
+__all__ = [
+    "Difference",
+    "Figures",
+    "Interval",
+    "Metric",
+    "Spread",
+    "Tally",
+    "best",
+    "chance",
+    "dev_test_drop",
+    "difference",
+    "difference_over_seeds",
+    "figures",
+    "holm",
+    "interval",
+    "majority",
+    "nested_choice",
+    "optimism",
+    "pooled",
+    "shared_choice",
+    "spread",
+    "uar_difference",
+    "uar_interval",
+]
