@@ -1,12 +1,14 @@
 """The exported graph against the torch pipeline: every operation, the features, several networks."""
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
 from emodarts.errors import EmodartsError
-from emodarts.export import onnx
+from emodarts.export import onnx, predict
 from emodarts.export.graph import Classifier, Member, SpectraGraph
+from emodarts.features.audio import at_speed, decode, prepare
 from emodarts.features.batches import Standardiser
 from emodarts.features.settings import FeatureSettings
 from emodarts.features.spectra import Spectra
@@ -149,3 +151,40 @@ def test_from_samples_to_probabilities_in_onnx(name):
 def test_features_that_no_graph_can_compute_are_refused(settings, message):
     with pytest.raises(EmodartsError, match=message):
         SpectraGraph(settings)
+
+
+def test_recordings_by_predict_and_by_the_torch_pipeline(recordings):
+    """From file to probabilities on EmoDB (16 kHz) and RAVDESS (48 kHz, resampled by numpy), with a decided network."""
+    files = [f for corpus in ("emodb", "ravdess") for f in sorted((recordings / corpus).rglob("*.wav"))[::90]]
+    features = FeatureSettings()
+    shape = NetworkShape(**{**SHAPE.__dict__, "bins": features.bands, "channels": 8, "sequence_width": 16})
+    torch.manual_seed(1)
+    one = member(DiscreteNetwork(shape, genotype(sequence="lstm_attention_1")), shape)
+    one.network.head[1].weight.data.mul_(8)
+    content = onnx.to_onnx(Classifier([one], SpectraGraph(features)), features.bands, 1, ("a", "b", "c", "d"))
+    session = onnxruntime.InferenceSession(content)
+    model = predict.Model(session, ("a", "b", "c", "d"), features.sample_rate, features.trim_db, 100.0, 60.0)
+    decided = []
+    for file in files:
+        samples, rate = decode(file)
+        found = model.probabilities([model.prepare(samples, rate)])[0]
+        sound = at_speed(prepare(samples, rate, features), rate, features.sample_rate, 1.0)
+        frames = Spectra(features)([sound])[0].half().float()
+        x = ((frames - one.standardiser.mean) / one.standardiser.deviation).T[None, None]
+        with torch.no_grad():
+            expected = one.network(x, torch.tensor([len(frames)])).softmax(1)[0].numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=file.name)
+        decided.append(expected)
+    assert np.std(decided, 0).max() > 0.05  # the recordings are told apart: an error would show
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000, 96000])
+def test_resampling_is_that_of_the_training(rate):
+    """White noise, which has everything in the transition band, as soxr resamples it; the same length too."""
+    for samples in (rate, rate + 7):
+        noise = np.zeros(samples, np.float32)
+        noise[rate // 4 : rate // 2] = np.random.default_rng(0).normal(0, 0.1, rate // 2 - rate // 4)
+        found, expected = predict.resample(noise, rate, 16000), at_speed(noise, rate, 16000, 1.0)
+        assert found.dtype == np.float32
+        assert len(found) == len(expected)
+        assert np.std(found - expected) < 1e-3 * np.std(expected)
