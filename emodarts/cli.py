@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     # Arguments alone are imported here; what a command needs to run is imported when it runs.
     from emodarts.audit import command as audit
+    from emodarts.export import command as export
     from emodarts.features import command as features
 
     parser = argparse.ArgumentParser(prog="emodarts", description="Architecture search for speech emotion recognition.")
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         "results", nargs="+", help="a results folder, or one sweep's folder below it; s3:// and gs:// too"
     )
     report.set_defaults(run=_report)
+    export.add_arguments(commands.add_parser("export", help="a trained network as ONNX, with a program that predicts"))
     return parser
 
 

@@ -1,7 +1,7 @@
 """Training of a network from scratch; the epoch is chosen by dev UAR in the last quarter (`late_dev`)."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from emodarts.checkpoints import (
     restore_random,
     under,
 )
-from emodarts.features.batches import Part, class_weights, training_batches
+from emodarts.features.batches import Batch, Part, class_weights, training_batches
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.networks.network import DiscreteNetwork
 from emodarts.results.records import EpochRecord
@@ -70,20 +70,18 @@ def train(
     course.resume(checkpoints.load())
     for record in course.records:
         progress(record)
-    crop = max(1, round(settings.crop_seconds * features.frames_per_second))
+    crop = _crop(settings, features)
     for epoch in range(len(course.records), settings.epochs):
         start = time.perf_counter()
-        network.train()
-        network.drop_path = settings.drop_path * epoch / settings.epochs
         drawn = training_batches(part, settings.batch_size, crop, rng, device, batches)
-        losses = [course.step(batch.inputs, batch.lengths, batch.labels) for batch in drawn]
+        loss = course.epoch(epoch, drawn)
         figures = dev_figures(network, dev, settings.batch_size, device)
         if is_late(epoch, settings.epochs):
             course.offer(epoch, (figures.uar, -figures.loss))
         record = EpochRecord(
             phase="train",
             epoch=epoch,
-            train_loss=float(np.mean(losses)),
+            train_loss=loss,
             dev_loss=figures.loss,
             dev_uar=figures.uar,
             dev_war=figures.war,
@@ -96,6 +94,37 @@ def train(
     network.load_state_dict(course.best_weights)
     seconds = sum(record.seconds for record in course.records)
     return Trained(network.eval(), course.best_epoch, tuple(course.records), seconds)
+
+
+def refit(
+    build: Callable[[], DiscreteNetwork],
+    part: Part,
+    settings: TrainingSettings,
+    features: FeatureSettings,
+    batches: BatchSettings,
+    seed: int,
+    epochs: int,
+    device: str = "cpu",
+    progress: Callable[[int, float], None] = lambda epoch, loss: None,
+) -> DiscreteNetwork:
+    """Train as `train` does, but on a part that leaves nothing to choose an epoch by: the first `epochs` of its course.
+
+    The schedule is that of `settings.epochs`, so that the learning rate ends where it stood when an earlier training
+    chose this epoch. `progress` hears of each epoch and its mean loss. Raises as `train`.
+    """
+    torch.manual_seed(derive_seed(seed, "training"))
+    rng = np.random.default_rng(derive_seed(seed, "training batches"))
+    network = build().to(device)
+    course, crop = _Course(network, part, settings, rng, device), _crop(settings, features)
+    for epoch in range(epochs):
+        drawn = training_batches(part, settings.batch_size, crop, rng, device, batches)
+        progress(epoch, course.epoch(epoch, drawn))
+    return network.eval()
+
+
+def _crop(settings: TrainingSettings, features: FeatureSettings) -> int:
+    """The longest piece of an utterance that a training batch takes, in frames."""
+    return max(1, round(settings.crop_seconds * features.frames_per_second))
 
 
 class _Course:
@@ -118,6 +147,12 @@ class _Course:
         self.best: tuple[float, float] = (-1.0, 0.0)  # dev UAR, and the loss with its sign turned
         self.best_epoch = 0
         self.best_weights: dict[str, Tensor] = {}
+
+    def epoch(self, epoch: int, drawn: Iterable[Batch]) -> float:
+        """One step for each batch; the mean of the losses."""
+        self.network.train()
+        self.network.drop_path = self.settings.drop_path * epoch / self.settings.epochs
+        return float(np.mean([self.step(batch.inputs, batch.lengths, batch.labels) for batch in drawn]))
 
     def step(self, inputs: Tensor, lengths: Tensor, labels: Tensor) -> float:
         """One step of the weights; the loss before it."""

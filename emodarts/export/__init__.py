@@ -1,0 +1,1 @@
+"""Trained networks to take away: ONNX, safetensors, a model card and a small program that predicts with them."""

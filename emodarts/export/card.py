@@ -1,0 +1,82 @@
+"""The model card: what the model is made of, how it was measured, what it is not good for (Mitchell et al. 2019)."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from emodarts import __version__
+from emodarts.corpora.protocols import Fold
+from emodarts.corpora.settings import CorpusSettings
+from emodarts.export.units import Unit
+from emodarts.export.weights import Likeness
+
+
+@dataclass(frozen=True)
+class TrainingPart:
+    """What the networks were trained on: utterances, known speakers, and utterances a class."""
+
+    utterances: int
+    speakers: int
+    classes: tuple[tuple[str, int], ...]
+
+    @classmethod
+    def of(cls, fold: Fold, utterances: tuple[str, ...]) -> "TrainingPart":
+        """Some utterances of a fold."""
+        counts = Counter(fold.labels[u] for u in utterances)
+        speakers = {fold.speakers[u] for u in utterances} - {None}
+        return cls(len(utterances), len(speakers), tuple((name, counts[name]) for name in fold.classes))
+
+
+@dataclass(frozen=True)
+class Card:
+    """All that the card says. `likeness` and `parts` have one entry a unit; of a refit there is no likeness.
+
+    `seconds`: 5th, 50th and 95th percentile of the training utterances. `parity`: between torch and ONNX.
+    """
+
+    kind: str
+    units: tuple[Unit, ...]
+    parts: tuple[TrainingPart, ...]
+    likeness: tuple[Likeness, ...]
+    corpus: CorpusSettings
+    title: str
+    licence: str
+    seconds: tuple[float, float, float]
+    parity: float
+
+    @property
+    def rotates(self) -> bool:
+        """Whether the members' test speakers are other members' training speakers."""
+        return len(self.units) > 1
+
+    def render(self) -> str:
+        """The card as Markdown."""
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+
+        environment = Environment(
+            loader=PackageLoader("emodarts.export", "."),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            autoescape=False,  # Markdown: what a corpus names is escaped by `plain`
+        )
+        environment.filters["figure"] = lambda value: "-" if value is None else f"{value:.3f}"
+        environment.filters["plain"] = _plain
+        first = self.units[0]
+        return environment.get_template("model_card.md.j2").render(
+            card=self,
+            first=first,
+            key=first.key,
+            features=first.settings.features,
+            version=__version__,
+            members=list(zip(self.units, self.parts, strict=True)),
+            likenesses=list(zip(self.units, self.likeness, strict=False)),
+            exact=all(found.difference == 0 for found in self.likeness),
+        )
+
+
+def _plain(text: str) -> str:
+    """Text from a corpus, so that it is no Markdown and no HTML."""
+    for mark in "\\`*_[]<>|#":
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.split())

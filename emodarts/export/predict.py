@@ -1,0 +1,301 @@
+"""Emotions of speech recordings, by the model beside this file. Needs numpy, onnxruntime and soundfile, nothing else.
+
+    python predict.py a.wav b.flac recordings/      a table: file, start, end, label, a probability a class
+    python predict.py --json a.wav                  JSON lines
+    cat a.wav | python predict.py -                 from standard input
+    python predict.py --window 4 --step 2 long.wav  a long recording, piece by piece, with times in seconds
+
+As a library: `model = Model.load(folder)`, then `model.probabilities([model.prepare(samples, rate)])`.
+"""
+
+import argparse
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import soundfile
+from numpy.typing import NDArray
+
+Samples = NDArray[np.float32]
+SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".au", ".w64", ".sph")
+VERSION = 1  # of model.json
+# The resampler's low-pass: flat up to 0.914 of the lower Nyquist frequency, 128 dB down at it, as soxr HQ.
+PASSBAND, ATTENUATION = 0.913744, 128.24
+
+
+class Unusable(Exception):
+    """The reason why a recording, or a piece of it, gets no label."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A recording, or a part of it from `start` to `end` (s): clean samples, or the reason why there are none."""
+
+    file: str
+    start: float
+    end: float
+    samples: Samples | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Model:
+    """The ONNX model and what has to be done before it."""
+
+    session: Any
+    classes: tuple[str, ...]
+    sample_rate: int
+    trim_db: float | None
+    minimum_ms: float
+    longest_seconds: float
+
+    @classmethod
+    def load(cls, folder: Path, threads: int = 1) -> "Model":
+        """The model in a folder. Raises OSError and ValueError where it is not whole."""
+        about = json.loads((folder / "model.json").read_text())
+        if about.get("version") != VERSION:
+            raise ValueError(f"model.json has version {about.get('version')}, this program reads {VERSION}")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        content = (folder / "model.onnx").read_bytes()
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        names = ("sample_rate", "trim_db", "minimum_ms", "longest_seconds")
+        return cls(session, tuple(about["classes"]), **{name: about[name] for name in names})
+
+    def prepare(self, samples: Samples, rate: int) -> Samples:
+        """Mono samples at `rate` (Hz) -> without DC, without silence at both ends, at the model's rate.
+
+        Raises Unusable for silence, broken samples and too little sound.
+        """
+        peak = max(samples.max(), -samples.min()) if len(samples) else 0.0
+        if not peak < 1e9:  # also where it is NaN
+            raise Unusable(f"samples up to {peak:g}" if np.isfinite(peak) else "NaN or infinite samples")
+        samples = samples - samples.sum() / np.float32(max(1, len(samples)))
+        samples = self._trimmed(samples, rate)
+        if len(samples) < self.minimum_ms / 1000 * rate:
+            raise Unusable(f"too short: {1000 * len(samples) / rate:.0f} ms of sound")
+        return resample(samples, rate, self.sample_rate)
+
+    def probabilities(self, sounds: Sequence[Samples]) -> NDArray[np.float32]:
+        """Prepared samples -> probabilities `(sounds, classes)`; they do not depend on what shares the batch."""
+        lengths = np.array([len(x) for x in sounds], np.int64)
+        padded = np.zeros((len(sounds), lengths.max()), np.float32)
+        for row, x in zip(padded, sounds, strict=True):
+            row[: len(x)] = x
+        (found,) = self.session.run(["probabilities"], {"samples": padded, "lengths": lengths})
+        result: NDArray[np.float32] = found
+        return result
+
+    def _trimmed(self, samples: Samples, rate: int) -> Samples:
+        """Between the first and the last frame of 20 ms that is within `trim_db` of the active level."""
+        hop = max(1, rate // 50)
+        frames = np.pad(samples, (0, -len(samples) % hop)).reshape(-1, hop)
+        powers = np.vecdot(frames, frames).astype(np.float64) / hop
+        if not powers.size or not powers.max() > 1e-14:
+            raise Unusable("silent: every sample is the same")
+        if self.trim_db is None:
+            return samples
+        level = 10 * np.log10(powers + 1e-12)
+        active = np.flatnonzero(level > np.percentile(level, 95) - self.trim_db)
+        return samples[active[0] * hop : (active[-1] + 1) * hop]
+
+
+def resample(samples: Samples, rate: int, target: int) -> Samples:
+    """Samples at `target` Hz: a Kaiser-windowed low-pass in the frequency domain, where the rate changes too.
+
+    The sound is followed by zeros as long as the filter, so that nothing wraps round.
+    """
+    if rate == target:
+        return samples
+    divisor = math.gcd(rate, target)
+    up, down = target // divisor, rate // divisor
+    lower = min(rate, target) / rate  # the lower Nyquist frequency; 1 is that of the input
+    transition, cutoff = (1 - PASSBAND) * lower, (1 + PASSBAND) / 2 * lower
+    half = int(np.ceil((ATTENUATION - 7.95) / (2.285 * np.pi * transition) / 2))
+    beta = 0.1102 * (ATTENUATION - 8.7)
+    kernel = cutoff * np.sinc(cutoff * np.arange(-half, half + 1)) * np.kaiser(2 * half + 1, beta)
+    blocks = _smooth(-(-(len(samples) + 2 * half + 1) // down))
+    response = np.fft.rfft(np.roll(np.pad(kernel, (0, blocks * down - len(kernel))), -half)).real.astype(np.float32)
+    spectrum = np.fft.rfft(samples, blocks * down) * response
+    count = int(len(samples) * target / rate + 0.5)
+    return np.ascontiguousarray(np.fft.irfft(spectrum, blocks * up)[:count] * np.float32(up / down), np.float32)
+
+
+def _smooth(least: int) -> int:
+    """The smallest number from `least` on that has no prime factors but 2, 3 and 5: fast to transform."""
+    bound = 2 * least
+    fives = [5**a for a in range(bound.bit_length()) if 5**a < bound]
+    threes = [x * 3**a for x in fives for a in range(bound.bit_length()) if x * 3**a < bound]
+    return min(x << max(0, (-(-least // x) - 1).bit_length()) for x in threes)
+
+
+def _mono(samples: Samples) -> Samples:
+    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(1)
+
+
+def _opened(source: str | io.BytesIO) -> soundfile.SoundFile:
+    try:
+        return soundfile.SoundFile(source)
+    except (soundfile.LibsndfileError, OSError) as error:
+        if isinstance(source, str) and not os.path.exists(source):
+            raise Unusable("there is no such file") from error
+        raise Unusable(f"cannot be decoded: {str(error).rsplit(': ', 1)[-1]}") from error
+
+
+def whole(model: Model, name: str, source: str | io.BytesIO) -> Iterator[Piece]:
+    """A recording as one piece."""
+    seconds = 0.0
+    try:
+        with _opened(source) as file:
+            rate, promised = file.samplerate, file.frames
+            seconds = promised / rate
+            if seconds > model.longest_seconds:
+                raise Unusable(
+                    f"{seconds:.0f} s are no utterance: give --window, for example --window 4 (longest: "
+                    f"{model.longest_seconds:g} s)"
+                )
+            samples = file.read(dtype="float32", always_2d=True)
+            if len(samples) < promised and file.format in ("WAV", "FLAC"):
+                raise Unusable(f"the file is cut: {promised} samples promised, {len(samples)} decoded")
+        prepared = model.prepare(_mono(samples), rate)
+    except (Unusable, soundfile.LibsndfileError) as error:
+        yield Piece(name, 0.0, seconds, None, str(error))
+        return
+    yield Piece(name, 0.0, seconds, prepared)
+
+
+def windows(model: Model, name: str, source: str | io.BytesIO, window: float, step: float) -> Iterator[Piece]:
+    """A recording in windows of `window` s, one every `step` s, each taken as an utterance; never all in memory."""
+    try:
+        with _opened(source) as file:
+            rate = file.samplerate
+            size, hop = max(1, round(window * rate)), max(1, round(step * rate))
+            for number, block in enumerate(file.blocks(size, size - hop, dtype="float32", always_2d=True)):
+                start = number * hop / rate
+                if number and len(block) <= max(size - hop, model.minimum_ms / 1000 * rate):
+                    return  # nothing new, or too little of it
+                yield _piece(model, name, start, _mono(block), rate)
+    except (Unusable, soundfile.LibsndfileError) as error:
+        yield Piece(name, 0.0, 0.0, None, str(error))
+
+
+def _piece(model: Model, name: str, start: float, samples: Samples, rate: int) -> Piece:
+    end = start + len(samples) / rate
+    try:
+        return Piece(name, start, end, model.prepare(samples, rate))
+    except Unusable as reason:
+        return Piece(name, start, end, None, str(reason))
+
+
+def sources(given: Sequence[str]) -> Iterator[tuple[str, str | io.BytesIO]]:
+    """Names and what to open: files as they are, the audio files below folders, standard input for `-`."""
+    for name in given:
+        if name == "-":
+            yield name, io.BytesIO(sys.stdin.buffer.read())
+        elif os.path.isdir(name):
+            found = (path for path in sorted(Path(name).rglob("*")) if path.suffix.lower() in SUFFIXES)
+            yield from ((str(path), str(path)) for path in found if not path.name.startswith("."))
+        else:
+            yield name, name
+
+
+def labelled(model: Model, pieces: Iterable[Piece], batch: int) -> Iterator[tuple[Piece, NDArray[np.float32] | None]]:
+    """Each piece with its probabilities `(classes,)`, None where it has no samples; `batch` pieces at once."""
+    pending = iter(pieces)
+    while chunk := list(islice(pending, batch)):
+        sounds = [piece.samples for piece in chunk if piece.samples is not None]
+        found = iter(model.probabilities(sounds) if sounds else ())
+        for piece in chunk:
+            yield piece, None if piece.samples is None else next(found)
+
+
+def as_row(model: Model, piece: Piece, found: NDArray[np.float32] | None) -> str:
+    """A line of the table: fields between tabs."""
+    label = "-" if found is None else model.classes[int(found.argmax())]
+    values = ["-"] * len(model.classes) if found is None else [f"{x:.4f}" for x in found.tolist()]
+    return "\t".join([piece.file, f"{piece.start:.2f}", f"{piece.end:.2f}", label, *values])
+
+
+def as_json(model: Model, piece: Piece, found: NDArray[np.float32] | None) -> str:
+    """A JSON line; label and probabilities are null where there is a reason."""
+    row: dict[str, Any] = {"file": piece.file, "start": round(piece.start, 3), "end": round(piece.end, 3)}
+    if found is None:
+        return json.dumps({**row, "label": None, "probabilities": None, "reason": piece.reason})
+    probabilities = {name: round(x, 6) for name, x in zip(model.classes, found.tolist(), strict=True)}
+    return json.dumps({**row, "label": model.classes[int(found.argmax())], "probabilities": probabilities})
+
+
+def main() -> int:
+    """The command; 1 where a recording got no label at all."""
+    options = _options()
+    try:
+        model = Model.load(options.model, options.threads)
+    except (OSError, ValueError, KeyError) as error:
+        print(f"error: {options.model} holds no whole model: {error}", file=sys.stderr)
+        return 1
+    step = options.step or options.window
+    pieces = (
+        piece
+        for name, source in sources(options.recordings)
+        for piece in (
+            windows(model, name, source, options.window, step) if options.window else whole(model, name, source)
+        )
+    )
+    if not options.json:
+        print("\t".join(["file", "start", "end", "label", *model.classes]))
+    seen: dict[str, bool] = {}
+    for piece, found in labelled(model, pieces, options.batch):
+        print((as_json if options.json else as_row)(model, piece, found), flush=True)
+        if found is None:
+            print(f"{piece.file} at {piece.start:.2f} s: {piece.reason}", file=sys.stderr)
+        seen[piece.file] = seen.get(piece.file, False) or found is not None
+    if not seen:
+        print("error: no recordings there", file=sys.stderr)
+    return 0 if seen and all(seen.values()) else 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage="%(prog)s [options] FILE ..."
+    )
+    parser.add_argument("recordings", nargs="+", metavar="FILE", help="files and folders; - is standard input")
+    parser.add_argument("--json", action="store_true", help="JSON lines in the place of a table")
+    parser.add_argument("--window", type=_positive, metavar="S", help="cut recordings into windows of so many s")
+    parser.add_argument("--step", type=_positive, metavar="S", help="a window every so many s (default: --window)")
+    parser.add_argument("--batch", type=int, default=8, help="recordings or windows computed at once (default: 8)")
+    parser.add_argument("--threads", type=int, default=1, help="of the network (default: 1)")
+    parser.add_argument("--model", type=Path, default=Path(__file__).resolve().parent, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.step and not options.window:
+        parser.error("--step goes with --window")
+    if options.step and options.step > options.window:
+        parser.error("--step is longer than --window: something would be left out")
+    if options.batch < 1 or options.threads < 1:
+        parser.error("--batch and --threads are 1 or more")
+    return options
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0.1 <= value <= 600:
+        raise argparse.ArgumentTypeError("0.1 to 600 seconds")
+    return value
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except BrokenPipeError:  # `python predict.py ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

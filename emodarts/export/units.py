@@ -1,0 +1,196 @@
+"""Which finished units of a sweep are exported: winners, chosen on dev alone, and all that the tables say of them."""
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emodarts.errors import EmodartsError
+from emodarts.experiment import FoldSettings
+from emodarts.features.settings import BatchSettings, FeatureSettings
+from emodarts.networks.genotype import Genotype
+from emodarts.networks.network import NetworkShape
+from emodarts.report.tables import winners
+from emodarts.results.commits import Commit, read_parquet
+from emodarts.results.reader import Results
+from emodarts.results.records import TrialRecord, UnitKey
+from emodarts.search.settings import SearchSettings
+from emodarts.seeds import derive_seed
+from emodarts.training.prediction import is_late
+from emodarts.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a unit reached on one part: role dev or test, and UAR, WAR and macro-F1 (None where labels are hidden)."""
+
+    role: str
+    test_set: str
+    n: int
+    uar: float | None
+    war: float | None
+    macro_f1: float | None
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A finished unit of work: how it was made and what it reached.
+
+    `genotype` and `shape` are None for a hand-designed network. `epoch` (from 0) is the one that dev chose.
+    `dev_probabilities (utterances, classes)` are those of `dev_utterances`.
+    """
+
+    key: UnitKey
+    settings: FoldSettings
+    seed: int
+    genotype: Genotype | None
+    shape: NetworkShape | None
+    epoch: int
+    figures: tuple[Figures, ...]
+    dev_utterances: tuple[str, ...]
+    dev_probabilities: NDArray[np.float32]
+    parameters: int
+    git_revision: str | None
+
+    @property
+    def dev_uar(self) -> float:
+        """UAR on dev, by which it was chosen."""
+        return next(f.uar or 0.0 for f in self.figures if f.role == "dev")
+
+
+def chosen_units(results: Results, sweep_settings: dict[str, Any], system: str | None, fold: int | None) -> list[Unit]:
+    """The winner of each fold, or of one, by dev UAR; ordered by fold.
+
+    `results` are those of one sweep. Raises EmodartsError where a system has to be named, or nothing is finished.
+    """
+    trials = results.trials()
+    wanted = _system(results, trials, system)
+    mine = [trial for trial in trials if trial.system == wanted]
+    best = {study: trial.trial for (_, study), trial in winners(mine, _sizes(results)).items()}
+    commits = [
+        commit
+        for commit in results.commits
+        if (commit.status, commit.key.system, commit.key.seed) == ("complete", wanted, 0)
+        and best.get(commit.key.study) == commit.key.trial
+        and fold in (None, commit.key.fold)
+    ]
+    unfinished = sorted({trial.study for trial in mine} - set(best))
+    _check_choice(results, commits, unfinished if fold is None else [], fold)
+    base = int(sweep_settings.get("sweep.seed", 0))
+    return [_unit(results, commit, base) for commit in sorted(commits, key=lambda commit: commit.key.fold)]
+
+
+def _check_choice(results: Results, commits: list[Commit], unfinished: list[str], fold: int | None) -> None:
+    where, folds = f"sweep '{results.sweeps[0]}'", [commit.key.fold for commit in commits]
+    if unfinished:
+        raise EmodartsError(
+            f"{where}: no configuration of {', '.join(unfinished)} is finished yet; let the sweep go on, or export the "
+            "winner of another fold with --fold"
+        )
+    if not commits:
+        have = sorted({commit.key.fold for commit in results.commits if commit.status == "complete"})
+        which = "no fold" if fold is None else f"fold {fold}"
+        told = ", ".join(map(str, have)) or "none"
+        raise EmodartsError(f"{where}: {which} has a finished winner; folds with finished units: {told}")
+    if len(set(folds)) < len(folds):
+        studies = ", ".join(sorted({commit.key.study for commit in commits}))
+        raise EmodartsError(
+            f"{where} has several winners of one fold ({studies}): it was run with both ways of nesting; take another "
+            "sweep.name for each"
+        )
+
+
+def unit_seed(sweep_seed: int, fold: int, trial: int, seed: int) -> int:
+    """The seed that a sweep gives to `run_fold` (as `sweeps.trial` derives it)."""
+    return derive_seed(sweep_seed, "unit", fold, trial, seed)
+
+
+def fold_settings(text: str) -> FoldSettings:
+    """The settings that a row of `folds` holds as JSON. Raises EmodartsError for those of another version."""
+    try:
+        content = json.loads(text)
+        return FoldSettings(
+            FeatureSettings(**content["features"]),
+            SearchSettings(**content["search"]),
+            TrainingSettings(**content["training"]),
+            BatchSettings(**content["batches"]),
+            content["system"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise EmodartsError(
+            f"the settings of the results are those of another version of emodarts ({error}): export with the version "
+            "that wrote them"
+        ) from error
+
+
+def network_shape(text: str) -> NetworkShape:
+    """The sizes that a row of `genotypes` holds as JSON. Raises EmodartsError for those of another version."""
+    try:
+        content = json.loads(text)
+        layout = content.pop("layout")
+        shape = NetworkShape(**{**content, "stem_strides": tuple(content["stem_strides"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise EmodartsError(f"not a network of this version of emodarts: {error}") from error
+    if shape.layout != layout:
+        raise EmodartsError(f"a network of cells {layout} cannot be built: this version makes {shape.layout}")
+    return shape
+
+
+def _system(results: Results, trials: list[TrialRecord], system: str | None) -> str:
+    systems = sorted({trial.system for trial in trials})
+    if system is not None and system not in systems:
+        raise EmodartsError(f"--system {system}: sweep '{results.sweeps[0]}' has {', '.join(systems) or 'none yet'}")
+    if system is None and len(systems) != 1:
+        told = f"has several systems: name one with --system: {', '.join(systems)}" if systems else "has no trials yet"
+        raise EmodartsError(f"sweep '{results.sweeps[0]}' {told}")
+    return system or systems[0]
+
+
+def _sizes(results: Results) -> dict[tuple[str, str, int], float]:
+    """(system, study, trial) -> mean number of parameters, by which `winners` decides between equals."""
+    found: dict[tuple[str, str, int], list[int]] = defaultdict(list)
+    for row in results.figures("dev", "final", ["system", "study", "trial", "seed", "parameters"]):
+        if row["seed"] == 0:
+            found[row["system"], row["study"], row["trial"]].append(row["parameters"])
+    return {key: mean(values) for key, values in found.items()}
+
+
+def _unit(results: Results, commit: Commit, sweep_seed: int) -> Unit:
+    key = commit.key
+    rows = [row for row in _rows(results, "folds", commit) if row["stage"] == "final"]
+    genotypes = _rows(results, "genotypes", commit)
+    dev = [r for r in _rows(results, "predictions", commit) if r["stage"] == "final" and r["role"] == "dev"]
+    epochs = [row for row in _rows(results, "epochs", commit) if row["phase"] == "train"]
+    settings = fold_settings(rows[0]["settings"])
+    return Unit(
+        key=key,
+        settings=settings,
+        seed=unit_seed(sweep_seed, key.fold, key.trial, key.seed),
+        genotype=Genotype.from_json(genotypes[0]["genotype"]) if genotypes else None,
+        shape=network_shape(genotypes[0]["network"]) if genotypes else None,
+        epoch=_chosen_epoch(epochs, settings.training.epochs),
+        figures=tuple(Figures(*(row[n] for n in ("role", "test_set", "n", "uar", "war", "macro_f1"))) for row in rows),
+        dev_utterances=tuple(row["utterance"] for row in dev),
+        dev_probabilities=np.array([row["probabilities"] for row in dev], np.float32),
+        parameters=rows[0]["parameters"],
+        git_revision=rows[0]["git_revision"],
+    )
+
+
+def _rows(results: Results, table: str, commit: Commit) -> list[dict[str, Any]]:
+    """The rows of one unit: a sweep's whole tables may be large."""
+    key, attempt = commit.key, f".{commit.attempt}"
+    path = f"{key.sweep}/{table}/{key.name}{'' if table == 'folds' else attempt}.parquet"
+    found = read_parquet(results.storage.read(path), table, results.storage.path(path))
+    rows: list[dict[str, Any]] = found.to_pylist()
+    return rows
+
+
+def _chosen_epoch(epochs: list[dict[str, Any]], count: int) -> int:
+    """The epoch that `training.train` kept: of the last quarter, by dev UAR, then the lower loss, the earlier one."""
+    late = sorted((row for row in epochs if is_late(row["epoch"], count)), key=lambda row: row["epoch"])
+    return int(max(late, key=lambda row: (row["dev_uar"], -row["dev_loss"]))["epoch"])

@@ -1,0 +1,350 @@
+"""`emodarts export` from result tables to a folder that predicts without torch: end to end, and what it refuses."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from emodarts import cli
+from emodarts.errors import EmodartsError
+from emodarts.experiment import FoldData, predict
+from emodarts.export import package
+from emodarts.export.data import corpus_settings
+from emodarts.export.predict import VERSION
+from emodarts.export.units import chosen_units
+from emodarts.features.settings import FeatureSettings
+from emodarts.report.tables import report
+from emodarts.results import reader
+from emodarts.results.records import TrialRecord
+from emodarts.results.storage import Storage
+from emodarts.results.sweep_file import register
+from emodarts.results.writer import SweepWriter
+from sweeps import telemetry, trial
+from sweeps.placement import StorePlace
+from sweeps.settings import Settings, SweepSettings
+from sweeps.space import Space
+from sweeps.trial import Plan
+from sweeps.units import Unit
+
+BLOCKED = ("torch", "torchaudio", "ray", "emodarts", "pyarrow", "scipy", "soxr")
+
+
+@pytest.fixture(scope="module")
+def swept(demo, demo_store, tiny, tmp_path_factory):
+    """Results of two folds, two configurations in the first, written by the units of a sweep as they are."""
+    results = tmp_path_factory.mktemp("results")
+    corpus = replace(Settings().corpus, name="demo", protocol="demo/speaker4")
+    settings = Settings(corpus, tiny.features, tiny.batches, tiny.search, tiny.training, SweepSettings(seed=5))
+    folds = {fold.index: fold for fold in demo[2][:2]}
+    store = StorePlace(str(demo_store.folder), socket.gethostname(), None)
+    space = Space.of(replace(settings, sweep=SweepSettings(space={})))
+    plan = Plan("s", "emodarts", str(results), "demo", store, folds, tiny, space, 5, "cpu", 1)
+    storage = Storage.open(results)
+    register(storage, "s", settings.hashed())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(telemetry, "setproctitle", lambda title: None)
+        for fold, number in ((0, 0), (0, 1), (1, 0)):
+            parameters = {"training.learning_rate": (3e-3, 1e-5)[number]}
+            done = trial.run_plain(asdict(Unit(f"fold{fold}", number, 0, fold, parameters, ())), plan)
+            record = TrialRecord(
+                "emodarts", f"fold{fold}", number, 0, parameters, "complete", values=(done["dev_uar"],)
+            )
+            SweepWriter(storage, "s").write_trial(record)
+    return results
+
+
+@pytest.fixture
+def export(swept, demo, cache, tmp_path, monkeypatch, capsys):
+    """Runs `emodarts export` on the results: (exit code, output, errors)."""
+    monkeypatch.setenv("EMODARTS_CACHE", str(cache / "export"))
+
+    def run(*more, out=tmp_path / "model"):
+        code = cli.main(["export", str(swept), "--out", str(out), "--root", str(demo[0].root), *more])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """Runs an exported predict.py where nothing but its requirements can be imported: (exit code, output, errors)."""
+    blocked = tmp_path / "blocked"
+    for name in BLOCKED:
+        (blocked / name).mkdir(parents=True)
+        (blocked / name / "__init__.py").write_text(f"raise ImportError('{name} is not for predict.py')\n")
+
+    def run(folder, *arguments, stdin=None):
+        done = subprocess.run(
+            [sys.executable, str(folder / "predict.py"), *map(str, arguments)],
+            input=stdin,
+            capture_output=True,
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(blocked)},
+            timeout=60,
+        )
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    return run
+
+
+def paths_of(corpus, utterances):
+    rows = zip(corpus.utterances["utterance"].to_pylist(), corpus.utterances["path"].to_pylist(), strict=True)
+    known = dict(rows)
+    return [str(corpus.root / known[u]) for u in utterances]
+
+
+def json_rows(output):
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def probabilities(rows):
+    return np.array([list(row["probabilities"].values()) for row in rows])
+
+
+def test_the_winner_of_a_fold_predicts_what_its_unit_predicted(export, alone, swept, demo, tmp_path):
+    """From recordings, in a process without torch, what stands in the tables: retrained, in ONNX, by numpy."""
+    code, output, errors = export("--fold", "0")
+    assert (code, errors) == (0, "")
+    assert "the dev predictions (64 utterances) equal the stored ones" in output
+    folder = tmp_path / "model"
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        ["MODEL_CARD.md", "model.json", "model.onnx", "predict.py", "requirements.txt", "weights.safetensors"]
+    )
+    rows = reader.open(swept).table("predictions").to_pylist()
+    winner = report(reader.open(swept))[0].blocks[0].folds[0].trial
+    rows = [r for r in rows if (r["fold"], r["trial"], r["stage"], r["role"]) == (0, winner, "final", "test")][::8]
+    code, output, errors = alone(folder, "--json", *paths_of(demo[0], [r["utterance"] for r in rows]))
+    assert (code, errors) == (0, "")
+    found = json_rows(output)
+    np.testing.assert_allclose(probabilities(found), [r["probabilities"] for r in rows], atol=1e-4)
+    assert [r["label"] for r in found] == [r["predicted"] for r in rows]
+    card = (folder / "MODEL_CARD.md").read_text()
+    figures = next(f for f in reader.open(swept).table("folds").to_pylist() if f["role"] == "test" and f["fold"] == 0)
+    for words in ("demo/speaker4", f"{figures['uar']:.3f}", "synthetic, no restrictions", "the winner of fold 0"):
+        assert words in card
+    assert "no test figure" not in card
+
+
+def test_the_ensemble_is_the_mean_and_says_that_it_has_no_test_figure(export, alone, demo, demo_store, tmp_path):
+    code, output, _ = export()
+    assert code == 0
+    assert "an ensemble of 2 folds, without a test figure of its own" in output
+    folder = tmp_path / "model"
+    assert "**no test figure of its own**" in (folder / "MODEL_CARD.md").read_text()
+    utterances = demo[2][0].dev[:5]
+    members = package.load(folder)
+    each = []
+    for member, fold in zip(members, demo[2], strict=False):
+        data = replace(FoldData.of(demo_store, fold, _settings()), standardiser=member.standardiser)
+        each.append(predict(data, member.network, utterances))
+    _, output, _ = alone(folder, "--json", *paths_of(demo[0], utterances))
+    np.testing.assert_allclose(probabilities(json_rows(output)), np.mean(each, 0), atol=1e-4)
+
+
+def _settings():
+    from emodarts.experiment import FoldSettings
+
+    return FoldSettings(FeatureSettings(bands=32))
+
+
+def test_a_refit_trains_on_everything_and_says_that_nothing_measured_it(export, alone, demo, tmp_path, monkeypatch):
+    from emodarts.training import train
+
+    drawn = []
+    original = train.training_batches
+    monkeypatch.setattr(train, "training_batches", lambda part, *a: drawn.append(part.utterances) or original(part, *a))
+    code, output, _ = export("--refit", "--fold", "1")
+    fold = demo[2][1]
+    everything = sorted((*fold.train, *fold.dev, *fold.tests["demo/test"]))
+    assert code == 0
+    assert [sorted(part) for part in drawn] == [everything] * len(drawn)
+    assert f"trained on all {len(everything)} utterances for {len(drawn)} epochs" in output
+    card = (tmp_path / "model" / "MODEL_CARD.md").read_text()
+    assert "It has **no test figure of its own**" in card
+    assert "training the units again" not in card
+    code, output, _ = alone(tmp_path / "model", paths_of(demo[0], fold.dev[:1])[0])
+    assert code == 0
+    assert output.splitlines()[0].split("\t") == ["file", "start", "end", "label", *fold.classes]
+
+
+def test_without_a_fold_a_refit_takes_the_best_on_dev(export, swept, tmp_path):
+    assert export("--refit")[0] == 0
+    about = json.loads((tmp_path / "model" / "model.json").read_text())
+    rows = [r for r in reader.open(swept).table("folds").to_pylist() if (r["stage"], r["role"]) == ("final", "dev")]
+    best = max(rows, key=lambda r: (r["uar"], -r["parameters"], -r["fold"]))
+    assert (about["kind"], about["version"], len(about["members"])) == ("refit", VERSION, 1)
+    assert (about["members"][0]["fold"], about["members"][0]["trial"]) == (best["fold"], best["trial"])
+
+
+def test_another_network_than_the_stored_one_is_told(export, tmp_path, monkeypatch):
+    """A GPU, another machine: the tables cannot be wrong about what was measured, but the weights may be others."""
+    from emodarts.export import units
+
+    monkeypatch.setattr(units, "derive_seed", lambda *names: 1)
+    code, output, _ = export("--fold", "1")
+    assert code == 0
+    assert "the dev predictions differ from the stored ones: by up to" in output
+    assert "hold for these ones as far as they are alike" in (tmp_path / "model" / "MODEL_CARD.md").read_text()
+
+
+def test_what_is_trained_again_is_what_was_chosen(swept):
+    opened = reader.open(swept)
+    settings = json.loads(opened.storage.read("s/sweep.json"))["settings"]
+    for unit in chosen_units(opened, settings, None, None):
+        rows = [r for r in opened.table("epochs").to_pylist() if r["fold"] == unit.key.fold and r["phase"] == "train"]
+        dev = [r["dev_uar"] for r in rows if r["trial"] == unit.key.trial and r["epoch"] == unit.epoch]
+        assert dev == [pytest.approx(unit.dev_uar)]
+        assert unit.shape.layout == "NR"
+        assert unit.settings.training.learning_rate == (3e-3, 1e-5)[unit.key.trial]
+    assert corpus_settings(settings, "/x", None) == replace(
+        Settings().corpus, name="demo", protocol="demo/speaker4", root="/x", source="intended"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--fold", "3"], "fold 3 has a finished winner; folds with finished units: 0, 1"),
+        (["--system", "svm"], "--system svm: sweep 's' has emodarts"),
+        (["--sweep", "t"], "there is no sweep 't'"),
+        (["--refit", "--ensemble"], "give one of them"),
+        (["--device", "tpu"], "there is no such device"),
+        (["--threads", "0"], "give 1 or more"),
+        (["--root", __file__], "is a file, not a folder"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(export, tmp_path, arguments, words):
+    code, _, errors = export(*arguments)
+    assert code == 1
+    assert errors.startswith("error: ")
+    assert words in errors
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_folder_with_something_in_it_is_left_alone(export, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine").write_text("x")
+    code, _, errors = export("--fold", "0")
+    assert code == 1
+    assert "is there and not empty" in errors
+    assert (tmp_path / "model" / "mine").read_text() == "x"
+
+
+def test_other_data_than_the_sweep_saw_are_refused(export, small_corpus, swept, demo, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(demo[0].root, copy)
+    next(copy.glob("s0_angry_*.wav")).unlink()
+    code, _, errors = export("--fold", "0", "--root", str(copy))
+    assert code == 1
+    assert "in the sweep and is" in errors
+    assert "cannot be trained again on other data" in errors
+
+
+def test_a_split_of_ones_own_has_to_be_named():
+    sweep = {"corpus.name": "manifest", "corpus.protocol": "manifest/mine.csv", "corpus.columns.label": "mood"}
+    with pytest.raises(EmodartsError, match="say where it lies with --protocol FILE"):
+        corpus_settings(sweep, None, None)
+    found = corpus_settings(sweep, None, "/data/mine.csv")
+    assert (found.protocol, found.columns) == ("/data/mine.csv", {"label": "mood"})
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, swept, demo, cache):
+    """An exported folder to predict with."""
+    folder = tmp_path_factory.mktemp("out") / "model"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMODARTS_CACHE", str(cache / "export"))
+        assert cli.main(["export", str(swept), "--out", str(folder), "--root", str(demo[0].root), "--fold", "0"]) == 0
+    return folder
+
+
+def test_a_recording_from_standard_input_a_folder_and_a_list_are_the_same(model, alone, demo, tmp_path):
+    files = paths_of(demo[0], demo[2][0].dev[:3])
+    (tmp_path / "some" / "deeper").mkdir(parents=True)
+    for number, file in enumerate(files):
+        target = tmp_path / "some" / ("deeper" if number else "") / f"{number}.wav"
+        target.write_bytes(Path(file).read_bytes())
+    (tmp_path / "some" / "notes.txt").write_text("no recording")
+    listed = json_rows(alone(model, "--json", *files)[1])
+    folder = json_rows(alone(model, "--json", "--batch", "1", tmp_path / "some")[1])
+    assert [row["file"] for row in folder] == sorted(row["file"] for row in folder)
+    assert len(folder) == 3
+    piped = json_rows(alone(model, "--json", "-", stdin=Path(files[0]).read_bytes())[1])
+    assert piped[0]["file"] == "-"
+    order = [int(os.path.basename(row["file"])[0]) for row in folder]
+    np.testing.assert_allclose(probabilities(folder), probabilities(listed)[order], atol=1e-5)
+    np.testing.assert_allclose(probabilities(piped), probabilities(listed)[:1], atol=1e-5)
+    assert piped[0]["end"] == pytest.approx(soundfile.info(files[0]).duration, abs=1e-3)
+
+
+def test_a_long_recording_in_windows(model, alone, demo, tmp_path):
+    """A window is what the same stretch of sound is as a file of its own; silent ones get no label."""
+    sound = np.concatenate([soundfile.read(f, dtype="float32")[0] for f in paths_of(demo[0], demo[2][0].dev[:4])])
+    sound = np.concatenate([sound[:32000], np.zeros(16000, np.float32), sound[32000:40000]])
+    soundfile.write(tmp_path / "long.wav", sound, 16000, subtype="FLOAT")
+    soundfile.write(tmp_path / "cut.wav", sound[8000:24000], 16000, subtype="FLOAT")
+    code, output, errors = alone(model, "--json", "--window", "1", "--step", "0.5", tmp_path / "long.wav")
+    rows = json_rows(output)
+    assert code == 0
+    assert [(r["start"], r["end"]) for r in rows] == [(n / 2, min(n / 2 + 1, 3.5)) for n in range(6)]
+    assert [r["label"] is None for r in rows] == [False] * 4 + [True, False]
+    assert "long.wav at 2.00 s: silent" in errors
+    (alone_row,) = json_rows(alone(model, "--json", tmp_path / "cut.wav")[1])
+    np.testing.assert_allclose(probabilities([alone_row]), probabilities(rows[1:2]), atol=1e-5)
+
+
+def test_recordings_that_get_no_label(model, alone, demo, tmp_path):
+    good = paths_of(demo[0], demo[2][0].dev[:1])[0]
+    soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
+    soundfile.write(tmp_path / "short.wav", np.random.default_rng(0).normal(0, 0.1, 500), 16000)
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16000)
+    soundfile.write(tmp_path / "long.wav", np.random.default_rng(0).normal(0, 0.1, 16000 * 61), 16000)
+    (tmp_path / "text.wav").write_text("no sound")
+    names = [tmp_path / f"{n}.wav" for n in ("silent", "short", "empty", "long", "text", "missing")]
+    code, output, errors = alone(model, *names, good)
+    lines = [line.split("\t") for line in output.splitlines()]
+    assert code == 1
+    assert [line[3] for line in lines[1:-1]] == ["-"] * 6
+    assert lines[-1][3] in lines[0][4:]
+    assert sum(map(float, lines[-1][4:])) == pytest.approx(1, abs=1e-3)
+    told = ("silent: every sample", "too short: 31 ms", "give --window", "cannot be decoded", "there is no such file")
+    for words in told:
+        assert words in errors
+    assert alone(model, tmp_path / "blocked")[0] == 1  # a folder without recordings
+
+
+def test_other_rates_and_channels_are_close_to_the_torch_pipeline(model, alone, tmp_path):
+    """Resampling by numpy is soxr's to some ten-thousandths of the signal."""
+    from emodarts.features.audio import at_speed, decode, prepare
+    from emodarts.features.extractors import SpectraExtractor
+    from emodarts.networks.masking import image_mask
+
+    features = FeatureSettings(bands=32)
+    (member,) = package.load(model)
+    for rate in (8000, 22050, 44100, 48000):
+        rng = np.random.default_rng(rate)
+        steps = np.arange(int(1.3 * rate)) / rate
+        voice = sum(np.sin(2 * np.pi * 140 * k * steps) / k for k in range(1, 30) if 140 * k < rate / 2)
+        stereo = np.stack([voice, 0.5 * voice], 1) * 0.1 + rng.normal(0, 2e-3, (len(steps), 2))
+        path = tmp_path / f"{rate}.wav"
+        soundfile.write(path, stereo, rate, subtype="PCM_16")
+        sound = at_speed(prepare(*decode(path), features), rate, 16000, 1.0)
+        frames = SpectraExtractor(features)([sound])[0].half().float()
+        x = ((frames - member.standardiser.mean) / member.standardiser.deviation).T[None, None]
+        lengths = torch.tensor([len(frames)])
+        with torch.no_grad():
+            logits = member.network(x * image_mask(lengths, len(frames), x.dtype), lengths)
+        (row,) = json_rows(alone(model, "--json", path)[1])
+        tolerance = 1e-4 if rate == 48000 else 1e-3
+        np.testing.assert_allclose(probabilities([row])[0], logits.softmax(1)[0], atol=tolerance)

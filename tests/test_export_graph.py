@@ -1,0 +1,190 @@
+"""The exported graph against the torch pipeline: every operation, the features, several networks."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from emodarts.errors import EmodartsError
+from emodarts.export import onnx, predict
+from emodarts.export.graph import Classifier, Member, SpectraGraph
+from emodarts.features.audio import at_speed, decode, prepare
+from emodarts.features.batches import Standardiser
+from emodarts.features.settings import FeatureSettings
+from emodarts.features.spectra import Spectra
+from emodarts.networks import baselines
+from emodarts.networks.genotype import Edge, Genotype
+from emodarts.networks.network import DiscreteNetwork, NetworkShape
+from emodarts.networks.operations import CNN_OPERATIONS, MaskedBatchNorm
+from emodarts.networks.sequence import SEQUENCE_OPERATIONS
+
+SHAPE = NetworkShape(
+    classes=4, input_channels=1, bins=12, cells=2, nodes=2, channels=4, sequence_cells=1, sequence_nodes=2,
+    sequence_width=8, stem_channels=4, stem_strides=(2, 2),
+)  # fmt: skip
+
+
+def genotype(cnn="sep_conv_3x3", sequence="lstm_1"):
+    """A node that reads both inputs, and one that reads an input and the first node; all by one operation."""
+
+    def cell(name):
+        return (Edge(name, 0), Edge(name, 1)), (Edge(name, 0), Edge(name, 2))
+
+    return Genotype(cell(cnn), cell(cnn), cell(sequence))
+
+
+def member(network, shape=SHAPE, seed=0):
+    """A network with weights and running statistics that matter, standardised by something."""
+    rng = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, MaskedBatchNorm):
+            module.running_mean.normal_(0, 0.3, generator=rng)
+            module.running_var.uniform_(0.5, 2, generator=rng)
+    values = shape.bins * shape.input_channels
+    statistics = torch.randn(values, generator=rng), 0.5 + torch.rand(values, generator=rng)
+    return Member(network.eval(), Standardiser(*statistics))
+
+
+def difference(classifier, shape=SHAPE, per_second=50):
+    model = onnx.to_onnx(classifier, shape.bins, shape.input_channels, ("a", "b", "c", "d"))
+    return onnx.check(model, classifier, shape.bins, shape.input_channels, per_second)
+
+
+PAIRS = [  # every operation of both kinds, in as few networks as there can be
+    (list(CNN_OPERATIONS)[n % len(CNN_OPERATIONS)], list(SEQUENCE_OPERATIONS)[n % len(SEQUENCE_OPERATIONS)])
+    for n in range(max(len(CNN_OPERATIONS), len(SEQUENCE_OPERATIONS)))
+]
+
+
+@pytest.mark.parametrize(("cnn", "sequence"), PAIRS)
+def test_every_operation_is_the_same_in_onnx(cnn, sequence):
+    torch.manual_seed(1)
+    assert difference(Classifier([member(DiscreteNetwork(SHAPE, genotype(cnn, sequence)))], None)) < 1e-5
+
+
+@pytest.mark.parametrize("changes", [{"over_time": True}, {"frequency_fold": "mean", "cells": 4}])
+def test_every_shape_is_the_same_in_onnx(changes):
+    shape = NetworkShape(**{**SHAPE.__dict__, **changes})
+    for name in ("avg_pool_3x3", "skip_connect"):
+        network = DiscreteNetwork(shape, genotype(cnn=name, sequence="bilstm_1"))
+        assert difference(Classifier([member(network, shape)], None), shape) < 1e-5
+
+
+@pytest.mark.parametrize("system", baselines.SYSTEMS)
+def test_a_hand_designed_network_is_the_same_in_onnx(system):
+    torch.manual_seed(1)
+    assert difference(Classifier([member(baselines.build(system, SHAPE))], None)) < 1e-5
+
+
+def test_a_wrong_graph_is_found_out(monkeypatch):
+    """Average pooling as it is: the exporter leaves out its divisor, and nobody else would say so."""
+    from emodarts.export import graph
+
+    torch.manual_seed(1)
+    monkeypatch.setattr(graph, "_exportable", lambda network: network)
+    network = DiscreteNetwork(SHAPE, genotype(cnn="avg_pool_3x3", sequence="skip_connect"))
+    with pytest.raises(EmodartsError, match="differs from the network by"):
+        difference(Classifier([member(network)], None))
+
+
+SPECTRA = {
+    "default": FeatureSettings(bands=32),
+    "mfcc with deltas": FeatureSettings(kind="mfcc", bands=32, coefficients=20, deltas=True),
+    "no gain, an odd window": FeatureSettings(
+        bands=64, gain_normalisation=False, window_ms=25.0, hop_ms=10.0, sample_rate=22050
+    ),
+}
+
+
+def sounds(seed=0):
+    """Three lengths, one below a window, with a rise that makes quiet frames."""
+    rng = np.random.default_rng(seed)
+    return [(rng.normal(0, 0.1, n) * np.linspace(0, 1, n) ** 3).astype(np.float32) for n in (16000, 7001, 300)]
+
+
+def padded(found):
+    lengths = torch.tensor([len(x) for x in found])
+    rows = torch.full((len(found), int(lengths.max())), 0.5)  # what pads does not count, whatever it is
+    for row, x in zip(rows, found, strict=True):
+        row[: len(x)] = torch.from_numpy(x)
+    return rows, lengths
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_features_in_the_graph_are_those_of_the_store(name):
+    settings = SPECTRA[name]
+    graph, spectra = SpectraGraph(settings), Spectra(settings)
+    frames, lengths = graph(*padded(sounds()))
+    for found, count, expected in zip(frames, lengths.tolist(), spectra(sounds()), strict=True):
+        assert count == len(expected)
+        mine = found.permute(2, 0, 1).flatten(1)
+        torch.testing.assert_close(mine[:count], expected.half().float(), atol=2e-4, rtol=1e-3)
+        assert not mine[count:].any()
+        assert float((mine[:count] == expected.half().float()).float().mean()) > 0.9  # float16 hides most rounding
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_from_samples_to_probabilities_in_onnx(name):
+    spectra = SpectraGraph(SPECTRA[name])
+    shape = NetworkShape(**{**SHAPE.__dict__, "bins": spectra.bins, "input_channels": spectra.channels})
+    torch.manual_seed(1)
+    members = [member(DiscreteNetwork(shape, genotype(sequence=n)), shape, s) for s, n in enumerate(("gru_1", "rnn_1"))]
+    classifier = Classifier(members, spectra)
+    assert difference(classifier, shape, SPECTRA[name].sample_rate) < 1e-4
+    rows, lengths = padded(sounds())
+    with torch.no_grad():
+        together = classifier(rows, lengths)
+        alone = [classifier(torch.from_numpy(x)[None], torch.tensor([len(x)]))[0] for x in sounds()]
+        each = [Classifier([one], spectra)(rows, lengths) for one in members]
+    torch.testing.assert_close(together, torch.stack(alone), atol=1e-5, rtol=0)
+    torch.testing.assert_close(together, (each[0] + each[1]) / 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (FeatureSettings(kind="pretrained"), "features.kind=pretrained cannot be exported"),
+        (FeatureSettings(kind="egemaps"), "features.kind=egemaps cannot be exported"),
+        (FeatureSettings(sample_rate=96000, window_ms=200.0), "the transform alone would take"),
+    ],
+)
+def test_features_that_no_graph_can_compute_are_refused(settings, message):
+    with pytest.raises(EmodartsError, match=message):
+        SpectraGraph(settings)
+
+
+def test_recordings_by_predict_and_by_the_torch_pipeline(recordings):
+    """From file to probabilities on EmoDB (16 kHz) and RAVDESS (48 kHz, resampled by numpy), with a decided network."""
+    files = [f for corpus in ("emodb", "ravdess") for f in sorted((recordings / corpus).rglob("*.wav"))[::90]]
+    features = FeatureSettings()
+    shape = NetworkShape(**{**SHAPE.__dict__, "bins": features.bands, "channels": 8, "sequence_width": 16})
+    torch.manual_seed(1)
+    one = member(DiscreteNetwork(shape, genotype(sequence="lstm_attention_1")), shape)
+    one.network.head[1].weight.data.mul_(8)
+    content = onnx.to_onnx(Classifier([one], SpectraGraph(features)), features.bands, 1, ("a", "b", "c", "d"))
+    session = onnxruntime.InferenceSession(content)
+    model = predict.Model(session, ("a", "b", "c", "d"), features.sample_rate, features.trim_db, 100.0, 60.0)
+    decided = []
+    for file in files:
+        samples, rate = decode(file)
+        found = model.probabilities([model.prepare(samples, rate)])[0]
+        sound = at_speed(prepare(samples, rate, features), rate, features.sample_rate, 1.0)
+        frames = Spectra(features)([sound])[0].half().float()
+        x = ((frames - one.standardiser.mean) / one.standardiser.deviation).T[None, None]
+        with torch.no_grad():
+            expected = one.network(x, torch.tensor([len(frames)])).softmax(1)[0].numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=file.name)
+        decided.append(expected)
+    assert np.std(decided, 0).max() > 0.05  # the recordings are told apart: an error would show
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000, 96000])
+def test_resampling_is_that_of_the_training(rate):
+    """White noise, which has everything in the transition band, as soxr resamples it; the same length too."""
+    for samples in (rate, rate + 7):
+        noise = np.zeros(samples, np.float32)
+        noise[rate // 4 : rate // 2] = np.random.default_rng(0).normal(0, 0.1, rate // 2 - rate // 4)
+        found, expected = predict.resample(noise, rate, 16000), at_speed(noise, rate, 16000, 1.0)
+        assert found.dtype == np.float32
+        assert len(found) == len(expected)
+        assert np.std(found - expected) < 1e-3 * np.std(expected)
