@@ -47,6 +47,7 @@ Folder = Path | Storage  # of a unit's checkpoints
 EPOCH_RULE = "late_dev"
 SEARCHED = "emodarts"
 SVM = "svm"
+_PENALTY = "training.svm_penalty"
 SYSTEMS = (SEARCHED, *baselines.DESIGNS, SVM)
 _STAGES = ("search", "searched", "training")  # each a file of a checkpoint folder
 
@@ -69,6 +70,14 @@ class FoldSettings:
     def searches(self) -> bool:
         """Whether the network is searched."""
         return self.system == SEARCHED
+
+    def has(self, name: str) -> bool:
+        """Whether a setting (`search.nodes`) does anything for the system: only a search has those of a search, and an
+        SVM has its penalty alone.
+        """
+        if self.system == SVM or name == _PENALTY:
+            return self.system == SVM and name == _PENALTY
+        return self.searches or not name.startswith("search.")
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ def prepare(settings: Settings, console: Console) -> SweepData:
         made = protocols.make(settings.corpus, utterances, labels)
     folds = _chosen(settings, made)
     for fold in folds.values():
-        subsample_name(fold, settings.fold_settings)  # refuses one that is too small
+        for system in settings.systems.values():
+            subsample_name(fold, system)  # refuses one that is too small
     return SweepData(corpus, labels, folds, made, store)
 
 

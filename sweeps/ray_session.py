@@ -17,7 +17,7 @@ from emodarts.errors import EmodartsError
 from emodarts.experiment import choose_device
 from sweeps.placement import runtime_environment
 from sweeps.settings import RaySettings, ResourceSettings
-from sweeps.studies import Studies
+from sweeps.systems import Systems
 from sweeps.units import unit_name
 
 _GPU_SHARE = 0.25
@@ -121,12 +121,12 @@ class Interrupt:
 
 def fit(
     trainable: Callable[[dict[str, Any]], None],
-    studies: Studies,
+    systems: Systems,
     resources: dict[str, float],
     callbacks: list[Any],
     workers: int | None = None,
 ) -> None:
-    """Run a trainable for each unit that the studies hand out, until they have none left or are stopped.
+    """Run a trainable for each unit that the systems' studies hand out, until they have none left or are stopped.
 
     `trainable` gets `{"unit": ...}` and reports as `sweeps.trial` does; `resources` are those of a unit. Tune's own
     files are deleted at the end: the result tables are all that is kept.
@@ -142,8 +142,8 @@ def fit(
             tune.Tuner(
                 tune.with_resources(trainable, resources),
                 tune_config=tune.TuneConfig(
-                    search_alg=UnitSearcher(studies),
-                    scheduler=UnitScheduler(studies),
+                    search_alg=UnitSearcher(systems),
+                    scheduler=UnitScheduler(systems),
                     num_samples=-1,
                     reuse_actors=True,
                     max_concurrent_trials=workers,
@@ -153,15 +153,15 @@ def fit(
                 run_config=tune.RunConfig(
                     name="units",
                     storage_path=folder,
-                    callbacks=[WorkerDeaths(studies), *callbacks],
-                    stop=StopWithStudies(studies),
+                    callbacks=[WorkerDeaths(systems), *callbacks],
+                    stop=StopWithStudies(systems),
                     verbose=0,
                     failure_config=tune.FailureConfig(max_failures=DEATHS - 1),
                 ),
             ).fit()
     finally:
-        for unit in list(studies.running.values()):
-            studies.give_back(unit)  # stopped with the experiment: it waits for the next start
+        for unit in systems.running:
+            systems.give_back(unit)  # stopped with the experiment: it waits for the next start
 
 
 def _let_a_worker_die_for_memory() -> None:

@@ -15,7 +15,7 @@ from emodarts.corpora.labels import source_of
 from emodarts.corpora.protocols import full_name
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
-from emodarts.experiment import FoldSettings
+from emodarts.experiment import SEARCHED, FoldSettings
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.search.settings import SearchSettings
 from emodarts.training.settings import TrainingSettings
@@ -112,7 +112,7 @@ class RaySettings:
 class Settings:
     """Everything the command line can say. `protocol` is short for `corpus.protocol`, which it replaces.
 
-    `system`: `emodarts`, or a hand-designed network, which is trained without a search.
+    `system`: what is compared, one or several: `emodarts` is the search, the others need none (`experiment.SYSTEMS`).
     """
 
     corpus: CorpusSettings = field(default_factory=CorpusSettings)
@@ -125,20 +125,22 @@ class Settings:
     ray: RaySettings = field(default_factory=RaySettings)
     results: str = "results"
     protocol: str | None = None
-    system: str = "emodarts"
+    system: Any = SEARCHED  # a name, or a list of names
 
     @property
-    def fold_settings(self) -> FoldSettings:
-        """The settings of a unit before a trial's parameters are put in. Raises EmodartsError for an unknown system."""
-        return FoldSettings(self.features, self.search, self.training, self.batches, self.system)
+    def systems(self) -> dict[str, FoldSettings]:
+        """By its name in the result tables, the settings of each system's units before a trial's parameters are put in.
 
-    @property
-    def system_name(self) -> str:
-        """The system's name in the result tables."""
-        return self.search.system if self.system == "emodarts" else self.system
+        Raises EmodartsError for an unknown system, and one that is named twice.
+        """
+        given = self.system if isinstance(self.system, list) else [self.system]
+        if not given or len(set(given)) < len(given) or not all(isinstance(name, str) for name in given):
+            raise EmodartsError(f"system={self.system}: one system, or a list of several, none twice")
+        made = (FoldSettings(self.features, self.search, self.training, self.batches, name) for name in given)
+        return {self.search.system if settings.searches else settings.system: settings for settings in made}
 
     def hashed(self) -> dict[str, Any]:
-        """What changes a unit's result or the proposals: dotted name -> value."""
+        """What changes a unit's result or the proposals: dotted name -> value. The systems of a sweep share it."""
         content = asdict(self)
         content["corpus"].pop("root")
         content["batches"].pop("device_memory_share")
@@ -150,7 +152,7 @@ class Settings:
         for name in ("name", "trials", "folds", "seeds", "hours", "max_failures", "plan"):
             content["sweep"].pop(name)
         kept = {room: content[room] for room in ("corpus", "features", "batches", "search", "training", "sweep")}
-        return {"system": self.system, **dict(_flatten(kept))}
+        return dict(_flatten(kept))
 
     @property
     def sweep_name(self) -> str:

@@ -30,17 +30,27 @@ CHECKPOINTS = "checkpoints"  # below the sweep
 
 
 @dataclass(frozen=True)
+class System:
+    """What is compared: the settings of its units before a trial's parameters are put in, and what these may be."""
+
+    settings: FoldSettings
+    space: Space
+
+    def with_parameters(self, parameters: dict[str, Any]) -> FoldSettings:
+        """The settings of a unit. Raises EmodartsError for parameters that they refuse."""
+        return self.space.apply(self.settings, parameters)
+
+
+@dataclass(frozen=True)
 class Plan:
     """What all units of a sweep share."""
 
     sweep: str
-    system: str
     results: str
     corpus: str
     store: StorePlace
     folds: dict[int, Fold]
-    settings: FoldSettings
-    space: Space
+    systems: dict[str, System]
     seed: int
     device: str
     threads: int
@@ -49,12 +59,12 @@ class Plan:
         """The key of a unit's rows. A configuration that is refused has no subsample: its run says why it fails."""
         fold = self.folds[unit["fold"]]
         try:
-            subsample = subsample_name(fold, self.space.apply(self.settings, unit["parameters"]))
+            subsample = subsample_name(fold, self.systems[unit["system"]].with_parameters(unit["parameters"]))
         except EmodartsError:
             subsample = None
         return UnitKey(
             self.sweep,
-            self.system,
+            unit["system"],
             unit["study"],
             unit["trial"],
             unit["seed"],
@@ -93,13 +103,13 @@ def run_plain(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
     # The same configuration number starts from the same seed in every study: names and numbers only.
     seed = derive_seed(plan.seed, "unit", fold.index, unit["trial"], unit["seed"])
     folder = _checkpoint_folder(storage, key)
-    telemetry = UnitTelemetry(unit_name(unit), plan.sweep, plan.system, len(fold.train))
+    telemetry = UnitTelemetry(unit_name(unit), plan.sweep, unit["system"], len(fold.train))
     course = None
     try:
         _check_shared(storage, plan)
         if (standing := read_commit(storage, plan.sweep, key.name)) is not None:  # its worker died before it could tell
             return _end(writer, standing, folder, telemetry)
-        settings = plan.space.apply(plan.settings, unit["parameters"])
+        settings = plan.systems[unit["system"]].with_parameters(unit["parameters"])
         course = _Course(unit["rungs"], settings, telemetry)
         store = open_store(store_on_this_node(plan.store, storage))
         device = choose_device(plan.device)

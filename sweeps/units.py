@@ -3,18 +3,20 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from emodarts.experiment import SEARCHED
 from emodarts.results.commits import Commit, path_of, read_parquet
 from emodarts.results.reader import Results
 from emodarts.results.writer import SweepWriter
 from sweeps.pruning import Rung
 
-_FIGURES = ["study", "trial", "seed", "fold", "uar", "parameters"]
+_FIGURES = ["system", "study", "trial", "seed", "fold", "uar", "parameters"]
 
 
 @dataclass(frozen=True)
 class Unit:
     """One unit of work: a configuration with a seed on a fold; `rungs`: where it is to report for pruning."""
 
+    system: str
     study: str
     trial: int
     seed: int
@@ -24,7 +26,7 @@ class Unit:
 
     @property
     def key(self) -> tuple[str, int, int, int]:
-        """What names it."""
+        """What names it within its system."""
         return self.study, self.trial, self.seed, self.fold
 
 
@@ -38,10 +40,11 @@ class Outcome:
     reason: str | None = None
 
 
-def outcomes_in(known: Results) -> dict[tuple[str, int, int, int], Outcome]:
-    """The outcome of each unit that was committed."""
-    dev = {_key(row): row for row in known.figures("dev", "final", _FIGURES)}
-    return {_key(asdict(c.key)): _outcome(c, dev.get(_key(asdict(c.key)))) for c in known.commits}
+def outcomes_in(known: Results, system: str) -> dict[tuple[str, int, int, int], Outcome]:
+    """The outcome of each unit of a system that was committed."""
+    dev = {_key(row): row for row in known.figures("dev", "final", _FIGURES) if row["system"] == system}
+    commits = [commit for commit in known.commits if commit.key.system == system]
+    return {_key(asdict(c.key)): _outcome(c, dev.get(_key(asdict(c.key)))) for c in commits}
 
 
 def outcome_of(writer: SweepWriter, commit: Commit) -> Outcome:
@@ -64,5 +67,6 @@ def _key(row: dict[str, Any]) -> tuple[str, int, int, int]:
 
 
 def unit_name(unit: dict[str, Any]) -> str:
-    """The name of a unit that people read: `trial 12 · fold 3`."""
-    return f"trial {unit['trial']} · fold {unit['fold']}" + (f" · seed {unit['seed']}" if unit["seed"] else "")
+    """The name of a unit that people read: `trial 12 · fold 3`, before it the system if it is none of the search's."""
+    system = "" if unit["system"] == SEARCHED else f"{unit['system']} · "
+    return f"{system}trial {unit['trial']} · fold {unit['fold']}" + (f" · seed {unit['seed']}" if unit["seed"] else "")

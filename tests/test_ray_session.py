@@ -23,6 +23,7 @@ from sweeps.placement import runtime_environment
 from sweeps.ray_session import fit, of_a_unit, session
 from sweeps.settings import RaySettings, ResourceSettings, SweepSettings
 from sweeps.studies import Studies
+from sweeps.systems import Systems
 from sweeps.telemetry import UnitTelemetry
 
 
@@ -42,7 +43,7 @@ def begin(root, folds=(0,), **sweep):
         settings, SPACE, DEFAULT, folds, SweepWriter(storage, "s"), reader.open(root), key_of, rungs,
         on_told=journal.add,
     )  # fmt: skip
-    journal.begin(studies)
+    journal.begin(Systems([studies]))
     return studies
 
 
@@ -58,7 +59,7 @@ def unit_that(does):
 
 
 def run(studies, does, workers=2):
-    fit(unit_that(does), studies, {"cpu": 1}, [], workers)
+    fit(unit_that(does), Systems([studies]), {"cpu": 1}, [], workers)
     return studies
 
 
@@ -89,7 +90,7 @@ def test_pruned_units_stop_and_their_worker_goes_on_with_the_next(cluster, tmp_p
     assert len(set(whole.values())) == 1, "one worker ran them all"
     assert {c.key.trial for c in found.commits} == {n for n, status in statuses.items() if status == "pruned"}
     kept = optuna.load_study(
-        study_name="fold0",
+        study_name="emodarts · fold0",
         storage=optuna.storages.JournalStorage(
             optuna.storages.journal.JournalFileBackend(str(tmp_path / "s" / "journal.log"))
         ),

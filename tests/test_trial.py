@@ -25,10 +25,10 @@ from sweeps import telemetry
 from sweeps.placement import StorePlace
 from sweeps.settings import Settings, SweepSettings
 from sweeps.space import Space
-from sweeps.trial import CHECKPOINTS, Plan, run_unit
+from sweeps.trial import CHECKPOINTS, Plan, System, run_unit
 from sweeps.units import Unit
 
-UNIT = asdict(Unit("fold0", 0, 0, 0, {}, (("search", 0.5), ("train", 0.5))))
+UNIT = asdict(Unit("emodarts", "fold0", 0, 0, 0, {}, (("search", 0.5), ("train", 0.5))))
 CONFIG = {"unit": UNIT}
 
 
@@ -51,7 +51,7 @@ def plan(demo, demo_store):
     settings = FoldSettings(FeatureSettings(bands=32), search, training)
     space = Space.of(Settings(sweep=SweepSettings(space={})))
     store = StorePlace(str(demo_store.folder), socket.gethostname(), None)
-    return Plan("s", "emodarts", "", "demo", store, {0: fold}, settings, space, 1, "cpu", 1)
+    return Plan("s", "", "demo", store, {0: fold}, {"emodarts": System(settings, space)}, 1, "cpu", 1)
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from sweep_driver import begin
 
 from sweeps.ray_session import fit, session
 from sweeps.settings import RaySettings, ResourceSettings
+from sweeps.systems import Systems
 
 
 def main() -> None:
@@ -54,7 +55,7 @@ def main() -> None:
             tune.report({"status": "complete", "dev_uar": 0.5, "size": 1})
 
         with session(RaySettings(address=cluster.address), ResourceSettings(), Console(quiet=True)):
-            fit(sleep, studies, {"cpu": 1, "gpu": 1}, [], None)
+            fit(sleep, Systems([studies]), {"cpu": 1, "gpu": 1}, [], None)
         found = sorted(tuple(map(float, line.split())) for line in Path(spans).read_text().splitlines())
     assert len(found) == units, f"{len(found)} of {units} units"
     begins = [begun for begun, _ in found]

@@ -40,7 +40,7 @@ from sweeps.preparation import prepare
 from sweeps.ray_session import fit, session
 from sweeps.settings import RaySettings, ResourceSettings, Settings, SweepSettings
 from sweeps.space import Space
-from sweeps.trial import Plan, run_plain, run_unit
+from sweeps.trial import Plan, System, run_plain, run_unit
 
 FOLDS = [0, 1]
 SEARCH_EPOCHS, TRAINING_EPOCHS = 25, 50
@@ -65,7 +65,8 @@ def begin(results: Path, trials: int) -> tuple[Plan, Any]:
     storage = Storage.open(results)
     data = prepare(settings, Console(quiet=True))
     register(storage, settings.sweep_name, {})
-    plan = plan_of(settings, Space.of(settings), storage, data)
+    systems = {name: System(made, Space.of(settings, made)) for name, made in settings.systems.items()}
+    plan = plan_of(settings, systems, storage, data)
     writer, known = SweepWriter(storage, plan.sweep), reader.open(results)
     return plan, studies_of(settings, plan, writer, known, Journal(storage, plan.sweep))
 
