@@ -19,7 +19,7 @@ from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from sweeps import pruning, samplers
-from sweeps.data import SweepData, write_corpus
+from sweeps.data import SweepData, write_corpus, write_foreign
 from sweeps.journal import Journal
 from sweeps.placement import publish
 from sweeps.preparation import check_data, prepare, say_data
@@ -27,7 +27,7 @@ from sweeps.settings import Settings
 from sweeps.space import Space
 from sweeps.studies import Studies
 from sweeps.systems import Systems
-from sweeps.trial import CHECKPOINTS, Plan, System, run_unit
+from sweeps.trial import CHECKPOINTS, ForeignPlace, Plan, System, run_unit
 
 
 def run_sweep(settings: Settings, console: Console) -> int:
@@ -57,6 +57,7 @@ def run_sweep(settings: Settings, console: Console) -> int:
         writer = SweepWriter(storage, name)
         known = reader.open(settings.results, name)
         audit = write_corpus(writer, known, data, settings.corpus)
+        write_foreign(writer, data)
         say_data(console, name, storage, data, audit)
         _tidy(storage, known)
         plan = plan_of(settings, systems, storage, data)
@@ -83,6 +84,10 @@ def plan_of(settings: Settings, systems: dict[str, System], storage: Storage, da
         settings.sweep.seed,
         settings.resources.device,
         settings.resources.cpus_per_fold,
+        tuple(
+            ForeignPlace(t.name, publish(t.store, storage, joins(settings.ray)), t.labels, t.speakers)
+            for t in (other.test for other in data.foreign)
+        ),
     )
 
 

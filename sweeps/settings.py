@@ -113,6 +113,7 @@ class Settings:
     """Everything the command line can say. `protocol` is short for `corpus.protocol`, which it replaces.
 
     `system`: what is compared, one or several: `emodarts` is the search, the others need none (`experiment.SYSTEMS`).
+    `extra_tests` are labelled as the corpus itself is: class set and policies.
     """
 
     corpus: CorpusSettings = field(default_factory=CorpusSettings)
@@ -126,6 +127,8 @@ class Settings:
     results: str = "results"
     protocol: str | None = None
     system: Any = SEARCHED  # a name, or a list of names
+    extra_tests: list[str] = field(default_factory=list)  # further corpora that every network is tested on, whole
+    roots: dict[str, str] = field(default_factory=dict)  # of further corpora, by name; else $EMODARTS_CORPORA/<name>
 
     @property
     def systems(self) -> dict[str, FoldSettings]:
@@ -152,7 +155,8 @@ class Settings:
         for name in ("name", "trials", "folds", "seeds", "hours", "max_failures", "plan"):
             content["sweep"].pop(name)
         kept = {room: content[room] for room in ("corpus", "features", "batches", "search", "training", "sweep")}
-        return dict(_flatten(kept))
+        extra = {"extra_tests": sorted(self.extra_tests)} if self.extra_tests else {}
+        return {**dict(_flatten(kept)), **extra}
 
     @property
     def sweep_name(self) -> str:
@@ -184,7 +188,9 @@ def from_hydra(config: DictConfig) -> Settings:
 def _schema() -> DictConfig:
     schema = OmegaConf.structured(Settings)
     _writable(schema)
-    schema.corpus.columns._set_flag("struct", False)  # its keys are the user's: corpus.columns.label=mood
+    # Their keys are the user's: corpus.columns.label=mood, roots.emodb=/data/emodb
+    schema.corpus.columns._set_flag("struct", False)
+    schema.roots._set_flag("struct", False)
     return schema
 
 

@@ -16,7 +16,8 @@ from ray import tune
 
 from emodarts.corpora.protocols import Fold
 from emodarts.errors import EmodartsError
-from emodarts.experiment import FoldSettings, subsample_name
+from emodarts.experiment import FoldSettings, ForeignTest, subsample_name
+from emodarts.features.store import open_store
 from emodarts.results.commits import Commit, read_commit
 from emodarts.results.records import EpochRecord, UnitKey
 from emodarts.results.storage import Storage, StorageError
@@ -42,6 +43,21 @@ class System:
 
 
 @dataclass(frozen=True)
+class ForeignPlace:
+    """A test set of another corpus, and where its features are."""
+
+    name: str
+    store: StorePlace
+    labels: dict[str, str]
+    speakers: dict[str, str | None]
+
+    def open(self, storage: Storage) -> ForeignTest:
+        """The test set as this node has it. Raises StorageError."""
+        store = open_store(store_on_this_node(self.store, storage))
+        return ForeignTest(self.name, store, tuple(self.labels), self.labels, self.speakers)
+
+
+@dataclass(frozen=True)
 class Plan:
     """What all units of a sweep share."""
 
@@ -54,6 +70,7 @@ class Plan:
     seed: int
     device: str
     threads: int
+    foreign: tuple[ForeignPlace, ...] = ()
 
     def key(self, unit: dict[str, Any]) -> UnitKey:
         """The key of a unit's rows. A configuration that is refused has no subsample: its run says why it fails."""
@@ -91,7 +108,6 @@ def run_plain(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
 
     from emodarts.checkpoints import CheckpointError
     from emodarts.experiment import choose_device, discard_checkpoints, run_fold
-    from emodarts.features.store import open_store
     from emodarts.seeds import derive_seed
 
     torch.set_num_threads(plan.threads)
@@ -113,12 +129,13 @@ def run_plain(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
         course = _Course(unit["rungs"], settings, telemetry)
         store = open_store(store_on_this_node(plan.store, storage))
         device = choose_device(plan.device)
+        foreign = [place.open(storage) for place in plan.foreign]
         try:
-            records = run_fold(store, fold, settings, seed, device, course.hear, folder)
+            records = run_fold(store, fold, settings, seed, device, course.hear, folder, foreign=foreign)
         except CheckpointError:  # of no use any more; nothing else is lost than the time since the unit began
             discard_checkpoints(folder)
             course = _Course(unit["rungs"], settings, telemetry)
-            records = run_fold(store, fold, settings, seed, device, course.hear, folder)
+            records = run_fold(store, fold, settings, seed, device, course.hear, folder, foreign=foreign)
     except SystemExit:  # pruned, or stopped with the whole experiment
         _forget_pruned(writer, key, folder, telemetry)
         raise

@@ -15,6 +15,7 @@ from emodarts.experiment import (
     Architecture,
     FoldData,
     FoldSettings,
+    ForeignTest,
     derive,
     hand_designed,
     predict,
@@ -267,3 +268,24 @@ def test_a_diverging_training_says_so(demo, demo_store, tiny, monkeypatch):
     monkeypatch.setattr(train, "F", NanLoss)
     with pytest.raises(RuntimeError, match="non-finite"):
         run_fold(demo_store, demo[2][0], tiny)
+
+
+def test_another_corpus_is_predicted_under_both_normalisations_and_changes_nothing_else(demo, demo_store, tiny):
+    """The other corpus: the fold's own test utterances, under a class each that they do not have."""
+    fold = demo[2][0]
+    ids = fold.tests["demo/test"]
+    other = ForeignTest("other/all", demo_store, ids, dict.fromkeys(ids, fold.classes[0]), fold.speakers)
+    for system in ("linear_probe", "svm"):
+        settings = replace(tiny, system=system)
+        alone, both = (run_fold(demo_store, fold, settings, 3, foreign=f) for f in ((), (other,)))
+        assert dev_side(alone) == dev_side(both)
+        assert len(alone.evaluations) == 2
+        test, by_train, by_test = both.evaluations[1:]
+        assert [(e.role, e.test_set, e.normalisation) for e in (by_train, by_test)] == [
+            ("cross", "other/all", "train"),
+            ("cross", "other/all", "test"),
+        ]
+        assert by_train.probabilities.tobytes() == test.probabilities.tobytes()
+        assert not np.allclose(by_test.probabilities, test.probabilities, atol=1e-4)
+        assert set(by_train.labels) == {fold.classes[0]}
+    assert len(run_fold(demo_store, fold, settings, 3, tests=False, foreign=(other,)).evaluations) == 1

@@ -46,9 +46,7 @@ def key_of(unit, system="emodarts"):
     return UnitKey("s", system, unit.study, unit.trial, unit.seed, ("x",), "x/speaker3", unit.fold, "h", ("a", "b"))
 
 
-def begin(
-    root, known=True, folds=(0, 1, 2), clock=time.time, system="emodarts", on_told=lambda *told: None, **sweep
-):
+def begin(root, known=True, folds=(0, 1, 2), clock=time.time, system="emodarts", on_told=lambda *told: None, **sweep):
     storage = Storage.open(root)
     register(storage, "s", {})
     writer = SweepWriter(storage, "s")
