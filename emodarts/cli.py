@@ -46,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
         "results", nargs="+", help="a results folder, or one sweep's folder below it; s3:// and gs:// too"
     )
     report.set_defaults(run=_report)
+    compact = commands.add_parser("compact", help="join the small files of finished sweeps into one a table")
+    compact.add_argument("results", nargs="+", help="as of `report`")
+    compact.set_defaults(run=_compact)
     return parser
 
 
@@ -67,6 +70,14 @@ def _labels(options: argparse.Namespace) -> None:
     Console().print(table)
 
 
+def _compact(options: argparse.Namespace) -> None:
+    from emodarts.results import reader
+    from emodarts.results.compaction import compact
+
+    for part in reader.open(*options.results).parts:
+        print(f"{part.name}: {compact(part.storage, part.name)} files became few")
+
+
 def _report(options: argparse.Namespace) -> None:
     from rich.console import Console
 
@@ -74,8 +85,7 @@ def _report(options: argparse.Namespace) -> None:
     from emodarts.results import reader
 
     console = Console()
-    for location in options.results:
-        print_report(reader.open(location), console)
+    print_report(reader.open(*options.results), console)
 
 
 if __name__ == "__main__":

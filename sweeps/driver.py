@@ -50,12 +50,12 @@ def run_sweep(settings: Settings, console: Console) -> int:
     name = settings.sweep_name
     with Lease(storage, name, on_lost=lambda: os.kill(os.getpid(), signal.SIGINT)):
         if storage.exists(f"{name}/sweep.json"):
-            check_data(reader.open(settings.results, name), data)
+            check_data(reader.open(settings.results, sweep=name), data)
         about = {"protocol": data.protocol, "recordings": data.recordings}
         about["features.weights"] = extractors.identity(settings.features)
         register(storage, name, {**settings.hashed(), **about})
         writer = SweepWriter(storage, name)
-        known = reader.open(settings.results, name)
+        known = reader.open(settings.results, sweep=name)
         audit = write_corpus(writer, known, data, settings.corpus)
         write_foreign(writer, data)
         say_data(console, name, storage, data, audit)
@@ -144,7 +144,7 @@ def _run(settings: Settings, plan: Plan, studies: Systems, console: Console) -> 
 
 
 def _conclude(settings: Settings, name: str, studies: Systems, interrupted: bool, console: Console) -> int:
-    print_report(reader.open(settings.results, name), console)
+    print_report(reader.open(settings.results, sweep=name), console)
     command = shlex.join(["python", *sys.argv])
     if studies.stopped:
         console.print(

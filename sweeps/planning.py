@@ -131,7 +131,8 @@ def forecast(settings: Settings, system: System, data: SweepData) -> Forecast:
 
 def show(system: str, plan: Forecast, console: Console) -> None:
     """Print hours and memory of a system, and what they rest on."""
-    table = Table(title=f"{len(plan.seconds)} units of {system}")
+    console.print(f"{system}: {len(plan.seconds)} units", highlight=False)
+    table = Table()
     for name in ("slots", "time"):
         table.add_column(name, justify="right")
     for slots in SLOTS:

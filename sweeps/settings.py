@@ -137,7 +137,8 @@ class Settings:
         Raises EmodartsError for an unknown system, and one that is named twice.
         """
         given = self.system if isinstance(self.system, list) else [self.system]
-        if not given or len(set(given)) < len(given) or not all(isinstance(name, str) for name in given):
+        names = [name for name in given if isinstance(name, str)]
+        if not given or names != given or len(set(names)) < len(names):
             raise EmodartsError(f"system={self.system}: one system, or a list of several, none twice")
         made = (FoldSettings(self.features, self.search, self.training, self.batches, name) for name in given)
         return {self.search.system if settings.searches else settings.system: settings for settings in made}

@@ -51,7 +51,9 @@ class Studies:
     ):
         self.settings, self.space, self.writer, self.clock = settings, space, writer, clock
         self.key_of, self.rungs, self.system, self.on_told = key_of, rungs, system, on_told
-        self.folds = {f"fold{f}": (f,) for f in folds} if settings.nesting == "fold" else {"shared": folds}
+        self.folds: dict[str, tuple[int, ...]] = (
+            {f"fold{f}": (f,) for f in folds} if settings.nesting == "fold" else {"shared": folds}
+        )
         self.ledger = Ledger(writer, system, self.folds)
         self.trials, self.outcomes, self.statuses = self.ledger.trials, self.ledger.outcomes, self.ledger.statuses
         self.waiting: deque[Unit] = deque()

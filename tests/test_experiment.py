@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from emodarts import corpora
+from emodarts import corpora, experiment
 from emodarts.corpora import labels as labelling
 from emodarts.corpora import protocols, rules
 from emodarts.corpora.settings import CorpusSettings
@@ -121,8 +121,10 @@ def test_the_test_part_is_not_even_read_before_the_last_epoch(demo, demo_store, 
     def after_each_epoch(record):
         seen.append(read & test)
 
+    fit = experiment.svm.fit
+    monkeypatch.setattr(experiment.svm, "fit", lambda *given: (fit(*given), after_each_epoch(None))[0])
     records = run_fold(demo_store, fold, settings, progress=after_each_epoch)
-    assert len(seen) == len(records.epochs) >= 2
+    assert len(seen) == (1 if name == "svm" else len(records.epochs)) >= 1
     assert not any(seen)
     assert read & test == test  # read at the very end
     train = set(demo_store.positions(fold.train).tolist())

@@ -34,7 +34,7 @@ def foretold(demo, demo_store, tiny):
             sweep=SweepSettings(trials=trials, seeds=seeds, space=SPACE),
             system=system,
         )
-        made = settings.systems[system]
+        (made,) = settings.systems.values()
         return planning.forecast(settings, System(made, Space.of(settings, made)), data)
 
     return forecast
@@ -52,7 +52,7 @@ def test_hours_follow_units_and_slots(foretold):
     console = Console(record=True, width=200)
     planning.show("emodarts", many, console)
     told = console.export_text()
-    assert "68 units of emodarts" in told
+    assert "emodarts: 68 units" in told
     assert "this machine's CPU" in told
 
 

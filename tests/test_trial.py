@@ -93,12 +93,12 @@ def kept(plan):
 
 
 def commits(plan):
-    opened = reader.Results(Storage.open(plan.results), ("s",))
+    opened = reader.Results.of(Storage.open(plan.results), ["s"])
     return [(c.status, c.reason) for c in opened.commits]
 
 
 def rows(plan):
-    opened = reader.Results(Storage.open(plan.results), ("s",))
+    opened = reader.Results.of(Storage.open(plan.results), ["s"])
     loose = ["seconds"]
     return {
         "predictions": opened.table("predictions").to_pylist(),
@@ -234,7 +234,7 @@ def test_a_checkpoint_of_other_code_means_a_new_start(at, undisturbed, monkeypat
 def test_a_mistake_of_the_units_own_is_committed_with_its_epochs(at, monkeypatch, error):
     place = at()
 
-    def run_fold(store, fold, settings, seed, device, progress, folder):
+    def run_fold(store, fold, settings, seed, device, progress, folder, foreign):
         progress(EpochRecord("search", 0, 1.0, 1.0, 0.5, 0.5, 0.1))
         (folder / "search.safetensors").parent.mkdir(parents=True)
         (folder / "search.safetensors").write_bytes(b"")

@@ -80,7 +80,7 @@ class SweepReport:
 
 def report(results: Results) -> list[SweepReport]:
     """One report a sweep."""
-    return [_sweep(results, sweep) for sweep in results.sweeps]
+    return [_sweep(part.name, one) for part, one in results.each()]
 
 
 def winners(trials: list[TrialRecord], sizes: dict[tuple[str, str, int], float]) -> dict[tuple[str, str], TrialRecord]:
@@ -99,8 +99,7 @@ def winners(trials: list[TrialRecord], sizes: dict[tuple[str, str, int], float])
     return best
 
 
-def _sweep(results: Results, sweep: str) -> SweepReport:
-    one = Results(results.storage, (sweep,))
+def _sweep(sweep: str, one: Results) -> SweepReport:
     trials = one.trials()
     folds = one.table("folds").to_pylist()
     chosen = winners(trials, _sizes(folds))
@@ -139,10 +138,9 @@ def _is_winner(row: dict[str, Any], chosen: dict[tuple[str, str], TrialRecord]) 
 
 
 def _predictions(results: Results, chosen: dict[tuple[str, str], TrialRecord]) -> list[dict[str, Any]]:
-    table = results.table("predictions")
     wanted = (pc.field("role") == "test") & (pc.field("stage") == "final")
     columns = ["system", "study", "trial", "seed", "fold", "protocol", "test_set", "label", "predicted"]
-    rows: list[dict[str, Any]] = table.filter(wanted).select(columns).to_pylist()
+    rows: list[dict[str, Any]] = results.table("predictions", columns, wanted).to_pylist()
     return [r for r in rows if r["label"] is not None and _is_winner(r, chosen)]
 
 

@@ -11,7 +11,7 @@ from emodarts.results.reader import Results
 
 def print_report(results: Results, console: Console) -> None:
     """Print each sweep's headline tables, notices, counts and failures."""
-    for sweep in report(results):
+    for part, sweep in zip(results.parts, report(results), strict=True):
         for block in sweep.blocks:
             console.print(_table(block))
         if sweep.crosses:
@@ -25,7 +25,7 @@ def print_report(results: Results, console: Console) -> None:
             console.print(f"failed: {failure}", highlight=False, soft_wrap=True, markup=False)
         if len(sweep.failures) > 5:
             console.print(f"failed: {len(sweep.failures) - 5} more, see the trials table")
-        console.print(f"tables: {results.storage.path(sweep.sweep)}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"tables: {part.path}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _table(block: Block) -> Table:

@@ -59,7 +59,7 @@ def fit(part: Part, classes: int, penalty: float, seed: int) -> TrainedSvm:
 
 
 def functionals(part: Part) -> NDArray[np.float64]:
-    """Mean and standard deviation over time of each value of a standardised frame: `(utterances, 2 * channels * bins)`."""
+    """Mean and deviation over time of each value of a standardised frame: `(utterances, 2 * channels * bins)`."""
     mean, deviation = (values.double().numpy() for values in (part.standardiser.mean, part.standardiser.deviation))
     rows = []
     for position in part.rows.tolist():

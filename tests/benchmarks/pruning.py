@@ -35,7 +35,7 @@ def run(corpus: str, pruner: str, trials: int, results: Path) -> reader.Results:
     asked = [*CORPORA[corpus], f"sweep.name={name}", f"sweep.pruner={pruner}", f"sweep.trials={trials}"]
     command = [sys.executable, str(RUN), *asked, "sweep.sampler=random", f"results={results}", "ray.dashboard=false"]
     subprocess.run(command, check=True)
-    return reader.open(results, name)
+    return reader.open(results, sweep=name)
 
 
 def measured(opened: reader.Results) -> dict[str, Any]:

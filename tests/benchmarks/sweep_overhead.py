@@ -2,7 +2,7 @@
 
     python tests/benchmarks/sweep_overhead.py [--trials 8] [--repeats 1]
 
-8 trials x 2 folds of the demo corpus, one thread each, with more epochs than the default so that a run has at least 5
+8 trials x 2 folds of the demo corpus, one thread each, with so many epochs that a run has at least 5
 minutes of work; Ray is started before the clock. Each comparison runs the very
 same units (settings, seeds, folds) both ways, features extracted before. The last line is JSON:
 overhead_ratio    = sweep on one worker / `run_fold` in a loop (at most 1.05 is wanted)
@@ -43,7 +43,7 @@ from sweeps.space import Space
 from sweeps.trial import Plan, System, run_plain, run_unit
 
 FOLDS = [0, 1]
-SEARCH_EPOCHS, TRAINING_EPOCHS = 25, 50
+SEARCH_EPOCHS, TRAINING_EPOCHS = 7, 16
 
 
 def settings_of(results: Path, trials: int) -> Settings:
