@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,8 +27,11 @@ _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of units that died: the studies hear of them
+    # Tune would have one worker start at a time, and an autoscaler see one unit that waits; `Slots` bounds them.
+    "TUNE_MAX_PENDING_TRIALS_PG": "100000",
 }
 _PATIENCE = 10.0  # s that a cluster's address has to answer
+_LOOK = 5.0  # s between two looks at the nodes of a cluster
 
 
 def joins(settings: RaySettings) -> bool:
@@ -107,6 +111,31 @@ def of_a_unit(resources: ResourceSettings) -> dict[str, float]:
     return {"cpu": resources.cpus_per_fold, "gpu": gpus}
 
 
+class Slots:
+    """How many units may be in flight: `workers`, else as many as the nodes that are there can run, looked at again and
+    again; at least one.
+    """
+
+    def __init__(self, resources: dict[str, float], workers: int | None, clock: Callable[[], float] = time.monotonic):
+        self.asked = {name.upper(): amount for name, amount in resources.items() if amount > 0}
+        self.workers, self.clock = workers, clock
+        self.count, self.counted = 1, -_LOOK
+
+    def __call__(self) -> int:
+        """The present number."""
+        if self.workers is not None:
+            return self.workers
+        if self.clock() - self.counted >= _LOOK:
+            import ray
+
+            self.count = max(1, sum(self._of(node["Resources"]) for node in ray.nodes() if node["Alive"]))
+            self.counted = self.clock()
+        return self.count
+
+    def _of(self, there: dict[str, float]) -> int:
+        return int(min(there.get(name, 0.0) / amount + 1e-9 for name, amount in self.asked.items()))
+
+
 class Interrupt:
     """SIGTERM is taken as Ctrl-C: Tune stops its trials, finished units stay, the others keep their last epoch."""
 
@@ -142,11 +171,10 @@ def fit(
             tune.Tuner(
                 tune.with_resources(trainable, resources),
                 tune_config=tune.TuneConfig(
-                    search_alg=UnitSearcher(systems),
+                    search_alg=UnitSearcher(systems, Slots(resources, workers)),
                     scheduler=UnitScheduler(systems),
                     num_samples=-1,
                     reuse_actors=True,
-                    max_concurrent_trials=workers,
                     trial_name_creator=lambda trial: unit_name(trial.config["unit"]),
                     trial_dirname_creator=lambda trial: trial.trial_id,
                 ),

@@ -3,6 +3,7 @@
 Tune's own OptunaSearch tells partial results as complete, cannot prune, and keeps its state in a pickle.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -14,15 +15,17 @@ from sweeps.units import Outcome, Unit
 
 
 class UnitSearcher(Searcher):
-    """Each Tune trial is one unit of work."""
+    """Each Tune trial is one unit of work. At most `slots()` are in flight: Tune itself is let take any number."""
 
-    def __init__(self, systems: Systems):
+    def __init__(self, systems: Systems, slots: Callable[[], int]):
         super().__init__(metric="dev_uar", mode="max")
-        self.systems = systems
+        self.systems, self.slots = systems, slots
         self.units: dict[str, Unit] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The configuration of the next Tune trial, None to wait, FINISHED at the end."""
+        if len(self.units) >= self.slots() and not self.systems.stopped:
+            return None
         try:
             unit = self.systems.next_unit()
         except EmodartsError as error:

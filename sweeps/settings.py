@@ -88,7 +88,7 @@ class ResourceSettings:
     device: str = "auto"
     cpus_per_fold: int = 1
     gpus_per_fold: float | None = None
-    workers: int | None = None  # at most so many units at once; None: what the resources allow
+    workers: int | None = None  # so many units at once; None: as many as the nodes that are there can run
 
     def __post_init__(self) -> None:
         if self.cpus_per_fold < 1:
