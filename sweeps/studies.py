@@ -104,7 +104,7 @@ class Studies:
     def died(self, unit: Unit, reason: str) -> None:
         """A unit's workers died for good: it is committed as failed, unless one of them had finished it."""
         stands = self.writer.commit_ended(self.key_of(unit), "failed", reason, (), DRIVER)
-        self.end(unit, outcome_of(self.writer, stands))
+        self.end(unit, outcome_of(stands))
 
     def stop(self, reason: str) -> None:
         """End the sweep without an outcome for what runs: the next start takes it up. The first reason is kept."""
@@ -132,7 +132,7 @@ class Studies:
             phase, share = unit.rungs[rung]
             reason = f"pruned by asha at {share:g} of the epochs of {phase}"
             stands = self.writer.commit_ended(self.key_of(unit), "pruned", reason, epochs, DRIVER)
-            self.end(unit, outcome_of(self.writer, stands))
+            self.end(unit, outcome_of(stands))
         return pruned
 
     @property

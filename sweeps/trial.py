@@ -124,7 +124,7 @@ def run_plain(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
     try:
         _check_shared(storage, plan)
         if (standing := read_commit(storage, plan.sweep, key.name)) is not None:  # its worker died before it could tell
-            return _end(writer, standing, folder, telemetry)
+            return _end(standing, folder, telemetry)
         settings = plan.systems[unit["system"]].with_parameters(unit["parameters"])
         course = _Course(unit["rungs"], settings, telemetry)
         store = open_store(store_on_this_node(plan.store, storage))
@@ -144,17 +144,17 @@ def run_plain(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
     except (EmodartsError, ArithmeticError, RuntimeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error} ({_where(error)})"
         epochs = tuple(course.epochs) if course else ()
-        return _end(writer, writer.commit_ended(key, "failed", reason, epochs, attempt), folder, telemetry)
-    return _end(writer, writer.commit(key, records, attempt), folder, telemetry)
+        return _end(writer.commit_ended(key, "failed", reason, epochs, attempt), folder, telemetry)
+    return _end(writer.commit(key, records, attempt), folder, telemetry)
 
 
-def _end(writer: SweepWriter, stands: Commit, folder: Path | Storage, telemetry: UnitTelemetry) -> dict[str, Any]:
+def _end(stands: Commit, folder: Path | Storage, telemetry: UnitTelemetry) -> dict[str, Any]:
     """Tidy up behind a unit that was committed; what is reported of it, as its commit says."""
     from emodarts.experiment import discard_checkpoints
 
     discard_checkpoints(folder)
     telemetry.end(stands.status)
-    return asdict(outcome_of(writer, stands))
+    return asdict(outcome_of(stands))
 
 
 class _Course:

@@ -82,7 +82,7 @@ def commits_table(commits: Iterable[Commit]) -> pa.Table:
 def commits_of(table: pa.Table, where: str) -> Iterator[Commit]:
     """The reverse of `commits_table`."""
     for text in table["commit"].to_pylist():
-        yield Commit.of(pa.schema([], {COMMIT_KEY: text}), where)
+        yield Commit.of({COMMIT_KEY.encode(): text.encode()}, where)
 
 
 def _write(storage: Storage, path: str, schema: pa.Schema, pieces: Iterable[pa.Table]) -> None:

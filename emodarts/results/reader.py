@@ -4,12 +4,12 @@
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,13 +17,14 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from emodarts.errors import EmodartsError
-from emodarts.results.commits import Commit, read_parquet
+from emodarts.results.commits import Commit, commit_in, read_parquet
 from emodarts.results.compaction import Compacted, commits_of
 from emodarts.results.records import RungRecord, TrialRecord
 from emodarts.results.schemas import TABLES, verify
 from emodarts.results.storage import Storage
 
 _READERS = 8
+T = TypeVar("T")
 _UNIT_TABLES = ("predictions", "epochs", "genotypes")
 # What names a row of a table that is rewritten: a small file replaces what was compacted before it.
 _KEYS = {
@@ -79,15 +80,17 @@ class SweepTables:
     @cached_property
     def _small_commits(self) -> tuple[Commit, ...]:
         """Those of the units that were not compacted; `_small_folds` may have put them here."""
-        paths = self._small_paths()
-        tables = self._read(paths, "folds", [])
-        return tuple(Commit.of(t.schema, self.storage.path(p)) for p, t in zip(paths, tables, strict=True))
+
+        def read(path: str) -> Commit:
+            return commit_in(self.storage.read(path), self.storage.path(path))
+
+        return tuple(self._each(read, self._small_paths()))
 
     def _small_folds(self, columns: Sequence[str] | None) -> list[pa.Table]:
         """The rows of the units that were not compacted, or some columns of them."""
         paths = self._small_paths()
         tables = self._read(paths, "folds", columns)
-        commits = (Commit.of(t.schema, self.storage.path(p)) for p, t in zip(paths, tables, strict=True))
+        commits = (Commit.of(t.schema.metadata, self.storage.path(p)) for p, t in zip(paths, tables, strict=True))
         self.__dict__["_small_commits"] = tuple(commits)  # their headers were read with them
         return tables
 
@@ -136,11 +139,13 @@ class SweepTables:
         return [f"{self.name}/{table}/{file}" for file in self.storage.list(f"{self.name}/{table}", ".parquet")]
 
     def _read(self, paths: list[str], table: str, columns: Sequence[str] | None) -> list[pa.Table]:
-        """Many small files: a few at a time hide the latency of a network's file system."""
-
         def read(path: str) -> pa.Table:
             return read_parquet(self.storage.read(path), table, self.storage.path(path), columns)
 
+        return self._each(read, paths)
+
+    def _each(self, read: Callable[[str], T], paths: list[str]) -> list[T]:
+        """Many small files: a few at a time hide the latency of a network's file system."""
         with ThreadPoolExecutor(_READERS) as pool:
             return list(pool.map(read, paths))
 
