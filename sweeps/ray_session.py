@@ -46,6 +46,10 @@ def session(settings: RaySettings, resources: ResourceSettings, console: Console
         os.environ.setdefault(name, value)
     import ray
 
+    # What `fit` needs is imported before there are workers: where several nodes of a cluster share a machine, one of them
+    # unpacks the working directory of `ray job submit` again, in which this driver runs.
+    from sweeps import scheduler, searcher  # noqa: F401
+
     # Tune prints a traceback for every worker that dies; what became of it stands in the tables and is said here.
     for logger, level in (("ray", logging.ERROR), ("ray.tune", logging.CRITICAL)):
         logging.getLogger(logger).setLevel(level)
