@@ -46,8 +46,8 @@ def session(settings: RaySettings, resources: ResourceSettings, console: Console
         os.environ.setdefault(name, value)
     import ray
 
-    # What `fit` needs is imported before there are workers: where several nodes of a cluster share a machine, one of them
-    # unpacks the working directory of `ray job submit` again, in which this driver runs.
+    # What `fit` needs is imported before there are workers: where nodes of a cluster share a machine's temporary folder,
+    # one of them unpacks the working directory of `ray job submit` again, in which this driver runs.
     from sweeps import scheduler, searcher  # noqa: F401
 
     # Tune prints a traceback for every worker that dies; what became of it stands in the tables and is said here.
