@@ -40,6 +40,7 @@ class LocalCluster:
         self.port, self.dashboard_port, agent = free_ports(3)
         self.address = f"127.0.0.1:{self.port}"
         self.nodes: list[subprocess.Popen[bytes]] = []
+        self.count = 0
         self._log: IO[bytes] = (folder / "ray.log").open("ab")
         self.head = self._start(
             "--head",
@@ -65,7 +66,13 @@ class LocalCluster:
     def add_node(self, cpus: int = 1, gpus: int = 0) -> subprocess.Popen[bytes]:
         """Start a node, one at a time: two that start at once may choose the same ports."""
         (agent,) = free_ports(1)
-        options = (f"--num-cpus={cpus}", f"--num-gpus={gpus}", f"--dashboard-agent-listen-port={agent}")
+        self.count += 1  # a temporary folder of its own: nodes that share one unpack a job's files over each other's
+        options = (
+            f"--num-cpus={cpus}",
+            f"--num-gpus={gpus}",
+            f"--dashboard-agent-listen-port={agent}",
+            f"--temp-dir={self.folder / f'n{self.count}'}",
+        )
         node = self._start(f"--address={self.address}", *options)
         self._wait(node, lambda: sum(b"Agent" in _command(pid) for pid in descendants(node.pid)) >= 2)
         self.nodes.append(node)
@@ -173,6 +180,8 @@ def main() -> int:
     parser.add_argument("command", nargs="*", help="what to run in it, after --")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="emodarts-ray-"))  # short: Ray's sockets lie below it
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts what is behind & with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     cluster = LocalCluster(folder)
     try:
         for _ in range(given.nodes):

@@ -48,6 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.set_defaults(run=_report)
     export.add_arguments(commands.add_parser("export", help="a trained network as ONNX, with a program that predicts"))
+    compact = commands.add_parser("compact", help="join the small files of finished sweeps into one a table")
+    compact.add_argument("results", nargs="+", help="as of `report`")
+    compact.set_defaults(run=_compact)
     return parser
 
 
@@ -69,6 +72,14 @@ def _labels(options: argparse.Namespace) -> None:
     Console().print(table)
 
 
+def _compact(options: argparse.Namespace) -> None:
+    from emodarts.results import reader
+    from emodarts.results.compaction import compact
+
+    for part in reader.open(*options.results).parts:
+        print(f"{part.name}: {compact(part.storage, part.name)} files became few")
+
+
 def _report(options: argparse.Namespace) -> None:
     from rich.console import Console
 
@@ -76,8 +87,7 @@ def _report(options: argparse.Namespace) -> None:
     from emodarts.results import reader
 
     console = Console()
-    for location in options.results:
-        print_report(reader.open(location), console)
+    print_report(reader.open(*options.results), console)
 
 
 if __name__ == "__main__":

@@ -42,11 +42,12 @@ from emodarts.training.settings import TrainingSettings
 from emodarts.training.train import Trained
 
 Progress = Callable[[EpochRecord], None]
-Predicted = Callable[[tuple[str, ...]], NDArray[np.float32]]  # utterances -> probabilities (utterances, classes)
+Predict = Callable[[Part], NDArray[np.float32]]  # probabilities (utterances, classes) of a part
 Folder = Path | Storage  # of a unit's checkpoints
 EPOCH_RULE = "late_dev"
 SEARCHED = "emodarts"
 SVM = "svm"
+_PENALTY = "training.svm_penalty"
 SYSTEMS = (SEARCHED, *baselines.DESIGNS, SVM)
 _STAGES = ("search", "searched", "training")  # each a file of a checkpoint folder
 
@@ -69,6 +70,14 @@ class FoldSettings:
     def searches(self) -> bool:
         """Whether the network is searched."""
         return self.system == SEARCHED
+
+    def has(self, name: str) -> bool:
+        """Whether a setting (`search.nodes`) does anything for the system: only a search has those of a search, and an
+        SVM has its penalty alone.
+        """
+        if self.system == SVM or name == _PENALTY:
+            return self.system == SVM and name == _PENALTY
+        return self.searches or not name.startswith("search.")
 
 
 @dataclass(frozen=True)
@@ -123,6 +132,17 @@ class FoldData:
 
 
 @dataclass(frozen=True)
+class ForeignTest:
+    """A test set of a corpus that is not trained on: features by the same settings, labels among the fold's classes."""
+
+    name: str
+    store: Store
+    utterances: tuple[str, ...]
+    labels: dict[str, str]
+    speakers: dict[str, str | None]
+
+
+@dataclass(frozen=True)
 class Architecture:
     """What is trained: a genotype, or a hand-designed network by its name, at these sizes."""
 
@@ -150,11 +170,13 @@ def run_fold(
     progress: Progress = _no_progress,
     checkpoints: Folder | None = None,
     tests: bool = True,
+    foreign: Sequence[ForeignTest] = (),
 ) -> UnitRecords:
     """Search, derive, train, predict: all that one fold has to tell.
 
     The test part is not touched before the final network's epoch is chosen, and never where `tests` is False: for
-    decisions on the design, which are taken on dev figures. `progress` hears of each epoch.
+    decisions on the design, which are taken on dev figures; nor are `foreign` tests, which are predicted twice, with
+    the normalisation of the fold's train part and with their own. `progress` hears of each epoch.
     `checkpoints` is a folder of this unit's own, on a disk or in any storage: what stands there goes on as if it had
     never stopped (bit for bit on a CPU), and is kept until `discard_checkpoints`. Raises EmodartsError for a leaking
     fold, one without dev part and checkpoints of another unit, and FloatingPointError or RuntimeError where a loss is
@@ -162,11 +184,11 @@ def run_fold(
     """
     data = FoldData.of(store, fold, settings, device)
     if settings.system == SVM:
-        return _run_svm(data, seed, tests)
+        return _run_svm(data, seed, tests, foreign)
     searched = search(data, seed, progress, checkpoints) if settings.searches else None
     architecture = derive(data, searched) if searched else hand_designed(data)
     trained = train(data, architecture, seed, progress, checkpoints)
-    final = _final_evaluations(data, lambda ids: predict(data, trained.network, ids), tests)
+    final = _final_evaluations(data, lambda part: _predict(data, trained.network, part), tests, foreign)
     return _records(data, searched, trained, (*_supernet_evaluations(data, searched), *final))
 
 
@@ -215,8 +237,11 @@ def train(
 
 def predict(data: FoldData, network: DiscreteNetwork, utterances: Sequence[str]) -> NDArray[np.float32]:
     """Class probabilities `(utterances, classes)` of utterances of the fold; the classes are `fold.classes`."""
-    batch_size = data.settings.training.batch_size
-    return prediction.predict(network, data.part(utterances), batch_size, data.device)
+    return _predict(data, network, data.part(utterances))
+
+
+def _predict(data: FoldData, network: DiscreteNetwork, part: Part) -> NDArray[np.float32]:
+    return prediction.predict(network, part, data.settings.training.batch_size, data.device)
 
 
 def discard_checkpoints(folder: Folder) -> None:
@@ -349,11 +374,27 @@ def _supernet_evaluations(data: FoldData, searched: Searched | None) -> list[Eva
     return [_evaluation(data.fold, data.fold.dev, "supernet", "dev", "dev", searched.dev_probabilities)]
 
 
-def _final_evaluations(data: FoldData, predicted: Predicted, tests: bool) -> list[Evaluation]:
-    """The final predictions on dev and, where `tests`, on each test set."""
+def _final_evaluations(
+    data: FoldData, predict: Predict, tests: bool, foreign: Sequence[ForeignTest]
+) -> list[Evaluation]:
+    """The final predictions on dev and, where `tests`, on each test set and those of other corpora."""
     fold = data.fold
     parts = [("dev", "dev", fold.dev), *(("test", name, ids) for name, ids in fold.tests.items() if tests)]
-    return [_evaluation(fold, ids, "final", role, name, predicted(ids)) for role, name, ids in parts]
+    own = [_evaluation(fold, ids, "final", role, name, predict(data.part(ids))) for role, name, ids in parts]
+    return own + [e for test in foreign if tests for e in _cross_evaluations(data, predict, test)]
+
+
+def _cross_evaluations(data: FoldData, predict: Predict, test: ForeignTest) -> list[Evaluation]:
+    """Predictions on another corpus, normalised by the statistics of the fold's train part, and by its own."""
+    fold = replace(data.fold, labels=test.labels, speakers=test.speakers)
+    found = []
+    for normalisation in ("train", "test"):
+        by_own = normalisation == "test"
+        standardiser = Standardiser.fit(test.store, test.utterances) if by_own else data.standardiser
+        probabilities = predict(Part.of(test.store, standardiser, fold, test.utterances))
+        made = _evaluation(fold, test.utterances, "final", "cross", test.name, probabilities)
+        found.append(replace(made, normalisation=normalisation))
+    return found
 
 
 def _evaluation(
@@ -372,9 +413,9 @@ def _evaluation(
     )
 
 
-def _run_svm(data: FoldData, seed: int, tests: bool) -> UnitRecords:
+def _run_svm(data: FoldData, seed: int, tests: bool, foreign: Sequence[ForeignTest]) -> UnitRecords:
     machine = svm.fit(data.train, len(data.fold.classes), data.settings.training.svm_penalty, seed)
-    evaluations = _final_evaluations(data, lambda ids: machine.predict(data.part(ids)), tests)
+    evaluations = _final_evaluations(data, machine.predict, tests, foreign)
     return UnitRecords(
         evaluations=tuple(evaluations),
         epochs=(),

@@ -10,9 +10,29 @@ from emodarts.corpora.labels import Labels
 from emodarts.corpora.protocols import Fold
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus, Dropped, dropped_table
+from emodarts.experiment import ForeignTest
 from emodarts.features.store import Store
 from emodarts.results.reader import Results
 from emodarts.results.writer import SweepWriter
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """Another corpus, all of whose labelled utterances are a test set; `labels` of what could be decoded."""
+
+    corpus: Corpus
+    labels: Labels
+    test: ForeignTest
+
+    @property
+    def dropped(self) -> list[dict[str, str]]:
+        """Path and reason of everything that did not become a test utterance."""
+        blank = [Dropped(path, "it has no label") for path in self.labels.unlabelled.values()]
+        read = [Dropped(**row) for row in self.corpus.dropped.to_pylist()]
+        rows: list[dict[str, str]] = dropped_table(
+            [*read, *self.test.store.dropped, *self.labels.unknown, *blank]
+        ).to_pylist()
+        return rows
 
 
 @dataclass(frozen=True)
@@ -24,6 +44,7 @@ class SweepData:
     folds: dict[int, Fold]
     all_folds: tuple[Fold, ...]
     store: Store
+    foreign: tuple[Foreign, ...] = ()
 
     @property
     def protocol(self) -> str:
@@ -33,9 +54,11 @@ class SweepData:
     @cached_property
     def recordings(self) -> str:
         """A hash of the utterances' ids and decoded audio: fold hashes speak of ids and labels alone."""
-        measures, mark = self.store.measures(), hashlib.sha256()
-        for name in ("utterance", "audio_hash"):
-            mark.update("\0".join(measures[name].to_pylist()).encode())
+        mark = hashlib.sha256()
+        for store in (self.store, *(other.test.store for other in self.foreign)):
+            measures = store.measures()
+            for name in ("utterance", "audio_hash"):
+                mark.update("\0".join(measures[name].to_pylist()).encode())
         return mark.hexdigest()[:16]
 
     @cached_property
@@ -74,6 +97,12 @@ def write_corpus(writer: SweepWriter, known: Results, data: SweepData, settings:
     made = audit(whole, data.labels, data.all_folds, data.store.measures(), settings).to_json()
     writer.write_corpus(data.corpus.name, utterances, data.dropped, left_out, made)
     return _warnings(made)
+
+
+def write_foreign(writer: SweepWriter, data: SweepData) -> None:
+    """Write the rows of the corpora table of corpora that are tested on alone; they have no folds to audit."""
+    for other in data.foreign:
+        writer.write_corpus(other.corpus.name, len(other.test.utterances), other.dropped, other.labels.left_out)
 
 
 def _same_folds(audit: str, data: SweepData) -> bool:

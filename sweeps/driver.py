@@ -19,44 +19,48 @@ from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from sweeps import pruning, samplers
-from sweeps.data import SweepData, write_corpus
+from sweeps.data import SweepData, write_corpus, write_foreign
 from sweeps.journal import Journal
 from sweeps.placement import publish
 from sweeps.preparation import check_data, prepare, say_data
 from sweeps.settings import Settings
 from sweeps.space import Space
 from sweeps.studies import Studies
-from sweeps.trial import CHECKPOINTS, Plan, run_unit
+from sweeps.systems import Systems
+from sweeps.trial import CHECKPOINTS, ForeignPlace, Plan, System, run_unit
 
 
 def run_sweep(settings: Settings, console: Console) -> int:
     """Run, or go on with, the sweep that the settings name; 0 when it is complete. Raises EmodartsError."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    space = Space.of(settings)
-    samplers.check(settings.sweep, space)
+    systems = {name: System(made, Space.of(settings, made)) for name, made in settings.systems.items()}
+    for system in systems.values():
+        samplers.check(settings.sweep, system.space)
     storage = Storage.open(settings.results)
     if not settings.sweep.plan:
         storage.check_writable()
     data = prepare(settings, console)
-    pruning.check(settings.sweep, settings.fold_settings, len(data.folds))
+    pruning.check(settings.sweep, settings.systems.values(), len(data.folds))
     if settings.sweep.plan:
         from sweeps import planning
 
-        planning.show(planning.forecast(settings, space, data), console)
+        for name, system in systems.items():
+            planning.show(name, planning.forecast(settings, system, data), console)
         return 0
     name = settings.sweep_name
     with Lease(storage, name, on_lost=lambda: os.kill(os.getpid(), signal.SIGINT)):
         if storage.exists(f"{name}/sweep.json"):
-            check_data(reader.open(settings.results, name), data)
+            check_data(reader.open(settings.results, sweep=name), data)
         about = {"protocol": data.protocol, "recordings": data.recordings}
         about["features.weights"] = extractors.identity(settings.features)
         register(storage, name, {**settings.hashed(), **about})
         writer = SweepWriter(storage, name)
-        known = reader.open(settings.results, name)
+        known = reader.open(settings.results, sweep=name)
         audit = write_corpus(writer, known, data, settings.corpus)
+        write_foreign(writer, data)
         say_data(console, name, storage, data, audit)
         _tidy(storage, known)
-        plan = plan_of(settings, space, storage, data)
+        plan = plan_of(settings, systems, storage, data)
         journal = Journal(storage, name)
         studies = studies_of(settings, plan, writer, known, journal)
         journal.begin(studies)
@@ -66,38 +70,45 @@ def run_sweep(settings: Settings, console: Console) -> int:
     return _conclude(settings, name, studies, interrupted, console)
 
 
-def plan_of(settings: Settings, space: Space, storage: Storage, data: SweepData) -> Plan:
+def plan_of(settings: Settings, systems: dict[str, System], storage: Storage, data: SweepData) -> Plan:
     """What all units of the sweep share; features are put where their workers find them. Raises StorageError."""
     from sweeps.ray_session import joins
 
     return Plan(
         settings.sweep_name,
-        settings.system_name,
         str(settings.results) if "://" in settings.results else storage.root,
         data.corpus.name,
         publish(data.store, storage, joins(settings.ray)),
         data.folds,
-        settings.fold_settings,
-        space,
+        systems,
         settings.sweep.seed,
         settings.resources.device,
         settings.resources.cpus_per_fold,
+        tuple(
+            ForeignPlace(t.name, publish(t.store, storage, joins(settings.ray)), t.labels, t.speakers)
+            for t in (other.test for other in data.foreign)
+        ),
     )
 
 
-def studies_of(settings: Settings, plan: Plan, writer: SweepWriter, known: Results, journal: Journal) -> Studies:
-    """The studies of the sweep, as the tables know them."""
-    return Studies(
-        settings.sweep,
-        plan.space,
-        plan.space.default(settings.fold_settings),
-        tuple(plan.folds),
-        writer,
-        known,
-        key_of=lambda unit: plan.key(asdict(unit)),
-        rungs=pruning.rungs_of(settings.sweep, settings.fold_settings),
-        system=settings.system_name,
-        on_told=journal.add,
+def studies_of(settings: Settings, plan: Plan, writer: SweepWriter, known: Results, journal: Journal) -> Systems:
+    """The studies of all systems, as the tables know them."""
+    return Systems(
+        [
+            Studies(
+                settings.sweep,
+                system.space,
+                system.space.default(system.settings),
+                tuple(plan.folds),
+                writer,
+                known,
+                key_of=lambda unit: plan.key(asdict(unit)),
+                rungs=pruning.rungs_of(settings.sweep, system.settings),
+                system=name,
+                on_told=journal.add,
+            )
+            for name, system in plan.systems.items()
+        ]
     )
 
 
@@ -110,7 +121,7 @@ def _tidy(storage: Storage, known: Results) -> None:
                 storage.delete_folder(f"{sweep}/{CHECKPOINTS}/{unit}")
 
 
-def _run(settings: Settings, plan: Plan, studies: Studies, console: Console) -> bool:
+def _run(settings: Settings, plan: Plan, studies: Systems, console: Console) -> bool:
     """Run the units on Ray; whether somebody stopped it. Raises EmodartsError."""
     from ray import tune
 
@@ -132,8 +143,8 @@ def _run(settings: Settings, plan: Plan, studies: Studies, console: Console) -> 
     return asked.seen or not studies.finished
 
 
-def _conclude(settings: Settings, name: str, studies: Studies, interrupted: bool, console: Console) -> int:
-    print_report(reader.open(settings.results, name), console)
+def _conclude(settings: Settings, name: str, studies: Systems, interrupted: bool, console: Console) -> int:
+    print_report(reader.open(settings.results, sweep=name), console)
     command = shlex.join(["python", *sys.argv])
     if studies.stopped:
         console.print(
@@ -143,8 +154,9 @@ def _conclude(settings: Settings, name: str, studies: Studies, interrupted: bool
             markup=False,
         )
         return 1
-    if studies.has_failed or (studies.complete and studies.none_complete):
-        console.print("every configuration fails (see also sweep.max_failures); the reasons stand above")
+    if studies.finished and studies.failing:
+        which = "" if len(studies.failing) == len(studies.studies) else f" of {', '.join(studies.failing)}"
+        console.print(f"every configuration{which} fails (see also sweep.max_failures); the reasons stand above")
         return 1
     if studies.complete:
         results = without_secrets(settings.results) if is_remote(settings.results) else settings.results

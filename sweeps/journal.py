@@ -10,7 +10,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, create_trial
 
 from emodarts.results.storage import Storage
-from sweeps.studies import Studies
+from sweeps.systems import Systems
 
 NAME = "journal.log"
 
@@ -23,9 +23,9 @@ class Journal:
 
     def __init__(self, storage: Storage, sweep: str):
         self.path = Path(storage.path(f"{sweep}/{NAME}")) if storage.is_local else None
-        self.copies: dict[str, optuna.Study] = {}
+        self.copies: dict[tuple[str, str], optuna.Study] = {}
 
-    def begin(self, studies: Studies) -> None:
+    def begin(self, systems: Systems) -> None:
         """Write what the tables hold."""
         if self.path is None:
             return
@@ -34,18 +34,20 @@ class Journal:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 kept = optuna.storages.JournalStorage(JournalFileBackend(str(self.path)))
-            for name, proposals in studies.proposals.items():
-                directions = proposals.study.directions
-                self.copies[name] = optuna.create_study(storage=kept, study_name=name, directions=directions)
-                for trial in proposals.study.get_trials(deepcopy=False):
-                    self.add(name, trial)
+            for studies in systems:
+                for name, proposals in studies.proposals.items():
+                    directions, told = proposals.study.directions, f"{studies.system} · {name}"
+                    copy = optuna.create_study(storage=kept, study_name=told, directions=directions)
+                    self.copies[studies.system, name] = copy
+                    for trial in proposals.study.get_trials(deepcopy=False):
+                        self.add(studies.system, name, trial)
 
-    def add(self, study: str, trial: FrozenTrial) -> None:
+    def add(self, system: str, study: str, trial: FrozenTrial) -> None:
         """A configuration has ended."""
-        if study not in self.copies or not trial.state.is_finished():
+        if (system, study) not in self.copies or not trial.state.is_finished():
             return
         with self._or_none():
-            self.copies[study].add_trial(
+            self.copies[system, study].add_trial(
                 create_trial(
                     state=trial.state,
                     values=trial.values,

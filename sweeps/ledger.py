@@ -1,4 +1,4 @@
-"""What the tables say of a sweep so far: configurations, the outcomes of their units, and what follows from them."""
+"""What the tables say of a system so far: configurations, the outcomes of their units, and what follows from them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ from sweeps.units import Outcome, outcomes_in
 class Ledger:
     """`trials` by study, then by number and seed; `outcomes` by unit; `statuses` counts configurations."""
 
-    def __init__(self, writer: SweepWriter, folds: dict[str, tuple[int, ...]]):
-        self.writer, self.folds = writer, folds
+    def __init__(self, writer: SweepWriter, system: str, folds: dict[str, tuple[int, ...]]):
+        self.writer, self.system, self.folds = writer, system, folds
         self.trials: dict[str, dict[tuple[int, int], TrialRecord]] = {study: {} for study in folds}
         self.outcomes: dict[tuple[str, int, int, int], Outcome] = {}
         self.statuses: Counter[str] = Counter()
 
     def adopt(self, known: Results) -> list[TrialRecord]:
-        """Take over what the tables hold; the configurations of this sweep's studies."""
-        self.outcomes.update(outcomes_in(known))
-        found = [trial for trial in known.trials() if trial.study in self.folds]
+        """Take over what the tables hold of the system; the configurations of its studies."""
+        self.outcomes.update(outcomes_in(known, self.system))
+        found = [trial for trial in known.trials() if trial.system == self.system and trial.study in self.folds]
         for trial in found:
             self._count(trial)
         return found

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 
 from sweeps.scheduler import unit_of
-from sweeps.studies import Studies
+from sweeps.systems import Systems
 from sweeps.telemetry import SweepTelemetry
 from sweeps.units import unit_name
 
@@ -19,10 +19,10 @@ _EVERY = 5.0  # s between two tellings of the numbers
 class LiveTable(tune.Callback):
     """Shows each study's progress; one line an ended unit where the output is no terminal."""
 
-    def __init__(self, studies: Studies, console: Console, sweep: str):
-        self.studies, self.console = studies, console
-        self.telemetry = SweepTelemetry(sweep, studies.system)
-        self.before = studies.units_ended
+    def __init__(self, systems: Systems, console: Console, sweep: str):
+        self.systems, self.console = systems, console
+        self.telemetry = SweepTelemetry(sweep)
+        self.before = systems.units_ended
         self.live: Live | None = None
         self.begin = time.time()
         self.told = 0.0
@@ -42,7 +42,7 @@ class LiveTable(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A unit's worker died for good."""
-        outcome = self.studies.outcomes.get(unit_of(trial).key)
+        outcome = self.systems.outcome(unit_of(trial))
         self._line(trial, f"failed: {outcome.reason}" if outcome else "stopped: it waits for the next start")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -53,8 +53,9 @@ class LiveTable(tune.Callback):
         """Tell the cluster's metrics the present numbers, now and then."""
         if time.time() - self.told > _EVERY:
             self.told = time.time()
-            studies = self.studies
-            self.telemetry.tell(studies.units_ended, len(studies.running), studies.units_total)
+            for studies in self.systems:
+                ended, running = studies.units_ended, len(studies.running)
+                self.telemetry.tell(studies.system, ended, running, studies.units_total)
 
     def close(self) -> None:
         """Take the live table away."""
@@ -64,27 +65,30 @@ class LiveTable(tune.Callback):
 
     def table(self) -> Table:
         """Studies, configurations that ended, best dev UAR; units and the time that they will still take."""
-        studies = self.studies
+        systems = self.systems
         told = (
-            f"{self._minutes():.1f} min, {studies.units_ended} of {studies.units_total} units ended, "
-            f"{len(studies.running)} running, {self._left()}"
+            f"{self._minutes():.1f} min, {systems.units_ended} of {systems.units_total} units ended, "
+            f"{len(systems.running)} running, {self._left()}"
         )
         table = Table(title=told)
         for name, side in (("study", "left"), ("ended", "right"), ("of", "right"), ("best dev UAR", "right")):
             table.add_column(name, justify=side)  # type: ignore[arg-type]
-        for study, trials in studies.trials.items():
-            # Copied first: the table is drawn by another thread than the one that adds trials.
-            ended = [t for (_, seed), t in list(trials.items()) if seed == 0 and t.status != "running"]
-            best = max((t.values[0] for t in ended if t.values), default=None)
-            shown = "" if best is None else f"{best:.3f}"
-            table.add_row(study, str(len(ended)), str(studies.settings.trials), shown)
+        several = len(systems.studies) > 1
+        for studies in systems:
+            for study, trials in studies.trials.items():
+                # Copied first: the table is drawn by another thread than the one that adds trials.
+                ended = [t for (_, seed), t in list(trials.items()) if seed == 0 and t.status != "running"]
+                best = max((t.values[0] for t in ended if t.values), default=None)
+                shown = "" if best is None else f"{best:.3f}"
+                name = f"{studies.system} · {study}" if several else study
+                table.add_row(name, str(len(ended)), str(studies.settings.trials), shown)
         return table
 
     def _left(self) -> str:
-        ended = self.studies.units_ended - self.before
+        ended = self.systems.units_ended - self.before
         if ended == 0:
             return "time left is not known yet"
-        left = (self.studies.units_total - self.studies.units_ended) * self._minutes() / ended
+        left = (self.systems.units_total - self.systems.units_ended) * self._minutes() / ended
         return f"about {left:.0f} min left"
 
     def _say(self, trial: Any, result: dict[str, Any]) -> None:

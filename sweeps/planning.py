@@ -20,7 +20,17 @@ from rich.table import Table
 
 from emodarts.corpora.protocols import Fold
 from emodarts.errors import EmodartsError
-from emodarts.experiment import FoldData, FoldSettings, choose_device, derive, hand_designed, search, train
+from emodarts.experiment import (
+    SVM,
+    FoldData,
+    FoldSettings,
+    choose_device,
+    derive,
+    hand_designed,
+    run_fold,
+    search,
+    train,
+)
 from emodarts.features.batches import Part, Standardiser
 from emodarts.networks.costs import supernet_macs
 from emodarts.results.records import EpochRecord
@@ -29,7 +39,7 @@ from emodarts.search.task import Task
 from emodarts.seeds import derive_seed
 from sweeps.data import SweepData
 from sweeps.settings import Settings
-from sweeps.space import Space
+from sweeps.trial import System
 
 SLOTS = (1, 2, 8, 64)
 _SAMPLE = 64  # configurations
@@ -94,16 +104,16 @@ class Forecast:
         return max(free) / 3600
 
 
-def forecast(settings: Settings, space: Space, data: SweepData) -> Forecast:
-    """Measure, and foretell each unit's seconds. Raises EmodartsError for a search without a supernet."""
-    fold_settings, begin = settings.fold_settings, time.perf_counter()
+def forecast(settings: Settings, system: System, data: SweepData) -> Forecast:
+    """Measure, and foretell each unit's seconds of a system. Raises EmodartsError for a search without a supernet."""
+    fold_settings, begin = system.settings, time.perf_counter()
     if fold_settings.searches and fold_settings.search.method not in ("darts", "frozen"):
         raise EmodartsError(f"sweep.plan: search.method={fold_settings.search.method} has no supernet to measure")
     device = choose_device(settings.resources.device)
     torch.set_num_threads(settings.resources.cpus_per_fold)
     fold = next(iter(data.folds.values()))
     part = _part_of(fold)
-    sample = _sample(settings, space)
+    sample = _sample(settings, system)
     macs = [_macs(made, data) for made in sample]
     work = [_work(made, m) for made, m in zip(sample, macs, strict=True)]
     measured = []
@@ -119,9 +129,10 @@ def forecast(settings: Settings, space: Space, data: SweepData) -> Forecast:
     return Forecast(order, device, len(part.train), len(fold.train), _memory(device), time.perf_counter() - begin)
 
 
-def show(plan: Forecast, console: Console) -> None:
-    """Print hours and memory, and what they rest on."""
-    table = Table(title=f"{len(plan.seconds)} units")
+def show(system: str, plan: Forecast, console: Console) -> None:
+    """Print hours and memory of a system, and what they rest on."""
+    console.print(f"{system}: {len(plan.seconds)} units", highlight=False)
+    table = Table()
     for name in ("slots", "time"):
         table.add_column(name, justify="right")
     for slots in SLOTS:
@@ -137,12 +148,13 @@ def show(plan: Forecast, console: Console) -> None:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def _sample(settings: Settings, space: Space) -> list[FoldSettings]:
+def _sample(settings: Settings, system: System) -> list[FoldSettings]:
     """The preset's own configuration, and others drawn evenly."""
     sampler = optuna.samplers.RandomSampler(seed=derive_seed(settings.sweep.seed, "plan") % 2**31)
     study = optuna.create_study(sampler=sampler)
+    space = system.space
     drawn = [space.suggest(study.ask()) for _ in range(_SAMPLE - 1 if space.free else 0)]
-    return [space.apply(settings.fold_settings, p) for p in (space.default(settings.fold_settings), *drawn)]
+    return [system.with_parameters(p) for p in (space.default(system.settings), *drawn)]
 
 
 def _part_of(fold: Fold) -> Fold:
@@ -184,6 +196,9 @@ def _measure(made: FoldSettings, macs: float, data: FoldData, utterances: int) -
     search_times = min(utterances, s.subsample or utterances) / len(data.fold.train)
     warm = moving = selection = 0.0
     architecture = None
+    if made.system == SVM:
+        fitted = run_fold(data.store, data.fold, shortened, device=data.device, tests=False)
+        return _Measured(macs, 0.0, 0.0, 1, training_times * fitted.train_seconds / made.training.epochs, 0.0)
     if made.searches:
         found = search(data)
         warm, moving = (search_times * _mean(found.epochs[a:b]) for a, b in ((1, _WARM), (_WARM, None)))

@@ -1,6 +1,7 @@
 """What comes before a sweep: the corpus is read, labelled, divided and extracted, and what was found is said."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pyarrow.compute as pc
 from rich.console import Console
@@ -13,11 +14,11 @@ from emodarts.corpora.protocols import Fold
 from emodarts.corpora.rules import NO_DEV
 from emodarts.corpora.table import Corpus
 from emodarts.errors import EmodartsError
-from emodarts.experiment import choose_device, subsample_name
+from emodarts.experiment import ForeignTest, choose_device, subsample_name
 from emodarts.features import store as features
 from emodarts.results import reader
 from emodarts.results.storage import Storage
-from sweeps.data import SweepData
+from sweeps.data import Foreign, SweepData
 from sweeps.settings import Settings
 
 
@@ -38,8 +39,37 @@ def prepare(settings: Settings, console: Console) -> SweepData:
         made = protocols.make(settings.corpus, utterances, labels)
     folds = _chosen(settings, made)
     for fold in folds.values():
-        subsample_name(fold, settings.fold_settings)  # refuses one that is too small
-    return SweepData(corpus, labels, folds, made, store)
+        for system in settings.systems.values():
+            subsample_name(fold, system)  # refuses one that is too small
+    others = tuple(_foreign(settings, name, labels.classes, console) for name in settings.extra_tests)
+    return SweepData(corpus, labels, folds, made, store, others)
+
+
+def _foreign(settings: Settings, name: str, classes: tuple[str, ...], console: Console) -> Foreign:
+    """Another corpus as a test set: the classes of the sweep, the policies of its corpus, the same features."""
+    if name == settings.corpus.name:
+        raise EmodartsError(f"extra_tests={name}: the sweep trains on it, so that its speakers are no test")
+    class_set = settings.corpus.class_set
+    about = replace(
+        settings.corpus,
+        name=name,
+        root=settings.roots.get(name),
+        class_set=",".join(classes) if class_set.strip().lower() == "full" else class_set,
+        protocol=None,
+        source=None,
+        scenario=None,
+        table=None,
+        columns={},
+    )
+    corpus = corpora.read(about, lambda text: _say(console, text))
+    store = _features(settings, corpus, console)
+    utterances = corpus.utterances.filter(pc.is_in(corpus.utterances["utterance"], store.utterances))
+    labels = labelling.label(utterances, about)
+    speakers = dict(zip(*(utterances[column].to_pylist() for column in ("utterance", "speaker")), strict=True))
+    ids = tuple(sorted(labels.by_utterance))
+    return Foreign(
+        corpus, labels, ForeignTest(f"{name}/all", store, ids, labels.by_utterance, {u: speakers[u] for u in ids})
+    )
 
 
 def _features(settings: Settings, corpus: Corpus, console: Console) -> features.Store:
@@ -92,6 +122,12 @@ def say_data(console: Console, name: str, storage: Storage, data: SweepData, aud
     lines += [f"  dropped {row['path']}: {row['reason']}" for row in dropped[:5]]
     if len(dropped) > 5:
         lines.append(f"  and {len(dropped) - 5} more: see the corpora table")
+    for other in data.foreign:
+        test, speakers = other.test, len({s for s in other.test.speakers.values() if s})
+        lines.append(
+            f"{test.name}: {len(test.utterances)} utterances of {speakers} speakers, tested on by every network; "
+            f"{sum(other.labels.left_out.values())} of other classes left out, {len(other.dropped)} dropped"
+        )
     for line in [*lines, *audit]:
         _say(console, line)
 

@@ -4,12 +4,13 @@ Optuna's pruners decide; where they look, and that every decision is in the tabl
 """
 
 import warnings
+from collections.abc import Iterable
 
 import optuna
 from optuna.trial import TrialState, create_trial
 
 from emodarts.errors import EmodartsError
-from emodarts.experiment import FoldSettings
+from emodarts.experiment import SVM, FoldSettings
 from emodarts.results.records import EpochRecord, RungRecord
 from sweeps.settings import SweepSettings
 
@@ -18,12 +19,12 @@ _WITHOUT_CURVE = ("random_search", "evolution", "random_architecture")  # of sea
 Rung = tuple[str, float]  # phase (search | train), share of its epochs
 
 
-def check(settings: SweepSettings, fold_settings: FoldSettings, folds: int) -> None:
-    """Refuse, with the reason, a pruner that does not apply. Raises EmodartsError."""
+def check(settings: SweepSettings, systems: Iterable[FoldSettings], folds: int) -> None:
+    """Refuse, with the reason, a pruner that applies to none of the systems. Raises EmodartsError."""
     pruner = settings.pruner
     if pruner != "none" and len(settings.objectives) > 1:
         raise EmodartsError(f"sweep.pruner={pruner} compares one objective, and sweep.objectives names two: take none")
-    if pruner == "asha" and not rungs_of(settings, fold_settings):
+    if pruner == "asha" and not any(rungs_of(settings, system) for system in systems):
         raise EmodartsError("sweep.pruner=asha has no rungs: set sweep.search_rungs or sweep.training_rungs")
     if pruner == "wilcoxon" and settings.nesting != "shared":
         raise EmodartsError(
@@ -39,7 +40,7 @@ def check(settings: SweepSettings, fold_settings: FoldSettings, folds: int) -> N
 
 def rungs_of(settings: SweepSettings, fold_settings: FoldSettings) -> tuple[Rung, ...]:
     """Where ASHA looks at a unit: shares of its search, where that has a curve of epochs, and of its training."""
-    if settings.pruner != "asha":
+    if settings.pruner != "asha" or fold_settings.system == SVM:
         return ()
     has_curve = fold_settings.searches and fold_settings.search.method not in _WITHOUT_CURVE
     search = settings.search_rungs if has_curve else []

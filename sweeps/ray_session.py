@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from emodarts.errors import EmodartsError
 from emodarts.experiment import choose_device
 from sweeps.placement import runtime_environment
 from sweeps.settings import RaySettings, ResourceSettings
-from sweeps.studies import Studies
+from sweeps.systems import Systems
 from sweeps.units import unit_name
 
 _GPU_SHARE = 0.25
@@ -26,8 +27,11 @@ _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of units that died: the studies hear of them
+    # Tune would have one worker start at a time, and an autoscaler see one unit that waits; `Slots` bounds them.
+    "TUNE_MAX_PENDING_TRIALS_PG": "100000",
 }
 _PATIENCE = 10.0  # s that a cluster's address has to answer
+_LOOK = 5.0  # s between two looks at the nodes of a cluster
 
 
 def joins(settings: RaySettings) -> bool:
@@ -41,6 +45,10 @@ def session(settings: RaySettings, resources: ResourceSettings, console: Console
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
+
+    # What `fit` needs is imported before there are workers: where nodes of a cluster share a temporary folder, one of
+    # them unpacks the working directory of `ray job submit` again, in which this driver runs.
+    from sweeps import scheduler, searcher  # noqa: F401
 
     # Tune prints a traceback for every worker that dies; what became of it stands in the tables and is said here.
     for logger, level in (("ray", logging.ERROR), ("ray.tune", logging.CRITICAL)):
@@ -107,6 +115,31 @@ def of_a_unit(resources: ResourceSettings) -> dict[str, float]:
     return {"cpu": resources.cpus_per_fold, "gpu": gpus}
 
 
+class Slots:
+    """How many units may be in flight: `workers`, else as many as the nodes that are there can run, looked at again and
+    again; at least one.
+    """
+
+    def __init__(self, resources: dict[str, float], workers: int | None, clock: Callable[[], float] = time.monotonic):
+        self.asked = {name.upper(): amount for name, amount in resources.items() if amount > 0}
+        self.workers, self.clock = workers, clock
+        self.count, self.counted = 1, -_LOOK
+
+    def __call__(self) -> int:
+        """The present number."""
+        if self.workers is not None:
+            return self.workers
+        if self.clock() - self.counted >= _LOOK:
+            import ray
+
+            self.count = max(1, sum(self._of(node["Resources"]) for node in ray.nodes() if node["Alive"]))
+            self.counted = self.clock()
+        return self.count
+
+    def _of(self, there: dict[str, float]) -> int:
+        return int(min(there.get(name, 0.0) / amount + 1e-9 for name, amount in self.asked.items()))
+
+
 class Interrupt:
     """SIGTERM is taken as Ctrl-C: Tune stops its trials, finished units stay, the others keep their last epoch."""
 
@@ -121,12 +154,12 @@ class Interrupt:
 
 def fit(
     trainable: Callable[[dict[str, Any]], None],
-    studies: Studies,
+    systems: Systems,
     resources: dict[str, float],
     callbacks: list[Any],
     workers: int | None = None,
 ) -> None:
-    """Run a trainable for each unit that the studies hand out, until they have none left or are stopped.
+    """Run a trainable for each unit that the systems' studies hand out, until they have none left or are stopped.
 
     `trainable` gets `{"unit": ...}` and reports as `sweeps.trial` does; `resources` are those of a unit. Tune's own
     files are deleted at the end: the result tables are all that is kept.
@@ -142,26 +175,25 @@ def fit(
             tune.Tuner(
                 tune.with_resources(trainable, resources),
                 tune_config=tune.TuneConfig(
-                    search_alg=UnitSearcher(studies),
-                    scheduler=UnitScheduler(studies),
+                    search_alg=UnitSearcher(systems, Slots(resources, workers)),
+                    scheduler=UnitScheduler(systems),
                     num_samples=-1,
                     reuse_actors=True,
-                    max_concurrent_trials=workers,
                     trial_name_creator=lambda trial: unit_name(trial.config["unit"]),
                     trial_dirname_creator=lambda trial: trial.trial_id,
                 ),
                 run_config=tune.RunConfig(
                     name="units",
                     storage_path=folder,
-                    callbacks=[WorkerDeaths(studies), *callbacks],
-                    stop=StopWithStudies(studies),
+                    callbacks=[WorkerDeaths(systems), *callbacks],
+                    stop=StopWithStudies(systems),
                     verbose=0,
                     failure_config=tune.FailureConfig(max_failures=DEATHS - 1),
                 ),
             ).fit()
     finally:
-        for unit in list(studies.running.values()):
-            studies.give_back(unit)  # stopped with the experiment: it waits for the next start
+        for unit in systems.running:
+            systems.give_back(unit)  # stopped with the experiment: it waits for the next start
 
 
 def _let_a_worker_die_for_memory() -> None:

@@ -12,7 +12,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from emodarts.errors import EmodartsError
 from emodarts.results.records import EpochRecord
 from emodarts.results.storage import StorageError
-from sweeps.studies import Studies
+from sweeps.systems import Systems
 from sweeps.units import Unit
 
 DEATHS = 3  # of a unit's workers, then it has failed
@@ -22,9 +22,9 @@ _REASON = 400  # characters
 class UnitScheduler(FIFOScheduler):
     """First come, first served; a unit that comes to a rung goes on or is pruned as the studies say."""
 
-    def __init__(self, studies: Studies):
+    def __init__(self, systems: Systems):
         super().__init__()
-        self.studies = studies
+        self.systems = systems
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """CONTINUE, or STOP for a pruned unit, whose worker then hears of it at its next report."""
@@ -32,9 +32,9 @@ class UnitScheduler(FIFOScheduler):
             return TrialScheduler.CONTINUE
         epochs = tuple(EpochRecord(**record) for record in result["epochs"])
         try:
-            pruned = self.studies.rung(unit_of(trial), result["rung"], epochs)
+            pruned = self.systems.rung(unit_of(trial), result["rung"], epochs)
         except EmodartsError as error:
-            self.studies.stop(str(error))
+            self.systems.stop(str(error))
             return TrialScheduler.CONTINUE
         return TrialScheduler.STOP if pruned else TrialScheduler.CONTINUE
 
@@ -45,29 +45,29 @@ class UnitScheduler(FIFOScheduler):
 class WorkerDeaths(tune.Callback):
     """Counts what was begun again, and ends what died for good."""
 
-    def __init__(self, studies: Studies):
-        self.studies = studies
+    def __init__(self, systems: Systems):
+        self.systems = systems
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A unit's worker died, or its node; Tune begins it again."""
-        self._told(lambda: self.studies.restarted(unit_of(trial)))
+        self._told(lambda: self.systems.restarted(unit_of(trial)))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A unit's workers died again and again. Where the results cannot be written it is not the unit's failure."""
         unit, text = unit_of(trial), _last_error(trial)
         if StorageError.__name__ in text:
-            self.studies.stop(_reason(text))
-        if self.studies.stopped:  # then workers are killed with the experiment, too
-            self.studies.give_back(unit)
+            self.systems.stop(_reason(text))
+        if self.systems.stopped:  # then workers are killed with the experiment, too
+            self.systems.give_back(unit)
             return
         reason = f"its worker died {DEATHS} times (out of memory? a lost node?): {_reason(text)}"
-        self._told(lambda: self.studies.died(unit, reason))
+        self._told(lambda: self.systems.died(unit, reason))
 
     def _told(self, tell: Any) -> None:
         try:
             tell()
         except EmodartsError as error:
-            self.studies.stop(str(error))
+            self.systems.stop(str(error))
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -76,8 +76,8 @@ class WorkerDeaths(tune.Callback):
 class StopWithStudies(tune.Stopper):
     """Ends the experiment as soon as the studies are stopped: what runs is taken up at the next start."""
 
-    def __init__(self, studies: Studies):
-        self.studies = studies
+    def __init__(self, systems: Systems):
+        self.systems = systems
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """No unit is stopped alone."""
@@ -85,7 +85,7 @@ class StopWithStudies(tune.Stopper):
 
     def stop_all(self) -> bool:
         """Whether the studies are stopped."""
-        return self.studies.stopped is not None
+        return self.systems.stopped is not None
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

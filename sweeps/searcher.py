@@ -3,33 +3,36 @@
 Tune's own OptunaSearch tells partial results as complete, cannot prune, and keeps its state in a pickle.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from ray.tune.search import Searcher
 
 from emodarts.errors import EmodartsError
-from sweeps.studies import Studies
+from sweeps.systems import Systems
 from sweeps.units import Outcome, Unit
 
 
 class UnitSearcher(Searcher):
-    """Each Tune trial is one unit of work."""
+    """Each Tune trial is one unit of work. At most `slots()` are in flight: Tune itself is let take any number."""
 
-    def __init__(self, studies: Studies):
+    def __init__(self, systems: Systems, slots: Callable[[], int]):
         super().__init__(metric="dev_uar", mode="max")
-        self.studies = studies
+        self.systems, self.slots = systems, slots
         self.units: dict[str, Unit] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The configuration of the next Tune trial, None to wait, FINISHED at the end."""
+        if len(self.units) >= self.slots() and not self.systems.stopped:
+            return None
         try:
-            unit = self.studies.next_unit()
+            unit = self.systems.next_unit()
         except EmodartsError as error:
-            self.studies.stop(str(error))
+            self.systems.stop(str(error))
             unit = None
         if unit is None:
-            return Searcher.FINISHED if self.studies.finished else None  # type: ignore[return-value]
+            return Searcher.FINISHED if self.systems.finished else None  # type: ignore[return-value]
         self.units[trial_id] = unit
         return {"unit": asdict(unit)}
 
@@ -44,11 +47,11 @@ class UnitSearcher(Searcher):
         status = (result or {}).get("status")
         try:
             if result is not None and status in ("complete", "failed", "pruned"):
-                self.studies.end(unit, Outcome(status, result.get("dev_uar"), result.get("size"), result.get("reason")))
+                self.systems.end(unit, Outcome(status, result.get("dev_uar"), result.get("size"), result.get("reason")))
             else:
-                self.studies.give_back(unit)
+                self.systems.give_back(unit)
         except EmodartsError as failure:
-            self.studies.stop(str(failure))
+            self.systems.stop(str(failure))
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing to do: the scheduler hears of rungs."""

@@ -15,7 +15,7 @@ from emodarts.corpora.labels import source_of
 from emodarts.corpora.protocols import full_name
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
-from emodarts.experiment import FoldSettings
+from emodarts.experiment import SEARCHED, FoldSettings
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.search.settings import SearchSettings
 from emodarts.training.settings import TrainingSettings
@@ -88,7 +88,7 @@ class ResourceSettings:
     device: str = "auto"
     cpus_per_fold: int = 1
     gpus_per_fold: float | None = None
-    workers: int | None = None  # at most so many units at once; None: what the resources allow
+    workers: int | None = None  # so many units at once; None: as many as the nodes that are there can run
 
     def __post_init__(self) -> None:
         if self.cpus_per_fold < 1:
@@ -112,7 +112,8 @@ class RaySettings:
 class Settings:
     """Everything the command line can say. `protocol` is short for `corpus.protocol`, which it replaces.
 
-    `system`: `emodarts`, or a hand-designed network, which is trained without a search.
+    `system`: what is compared, one or several: `emodarts` is the search, the others need none (`experiment.SYSTEMS`).
+    `extra_tests` are labelled as the corpus itself is: class set and policies.
     """
 
     corpus: CorpusSettings = field(default_factory=CorpusSettings)
@@ -125,20 +126,25 @@ class Settings:
     ray: RaySettings = field(default_factory=RaySettings)
     results: str = "results"
     protocol: str | None = None
-    system: str = "emodarts"
+    system: Any = SEARCHED  # a name, or a list of names
+    extra_tests: list[str] = field(default_factory=list)  # further corpora that every network is tested on, whole
+    roots: dict[str, str] = field(default_factory=dict)  # of further corpora, by name; else $EMODARTS_CORPORA/<name>
 
     @property
-    def fold_settings(self) -> FoldSettings:
-        """The settings of a unit before a trial's parameters are put in. Raises EmodartsError for an unknown system."""
-        return FoldSettings(self.features, self.search, self.training, self.batches, self.system)
+    def systems(self) -> dict[str, FoldSettings]:
+        """By its name in the result tables, the settings of each system's units before a trial's parameters are put in.
 
-    @property
-    def system_name(self) -> str:
-        """The system's name in the result tables."""
-        return self.search.system if self.system == "emodarts" else self.system
+        Raises EmodartsError for an unknown system, and one that is named twice.
+        """
+        given = self.system if isinstance(self.system, list) else [self.system]
+        names = [name for name in given if isinstance(name, str)]
+        if not given or names != given or len(set(names)) < len(names):
+            raise EmodartsError(f"system={self.system}: one system, or a list of several, none twice")
+        made = (FoldSettings(self.features, self.search, self.training, self.batches, name) for name in given)
+        return {self.search.system if settings.searches else settings.system: settings for settings in made}
 
     def hashed(self) -> dict[str, Any]:
-        """What changes a unit's result or the proposals: dotted name -> value."""
+        """What changes a unit's result or the proposals: dotted name -> value. The systems of a sweep share it."""
         content = asdict(self)
         content["corpus"].pop("root")
         content["batches"].pop("device_memory_share")
@@ -150,7 +156,8 @@ class Settings:
         for name in ("name", "trials", "folds", "seeds", "hours", "max_failures", "plan"):
             content["sweep"].pop(name)
         kept = {room: content[room] for room in ("corpus", "features", "batches", "search", "training", "sweep")}
-        return {"system": self.system, **dict(_flatten(kept))}
+        extra = {"extra_tests": sorted(self.extra_tests)} if self.extra_tests else {}
+        return {**dict(_flatten(kept)), **extra}
 
     @property
     def sweep_name(self) -> str:
@@ -182,7 +189,9 @@ def from_hydra(config: DictConfig) -> Settings:
 def _schema() -> DictConfig:
     schema = OmegaConf.structured(Settings)
     _writable(schema)
-    schema.corpus.columns._set_flag("struct", False)  # its keys are the user's: corpus.columns.label=mood
+    # Their keys are the user's: corpus.columns.label=mood, roots.emodb=/data/emodb
+    schema.corpus.columns._set_flag("struct", False)
+    schema.roots._set_flag("struct", False)
     return schema
 
 

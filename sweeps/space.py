@@ -32,16 +32,18 @@ class Space:
     preset: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, settings: "Settings") -> "Space":
-        """Read `sweep.space`. Raises EmodartsError for unknown dimensions, bounds that the settings refuse, and
-        conditions that never hold.
+    def of(cls, settings: "Settings", system: FoldSettings | None = None) -> "Space":
+        """Read those dimensions of `sweep.space` that a system has (None: the first of the settings).
+
+        Raises EmodartsError for unknown dimensions, bounds that the settings refuse, and conditions that never hold.
         """
+        system = system or next(iter(settings.systems.values()))
         free: dict[str, Distribution] = {}
         fixed: dict[str, Any] = {}
         conditions: dict[str, dict[str, tuple[Any, ...]]] = {}
         for path, given in _dimensions(settings):
-            if path.startswith("search.") and settings.system != "emodarts":
-                continue  # a hand-designed network has no search to vary
+            if not system.has(path):
+                continue
             if isinstance(given, dict):
                 free[path] = _distribution(path, _with_families(path, given, settings), settings)
                 if given.get("when"):
@@ -49,9 +51,9 @@ class Space:
             elif given is not None:
                 fixed[path] = given
         names = {name for condition in conditions.values() for name in condition}
-        preset = {name: _value(settings.fold_settings, name) for name in sorted(names - set(free) - set(fixed))}
+        preset = {name: _value(system, name) for name in sorted(names - set(free) - set(fixed))}
         space = cls(_in_order(dict(sorted(free.items())), conditions), fixed, conditions, preset)
-        space._check(settings.fold_settings)
+        space._check(system)
         return space
 
     def default(self, settings: FoldSettings) -> dict[str, Any]:
@@ -180,17 +182,18 @@ def _with_families(path: str, given: dict[str, Any], settings: "Settings") -> di
 
 
 def _distribution(path: str, given: dict[str, Any], settings: "Settings") -> Distribution:
-    asked = {name: value for name, value in given.items() if name != "when"}
+    asked = {key: value for key, value in given.items() if key != "when"}
+    room, _, name = path.partition(".")
     try:
         if set(asked) - {"choices", *_BOUNDS}:
             raise ValueError("has choices, or low and high with log or step, and may have when")
         # A dimension given on the command line is merged into that of the files: what was said last counts.
-        kinds = [name for name in asked if name in ("choices", "low")]
+        kinds = [key for key in asked if key in ("choices", "low")]
         if kinds[-1:] == ["choices"]:
             return _categorical(asked["choices"])
         if not {"low", "high"} <= set(asked):
             raise ValueError("needs low and high, or choices")
-        return _range(asked, isinstance(_value(settings.fold_settings, path), int))
+        return _range(asked, isinstance(getattr(getattr(settings, room), name), int))
     except (ValueError, TypeError) as error:
         raise EmodartsError(f"sweep.space.{path}={given}: {error}") from error
 

@@ -1,4 +1,4 @@
-"""The studies of a sweep: what to run next, and what became of it. Rebuilt from the result tables at each start.
+"""The studies of a system: what to run next, and what became of it. Rebuilt from the result tables at each start.
 
 Under `nesting=fold` each outer fold has a study of its own whose objective is that fold's dev UAR; under
 `nesting=shared` one study runs each configuration on all folds. The optimiser is told dev figures only.
@@ -47,12 +47,14 @@ class Studies:
         rungs: tuple[Rung, ...] = (),
         system: str = "emodarts",
         clock: Callable[[], float] = time.time,
-        on_told: Callable[[str, FrozenTrial], None] = lambda study, trial: None,
+        on_told: Callable[[str, str, FrozenTrial], None] = lambda system, study, trial: None,
     ):
         self.settings, self.space, self.writer, self.clock = settings, space, writer, clock
         self.key_of, self.rungs, self.system, self.on_told = key_of, rungs, system, on_told
-        self.folds = {f"fold{f}": (f,) for f in folds} if settings.nesting == "fold" else {"shared": folds}
-        self.ledger = Ledger(writer, self.folds)
+        self.folds: dict[str, tuple[int, ...]] = (
+            {f"fold{f}": (f,) for f in folds} if settings.nesting == "fold" else {"shared": folds}
+        )
+        self.ledger = Ledger(writer, system, self.folds)
         self.trials, self.outcomes, self.statuses = self.ledger.trials, self.ledger.outcomes, self.ledger.statuses
         self.waiting: deque[Unit] = deque()
         self.running: dict[tuple[str, int, int, int], Unit] = {}
@@ -102,7 +104,7 @@ class Studies:
     def died(self, unit: Unit, reason: str) -> None:
         """A unit's workers died for good: it is committed as failed, unless one of them had finished it."""
         stands = self.writer.commit_ended(self.key_of(unit), "failed", reason, (), DRIVER)
-        self.end(unit, outcome_of(self.writer, stands))
+        self.end(unit, outcome_of(stands))
 
     def stop(self, reason: str) -> None:
         """End the sweep without an outcome for what runs: the next start takes it up. The first reason is kept."""
@@ -130,7 +132,7 @@ class Studies:
             phase, share = unit.rungs[rung]
             reason = f"pruned by asha at {share:g} of the epochs of {phase}"
             stands = self.writer.commit_ended(self.key_of(unit), "pruned", reason, epochs, DRIVER)
-            self.end(unit, outcome_of(self.writer, stands))
+            self.end(unit, outcome_of(stands))
         return pruned
 
     @property
@@ -212,7 +214,7 @@ class Studies:
     def _enqueue(self, trial: TrialRecord, folds: tuple[int, ...]) -> int:
         there = {unit.key for unit in self.waiting} | self.running.keys() | self.outcomes.keys()
         rungs = self.rungs if trial.seed == 0 else ()
-        units = [Unit(trial.study, trial.trial, trial.seed, f, trial.parameters, rungs) for f in folds]
+        units = [Unit(self.system, trial.study, trial.trial, trial.seed, f, trial.parameters, rungs) for f in folds]
         missing = [unit for unit in units if unit.key not in there]
         self.waiting.extend(missing)
         return len(missing)
@@ -265,7 +267,7 @@ class Studies:
             return
         proposals = self.proposals[trial.study]
         proposals.tell(trial)
-        self.on_told(trial.study, proposals.study.get_trials(deepcopy=False)[trial.trial])
+        self.on_told(self.system, trial.study, proposals.study.get_trials(deepcopy=False)[trial.trial])
         if proposals.count >= self.settings.trials and self.ledger.ended(trial.study):
             seed = derive_seed(self.settings.seed, "importances", trial.study) % 2**31
             found = importances.of(proposals.study, self.space, seed)
@@ -276,7 +278,7 @@ class Studies:
         trials = self.ledger.adopt(results)
         steps: dict[tuple[str, int], dict[int, float]] = {}
         for rung in results.rungs():
-            if rung.study not in self.folds:
+            if rung.system != self.system or rung.study not in self.folds:
                 continue
             if rung.fold is None:
                 self.waves[rung.study, rung.trial] = rung

@@ -63,11 +63,12 @@ class UnitTelemetry:
 class SweepTelemetry:
     """The sweep in its driver: how many units have ended, run, and are still to come."""
 
-    def __init__(self, sweep: str, system: str):
-        self.tags = {"sweep": sweep, "system": system}
+    def __init__(self, sweep: str):
+        self.sweep = sweep
         self.units = Gauge("emodarts_units", "units by state", tag_keys=("sweep", "system", "state"))
 
-    def tell(self, ended: int, running: int, total: int) -> None:
-        """The present numbers."""
+    def tell(self, system: str, ended: int, running: int, total: int) -> None:
+        """The present numbers of a system."""
+        tags = {"sweep": self.sweep, "system": system}
         for state, count in (("ended", ended), ("running", running), ("waiting", max(0, total - ended - running))):
-            self.units.set(count, {**self.tags, "state": state})
+            self.units.set(count, {**tags, "state": state})

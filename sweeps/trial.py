@@ -16,7 +16,8 @@ from ray import tune
 
 from emodarts.corpora.protocols import Fold
 from emodarts.errors import EmodartsError
-from emodarts.experiment import FoldSettings, subsample_name
+from emodarts.experiment import FoldSettings, ForeignTest, subsample_name
+from emodarts.features.store import open_store
 from emodarts.results.commits import Commit, read_commit
 from emodarts.results.records import EpochRecord, UnitKey
 from emodarts.results.storage import Storage, StorageError
@@ -30,31 +31,57 @@ CHECKPOINTS = "checkpoints"  # below the sweep
 
 
 @dataclass(frozen=True)
+class System:
+    """What is compared: the settings of its units before a trial's parameters are put in, and what these may be."""
+
+    settings: FoldSettings
+    space: Space
+
+    def with_parameters(self, parameters: dict[str, Any]) -> FoldSettings:
+        """The settings of a unit. Raises EmodartsError for parameters that they refuse."""
+        return self.space.apply(self.settings, parameters)
+
+
+@dataclass(frozen=True)
+class ForeignPlace:
+    """A test set of another corpus, and where its features are."""
+
+    name: str
+    store: StorePlace
+    labels: dict[str, str]
+    speakers: dict[str, str | None]
+
+    def open(self, storage: Storage) -> ForeignTest:
+        """The test set as this node has it. Raises StorageError."""
+        store = open_store(store_on_this_node(self.store, storage))
+        return ForeignTest(self.name, store, tuple(self.labels), self.labels, self.speakers)
+
+
+@dataclass(frozen=True)
 class Plan:
     """What all units of a sweep share."""
 
     sweep: str
-    system: str
     results: str
     corpus: str
     store: StorePlace
     folds: dict[int, Fold]
-    settings: FoldSettings
-    space: Space
+    systems: dict[str, System]
     seed: int
     device: str
     threads: int
+    foreign: tuple[ForeignPlace, ...] = ()
 
     def key(self, unit: dict[str, Any]) -> UnitKey:
         """The key of a unit's rows. A configuration that is refused has no subsample: its run says why it fails."""
         fold = self.folds[unit["fold"]]
         try:
-            subsample = subsample_name(fold, self.space.apply(self.settings, unit["parameters"]))
+            subsample = subsample_name(fold, self.systems[unit["system"]].with_parameters(unit["parameters"]))
         except EmodartsError:
             subsample = None
         return UnitKey(
             self.sweep,
-            self.system,
+            unit["system"],
             unit["study"],
             unit["trial"],
             unit["seed"],
@@ -81,7 +108,6 @@ def run_plain(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
 
     from emodarts.checkpoints import CheckpointError
     from emodarts.experiment import choose_device, discard_checkpoints, run_fold
-    from emodarts.features.store import open_store
     from emodarts.seeds import derive_seed
 
     torch.set_num_threads(plan.threads)
@@ -93,22 +119,23 @@ def run_plain(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
     # The same configuration number starts from the same seed in every study: names and numbers only.
     seed = derive_seed(plan.seed, "unit", fold.index, unit["trial"], unit["seed"])
     folder = _checkpoint_folder(storage, key)
-    telemetry = UnitTelemetry(unit_name(unit), plan.sweep, plan.system, len(fold.train))
+    telemetry = UnitTelemetry(unit_name(unit), plan.sweep, unit["system"], len(fold.train))
     course = None
     try:
         _check_shared(storage, plan)
         if (standing := read_commit(storage, plan.sweep, key.name)) is not None:  # its worker died before it could tell
-            return _end(writer, standing, folder, telemetry)
-        settings = plan.space.apply(plan.settings, unit["parameters"])
+            return _end(standing, folder, telemetry)
+        settings = plan.systems[unit["system"]].with_parameters(unit["parameters"])
         course = _Course(unit["rungs"], settings, telemetry)
         store = open_store(store_on_this_node(plan.store, storage))
         device = choose_device(plan.device)
+        foreign = [place.open(storage) for place in plan.foreign]
         try:
-            records = run_fold(store, fold, settings, seed, device, course.hear, folder)
+            records = run_fold(store, fold, settings, seed, device, course.hear, folder, foreign=foreign)
         except CheckpointError:  # of no use any more; nothing else is lost than the time since the unit began
             discard_checkpoints(folder)
             course = _Course(unit["rungs"], settings, telemetry)
-            records = run_fold(store, fold, settings, seed, device, course.hear, folder)
+            records = run_fold(store, fold, settings, seed, device, course.hear, folder, foreign=foreign)
     except SystemExit:  # pruned, or stopped with the whole experiment
         _forget_pruned(writer, key, folder, telemetry)
         raise
@@ -117,17 +144,17 @@ def run_plain(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
     except (EmodartsError, ArithmeticError, RuntimeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error} ({_where(error)})"
         epochs = tuple(course.epochs) if course else ()
-        return _end(writer, writer.commit_ended(key, "failed", reason, epochs, attempt), folder, telemetry)
-    return _end(writer, writer.commit(key, records, attempt), folder, telemetry)
+        return _end(writer.commit_ended(key, "failed", reason, epochs, attempt), folder, telemetry)
+    return _end(writer.commit(key, records, attempt), folder, telemetry)
 
 
-def _end(writer: SweepWriter, stands: Commit, folder: Path | Storage, telemetry: UnitTelemetry) -> dict[str, Any]:
+def _end(stands: Commit, folder: Path | Storage, telemetry: UnitTelemetry) -> dict[str, Any]:
     """Tidy up behind a unit that was committed; what is reported of it, as its commit says."""
     from emodarts.experiment import discard_checkpoints
 
     discard_checkpoints(folder)
     telemetry.end(stands.status)
-    return asdict(outcome_of(writer, stands))
+    return asdict(outcome_of(stands))
 
 
 class _Course:

@@ -1,20 +1,19 @@
 """Units of work as the driver sees them: what is to run, and how it ended."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from emodarts.results.commits import Commit, path_of, read_parquet
+from emodarts.experiment import SEARCHED
+from emodarts.results.commits import Commit
 from emodarts.results.reader import Results
-from emodarts.results.writer import SweepWriter
 from sweeps.pruning import Rung
-
-_FIGURES = ["study", "trial", "seed", "fold", "uar", "parameters"]
 
 
 @dataclass(frozen=True)
 class Unit:
     """One unit of work: a configuration with a seed on a fold; `rungs`: where it is to report for pruning."""
 
+    system: str
     study: str
     trial: int
     seed: int
@@ -24,7 +23,7 @@ class Unit:
 
     @property
     def key(self) -> tuple[str, int, int, int]:
-        """What names it."""
+        """What names it within its system."""
         return self.study, self.trial, self.seed, self.fold
 
 
@@ -38,31 +37,18 @@ class Outcome:
     reason: str | None = None
 
 
-def outcomes_in(known: Results) -> dict[tuple[str, int, int, int], Outcome]:
-    """The outcome of each unit that was committed."""
-    dev = {_key(row): row for row in known.figures("dev", "final", _FIGURES)}
-    return {_key(asdict(c.key)): _outcome(c, dev.get(_key(asdict(c.key)))) for c in known.commits}
+def outcomes_in(known: Results, system: str) -> dict[tuple[str, int, int, int], Outcome]:
+    """The outcome of each unit of a system that was committed."""
+    mine = ((commit.key, outcome_of(commit)) for commit in known.commits if commit.key.system == system)
+    return {(key.study, key.trial, key.seed, key.fold): outcome for key, outcome in mine}
 
 
-def outcome_of(writer: SweepWriter, commit: Commit) -> Outcome:
+def outcome_of(commit: Commit) -> Outcome:
     """The outcome of one unit, by its commit."""
-    if commit.status != "complete":
-        return Outcome(commit.status, reason=commit.reason)
-    path = path_of(commit.key.sweep, commit.key.name)
-    rows = read_parquet(writer.storage.read(path), "folds", writer.storage.path(path)).to_pylist()
-    return _outcome(commit, next((r for r in rows if r["role"] == "dev" and r["stage"] == "final"), None))
-
-
-def _outcome(commit: Commit, dev: dict[str, Any] | None) -> Outcome:
-    if dev is None:
-        return Outcome(commit.status, reason=commit.reason)
-    return Outcome(commit.status, dev["uar"], dev["parameters"], commit.reason)
-
-
-def _key(row: dict[str, Any]) -> tuple[str, int, int, int]:
-    return row["study"], row["trial"], row["seed"], row["fold"]
+    return Outcome(commit.status, commit.dev_uar, commit.parameters, commit.reason)
 
 
 def unit_name(unit: dict[str, Any]) -> str:
-    """The name of a unit that people read: `trial 12 · fold 3`."""
-    return f"trial {unit['trial']} · fold {unit['fold']}" + (f" · seed {unit['seed']}" if unit["seed"] else "")
+    """The name of a unit that people read: `trial 12 · fold 3`, before it the system if it is none of the search's."""
+    system = "" if unit["system"] == SEARCHED else f"{unit['system']} · "
+    return f"{system}trial {unit['trial']} · fold {unit['fold']}" + (f" · seed {unit['seed']}" if unit["seed"] else "")

@@ -70,7 +70,7 @@ def test_every_shape_is_the_same_in_onnx(changes):
         assert difference(Classifier([member(network, shape)], None), shape) < 1e-5
 
 
-@pytest.mark.parametrize("system", baselines.SYSTEMS)
+@pytest.mark.parametrize("system", baselines.DESIGNS)
 def test_a_hand_designed_network_is_the_same_in_onnx(system):
     torch.manual_seed(1)
     assert difference(Classifier([member(baselines.build(system, SHAPE))], None)) < 1e-5

@@ -72,6 +72,7 @@ from rich.console import Console
 from test_ray_session import begin
 from sweeps.ray_session import fit, session
 from sweeps.settings import RaySettings, ResourceSettings
+from sweeps.systems import Systems
 
 def unit(config):
     import time
@@ -86,7 +87,7 @@ def unit(config):
 
 with session(RaySettings(address={address!r}), ResourceSettings(), Console(quiet=True)):
     studies = begin({results!r}, trials=3)
-    fit(unit, studies, {{"cpu": 1}}, [], 1)
+    fit(unit, Systems([studies]), {{"cpu": 1}}, [], 1)
 """
 
 

@@ -1,11 +1,18 @@
-"""The code in docs/library.md runs, from the first line to the last."""
+"""The code in docs/library.md and docs/results.md runs, from the first line to the last."""
 
 import re
 from pathlib import Path
 
 from conftest import REPOSITORY
+from test_results import key, records
+
+from emodarts.results.schemas import TABLES
+from emodarts.results.storage import Storage
+from emodarts.results.sweep_file import register
+from emodarts.results.writer import SweepWriter
 
 PAGE = REPOSITORY / "docs" / "library.md"
+RESULTS = REPOSITORY / "docs" / "results.md"
 
 
 def blocks(text):
@@ -26,6 +33,22 @@ def test_every_block_of_the_page_runs_in_order(tmp_path, monkeypatch, capsys):
     assert "train 1: dev UAR" in told
     assert names["on_test"].shape == (len(names["fold"].tests["demo/test"]), len(names["fold"].classes))
     assert not Path("checkpoints", "fold0").exists()
+
+
+def test_the_page_on_results_runs_and_names_every_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    storage = Storage.open("results")
+    register(storage, "s", {})
+    for fold in (0, 1):
+        SweepWriter(storage, "s").commit(key(0, fold), records(test=3, fold=fold), "x")
+    names = {"__name__": "page"}
+    text = RESULTS.read_text()
+    for line, code in blocks(text):
+        exec(compile("\n" * line + code, str(RESULTS), "exec"), names)
+    told = capsys.readouterr().out
+    assert "emodarts  0.75      2" in told
+    assert told.count("0.75") >= 3, "the figure of the table is that of the predictions"
+    assert all(f"| `{table}` |" in text for table in TABLES)
 
 
 def test_a_fold_takes_six_lines():

@@ -3,12 +3,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from emodarts.errors import EmodartsError
+from emodarts.networks import baselines
 from emodarts.networks.genotype import Edge, Genotype
 from emodarts.networks.masking import image_mask, time_mask
 from emodarts.networks.network import DiscreteNetwork, NetworkShape
-from emodarts.networks.operations import CNN_OPERATIONS, MaskedBatchNorm, SqueezeExcite, frozen_statistics
+from emodarts.networks.operations import CNN_OPERATIONS, MaskedBatchNorm, Pointwise, SqueezeExcite, frozen_statistics
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS, operations_of
 from emodarts.networks.supernet import Supernet, derive_cell
 
@@ -190,3 +192,30 @@ def test_genotype_survives_json_and_refuses_what_is_none():
         Genotype(((Edge("skip_connect", 1),),), (), ())
     with pytest.raises(EmodartsError, match="unknown pooling 'mean'"):
         Genotype((), (), (), "mean")
+
+
+@pytest.mark.parametrize("inputs", [1, 2, 4, 6, 8, 12])
+@pytest.mark.parametrize("over_time", [False, True])
+def test_strided_pointwise_convolutions_have_the_gradients_of_double_precision(inputs, over_time):
+    """torch's own are wrong, or crash, on CPUs: channels-last with few input channels (oneDNN issue 6035)."""
+    torch.manual_seed(inputs)
+    layer = Pointwise(inputs, 8, (1, 2) if over_time else (2, 2))
+    x = torch.randn(3, inputs, 4, 21).contiguous(memory_format=torch.channels_last).requires_grad_()
+    found = layer(x)
+    found.square().sum().backward()
+    weight, y = layer.weight.detach().double().requires_grad_(), x.detach().double().requires_grad_()
+    wanted = F.conv2d(y.contiguous(), weight, stride=layer.strides)
+    wanted.square().sum().backward()
+    for one, other in ((found, wanted), (layer.weight.grad, weight.grad), (x.grad, y.grad)):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5)
+
+
+def test_no_network_has_a_strided_pointwise_convolution_of_torch():
+    shape = NetworkShape(4, 1, 16, 3, 2, 4, 1, 1, 8, 4, (8, 2))
+    cell = ((Edge("skip_connect", 0), Edge("skip_connect", 1)),) * 2
+    skips = Genotype(cell, cell, ((Edge("lstm_1", 0),),))
+    made = [*(baselines.build(name, shape) for name in baselines.DESIGNS), DiscreteNetwork(shape, skips)]
+    layers = [m for network in made for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert sum(isinstance(m, Pointwise) for m in layers) > 10
+    for layer in layers:
+        assert layer.kernel_size != (1, 1) or layer.stride == (1, 1), layer

@@ -14,6 +14,7 @@ from sweeps import planning
 from sweeps.data import SweepData
 from sweeps.settings import Settings, SweepSettings
 from sweeps.space import Space
+from sweeps.trial import System
 
 SPACE = {"search": {"channels": {"choices": [4, 8]}, "epochs": {"low": 2, "high": 12}}}
 
@@ -24,15 +25,17 @@ def foretold(demo, demo_store, tiny):
     corpus, labels, folds = demo
     data = SweepData(corpus, labels, dict(enumerate(folds)), folds, demo_store)
 
-    def forecast(trials=4, seeds=1, **search):
+    def forecast(trials=4, seeds=1, system="emodarts", **search):
         settings = Settings(
             corpus=CorpusSettings(name="demo"),
             features=tiny.features,
             search=SearchSettings(**{**tiny.search.__dict__, **search}),
             training=tiny.training,
             sweep=SweepSettings(trials=trials, seeds=seeds, space=SPACE),
+            system=system,
         )
-        return planning.forecast(settings, Space.of(settings), data)
+        (made,) = settings.systems.values()
+        return planning.forecast(settings, System(made, Space.of(settings, made)), data)
 
     return forecast
 
@@ -47,10 +50,15 @@ def test_hours_follow_units_and_slots(foretold):
     assert few.hours(1) * 3600 == pytest.approx(few.seconds.sum() + 10)
     assert few.hours(64) * 3600 == pytest.approx(few.seconds.max() + 10)
     console = Console(record=True, width=200)
-    planning.show(many, console)
+    planning.show("emodarts", many, console)
     told = console.export_text()
-    assert "68 units" in told
+    assert "emodarts: 68 units" in told
     assert "this machine's CPU" in told
+
+
+def test_what_is_not_searched_is_foretold_too(foretold):
+    searched, by_hand, machine = (foretold(system=s).seconds.mean() for s in ("emodarts", "cnn", "svm"))
+    assert searched > by_hand > machine > 0
 
 
 def test_a_dearer_search_is_foretold_to_be_dearer(foretold):

@@ -158,6 +158,7 @@ def test_rungs_of_systems_without_a_search():
     assert {phase for phase, _ in rungs_of(settings, FoldSettings())} == {"search", "train"}
     for without in (FoldSettings(system="cnn_lstm_attention"), FoldSettings(search=SearchSettings(method="evolution"))):
         assert {phase for phase, _ in rungs_of(settings, without)} == {"train"}
+    assert rungs_of(settings, FoldSettings(system="svm")) == ()
     assert rungs_of(SweepSettings(), FoldSettings()) == ()
 
 
@@ -172,4 +173,4 @@ def test_rungs_of_systems_without_a_search():
 )
 def test_a_pruner_that_does_not_apply_is_refused(sweep, folds, message):
     with pytest.raises(EmodartsError, match=message):
-        check(SweepSettings(**sweep), FoldSettings(), folds)
+        check(SweepSettings(**sweep), [FoldSettings()], folds)

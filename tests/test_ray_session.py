@@ -20,9 +20,10 @@ from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from sweeps.journal import Journal
 from sweeps.placement import runtime_environment
-from sweeps.ray_session import fit, of_a_unit, session
+from sweeps.ray_session import Slots, fit, of_a_unit, session
 from sweeps.settings import RaySettings, ResourceSettings, SweepSettings
 from sweeps.studies import Studies
+from sweeps.systems import Systems
 from sweeps.telemetry import UnitTelemetry
 
 
@@ -42,7 +43,7 @@ def begin(root, folds=(0,), **sweep):
         settings, SPACE, DEFAULT, folds, SweepWriter(storage, "s"), reader.open(root), key_of, rungs,
         on_told=journal.add,
     )  # fmt: skip
-    journal.begin(studies)
+    journal.begin(Systems([studies]))
     return studies
 
 
@@ -58,7 +59,7 @@ def unit_that(does):
 
 
 def run(studies, does, workers=2):
-    fit(unit_that(does), studies, {"cpu": 1}, [], workers)
+    fit(unit_that(does), Systems([studies]), {"cpu": 1}, [], workers)
     return studies
 
 
@@ -89,7 +90,7 @@ def test_pruned_units_stop_and_their_worker_goes_on_with_the_next(cluster, tmp_p
     assert len(set(whole.values())) == 1, "one worker ran them all"
     assert {c.key.trial for c in found.commits} == {n for n, status in statuses.items() if status == "pruned"}
     kept = optuna.load_study(
-        study_name="fold0",
+        study_name="emodarts · fold0",
         storage=optuna.storages.JournalStorage(
             optuna.storages.journal.JournalFileBackend(str(tmp_path / "s" / "journal.log"))
         ),
@@ -184,6 +185,46 @@ def test_what_listens_is_known_and_the_token_is_asked_for(cluster):
 def test_what_a_unit_asks_for(cluster):
     assert of_a_unit(ResourceSettings()) == {"cpu": 1, "gpu": 0}
     assert of_a_unit(ResourceSettings(cpus_per_fold=2, gpus_per_fold=0.5)) == {"cpu": 2, "gpu": 0.5}
+
+
+def test_all_slots_are_taken_from_the_start(cluster, tmp_path):
+    folder = str(tmp_path)
+
+    def does(unit):
+        import os
+        import time
+        from pathlib import Path
+
+        time.sleep(3)
+        with Path(folder, "pids").open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        return {"status": "complete", "dev_uar": 0.5, "size": 1}
+
+    slots = int(ray.cluster_resources()["CPU"])
+    run(begin(tmp_path, trials=4 * slots), does, workers=None)
+    pids = (tmp_path / "pids").read_text().split()
+    assert len(pids) == 4 * slots
+    assert len(set(pids)) == slots, "one worker a slot, and each runs many units"
+    assert min(pids.count(pid) for pid in set(pids)) >= 2
+
+
+def test_slots_are_those_of_the_nodes_that_are_there(monkeypatch):
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 8.0, "GPU": 1.0}},
+        {"Alive": True, "Resources": {"CPU": 3.0, "GPU": 4.0}},
+        {"Alive": True, "Resources": {"CPU": 64.0}},
+        {"Alive": False, "Resources": {"CPU": 8.0, "GPU": 8.0}},
+    ]
+    now = [0.0]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    slots = Slots({"cpu": 1, "gpu": 0.25}, None, clock=lambda: now[0])
+    assert slots() == 4 + 3
+    nodes.clear()
+    assert slots() == 7, "nodes are not looked at for each unit"
+    now[0] += 60
+    assert slots() == 1, "with no node at all one unit waits, and tells the cluster what is wanted"
+    assert Slots({"cpu": 1, "gpu": 0}, None)._of({"CPU": 2.0}) == 2
+    assert Slots({"cpu": 1, "gpu": 0.25}, 32)() == 32
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "127.0.0.1:notaport"])

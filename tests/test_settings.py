@@ -66,7 +66,7 @@ def test_what_is_stored_where_does_not_count():
 
 def test_a_control_is_another_system_and_another_sweep():
     plain, control = settings("corpus=emodb"), settings("corpus=emodb", "search.method=random_search")
-    assert (plain.system_name, control.system_name) == ("emodarts", "emodarts:random_search:joint")
+    assert (*plain.systems, *control.systems) == ("emodarts", "emodarts:random_search:joint")
     assert plain.sweep_name != control.sweep_name
 
 
@@ -76,12 +76,26 @@ def test_the_modern_space_takes_one_word():
     assert "search.seqnn" in Space.of(found).free
 
 
-def test_a_hand_designed_network_has_no_search_to_vary():
-    found = settings("system=cnn_lstm_attention")
-    assert found.system_name == "cnn_lstm_attention"
-    assert found.sweep_name != settings().sweep_name
-    assert set(Space.of(found).free) == {"training.dropout"}
-    assert found.fold_settings.system == "cnn_lstm_attention"
+def test_each_system_has_the_dimensions_that_do_something_for_it():
+    found = settings("system=[emodarts,cnn_lstm_attention,svm]")
+    assert {name: made.system for name, made in found.systems.items()} == {
+        "emodarts": "emodarts", "cnn_lstm_attention": "cnn_lstm_attention", "svm": "svm",
+    }  # fmt: skip
+    dimensions = {name: set(Space.of(found, made).free) for name, made in found.systems.items()}
+    assert dimensions["cnn_lstm_attention"] == {"training.dropout"}
+    assert dimensions["svm"] == {"training.svm_penalty"}
+    assert "search.nodes" in dimensions["emodarts"]
+    assert "training.svm_penalty" not in dimensions["emodarts"]
+
+
+def test_systems_of_one_sweep_may_be_named_one_after_the_other():
+    assert len({settings(f"system={s}").sweep_name for s in ("emodarts", "cnn", "[cnn,svm]")}) == 1
+
+
+@pytest.mark.parametrize("given", ["[]", "[cnn,cnn]", "[cnn,[svm]]", "3"])
+def test_systems_are_names_none_twice(given):
+    with pytest.raises(EmodartsError, match="one system, or a list of several, none twice"):
+        _ = settings(f"system={given}").systems
 
 
 def test_an_unknown_system_is_refused():

@@ -88,7 +88,7 @@ def test_tables_on_an_object_store(storage):
     writer = SweepWriter(storage, "s")
     writer.commit(key(0), records(), "b")
     assert writer.commit_ended(key(0), "failed", "late", (), "c").status == "complete"
-    opened = reader.Results(storage, ("s",))
+    opened = reader.Results.of(storage, ["s"])
     assert [(c.attempt, c.status) for c in opened.commits] == [("b", "complete")]
     assert opened.table("predictions").num_rows == 8
 

@@ -20,6 +20,7 @@ from emodarts.results.writer import SweepWriter
 from sweeps.settings import Settings, SweepSettings
 from sweeps.space import Space
 from sweeps.studies import Studies
+from sweeps.systems import Systems
 from sweeps.units import Outcome
 
 SPACE = Space.of(
@@ -45,9 +46,7 @@ def key_of(unit, system="emodarts"):
     return UnitKey("s", system, unit.study, unit.trial, unit.seed, ("x",), "x/speaker3", unit.fold, "h", ("a", "b"))
 
 
-def begin(
-    root, known=True, folds=(0, 1, 2), clock=time.time, system="emodarts", on_told=lambda study, trial: None, **sweep
-):
+def begin(root, known=True, folds=(0, 1, 2), clock=time.time, system="emodarts", on_told=lambda *told: None, **sweep):
     storage = Storage.open(root)
     register(storage, "s", {})
     writer = SweepWriter(storage, "s")
@@ -146,6 +145,41 @@ def test_rows_name_the_system(tmp_path):
     assert [t.system for t in reader.open(tmp_path).trials()] == [name]
 
 
+def two_systems(root, **sweep):
+    return Systems([begin(root, folds=(0, 1), system=system, **sweep) for system in ("emodarts", "svm")])
+
+
+def run_both(systems, failing=()):
+    order = []
+    while (unit := systems.next_unit()) is not None:
+        order.append(unit.system)
+        failed = Outcome("failed", reason="it does")
+        systems.end(unit, failed if unit.system in failing else commit(systems.studies[unit.system], unit))
+    return order
+
+
+def test_systems_take_turns_and_keep_their_own_rows(tmp_path):
+    order = run_both(two_systems(tmp_path, trials=3))
+    assert order == ["emodarts", "svm"] * 6
+    again = two_systems(tmp_path, trials=3)
+    assert again.complete
+    assert again.units_ended == 12
+    assert run_both(again) == []
+    assert run_both(two_systems(tmp_path, trials=4)) == ["emodarts", "svm"] * 2
+    alone = begin(tmp_path, folds=(0, 1), system="svm", trials=4)
+    assert alone.complete
+    assert {t.system for trials in alone.trials.values() for t in trials.values()} == {"svm"}
+
+
+def test_a_system_that_only_fails_does_not_end_the_others(tmp_path):
+    systems = two_systems(tmp_path, trials=4, max_failures=2)
+    order = run_both(systems, failing=("svm",))
+    assert order.count("emodarts") == 8
+    assert order.count("svm") == 2
+    assert systems.finished
+    assert systems.failing == ["svm"]
+
+
 def test_a_dead_worker_is_counted_and_a_finished_unit_stays_so(tmp_path):
     studies = begin(tmp_path, folds=(0,), trials=2)
     first, second = studies.next_unit(), studies.next_unit()
@@ -188,7 +222,7 @@ def test_importances_are_written_when_a_study_ends(tmp_path):
             folds=(0,),
             trials=8,
             sampler="random",
-            on_told=lambda study, trial: told.append((study, trial.number)),
+            on_told=lambda system, study, trial: told.append((study, trial.number)),
         )
     )
     found = reader.open(tmp_path).table("importances").to_pylist()

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from conftest import REPOSITORY, write_tone
-from layouts import iemocap, msp_improv, msp_podcast
+from layouts import crema_d, iemocap, msp_improv, msp_podcast, savee
 from test_sweep import TINY
 
 from emodarts.report.terminal import print_report
@@ -117,6 +117,37 @@ def test_subsample_stands_in_every_row_and_hidden_labels_in_the_report(environme
     told = capsys.readouterr().out
     assert "msp_podcast/test3: the labels are not public" in told
     assert "emodarts on msp_podcast/test2" in told
+
+
+@pytest.mark.timeout(400)
+def test_systems_side_by_side_and_tested_on_another_corpus(environment, tmp_path):
+    savee.write_corpus(tmp_path / "corpora" / "savee")
+    crema_d.write_corpus(tmp_path / "elsewhere")
+    environment["EMODARTS_CORPORA"] = str(tmp_path / "corpora")
+    asked = ["corpus=savee", "sweep.folds=[0,1]", "extra_tests=[crema_d]", f"roots.crema_d={tmp_path / 'elsewhere'}"]
+    told = run(environment, *asked, "system=[cnn,svm]", f"results={tmp_path / 'results'}")
+    assert "crema_d/all: " in told
+    assert "other corpora: means over the models of the folds" in told
+    opened = reader.open(tmp_path / "results")
+    rows = opened.table("folds").to_pylist()
+    assert {row["system"] for row in rows} == {"cnn", "svm"}
+    for system in ("cnn", "svm"):
+        mine = [row for row in rows if row["system"] == system]
+        cross = [row for row in mine if row["role"] == "cross"]
+        assert {(row["test_set"], row["normalisation"]) for row in cross} == {
+            ("crema_d/all", "train"), ("crema_d/all", "test"),
+        }  # fmt: skip
+        assert len(cross) == 2 * 2
+        assert len({row["n"] for row in cross}) == 1
+        assert len({(row["fold"], row["fold_hash"]) for row in mine}) == 2
+    assert {row["corpus"] for row in opened.table("corpora").to_pylist()} == {"savee", "crema_d"}
+    foreign = [p for p in opened.table("predictions").to_pylist() if p["role"] == "cross"]
+    assert {p["speaker"].partition("/")[0] for p in foreign} == {"crema_d"}
+    more = run(environment, *asked, "system=linear_probe", f"results={tmp_path / 'results'}")
+    assert "linear_probe on savee/test" in more
+    assert len(reader.open(tmp_path / "results").sweeps) == 1, "a system may be added to a sweep"
+    refused = run(environment, "corpus=savee", "extra_tests=[savee]", f"results={tmp_path / 'r'}", code=1)
+    assert "the sweep trains on it" in refused
 
 
 @pytest.mark.timeout(400)

@@ -25,10 +25,10 @@ from sweeps import telemetry
 from sweeps.placement import StorePlace
 from sweeps.settings import Settings, SweepSettings
 from sweeps.space import Space
-from sweeps.trial import CHECKPOINTS, Plan, run_unit
+from sweeps.trial import CHECKPOINTS, Plan, System, run_unit
 from sweeps.units import Unit
 
-UNIT = asdict(Unit("fold0", 0, 0, 0, {}, (("search", 0.5), ("train", 0.5))))
+UNIT = asdict(Unit("emodarts", "fold0", 0, 0, 0, {}, (("search", 0.5), ("train", 0.5))))
 CONFIG = {"unit": UNIT}
 
 
@@ -51,7 +51,7 @@ def plan(demo, demo_store):
     settings = FoldSettings(FeatureSettings(bands=32), search, training)
     space = Space.of(Settings(sweep=SweepSettings(space={})))
     store = StorePlace(str(demo_store.folder), socket.gethostname(), None)
-    return Plan("s", "emodarts", "", "demo", store, {0: fold}, settings, space, 1, "cpu", 1)
+    return Plan("s", "", "demo", store, {0: fold}, {"emodarts": System(settings, space)}, 1, "cpu", 1)
 
 
 @pytest.fixture
@@ -93,12 +93,12 @@ def kept(plan):
 
 
 def commits(plan):
-    opened = reader.Results(Storage.open(plan.results), ("s",))
+    opened = reader.Results.of(Storage.open(plan.results), ["s"])
     return [(c.status, c.reason) for c in opened.commits]
 
 
 def rows(plan):
-    opened = reader.Results(Storage.open(plan.results), ("s",))
+    opened = reader.Results.of(Storage.open(plan.results), ["s"])
     loose = ["seconds"]
     return {
         "predictions": opened.table("predictions").to_pylist(),
@@ -234,7 +234,7 @@ def test_a_checkpoint_of_other_code_means_a_new_start(at, undisturbed, monkeypat
 def test_a_mistake_of_the_units_own_is_committed_with_its_epochs(at, monkeypatch, error):
     place = at()
 
-    def run_fold(store, fold, settings, seed, device, progress, folder):
+    def run_fold(store, fold, settings, seed, device, progress, folder, foreign):
         progress(EpochRecord("search", 0, 1.0, 1.0, 0.5, 0.5, 0.1))
         (folder / "search.safetensors").parent.mkdir(parents=True)
         (folder / "search.safetensors").write_bytes(b"")

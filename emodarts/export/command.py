@@ -90,16 +90,17 @@ def _sweep(options: argparse.Namespace) -> "tuple[Results, dict[str, Any]]":
     """The one sweep there is, or that was named, and its settings by dotted name."""
     from emodarts.results import reader
 
-    results = reader.open(options.results, options.sweep)
+    results = reader.open(options.results, sweep=options.sweep)
     if len(results.sweeps) > 1:
         raise EmodartsError(
             f"{options.results} holds several sweeps: name one with --sweep: {', '.join(results.sweeps)}"
         )
-    path = f"{results.sweeps[0]}/sweep.json"
+    (sweep,) = results.parts
+    path = f"{sweep.name}/sweep.json"
     try:
-        settings: dict[str, Any] = json.loads(results.storage.read(path))["settings"]
+        settings: dict[str, Any] = json.loads(sweep.storage.read(path))["settings"]
     except (ValueError, KeyError) as error:
-        raise EmodartsError(f"{results.storage.path(path)} is damaged ({error}); restore it") from error
+        raise EmodartsError(f"{sweep.storage.path(path)} is damaged ({error}); restore it") from error
     return results, settings
 
 

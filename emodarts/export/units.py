@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emodarts.errors import EmodartsError
-from emodarts.experiment import FoldSettings
+from emodarts.experiment import SVM, FoldSettings
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import NetworkShape
 from emodarts.report.tables import winners
-from emodarts.results.commits import Commit, read_parquet
+from emodarts.results.commits import Commit
 from emodarts.results.reader import Results
 from emodarts.results.records import TrialRecord, UnitKey
 from emodarts.search.settings import SearchSettings
@@ -166,6 +166,8 @@ def _unit(results: Results, commit: Commit, sweep_seed: int) -> Unit:
     dev = [r for r in _rows(results, "predictions", commit) if r["stage"] == "final" and r["role"] == "dev"]
     epochs = [row for row in _rows(results, "epochs", commit) if row["phase"] == "train"]
     settings = fold_settings(rows[0]["settings"])
+    if settings.system == SVM:
+        raise EmodartsError("system=svm is no network that could be exported: name another with --system")
     return Unit(
         key=key,
         settings=settings,
@@ -173,7 +175,11 @@ def _unit(results: Results, commit: Commit, sweep_seed: int) -> Unit:
         genotype=Genotype.from_json(genotypes[0]["genotype"]) if genotypes else None,
         shape=network_shape(genotypes[0]["network"]) if genotypes else None,
         epoch=_chosen_epoch(epochs, settings.training.epochs),
-        figures=tuple(Figures(*(row[n] for n in ("role", "test_set", "n", "uar", "war", "macro_f1"))) for row in rows),
+        figures=tuple(
+            Figures(*(row[n] for n in ("role", "test_set", "n", "uar", "war", "macro_f1")))
+            for row in rows
+            if row["role"] != "cross"
+        ),
         dev_utterances=tuple(row["utterance"] for row in dev),
         dev_probabilities=np.array([row["probabilities"] for row in dev], np.float32),
         parameters=rows[0]["parameters"],
@@ -183,10 +189,8 @@ def _unit(results: Results, commit: Commit, sweep_seed: int) -> Unit:
 
 def _rows(results: Results, table: str, commit: Commit) -> list[dict[str, Any]]:
     """The rows of one unit: a sweep's whole tables may be large."""
-    key, attempt = commit.key, f".{commit.attempt}"
-    path = f"{key.sweep}/{table}/{key.name}{'' if table == 'folds' else attempt}.parquet"
-    found = read_parquet(results.storage.read(path), table, results.storage.path(path))
-    rows: list[dict[str, Any]] = found.to_pylist()
+    (sweep,) = results.parts
+    rows: list[dict[str, Any]] = sweep.unit(table, commit).to_pylist()
     return rows
 
 

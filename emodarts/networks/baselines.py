@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from emodarts.errors import EmodartsError
 from emodarts.networks.masking import strided_lengths, strided_mask, time_mask
 from emodarts.networks.network import AttentiveStatistics, NetworkShape
-from emodarts.networks.operations import MaskedBatchNorm, window
+from emodarts.networks.operations import MaskedBatchNorm, Pointwise, window
 from emodarts.networks.sequence import BidirectionalLayers
 from emodarts.networks.stem import LayerWeighting, Stem, TimeStem
 
@@ -59,7 +59,7 @@ class ResidualBlock(nn.Module):
         padding = (kernel[0] // 2, kernel[1] // 2)
         self.first = nn.Conv2d(inputs, outputs, kernel, strides, padding, bias=False)
         self.second = nn.Conv2d(outputs, outputs, kernel, 1, padding, bias=False)
-        self.shortcut = nn.Conv2d(inputs, outputs, 1, strides, bias=False)
+        self.shortcut = Pointwise(inputs, outputs, strides)
         self.norms = nn.ModuleList(MaskedBatchNorm(outputs) for _ in range(3))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class Preprocess(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int, affine: bool):
         super().__init__()
-        self.layer = ReluConvNorm(inputs, outputs, 1, stride, affine)
+        self.layer = ReluConvNorm(inputs, outputs, stride, affine)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(batch, inputs, F, T)` -> `(batch, outputs, F', T')`."""

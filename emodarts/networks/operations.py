@@ -87,14 +87,31 @@ class frozen_statistics:
             norm.track = track
 
 
-class ReluConvNorm(nn.Module):
-    """ReLU, convolution, batch norm."""
+class Pointwise(nn.Conv2d):
+    """A 1 x 1 convolution of every `strides`-th bin and frame; the others are left out beforehand.
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, affine: bool = True):
+    torch's own strided one writes past its memory on CPUs, channels-last with few input channels: wrong gradients or a
+    crash (oneDNN issue 6035).
+    """
+
+    def __init__(self, inputs: int, outputs: int, strides: tuple[int, int] = (1, 1)):
+        super().__init__(inputs, outputs, 1, bias=False)
+        self.strides = strides
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, inputs, F, T)` -> `(batch, outputs, ceil(F / strides[0]), ceil(T / strides[1]))`."""
+        output: Tensor = super().forward(x[:, :, :: self.strides[0], :: self.strides[1]])
+        return output
+
+
+class ReluConvNorm(nn.Module):
+    """ReLU, 1 x 1 convolution, batch norm."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1, affine: bool = True):
         super().__init__()
         self.stride = stride
         self.relu = nn.ReLU()
-        self.convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+        self.convolution = Pointwise(inputs, outputs, (stride, stride))
         self.norm = MaskedBatchNorm(outputs, affine)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -238,8 +255,8 @@ class FactorizedReduction(nn.Module):
         super().__init__()
         self.over_time = over_time
         self.relu = nn.ReLU()
-        self.even = nn.Conv2d(inputs, outputs // 2, 1, 2, bias=False)
-        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, 2, bias=False)
+        self.even = Pointwise(inputs, outputs // 2, (2, 2))
+        self.odd = Pointwise(inputs, outputs - outputs // 2, (2, 2))
         self.norm = MaskedBatchNorm(outputs, affine)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:

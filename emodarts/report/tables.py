@@ -48,11 +48,30 @@ class Block:
 
 
 @dataclass(frozen=True)
+class CrossLine:
+    """A system on another corpus: UAR and its like of each fold's winner on all of it, a mean over these models."""
+
+    system: str
+    protocol: str
+    test_set: str
+    normalisation: str
+    shared: bool
+    models: int
+    n: int
+    uar: float
+    deviation: float | None  # of the UAR over the models; None for one
+    war: float
+    macro_f1: float
+    chance: float
+
+
+@dataclass(frozen=True)
 class SweepReport:
-    """All blocks of a sweep, and what is missing or failed."""
+    """All blocks of a sweep, how its networks do on other corpora, and what is missing or failed."""
 
     sweep: str
     blocks: tuple[Block, ...]
+    crosses: tuple[CrossLine, ...]
     counts: dict[str, int]
     retries: int  # units that were begun again: dead workers, lost nodes, killed drivers
     failures: tuple[str, ...]
@@ -61,7 +80,7 @@ class SweepReport:
 
 def report(results: Results) -> list[SweepReport]:
     """One report a sweep."""
-    return [_sweep(results, sweep) for sweep in results.sweeps]
+    return [_sweep(part.name, one) for part, one in results.each()]
 
 
 def winners(trials: list[TrialRecord], sizes: dict[tuple[str, str, int], float]) -> dict[tuple[str, str], TrialRecord]:
@@ -80,8 +99,7 @@ def winners(trials: list[TrialRecord], sizes: dict[tuple[str, str, int], float])
     return best
 
 
-def _sweep(results: Results, sweep: str) -> SweepReport:
-    one = Results(results.storage, (sweep,))
+def _sweep(sweep: str, one: Results) -> SweepReport:
     trials = one.trials()
     folds = one.table("folds").to_pylist()
     chosen = winners(trials, _sizes(folds))
@@ -98,6 +116,7 @@ def _sweep(results: Results, sweep: str) -> SweepReport:
     return SweepReport(
         sweep,
         tuple(blocks),
+        tuple(_crosses(rows)),
         dict(Counter(t.status for t in trials)),
         sum(t.retries for t in trials),
         tuple(f"{t.study} trial {t.trial}: {t.reason}" for t in failed),
@@ -119,10 +138,9 @@ def _is_winner(row: dict[str, Any], chosen: dict[tuple[str, str], TrialRecord]) 
 
 
 def _predictions(results: Results, chosen: dict[tuple[str, str], TrialRecord]) -> list[dict[str, Any]]:
-    table = results.table("predictions")
     wanted = (pc.field("role") == "test") & (pc.field("stage") == "final")
     columns = ["system", "study", "trial", "seed", "fold", "protocol", "test_set", "label", "predicted"]
-    rows: list[dict[str, Any]] = table.filter(wanted).select(columns).to_pylist()
+    rows: list[dict[str, Any]] = results.table("predictions", columns, wanted).to_pylist()
     return [r for r in rows if r["label"] is not None and _is_winner(r, chosen)]
 
 
@@ -176,6 +194,35 @@ def _block(
         1 / len(classes),
         {name: figures(labels, [most] * len(labels), classes)[name] for name in names},
     )
+
+
+def _crosses(rows: list[dict[str, Any]]) -> list[CrossLine]:
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["role"] == "cross":
+            place = (row["test_set"], row["normalisation"], row["system"], row["protocol"], row["study"] == "shared")
+            groups[place].append(row)
+    lines = []
+    for (test_set, normalisation, system, protocol, shared), group in sorted(groups.items()):
+        by_fold = [[r for r in group if r["fold"] == fold] for fold in sorted({r["fold"] for r in group})]
+        uars, wars, f1s = ([mean(r[name] for r in seeds) for seeds in by_fold] for name in ("uar", "war", "macro_f1"))
+        lines.append(
+            CrossLine(
+                system,
+                protocol,
+                test_set,
+                normalisation,
+                shared,
+                len(by_fold),
+                group[0]["n"],
+                mean(uars),
+                stdev(uars) if len(uars) > 1 else None,
+                mean(wars),
+                mean(f1s),
+                1 / len(group[0]["classes"]),
+            )
+        )
+    return lines
 
 
 def _notices(blocks: list[Block], rows: list[dict[str, Any]]) -> list[str]:

@@ -1,17 +1,21 @@
 """The report on a terminal: rich tables of at most 80 columns."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 
-from emodarts.report.tables import Block, report
+from emodarts.report.tables import Block, CrossLine, report
 from emodarts.results.reader import Results
 
 
 def print_report(results: Results, console: Console) -> None:
     """Print each sweep's headline tables, notices, counts and failures."""
-    for sweep in report(results):
+    for part, sweep in zip(results.parts, report(results), strict=True):
         for block in sweep.blocks:
             console.print(_table(block))
+        if sweep.crosses:
+            console.print(_cross_table(sweep.crosses))
         told = ", ".join(f"{count} {status}" for status, count in sorted(sweep.counts.items())) or "none yet"
         again = f"; begun again {sweep.retries} times" if sweep.retries else ""
         console.print(f"{sweep.sweep}: configurations {told}{again}", highlight=False, soft_wrap=True, markup=False)
@@ -21,7 +25,7 @@ def print_report(results: Results, console: Console) -> None:
             console.print(f"failed: {failure}", highlight=False, soft_wrap=True, markup=False)
         if len(sweep.failures) > 5:
             console.print(f"failed: {len(sweep.failures) - 5} more, see the trials table")
-        console.print(f"tables: {results.storage.path(sweep.sweep)}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"tables: {part.path}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _table(block: Block) -> Table:
@@ -42,6 +46,17 @@ def _table(block: Block) -> Table:
     m = block.majority
     table.add_row("chance", "", "", _figure(block.chance), "", "", "")
     table.add_row("majority", "test class", "", _figure(m["uar"]), _figure(m["war"]), _figure(m["macro_f1"]), "")
+    return table
+
+
+def _cross_table(lines: Sequence[CrossLine]) -> Table:
+    table = Table(title="other corpora: means over the models of the folds")
+    for name in ("system", "tested on", "normalised by", "models", "UAR", "sd", "WAR", "F1", "n", "chance"):
+        table.add_column(name, justify="left" if name in ("system", "tested on", "normalised by") else "right")
+    for x in lines:
+        deviation = "-" if x.deviation is None else _figure(x.deviation)
+        figures = (_figure(x.uar), deviation, _figure(x.war), _figure(x.macro_f1))
+        table.add_row(x.system, x.test_set, x.normalisation, str(x.models), *figures, str(x.n), _figure(x.chance))
     return table
 
 

@@ -1,7 +1,7 @@
 """How a unit ended: written into the header of its `folds` file, which is its commit."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from emodarts.errors import EmodartsError
 from emodarts.results.records import UnitKey
-from emodarts.results.schemas import verify
+from emodarts.results.schemas import check_version, verify
 from emodarts.results.storage import Storage
 
 COMMIT_KEY = "emodarts.commit"
@@ -18,26 +18,32 @@ COMMIT_KEY = "emodarts.commit"
 
 @dataclass(frozen=True)
 class Commit:
-    """How a unit ended (complete | pruned | failed), why, and which attempt's files count."""
+    """How a unit ended (complete | pruned | failed), why, and which attempt's files count.
+
+    `dev_uar` and `parameters` are what a driver needs of a complete one, as in its rows: a sweep that is taken up again
+    has thousands of these to read.
+    """
 
     key: UnitKey
     attempt: str
     status: str
     reason: str | None
+    dev_uar: float | None = None
+    parameters: int | None = None
 
     def header(self) -> dict[str, str]:
         """The entry in the header of a Parquet file."""
         return {COMMIT_KEY: json.dumps(asdict(self))}
 
     @classmethod
-    def of(cls, schema: pa.Schema, where: str) -> "Commit":
+    def of(cls, header: Mapping[bytes, bytes] | None, where: str) -> "Commit":
         """The commit that a file's header holds. Raises EmodartsError where there is none."""
-        about = (schema.metadata or {}).get(COMMIT_KEY.encode())
+        about = (header or {}).get(COMMIT_KEY.encode())
         if about is None:
             raise EmodartsError(f"{where} names no unit; move it out of the results folder")
         content = json.loads(about)
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content["key"].items()}
-        return cls(UnitKey(**fields), content["attempt"], content["status"], content["reason"])
+        key: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.pop("key").items()}
+        return cls(UnitKey(**key), **content)
 
 
 def path_of(sweep: str, unit: str) -> str:
@@ -52,7 +58,17 @@ def read_commit(storage: Storage, sweep: str, unit: str) -> Commit | None:
         content = storage.read(path)
     except FileNotFoundError:
         return None
-    return Commit.of(read_parquet(content, "folds", storage.path(path), []).schema, storage.path(path))
+    return commit_in(content, storage.path(path))
+
+
+def commit_in(content: bytes, where: str) -> Commit:
+    """The commit in the bytes of a `folds` file; its rows are not looked at. Raises EmodartsError for no such file."""
+    try:
+        header = pq.read_metadata(pa.BufferReader(content)).metadata
+    except (pa.ArrowInvalid, OSError) as error:
+        raise EmodartsError(_unreadable(where, error)) from error
+    check_version(header, where)
+    return Commit.of(header, where)
 
 
 def read_parquet(content: bytes, table: str, where: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -65,7 +81,9 @@ def read_parquet(content: bytes, table: str, where: str, columns: Sequence[str] 
         verify(file.schema_arrow, table, where)
         found = file.read(columns=columns, use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
-        raise EmodartsError(
-            f"{where} cannot be read as Parquet ({error}); move it out of the results folder"
-        ) from error
+        raise EmodartsError(_unreadable(where, error)) from error
     return found.replace_schema_metadata(file.schema_arrow.metadata)
+
+
+def _unreadable(where: str, error: Exception) -> str:
+    return f"{where} cannot be read as Parquet ({error}); move it out of the results folder"

@@ -1,58 +1,211 @@
-"""Reading results: only what was committed counts."""
+"""Reading results: only what was committed counts. Any number of sweeps, from anywhere, small files and compacted ones.
+
+`emodarts.results.open("results").table("folds").to_pandas()`; polars and DuckDB take the Arrow tables as they are.
+"""
 
 import json
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from operator import and_
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from emodarts.errors import EmodartsError
-from emodarts.results.commits import Commit, read_parquet
+from emodarts.results.commits import Commit, commit_in, read_parquet
+from emodarts.results.compaction import Compacted, commits_of
 from emodarts.results.records import RungRecord, TrialRecord
-from emodarts.results.schemas import TABLES
+from emodarts.results.schemas import TABLES, verify
 from emodarts.results.storage import Storage
 
 _READERS = 8
+T = TypeVar("T")
 _UNIT_TABLES = ("predictions", "epochs", "genotypes")
+# What names a row of a table that is rewritten: a small file replaces what was compacted before it.
+_KEYS = {
+    "trials": ("system", "study", "trial", "seed"),
+    "rungs": ("system", "study", "trial", "seed", "fold", "rung"),
+    "importances": ("system", "study"),
+    "corpora": ("corpus",),
+}
+
+
+@dataclass(frozen=True)
+class SweepTables:
+    """The tables of one sweep."""
+
+    storage: Storage
+    name: str
+
+    @property
+    def path(self) -> str:
+        """The full path of the sweep's folder."""
+        return self.storage.path(self.name)
+
+    def pieces(
+        self, table: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None
+    ) -> Iterator[pa.Table]:
+        """The rows of a table, in the order of the units' names: those compacted, then those of each small file."""
+        # A filter may speak of any column; without one only what is asked for is read.
+        wanted = None if where is not None else columns
+        loose = [_chosen(found, columns, where) for found in self._loose(table, wanted)]
+        if self.compacted is not None:
+            kept = self._read_compacted(self.compacted.files[table], table, columns, where)
+            yield self._not_replaced(kept, table, columns, where)
+        yield from loose
+
+    @cached_property
+    def compacted(self) -> Compacted | None:
+        """The sweep's compacted files, if there are any."""
+        return Compacted.of(self.storage, self.name)
+
+    @cached_property
+    def commits(self) -> tuple[Commit, ...]:
+        """One entry a finished unit, by name."""
+        return tuple(sorted((*self._compacted_commits, *self._small_commits), key=lambda commit: commit.key.name))
+
+    @cached_property
+    def _compacted_commits(self) -> tuple[Commit, ...]:
+        if self.compacted is None:
+            return ()
+        path = self.compacted.commits
+        with self._stream(path) as stream:
+            return tuple(commits_of(pq.read_table(stream), self.storage.path(path)))
+
+    @cached_property
+    def _small_commits(self) -> tuple[Commit, ...]:
+        """Those of the units that were not compacted; `_small_folds` may have put them here."""
+
+        def read(path: str) -> Commit:
+            return commit_in(self.storage.read(path), self.storage.path(path))
+
+        return tuple(self._each(read, self._small_paths()))
+
+    def _small_folds(self, columns: Sequence[str] | None) -> list[pa.Table]:
+        """The rows of the units that were not compacted, or some columns of them."""
+        paths = self._small_paths()
+        tables = self._read(paths, "folds", columns)
+        commits = (Commit.of(t.schema.metadata, self.storage.path(p)) for p, t in zip(paths, tables, strict=True))
+        self.__dict__["_small_commits"] = tuple(commits)  # their headers were read with them
+        return tables
+
+    def _small_paths(self) -> list[str]:
+        compacted = {commit.key.name for commit in self._compacted_commits}
+        return [path for path in self._paths("folds") if PurePosixPath(path).stem not in compacted]
+
+    def unit(self, table: str, commit: Commit) -> pa.Table:
+        """The rows of one finished unit in `folds`, `predictions`, `epochs` or `genotypes`."""
+        key = commit.key
+        if self.compacted is not None and commit in self._compacted_commits:
+            names = ("system", "study", "trial", "seed", "fold")
+            where = reduce(and_, (pc.field(name) == getattr(key, name) for name in names))
+            return self._read_compacted(self.compacted.files[table], table, None, where)
+        name = key.name if table == "folds" else f"{key.name}.{commit.attempt}"
+        return _chosen(*self._read([f"{self.name}/{table}/{name}.parquet"], table, None), None, None)
+
+    def _loose(self, table: str, columns: Sequence[str] | None) -> list[pa.Table]:
+        if table == "folds":
+            return self._small_folds(columns)
+        if table in _UNIT_TABLES:
+            # A pruned or failed unit has no predictions and no genotype.
+            counted = [c for c in self._small_commits if table == "epochs" or c.status == "complete"]
+            paths = [f"{self.name}/{table}/{c.key.name}.{c.attempt}.parquet" for c in counted]
+            return self._read(paths, table, columns)
+        return self._read(self._paths(table), table, columns)
+
+    def _read_compacted(
+        self, path: str, table: str, columns: Sequence[str] | None, where: pc.Expression | None
+    ) -> pa.Table:
+        try:
+            format_ = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True))
+            dataset = ds.dataset(self.storage.path(path), filesystem=self.storage.filesystem, format=format_)
+            verify(dataset.schema, table, self.storage.path(path))
+            found = dataset.to_table(columns=None if columns is None else list(columns), filter=where)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise EmodartsError(
+                f"{self.storage.path(path)} cannot be read as Parquet ({error}); restore it from a copy"
+            ) from error
+        return found.replace_schema_metadata(None)
+
+    def _not_replaced(
+        self, kept: pa.Table, table: str, columns: Sequence[str] | None, where: pc.Expression | None
+    ) -> pa.Table:
+        """Compacted rows without those that a small file replaces."""
+        names = list(_KEYS.get(table, ()))
+        if not names or not (loose := self._loose(table, names)):
+            return kept
+        assert self.compacted is not None
+        replaced = {tuple(row.values()) for found in loose for row in found.select(names).to_pylist()}
+        keys = self._read_compacted(self.compacted.files[table], table, names, where)
+        mask = pa.array([tuple(row.values()) not in replaced for row in keys.to_pylist()], pa.bool_())
+        return kept.filter(mask)
+
+    def _paths(self, table: str) -> list[str]:
+        return [f"{self.name}/{table}/{file}" for file in self.storage.list(f"{self.name}/{table}", ".parquet")]
+
+    def _read(self, paths: list[str], table: str, columns: Sequence[str] | None) -> list[pa.Table]:
+        def read(path: str) -> pa.Table:
+            return read_parquet(self.storage.read(path), table, self.storage.path(path), columns)
+
+        return self._each(read, paths)
+
+    def _each(self, read: Callable[[str], T], paths: list[str]) -> list[T]:
+        """Many small files: a few at a time hide the latency of a network's file system."""
+        with ThreadPoolExecutor(_READERS) as pool:
+            return list(pool.map(read, paths))
+
+    def _stream(self, path: str) -> Any:
+        return self.storage.filesystem.open_input_file(self.storage.path(path))
 
 
 class Results:
     """The committed rows of one or several sweeps as Arrow tables."""
 
-    def __init__(self, storage: Storage, sweeps: tuple[str, ...]):
-        self.storage, self.sweeps = storage, sweeps
-        self._commits: tuple[Commit, ...] | None = None
+    def __init__(self, parts: Sequence[SweepTables]):
+        self.parts = tuple(parts)
 
-    def table(self, name: str) -> pa.Table:
-        """All rows of `trials`, `rungs`, `folds`, `predictions`, `epochs`, `genotypes`, `importances` or `corpora`."""
-        if name == "folds":
-            tables = self._folds(None)
-        elif name in _UNIT_TABLES:
-            # A pruned or failed unit has no predictions and no genotype.
-            counted = [c for c in self.commits if name == "epochs" or c.status == "complete"]
-            tables = self._read([f"{c.key.sweep}/{name}/{c.key.name}.{c.attempt}.parquet" for c in counted], name)
-        else:
-            tables = self._read(self._paths(name), name)
-        return pa.concat_tables([TABLES[name].empty_table(), *tables])
+    @classmethod
+    def of(cls, storage: Storage, sweeps: Sequence[str]) -> "Results":
+        """The sweeps of these names in one place."""
+        return cls([SweepTables(storage, name) for name in sweeps])
+
+    @property
+    def sweeps(self) -> tuple[str, ...]:
+        """Names of the sweeps."""
+        return tuple(part.name for part in self.parts)
 
     @property
     def commits(self) -> tuple[Commit, ...]:
-        """One entry a finished unit, by name."""
-        if self._commits is None:
-            self._folds([])
-        return self._commits or ()
+        """One entry a finished unit."""
+        return tuple(commit for part in self.parts for commit in part.commits)
 
-    def _folds(self, columns: list[str] | None) -> list[pa.Table]:
-        """Each unit's rows, or some columns of them, by name; and with them its commit."""
-        paths = self._paths("folds")
-        tables = self._read(paths, "folds", columns)
-        self._commits = tuple(Commit.of(t.schema, self.storage.path(p)) for p, t in zip(paths, tables, strict=True))
-        return tables
+    def each(self) -> Iterator[tuple[SweepTables, "Results"]]:
+        """Sweep by sweep."""
+        for part in self.parts:
+            yield part, Results([part])
 
-    def _paths(self, name: str) -> list[str]:
-        return [f"{s}/{name}/{file}" for s in self.sweeps for file in self.storage.list(f"{s}/{name}", ".parquet")]
+    def pieces(
+        self, name: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None
+    ) -> Iterator[pa.Table]:
+        """The rows of a table in pieces, a unit or a compacted sweep each."""
+        for part in self.parts:
+            yield from part.pieces(name, columns, where)
+
+    def table(self, name: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.Table:
+        """Rows of `trials`, `rungs`, `folds`, `predictions`, `epochs`, `genotypes`, `importances` or `corpora`.
+
+        All columns, or those named; all rows, or those for which `where` holds: `pc.field("role") == "test"`.
+        """
+        empty = TABLES[name].empty_table()
+        return pa.concat_tables(
+            [empty if columns is None else empty.select(list(columns)), *self.pieces(name, columns, where)]
+        )
 
     def rungs(self) -> list[RungRecord]:
         """The decisions on pruning, in the order in which they were taken."""
@@ -61,8 +214,7 @@ class Results:
 
     def figures(self, role: str, stage: str, columns: list[str]) -> list[dict[str, Any]]:
         """Some columns of the rows of `folds` of one role and stage."""
-        tables = self._folds(sorted({*columns, "role", "stage"}))
-        table = pa.concat_tables(t.replace_schema_metadata(None) for t in tables) if tables else self.table("folds")
+        table = self.table("folds", sorted({*columns, "role", "stage"}))
         chosen = table.filter((pc.field("role") == role) & (pc.field("stage") == stage))
         rows: list[dict[str, Any]] = chosen.select(columns).to_pylist()
         return rows
@@ -72,34 +224,36 @@ class Results:
         rows = [TrialRecord(**_trial(row)) for row in self.table("trials").to_pylist()]
         return sorted(rows, key=lambda t: (t.system, t.study, t.trial, t.seed))
 
-    def _read(self, paths: list[str], table: str, columns: list[str] | None = None) -> list[pa.Table]:
-        """Many small files: a few at a time hide the latency of a network's file system."""
 
-        def read(path: str) -> pa.Table:
-            return read_parquet(self.storage.read(path), table, self.storage.path(path), columns)
-
-        with ThreadPoolExecutor(_READERS) as pool:
-            return list(pool.map(read, paths))
-
-
-def open(location: str | Path, sweep: str | None = None) -> Results:
-    """Open the results below a path, or one sweep of them; the path may be that of a sweep itself.
+def open(*locations: str | Path, sweep: str | None = None) -> Results:
+    """Open the results below paths or URIs, or one sweep of them; a path may be that of a sweep itself.
 
     Raises EmodartsError where there is no sweep.
     """
+    return Results([part for location in locations for part in _open(location, sweep)])
+
+
+def _open(location: str | Path, sweep: str | None) -> list[SweepTables]:
     storage = Storage.open(location)
     if storage.exists("sweep.json"):
         parent, _, name = storage.root.rpartition("/")
-        return Results(Storage(storage.filesystem, parent), (name,))
+        return [SweepTables(Storage(storage.filesystem, parent), name)]
     if not storage.exists(""):
         raise EmodartsError(f"there are no results at {storage.root}: the folder does not exist")
-    sweeps = tuple(name for name in storage.list("") if storage.exists(f"{name}/sweep.json"))
+    sweeps = [name for name in storage.list("") if storage.exists(f"{name}/sweep.json")]
     if sweep is not None:
-        sweeps = tuple(name for name in sweeps if name == sweep)
+        sweeps = [name for name in sweeps if name == sweep]
     if not sweeps:
         what = f"no sweep '{sweep}'" if sweep else "no sweep"
         raise EmodartsError(f"there is {what} in {storage.root}: looked for <sweep>/sweep.json")
-    return Results(storage, sweeps)
+    return [SweepTables(storage, name) for name in sweeps]
+
+
+def _chosen(found: pa.Table, columns: Sequence[str] | None, where: pc.Expression | None) -> pa.Table:
+    found = found.replace_schema_metadata(None)
+    if where is not None:
+        found = found.filter(where)
+    return found if columns is None else found.select(list(columns))
 
 
 def _trial(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """Arrow schemas of the result tables. Every file names its schema version and is checked on reading."""
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 
 from emodarts.errors import EmodartsError
 
-SCHEMA_VERSION = 3  # 2: weakness; 3: alphas_moved, discretised_dev_uar, macs of epochs
+SCHEMA_VERSION = 4  # 2: weakness; 3: alphas_moved, discretised_dev_uar, macs of epochs; 4: figures in commits
 _VERSION_KEY = b"emodarts.schema_version"
 
 _KEY = [
@@ -140,11 +142,16 @@ def stamped(table: str, **metadata: str) -> pa.Schema:
 
 def verify(schema: pa.Schema, table: str, where: str) -> None:
     """Refuse (EmodartsError) a file that is not this program's, or of another schema version."""
-    version = (schema.metadata or {}).get(_VERSION_KEY)
+    check_version(schema.metadata, where)
+    if _VERSION_KEY not in (schema.metadata or {}) or not schema.equals(TABLES[table]):
+        raise EmodartsError(f"{where} is no {table} table of emodarts; move it out of the results folder")
+
+
+def check_version(header: Mapping[bytes, bytes] | None, where: str) -> None:
+    """Refuse (EmodartsError) a file of another schema version by its header."""
+    version = (header or {}).get(_VERSION_KEY)
     if version is not None and version != str(SCHEMA_VERSION).encode():
         raise EmodartsError(
             f"{where} has schema version {version.decode(errors='replace')}, this program reads {SCHEMA_VERSION}: read "
             f"it with the version of emodarts that wrote it, or take another results folder"
         )
-    if version is None or not schema.equals(TABLES[table]):
-        raise EmodartsError(f"{where} is no {table} table of emodarts; move it out of the results folder")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -93,6 +93,24 @@ class Storage:
     def _write_local(path: Path, content: bytes) -> None:
         with _appearing(path) as temporary:
             temporary.write_bytes(content)
+
+    @contextmanager
+    def create(self, relative: str) -> Iterator[Any]:
+        """A stream to write a file of any size to, which appears whole when the block ends well, and else not at all.
+
+        What fails here is not tried again. Raises StorageError.
+        """
+        try:
+            if self.is_local:
+                with _appearing(Path(self.path(relative))) as temporary, temporary.open("wb") as stream:
+                    yield stream
+            else:
+                temporary_path = f"{relative}{PARTIAL}{uuid.uuid4().hex}"
+                with self.filesystem.open_output_stream(self.path(temporary_path), compression=None) as stream:
+                    yield stream
+                self.filesystem.move(self.path(temporary_path), self.path(relative))
+        except OSError as error:
+            raise StorageError(self._refusal("write", relative, error)) from error
 
     def upload(self, relative: str, source: Path) -> None:
         """Copy a local file, of any size, to here; it appears whole or not at all. Raises StorageError."""

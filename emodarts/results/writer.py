@@ -82,7 +82,9 @@ class SweepWriter:
             for g in records.genotypes
         ]
         self._write("genotypes", f"genotypes/{key.name}.{attempt}.parquet", genotypes)
-        return self._commit(key, attempt, "complete", None, [_fold_row(key, e, records) for e in records.evaluations])
+        rows = [_fold_row(key, e, records) for e in records.evaluations]
+        dev = next((row["uar"] for row in rows if row["role"] == "dev" and row["stage"] == "final"), None)
+        return self._commit(Commit(key, attempt, "complete", None, dev, records.parameters), rows)
 
     def commit_ended(
         self, key: UnitKey, status: str, reason: str, epochs: tuple[EpochRecord, ...], attempt: str
@@ -96,13 +98,10 @@ class SweepWriter:
         if (standing := read_commit(self.storage, self.sweep, key.name)) is not None:
             return standing
         self._write("epochs", f"epochs/{key.name}.{attempt}.parquet", _epoch_rows(key, epochs))
-        return self._commit(key, attempt, status, reason, [])
+        return self._commit(Commit(key, attempt, status, reason), [])
 
-    def _commit(
-        self, key: UnitKey, attempt: str, status: str, reason: str | None, rows: list[dict[str, Any]]
-    ) -> Commit:
-        commit = Commit(key, attempt, status, reason)
-        self._write("folds", f"folds/{key.name}.parquet", rows, **commit.header())
+    def _commit(self, commit: Commit, rows: list[dict[str, Any]]) -> Commit:
+        self._write("folds", f"folds/{commit.key.name}.parquet", rows, **commit.header())
         return commit
 
     def _write(self, table: str, path: str, rows: list[dict[str, Any]], **metadata: str) -> None:

@@ -59,9 +59,10 @@ def fit(part: Part, classes: int, penalty: float, seed: int) -> TrainedSvm:
 
 
 def functionals(part: Part) -> NDArray[np.float64]:
-    """Mean and standard deviation over time of each value of a frame: `(utterances, 2 * channels * bins)`."""
+    """Mean and deviation over time of each value of a standardised frame: `(utterances, 2 * channels * bins)`."""
+    mean, deviation = (values.double().numpy() for values in (part.standardiser.mean, part.standardiser.deviation))
     rows = []
     for position in part.rows.tolist():
-        frames = part.store.read(position).astype(np.float64)
+        frames = (part.store.read(position).astype(np.float64) - mean) / deviation
         rows.append(np.concatenate([frames.mean(0), frames.std(0)]))
     return np.stack(rows)

@@ -25,8 +25,13 @@ from emodarts.results import reader
 RUN = Path(__file__).resolve().parents[2] / "sweeps" / "run.py"
 CORPORA = {
     "demo": ["corpus=demo"],
-    "emodb": ["corpus=emodb", "corpus.source=intended", "sweep.folds=[0,3,6]", "~sweep.space.search.unrolled"],
-}
+    # Smaller than the default, so that a run takes minutes: 1 or 2 nodes, 2 or 3 cells, 8 to 12 epochs of search.
+    "emodb": [
+        "corpus=emodb", "corpus.source=intended", "sweep.folds=[0,3,6]", "~sweep.space.search.unrolled",
+        "sweep.space.search.nodes.high=2", "sweep.space.search.cells.high=3", "sweep.space.search.channels=8",
+        "sweep.space.search.epochs={low:8,high:12}", "training.epochs=20",
+    ],
+}  # fmt: skip
 
 
 def run(corpus: str, pruner: str, trials: int, results: Path) -> reader.Results:
@@ -35,7 +40,7 @@ def run(corpus: str, pruner: str, trials: int, results: Path) -> reader.Results:
     asked = [*CORPORA[corpus], f"sweep.name={name}", f"sweep.pruner={pruner}", f"sweep.trials={trials}"]
     command = [sys.executable, str(RUN), *asked, "sweep.sampler=random", f"results={results}", "ray.dashboard=false"]
     subprocess.run(command, check=True)
-    return reader.open(results, name)
+    return reader.open(results, sweep=name)
 
 
 def measured(opened: reader.Results) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from emodarts.results.writer import SweepWriter
 from sweeps.ray_session import fit, session
 from sweeps.settings import RaySettings, ResourceSettings, SweepSettings
 from sweeps.studies import Studies
+from sweeps.systems import Systems
 
 
 def begin(root: str, folds: int, trials: int) -> Studies:
@@ -60,7 +61,7 @@ def through_the_sweep(units: int) -> tuple[float, float, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         studies = begin(folder, 1, units)
-        return measured(lambda: fit(empty, studies, {"cpu": 1}, [], 2))
+        return measured(lambda: fit(empty, Systems([studies]), {"cpu": 1}, [], 2))
 
 
 def as_plain_tasks(units: int) -> tuple[float, float, float]:

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +26,25 @@ from sweep_driver import begin
 
 from sweeps.ray_session import fit, session
 from sweeps.settings import RaySettings, ResourceSettings
+from sweeps.systems import Systems
+
+
+def drive(units: int, low: float, high: float, folder: str, address: str) -> None:
+    """The driver: a sweep of units that sleep and write down when."""
+    studies, spans = begin(folder, 1, units), f"{folder}/spans"
+
+    def sleep(config: dict[str, Any]) -> None:
+        from ray import tune
+
+        seconds = random.Random(config["unit"]["trial"]).uniform(low, high)
+        begun = time.time()
+        time.sleep(seconds)
+        with open(spans, "a") as file:
+            file.write(f"{begun} {time.time()}\n")
+        tune.report({"status": "complete", "dev_uar": 0.5, "size": 1})
+
+    with session(RaySettings(address=address), ResourceSettings(), Console(quiet=True)):
+        fit(sleep, Systems([studies]), {"cpu": 1, "gpu": 1}, [], None)
 
 
 def main() -> None:
@@ -34,28 +54,19 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=4)
     parser.add_argument("--waves", type=int, default=4)
     parser.add_argument("--seconds", type=float, nargs=2, default=(30.0, 90.0))
+    parser.add_argument("--drive", nargs=2, help=argparse.SUPPRESS)  # folder and address, in a process of its own
     given = parser.parse_args()
     units = given.slots * given.waves
+    if given.drive:
+        drive(units, *given.seconds, *given.drive)
+        return
     with tempfile.TemporaryDirectory() as folder, local_cluster(0) as cluster:
         for _ in range(given.nodes):
             cluster.add_node(cpus=given.slots // given.nodes, gpus=given.slots // given.nodes)
-        os.environ.update(cluster.environment)
-        studies = begin(folder, 1, units)
-        spans, low, high = f"{folder}/spans", *given.seconds
-
-        def sleep(config: dict[str, Any]) -> None:
-            from ray import tune
-
-            seconds = random.Random(config["unit"]["trial"]).uniform(low, high)
-            begun = time.time()
-            time.sleep(seconds)
-            with open(spans, "a") as file:
-                file.write(f"{begun} {time.time()}\n")
-            tune.report({"status": "complete", "dev_uar": 0.5, "size": 1})
-
-        with session(RaySettings(address=cluster.address), ResourceSettings(), Console(quiet=True)):
-            fit(sleep, studies, {"cpu": 1, "gpu": 1}, [], None)
-        found = sorted(tuple(map(float, line.split())) for line in Path(spans).read_text().splitlines())
+        # Ray reads the cluster's variables when it is imported: the driver is another process.
+        again = [sys.executable, *sys.argv, "--drive", folder, cluster.address]
+        subprocess.run(again, env={**os.environ, **cluster.environment}, check=True)
+        found = sorted(tuple(map(float, line.split())) for line in Path(folder, "spans").read_text().splitlines())
     assert len(found) == units, f"{len(found)} of {units} units"
     begins = [begun for begun, _ in found]
     first, last = begins[given.slots - 1], begins[-1]

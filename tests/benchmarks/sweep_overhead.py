@@ -1,8 +1,8 @@
 """What the sweep costs beside its units: one worker against a plain loop, two workers against two plain processes.
 
-    python tests/benchmarks/sweep_overhead.py [--trials 8] [--repeats 1]
+    python tests/benchmarks/sweep_overhead.py [--trials 8] [--repeats 1] [--workers 1 2]
 
-8 trials x 2 folds of the demo corpus, one thread each, with more epochs than the default so that a run has at least 5
+8 trials x 2 folds of the demo corpus, one thread each, with so many epochs that a run has at least 5
 minutes of work; Ray is started before the clock. Each comparison runs the very
 same units (settings, seeds, folds) both ways, features extracted before. The last line is JSON:
 overhead_ratio    = sweep on one worker / `run_fold` in a loop (at most 1.05 is wanted)
@@ -40,10 +40,10 @@ from sweeps.preparation import prepare
 from sweeps.ray_session import fit, session
 from sweeps.settings import RaySettings, ResourceSettings, Settings, SweepSettings
 from sweeps.space import Space
-from sweeps.trial import Plan, run_plain, run_unit
+from sweeps.trial import Plan, System, run_plain, run_unit
 
 FOLDS = [0, 1]
-SEARCH_EPOCHS, TRAINING_EPOCHS = 25, 50
+SEARCH_EPOCHS, TRAINING_EPOCHS = 7, 16
 
 
 def settings_of(results: Path, trials: int) -> Settings:
@@ -65,7 +65,8 @@ def begin(results: Path, trials: int) -> tuple[Plan, Any]:
     storage = Storage.open(results)
     data = prepare(settings, Console(quiet=True))
     register(storage, settings.sweep_name, {})
-    plan = plan_of(settings, Space.of(settings), storage, data)
+    systems = {name: System(made, Space.of(settings, made)) for name, made in settings.systems.items()}
+    plan = plan_of(settings, systems, storage, data)
     writer, known = SweepWriter(storage, plan.sweep), reader.open(results)
     return plan, studies_of(settings, plan, writer, known, Journal(storage, plan.sweep))
 
@@ -127,26 +128,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], choices=[1, 2])
     given = parser.parse_args()
-    times: dict[str, list[float]] = {"loop1": [], "sweep1": [], "loop2": [], "sweep2": []}
+    times: dict[str, list[float]] = {f"{way}{n}": [] for n in given.workers for way in ("loop", "sweep")}
     with session(RaySettings(dashboard=False), ResourceSettings(), Console(quiet=True)):
         assert ray.is_initialized()
         for _ in range(given.repeats):
-            for workers in (1, 2):
+            for workers in given.workers:
                 times[f"loop{workers}"].append(by_loop(given.trials, workers))
                 times[f"sweep{workers}"].append(by_sweep(given.trials, workers))
                 print({name: [round(t, 1) for t in found] for name, found in times.items()}, flush=True)
     best = {name: min(found) for name, found in times.items()}
-    print(
-        json.dumps(
-            {
-                "overhead_ratio": round(best["sweep1"] / best["loop1"], 3),
-                "two_worker_ratio": round(best["loop2"] / best["sweep2"], 3),
-                "seconds": {name: round(value, 1) for name, value in best.items()},
-                "units": given.trials * len(FOLDS),
-            }
-        )
-    )
+    ratios = {}
+    if 1 in given.workers:
+        ratios["overhead_ratio"] = round(best["sweep1"] / best["loop1"], 3)
+    if 2 in given.workers:
+        ratios["two_worker_ratio"] = round(best["loop2"] / best["sweep2"], 3)
+    seconds = {name: round(value, 1) for name, value in best.items()}
+    print(json.dumps({**ratios, "seconds": seconds, "units": given.trials * len(FOLDS)}))
 
 
 if __name__ == "__main__":
