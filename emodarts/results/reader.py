@@ -107,7 +107,8 @@ class SweepTables:
             where = reduce(and_, (pc.field(name) == getattr(key, name) for name in names))
             return self._read_compacted(self.compacted.files[table], table, None, where)
         name = key.name if table == "folds" else f"{key.name}.{commit.attempt}"
-        return _chosen(*self._read([f"{self.name}/{table}/{name}.parquet"], table, None), None, None)
+        (found,) = self._read([f"{self.name}/{table}/{name}.parquet"], table, None)
+        return _chosen(found, None, None)
 
     def _loose(self, table: str, columns: Sequence[str] | None) -> list[pa.Table]:
         if table == "folds":
