@@ -46,14 +46,14 @@ def swept(demo, demo_store, tiny, tmp_path_factory):
     folds = {fold.index: fold for fold in demo[2][:2]}
     store = StorePlace(str(demo_store.folder), socket.gethostname(), None)
     space = Space.of(replace(settings, sweep=SweepSettings(space={})))
-    plan = Plan("s", "emodarts", str(results), "demo", store, folds, tiny, space, 5, "cpu", 1)
+    plan = Plan("s", str(results), "demo", store, folds, {"emodarts": trial.System(tiny, space)}, 5, "cpu", 1)
     storage = Storage.open(results)
     register(storage, "s", settings.hashed())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(telemetry, "setproctitle", lambda title: None)
         for fold, number in ((0, 0), (0, 1), (1, 0)):
             parameters = {"training.learning_rate": (3e-3, 1e-5)[number]}
-            done = trial.run_plain(asdict(Unit(f"fold{fold}", number, 0, fold, parameters, ())), plan)
+            done = trial.run_plain(asdict(Unit("emodarts", f"fold{fold}", number, 0, fold, parameters, ())), plan)
             record = TrialRecord(
                 "emodarts", f"fold{fold}", number, 0, parameters, "complete", values=(done["dev_uar"],)
             )
@@ -197,7 +197,7 @@ def test_another_network_than_the_stored_one_is_told(export, tmp_path, monkeypat
 
 def test_what_is_trained_again_is_what_was_chosen(swept):
     opened = reader.open(swept)
-    settings = json.loads(opened.storage.read("s/sweep.json"))["settings"]
+    settings = json.loads(opened.parts[0].storage.read("s/sweep.json"))["settings"]
     for unit in chosen_units(opened, settings, None, None):
         rows = [r for r in opened.table("epochs").to_pylist() if r["fold"] == unit.key.fold and r["phase"] == "train"]
         dev = [r["dev_uar"] for r in rows if r["trial"] == unit.key.trial and r["epoch"] == unit.epoch]
