@@ -40,7 +40,9 @@ class Commit:
         """The commit that a file's header holds. Raises EmodartsError where there is none."""
         about = (header or {}).get(COMMIT_KEY.encode())
         if about is None:
-            raise EmodartsError(f"{where} is no folds table of emodarts: it names no unit; move it out of the results folder")
+            raise EmodartsError(
+                f"{where} is no folds table of emodarts: it names no unit; move it out of the results folder"
+            )
         content = json.loads(about)
         key: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.pop("key").items()}
         return cls(UnitKey(**key), **content)
