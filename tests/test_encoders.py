@@ -112,10 +112,10 @@ def test_layers_are_those_of_the_model_alone(family):
     (frames,) = stacked([sound])
     assert (stacked.bins, stacked.channels) == (24, 2)
     assert frames.shape == (stacked.frames(len(sound)), 48)
-    torch.testing.assert_close(frames[:, :24], expected[2], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(frames[:, 24:], expected[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(frames[:, :24], expected[2], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(frames[:, 24:], expected[0], atol=1e-4, rtol=1e-4)
     (mean,) = Encoder(model, [1, 2, 3], "mean", normalise)([sound])
-    torch.testing.assert_close(mean, torch.stack(expected).mean(0), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(mean, torch.stack(expected).mean(0), atol=1e-4, rtol=1e-4)
 
 
 def test_frames_are_the_same_alone_and_in_any_batch(family):
