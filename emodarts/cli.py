@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     from emodarts.audit import command as audit
     from emodarts.export import command as export
     from emodarts.features import command as features
+    from emodarts.report import command as report
 
     parser = argparse.ArgumentParser(prog="emodarts", description="Architecture search for speech emotion recognition.")
     parser.add_argument("--version", action="version", version=__version__)
@@ -42,11 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     labels = commands.add_parser("labels", help="every word of every corpus, and the class that it becomes")
     labels.add_argument("corpus", nargs="?", help="one corpus alone")
     labels.set_defaults(run=_labels)
-    report = commands.add_parser("report", help="print the tables of one or several results folders")
-    report.add_argument(
-        "results", nargs="+", help="a results folder, or one sweep's folder below it; s3:// and gs:// too"
-    )
-    report.set_defaults(run=_report)
+    report.add_arguments(commands.add_parser("report", help="tables, figures and a page of one or several results"))
     export.add_arguments(commands.add_parser("export", help="a trained network as ONNX, with a program that predicts"))
     compact = commands.add_parser("compact", help="join the small files of finished sweeps into one a table")
     compact.add_argument("results", nargs="+", help="as of `report`")
@@ -78,16 +75,6 @@ def _compact(options: argparse.Namespace) -> None:
 
     for part in reader.open(*options.results).parts:
         print(f"{part.name}: {compact(part.storage, part.name)} files became few")
-
-
-def _report(options: argparse.Namespace) -> None:
-    from rich.console import Console
-
-    from emodarts.report.terminal import print_report
-    from emodarts.results import reader
-
-    console = Console()
-    print_report(reader.open(*options.results), console)
 
 
 if __name__ == "__main__":

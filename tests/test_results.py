@@ -146,7 +146,7 @@ def test_report_averages_the_winners_seeds_and_counts_failures(storage, capsys):
     assert sweep.blocks[0].folds[0].seeds == 2
     assert sweep.blocks[0].folds[0].test_uar == pytest.approx(0.75)
     assert sweep.blocks[0].pooled["uar"] == pytest.approx(0.75)
-    assert sweep.failures == ("fold0 trial 1: NaN loss",)
+    assert sweep.failures == ("emodarts, fold0 trial 1: NaN loss",)
     assert cli.main(["report", storage.root]) == 0
     assert "NaN loss" in capsys.readouterr().out
 

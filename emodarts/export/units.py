@@ -1,9 +1,7 @@
 """Which finished units of a sweep are exported: winners, chosen on dev alone, and all that the tables say of them."""
 
 import json
-from collections import defaultdict
 from dataclasses import dataclass
-from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -14,10 +12,10 @@ from emodarts.experiment import SVM, FoldSettings
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import NetworkShape
-from emodarts.report.tables import winners
 from emodarts.results.commits import Commit
 from emodarts.results.reader import Results
 from emodarts.results.records import TrialRecord, UnitKey
+from emodarts.results.winners import winners
 from emodarts.search.settings import SearchSettings
 from emodarts.seeds import derive_seed
 from emodarts.training.prediction import is_late
@@ -70,7 +68,7 @@ def chosen_units(results: Results, sweep_settings: dict[str, Any], system: str |
     trials = results.trials()
     wanted = _system(results, trials, system)
     mine = [trial for trial in trials if trial.system == wanted]
-    best = {study: trial.trial for (_, study), trial in winners(mine, _sizes(results)).items()}
+    best = {winner.study: winner.trial for winner in winners(results) if winner.system == wanted}
     commits = [
         commit
         for commit in results.commits
@@ -148,15 +146,6 @@ def _system(results: Results, trials: list[TrialRecord], system: str | None) -> 
         told = f"has several systems: name one with --system: {', '.join(systems)}" if systems else "has no trials yet"
         raise EmodartsError(f"sweep '{results.sweeps[0]}' {told}")
     return system or systems[0]
-
-
-def _sizes(results: Results) -> dict[tuple[str, str, int], float]:
-    """(system, study, trial) -> mean number of parameters, by which `winners` decides between equals."""
-    found: dict[tuple[str, str, int], list[int]] = defaultdict(list)
-    for row in results.figures("dev", "final", ["system", "study", "trial", "seed", "parameters"]):
-        if row["seed"] == 0:
-            found[row["system"], row["study"], row["trial"]].append(row["parameters"])
-    return {key: mean(values) for key, values in found.items()}
 
 
 def _unit(results: Results, commit: Commit, sweep_seed: int) -> Unit:

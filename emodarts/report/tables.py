@@ -1,15 +1,13 @@
-"""The headline figures of a sweep, recomputed from its predictions. Selection is by dev alone."""
+"""The headline figures of a sweep as a terminal shows them, recomputed from its predictions."""
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import mean, stdev
 from typing import Any
 
-import pyarrow.compute as pc
-
+from emodarts.report.evidence import Course, Entry, Evidence, Part, gather
 from emodarts.results.reader import Results
-from emodarts.results.records import TrialRecord
-from emodarts.results.writer import figures
+from emodarts.results.statistics import figures, majority
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,7 @@ class FoldLine:
     fold: int
     trial: int
     seeds: int
-    dev_uar: float
+    dev_uar: float | None  # None: the protocol has no dev part
     test_uar: float
     test_war: float
     test_macro_f1: float
@@ -41,10 +39,10 @@ class Block:
     chance: float
     majority: dict[str, float]
 
-    def mean_and_deviation(self, name: str) -> tuple[float, float | None]:
-        """Mean over folds and sample standard deviation (None for one fold) of `test_uar` and its like."""
-        values = [getattr(line, name) for line in self.folds]
-        return mean(values), stdev(values) if len(values) > 1 else None
+    def mean_and_deviation(self, name: str) -> tuple[float | None, float | None]:
+        """Mean over folds (None without figures) and sample standard deviation (None for one) of `test_uar`, say."""
+        values = [getattr(line, name) for line in self.folds if getattr(line, name) is not None]
+        return mean(values) if values else None, stdev(values) if len(values) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -80,165 +78,94 @@ class SweepReport:
 
 def report(results: Results) -> list[SweepReport]:
     """One report a sweep."""
-    return [_sweep(part.name, one) for part, one in results.each()]
+    return reports(gather(results))
 
 
-def winners(trials: list[TrialRecord], sizes: dict[tuple[str, str, int], float]) -> dict[tuple[str, str], TrialRecord]:
-    """The winner of each (system, study): best dev value of the first seed, then fewer parameters, lower number."""
-    best: dict[tuple[str, str], TrialRecord] = {}
-    for trial in trials:
-        if trial.seed != 0 or trial.status != "complete":
-            continue
-        place = (trial.system, trial.study)
-
-        def rank(t: TrialRecord) -> tuple[float, float, int]:
-            return -t.values[0], sizes.get((t.system, t.study, t.trial), 0.0), t.trial
-
-        if place not in best or rank(trial) < rank(best[place]):
-            best[place] = trial
-    return best
+def reports(evidence: Evidence) -> list[SweepReport]:
+    """The same of what was read already."""
+    return [_sweep(c, [e for e in evidence.entries if e.sweep == c.sweep]) for c in evidence.courses]
 
 
-def _sweep(sweep: str, one: Results) -> SweepReport:
-    trials = one.trials()
-    folds = one.table("folds").to_pylist()
-    chosen = winners(trials, _sizes(folds))
-    rows = [r for r in folds if r["stage"] == "final" and _is_winner(r, chosen)]
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        if row["role"] == "test" and row["uar"] is not None:  # no figure where the labels are not public
-            groups[
-                row["system"], row["protocol"], row["test_set"], tuple(row["classes"]), row["study"] == "shared"
-            ].append(row)
-    predictions = _predictions(one, chosen)
-    blocks = [_block(sweep, key, group, rows, predictions) for key, group in sorted(groups.items())]
-    failed = [t for t in trials if t.status == "failed"]
+def _sweep(course: Course, entries: list[Entry]) -> SweepReport:
+    counts: Counter[str] = Counter()
+    for (_, status), number in course.statuses.items():
+        counts[status] += number
     return SweepReport(
-        sweep,
-        tuple(blocks),
-        tuple(_crosses(rows)),
-        dict(Counter(t.status for t in trials)),
-        sum(t.retries for t in trials),
-        tuple(f"{t.study} trial {t.trial}: {t.reason}" for t in failed),
-        tuple(_notices(blocks, rows)),
+        course.sweep,
+        tuple(_block(entry, part) for entry in entries for part in entry.parts("test")),
+        tuple(_cross(entry, part) for entry in entries for part in entry.parts("cross")),
+        dict(counts),
+        course.retries,
+        course.failures,
+        tuple(notices(entries)),
     )
 
 
-def _sizes(folds: list[dict[str, Any]]) -> dict[tuple[str, str, int], float]:
-    sizes: dict[tuple[str, str, int], list[int]] = defaultdict(list)
-    for row in folds:
-        if row["seed"] == 0:
-            sizes[row["system"], row["study"], row["trial"]].append(row["parameters"])
-    return {key: mean(values) for key, values in sizes.items()}
-
-
-def _is_winner(row: dict[str, Any], chosen: dict[tuple[str, str], TrialRecord]) -> bool:
-    winner = chosen.get((row["system"], row["study"]))
-    return winner is not None and winner.trial == row["trial"]
-
-
-def _predictions(results: Results, chosen: dict[tuple[str, str], TrialRecord]) -> list[dict[str, Any]]:
-    wanted = (pc.field("role") == "test") & (pc.field("stage") == "final")
-    columns = ["system", "study", "trial", "seed", "fold", "protocol", "test_set", "label", "predicted"]
-    rows: list[dict[str, Any]] = results.table("predictions", columns, wanted).to_pylist()
-    return [r for r in rows if r["label"] is not None and _is_winner(r, chosen)]
-
-
-def _block(
-    sweep: str,
-    key: tuple[Any, ...],
-    group: list[dict[str, Any]],
-    rows: list[dict[str, Any]],
-    predictions: list[dict[str, Any]],
-) -> Block:
-    system, protocol, test_set, classes, shared = key
-    dev = {(r["study"], r["trial"], r["fold"]): r["uar"] for r in rows if r["role"] == "dev" and r["seed"] == 0}
-    lines = []
-    for fold in sorted({r["fold"] for r in group}):
-        seeds = [r for r in group if r["fold"] == fold]
-        first = seeds[0]
-        lines.append(
-            FoldLine(
-                fold,
-                first["trial"],
-                len(seeds),
-                dev[first["study"], first["trial"], fold],
-                mean(r["uar"] for r in seeds),
-                mean(r["war"] for r in seeds),
-                mean(r["macro_f1"] for r in seeds),
-                first["n"],
-            )
-        )
-    mine = [
-        p
-        for p in predictions
-        if (p["system"], p["protocol"], p["test_set"]) == (system, protocol, test_set)
-        and (p["study"] == "shared") == shared
-    ]
-    by_seed = [[p for p in mine if p["seed"] == seed] for seed in sorted({p["seed"] for p in mine})]
-    # Only seeds that every fold has are pooled: a pooled figure over some of the folds would be another figure.
-    full = [s for s in by_seed if {p["fold"] for p in s} == {line.fold for line in lines}]
-    pooled = [figures([p["label"] for p in s], [p["predicted"] for p in s], classes) for s in full]
-    labels = [p["label"] for p in full[0]]
-    most = max(classes, key=lambda c: (labels.count(c), c))
-    names = ("uar", "war", "macro_f1")
+def _block(entry: Entry, part: Part) -> Block:
+    pooled = entry.pooled(part)
+    each = [asdict(figures(tally.confusion())) for tally in pooled]
     return Block(
-        sweep,
-        system,
-        protocol,
-        test_set,
-        classes,
-        shared,
-        tuple(lines),
-        {name: mean(p[name] for p in pooled) for name in names},
-        1 / len(classes),
-        {name: figures(labels, [most] * len(labels), classes)[name] for name in names},
+        entry.sweep,
+        entry.system,
+        entry.protocol,
+        part.test_set,
+        entry.classes,
+        entry.shared,
+        tuple(_line(entry, part, fold) for fold in sorted({fold for fold, _ in entry.tallies[part]})),
+        {name: mean(one[name] for one in each) for name in each[0]},
+        1 / len(entry.classes),
+        asdict(figures(majority(pooled[0]).confusion())),
     )
 
 
-def _crosses(rows: list[dict[str, Any]]) -> list[CrossLine]:
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        if row["role"] == "cross":
-            place = (row["test_set"], row["normalisation"], row["system"], row["protocol"], row["study"] == "shared")
-            groups[place].append(row)
-    lines = []
-    for (test_set, normalisation, system, protocol, shared), group in sorted(groups.items()):
-        by_fold = [[r for r in group if r["fold"] == fold] for fold in sorted({r["fold"] for r in group})]
-        uars, wars, f1s = ([mean(r[name] for r in seeds) for seeds in by_fold] for name in ("uar", "war", "macro_f1"))
-        lines.append(
-            CrossLine(
-                system,
-                protocol,
-                test_set,
-                normalisation,
-                shared,
-                len(by_fold),
-                group[0]["n"],
-                mean(uars),
-                stdev(uars) if len(uars) > 1 else None,
-                mean(wars),
-                mean(f1s),
-                1 / len(group[0]["classes"]),
-            )
-        )
-    return lines
+def _line(entry: Entry, part: Part, fold: int) -> FoldLine:
+    seeds = entry.rows_of(part, fold)
+    dev = [row["uar"] for p in entry.parts("dev") for row in entry.rows_of(p, fold) if row["seed"] == 0]
+    uar, war, macro_f1 = (mean(row[name] for row in seeds) for name in ("uar", "war", "macro_f1"))
+    trial, first = entry.winners[fold].trial, dev[0] if dev else None
+    return FoldLine(fold, trial, len(seeds), first, uar, war, macro_f1, seeds[0]["n"])
 
 
-def _notices(blocks: list[Block], rows: list[dict[str, Any]]) -> list[str]:
-    notices = []
-    if len({b.protocol for b in blocks}) > 1:
-        notices.append("several protocols: their figures stand apart and must not be compared")
+def _cross(entry: Entry, part: Part) -> CrossLine:
+    rows = entry.rows_of(part)
+    by_fold = [[r for r in rows if r["fold"] == fold] for fold in sorted({r["fold"] for r in rows})]
+    uars, wars, f1s = ([mean(r[name] for r in seeds) for seeds in by_fold] for name in ("uar", "war", "macro_f1"))
+    return CrossLine(
+        entry.system,
+        entry.protocol,
+        part.test_set,
+        part.normalisation,
+        entry.shared,
+        len(by_fold),
+        rows[0]["n"],
+        mean(uars),
+        stdev(uars) if len(uars) > 1 else None,
+        mean(wars),
+        mean(f1s),
+        1 / len(entry.classes),
+    )
+
+
+def notices(entries: list[Entry]) -> list[str]:
+    """What a reader of these figures has to know before comparing them."""
+    found = []
+    if len({e.protocol for e in entries}) > 1:
+        found.append("several protocols: their figures stand apart and must not be compared")
     hashes: dict[tuple[str, int], set[str]] = defaultdict(set)
-    for row in rows:
-        hashes[row["protocol"], row["fold"]].add(row["fold_hash"])
-    changed = sorted({fold for (_, fold), found in hashes.items() if len(found) > 1})
+    for entry in entries:
+        for fold, digest in entry.hashes:
+            hashes[entry.protocol, fold].add(digest)
+    changed = sorted({fold for (_, fold), digests in hashes.items() if len(digests) > 1})
     if changed:
-        notices.append(f"folds {changed} changed between units (different fold hashes): the data are not the same")
+        found.append(f"folds {changed} changed between units (different fold hashes): the data are not the same")
+    rows: list[dict[str, Any]] = [row for entry in entries for row in entry.rows]
     hidden = sorted({row["test_set"] for row in rows if row["role"] == "test" and row["n"] == 0})
     if hidden:
-        notices.append(f"{', '.join(hidden)}: the labels are not public; the predictions table has what was predicted")
-    notices += sorted({f"{row['protocol']}: {row['weakness']}" for row in rows if row["weakness"]})
-    if any(b.shared for b in blocks):
-        notices.append("nesting=shared: the selection saw these speakers in other folds; no figure for a comparison")
-    return notices
+        found.append(f"{', '.join(hidden)}: the labels are not public; the predictions table has what was predicted")
+    absent = {(r["test_set"], c) for r in rows if r["role"] != "dev" and r["n"] for c in r["absent_classes"]}
+    for test_set, name in sorted(absent):
+        found.append(f"{test_set}: no utterance of class {name} in some fold; its UAR is a mean over the others")
+    found += sorted({f"{e.protocol}: {e.weakness}" for e in entries if e.weakness})
+    if any(e.shared for e in entries):
+        found.append("nesting=shared: the selection saw these speakers in other folds; no figure for a comparison")
+    return found

@@ -60,5 +60,7 @@ def _cross_table(lines: Sequence[CrossLine]) -> Table:
     return table
 
 
-def _figure(value: float) -> str:
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "-"
     return f"{value:.3f}".lstrip("0") if 0 <= value < 1 else f"{value:.3f}"

@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, reduce
@@ -110,12 +110,33 @@ class SweepTables:
         (found,) = self._read([f"{self.name}/{table}/{name}.parquet"], table, None)
         return _chosen(found, None, None)
 
+    def of_trials(
+        self,
+        table: str,
+        trials: Collection[tuple[str, str, int]],
+        columns: Sequence[str] | None = None,
+        where: pc.Expression | None = None,
+    ) -> Iterator[pa.Table]:
+        """The rows of some configurations, each `(system, study, trial)` with all its folds and seeds, in a unit table.
+
+        Nothing else is read: of compacted files the row groups that hold them, of small files those of their units.
+        """
+        if self.compacted is not None:
+            for system, study, trial in sorted(trials):
+                mine = (pc.field("system") == system) & (pc.field("study") == study) & (pc.field("trial") == trial)
+                asked = mine if where is None else mine & where
+                yield self._read_compacted(self.compacted.files[table], table, columns, asked)
+        keys = [c for c in self._small_commits if (c.key.system, c.key.study, c.key.trial) in trials]
+        names = [c.key.name if table == "folds" else f"{c.key.name}.{c.attempt}" for c in _with(table, keys)]
+        paths = [f"{self.name}/{table}/{name}.parquet" for name in names]
+        found = self._read(paths, table, columns if where is None else None)
+        yield from (_chosen(each, columns, where) for each in found)
+
     def _loose(self, table: str, columns: Sequence[str] | None) -> list[pa.Table]:
         if table == "folds":
             return self._small_folds(columns)
         if table in _UNIT_TABLES:
-            # A pruned or failed unit has no predictions and no genotype.
-            counted = [c for c in self._small_commits if table == "epochs" or c.status == "complete"]
+            counted = _with(table, self._small_commits)
             paths = [f"{self.name}/{table}/{c.key.name}.{c.attempt}.parquet" for c in counted]
             return self._read(paths, table, columns)
         return self._read(self._paths(table), table, columns)
@@ -124,15 +145,24 @@ class SweepTables:
         self, path: str, table: str, columns: Sequence[str] | None, where: pc.Expression | None
     ) -> pa.Table:
         try:
-            format_ = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True))
-            dataset = ds.dataset(self.storage.path(path), filesystem=self.storage.filesystem, format=format_)
-            verify(dataset.schema, table, self.storage.path(path))
+            dataset = self._datasets.get(path) or self._dataset(path, table)
             found = dataset.to_table(columns=None if columns is None else list(columns), filter=where)
         except (pa.ArrowInvalid, OSError) as error:
             raise EmodartsError(
                 f"{self.storage.path(path)} cannot be read as Parquet ({error}); restore it from a copy"
             ) from error
         return found.replace_schema_metadata(None)
+
+    @cached_property
+    def _datasets(self) -> dict[str, Any]:
+        """Compacted files that were opened: what stands in their footers is read once."""
+        return {}
+
+    def _dataset(self, path: str, table: str) -> Any:
+        format_ = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True))
+        dataset = ds.dataset(self.storage.path(path), filesystem=self.storage.filesystem, format=format_)
+        verify(dataset.schema, table, self.storage.path(path))
+        return self._datasets.setdefault(path, dataset)
 
     def _not_replaced(
         self, kept: pa.Table, table: str, columns: Sequence[str] | None, where: pc.Expression | None
@@ -248,6 +278,11 @@ def _open(location: str | Path, sweep: str | None) -> list[SweepTables]:
         what = f"no sweep '{sweep}'" if sweep else "no sweep"
         raise EmodartsError(f"there is {what} in {storage.root}: looked for <sweep>/sweep.json")
     return [SweepTables(storage, name) for name in sweeps]
+
+
+def _with(table: str, commits: Sequence[Commit]) -> list[Commit]:
+    """The units that have such a table: a pruned or failed one has no predictions and no genotype."""
+    return [c for c in commits if table in ("epochs", "folds") or c.status == "complete"]
 
 
 def _chosen(found: pa.Table, columns: Sequence[str] | None, where: pc.Expression | None) -> pa.Table:

@@ -28,3 +28,13 @@ def register(storage: Storage, sweep: str, settings: dict[str, Any]) -> None:
         raise EmodartsError(
             f"sweep '{sweep}' was begun with other settings or data: {told}; take them back or another sweep.name"
         )
+
+
+def sweep_settings(storage: Storage, sweep: str) -> dict[str, Any]:
+    """The settings (dotted name -> JSON value) that a sweep was begun with. Raises EmodartsError for a damaged file."""
+    path = f"{sweep}/sweep.json"
+    try:
+        found: dict[str, Any] = json.loads(storage.read(path))["settings"]
+    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+        raise EmodartsError(f"{storage.path(path)} is damaged ({error!r}); restore it from a copy") from error
+    return found

@@ -1,0 +1,65 @@
+"""`emodarts report`: tables on the terminal, a page, tables and figures as files."""
+
+import argparse
+import os
+import uuid
+from pathlib import Path
+
+from emodarts.errors import EmodartsError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument(
+        "results", nargs="+", help="results folders, or single sweeps' folders below them; s3:// and gs:// too"
+    )
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write a page that needs no network and no scripts")
+    parser.add_argument("--tables", metavar="FOLDER", type=Path, help="write all tables as CSV, Markdown and LaTeX")
+    parser.add_argument("--figures", metavar="FOLDER", type=Path, help="write all figures as SVG and PDF")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print, or write what was asked for. Raises EmodartsError."""
+    from emodarts.results import reader
+
+    results = reader.open(*options.results)
+    if not (options.html or options.tables or options.figures):
+        from rich.console import Console
+
+        from emodarts.report.terminal import print_report
+
+        print_report(results, Console())
+        return
+    from emodarts.report.figures import Figure
+    from emodarts.report.page import page_of, render
+    from emodarts.report.sheets import FORMATS, Sheet
+
+    page = page_of(results)
+    sheets = [part for part in page.parts() if isinstance(part, Sheet)]
+    figures = [part for part in page.parts() if isinstance(part, Figure)]
+    if options.html:
+        _write(options.html, render(page).encode())
+        print(f"{options.html}: {len(sheets)} tables, {len(figures)} figures")
+    if options.tables:
+        for sheet in sheets:
+            for kind, written in FORMATS.items():
+                _write(options.tables / f"{sheet.name}.{kind}", written(sheet).encode())
+        print(f"{options.tables}: {len(sheets)} tables as {', '.join(FORMATS)}")
+    if options.figures:
+        for figure in figures:
+            for kind in ("svg", "pdf"):
+                _write(options.figures / f"{figure.name}.{kind}", figure.file(kind))
+        print(f"{options.figures}: {len(figures)} figures as svg, pdf")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write to a temporary name and rename. Raises EmodartsError where the place cannot be written."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise EmodartsError(f"{path} cannot be written: {error.strerror or error}") from error

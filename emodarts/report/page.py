@@ -1,0 +1,100 @@
+"""The report: all sections of some results, and one HTML page of them that needs no scripts and no network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from emodarts import __version__
+from emodarts.report.across import corpora_section, published_section, transfer_section
+from emodarts.report.conditions import conditions
+from emodarts.report.evidence import LATE_DEV, Evidence, gather
+from emodarts.report.figures import Figure
+from emodarts.report.headline import Headline, headline
+from emodarts.report.origins import losses_section, origins_section
+from emodarts.report.searching import courses_section, genotypes_section, hyperparameters_section, sizes_section
+from emodarts.report.sections import More, Section, Words, each
+from emodarts.report.sheets import Sheet, shown
+from emodarts.report.tables import notices
+from emodarts.report.within import classes_section, folds_section, speakers_section, systems_section
+from emodarts.results.reader import Results
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a reader sees, in order."""
+
+    title: str
+    subtitle: str
+    tiles: tuple[tuple[str, str], ...]
+    notices: tuple[str, ...]
+    sections: tuple[Section, ...]
+
+    def parts(self) -> list[Sheet | Figure]:
+        """All tables and figures."""
+        return [part for section in self.sections for part in each(section.parts)]
+
+
+def page_of(results: Results) -> Page:
+    """Read and compute everything. Raises EmodartsError for results that are damaged or contradict each other."""
+    evidence = gather(results)
+    found = conditions(evidence)
+    headlines = [headline(c) for c in found if c.epoch_rule == LATE_DEV]
+    compared = [h.condition for h in headlines]
+    sections = (
+        systems_section(headlines),
+        published_section(evidence),
+        corpora_section(evidence),
+        transfer_section(compared, evidence),
+        folds_section(compared),
+        classes_section(compared),
+        speakers_section(compared),
+        courses_section(evidence),
+        hyperparameters_section(evidence),
+        sizes_section(evidence),
+        genotypes_section(evidence),
+        origins_section(evidence),
+        losses_section(evidence),
+    )
+    corpora = sorted({c for e in evidence.entries for c in e.train_corpora})
+    return Page(
+        f"Speech emotion recognition: {', '.join(corpora) or 'no results yet'}",
+        f"Sweeps {', '.join(results.sweeps)}; reported by emodarts {__version__}. Every figure is computed from the "
+        "result tables; winners are chosen on dev alone.",
+        tuple(_tiles(evidence, headlines)),
+        tuple(notices(list(evidence.entries))),
+        tuple(s for s in sections if s is not None and s.parts),
+    )
+
+
+def render(page: Page) -> str:
+    """The page as text. Everything from results (names of files, speakers, systems) is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("emodarts.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name, kind in (("sheet", Sheet), ("more", More), ("words", Words)):
+        environment.tests[name] = lambda part, kind=kind: isinstance(part, kind)
+    environment.filters["shown"] = printable
+    return environment.get_template("page.html.j2").render(page=page)
+
+
+def printable(text: str) -> str:
+    """Without control characters, which no page may hold."""
+    return "".join(c if c.isprintable() or c == " " else "\ufffd" for c in text)
+
+
+def _tiles(evidence: Evidence, headlines: Sequence[Headline]) -> list[tuple[str, str]]:
+    tiles = [("sweeps", str(len(evidence.courses))), ("systems", str(len(evidence.systems)))]
+    tiles.append(("configurations", f"{sum(n for c in evidence.courses for n in c.statuses.values()):,}"))
+    if headlines:
+        first = headlines[0].standings[0]
+        tiles.append(
+            (f"UAR of {first.contender.name}, {headlines[0].condition.test_set}", shown(first.uar.value, "figure"))
+        )
+        tiles.append(("its interval (95 %)", shown(first.uar, "figure").partition(" ")[2] or "none"))
+        tiles.append(("test speakers", str(headlines[0].speakers)))
+    return tiles

@@ -1,0 +1,286 @@
+"""What the figures of a report show: plain functions that draw values on a canvas of matplotlib."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emodarts.report.figures import INK, SOFT, colour
+from emodarts.results.statistics import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+Floats = NDArray[np.float64]
+_LIGHT, _DARK = "#ffffff", "#14181d"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A course over epochs of one fold, drawn thin in its system's colour; `x (points,)`, `y (points,)`."""
+
+    system: int
+    x: Floats
+    y: Floats
+
+
+def forest(canvas: "Canvas", names: Sequence[str], values: Sequence[Interval], chance: float) -> None:
+    """A dot and an interval a name, from top to bottom; chance as a dashed line."""
+    axes = canvas.subplots()
+    for row, value in enumerate(values):
+        if value.low == value.low:
+            axes.plot([value.low, value.high], [row, row], color=colour(row), linewidth=2, solid_capstyle="butt")
+        axes.plot(value.value, row, "o", color=colour(row), markersize=6)
+    axes.axvline(chance, color=INK, linestyle=(0, (4, 3)), linewidth=0.8)
+    axes.text(chance, len(values) - 0.45, " chance", fontsize=8, va="bottom", color=INK)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlabel("UAR, 95 % interval over speakers")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+
+
+def heat(
+    canvas: "Canvas",
+    values: Floats,
+    texts: Sequence[Sequence[str]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    labels: tuple[str, str],
+    limits: tuple[float, float] = (0.0, 1.0),
+) -> None:
+    """A matrix with its values written in the cells; NaN is an empty cell. `labels` of the rows and the columns."""
+    _heat(canvas.subplots(), values, texts, rows, columns, labels, limits)
+
+
+def confusions(canvas: "Canvas", counts: Floats, shares: Floats, classes: Sequence[str]) -> None:
+    """Two matrices side by side: counts, and shares of each true class."""
+    left, right = canvas.subplots(1, 2)
+    labels = ("true class", "predicted")
+    written = [[f"{x:,.0f}" if abs(x - round(x)) < 1e-9 else f"{x:,.1f}" for x in row] for row in counts]
+    scaled = counts / max(1.0, counts.max())
+    _heat(left, scaled, written, classes, classes, labels, (0.0, 1.0))
+    left.set_title("counts")
+    shown = [["–" if x != x else f"{x:.2f}".removeprefix("0") for x in row] for row in shares]
+    _heat(right, shares, shown, classes, classes, ("", "predicted"), (0.0, 1.0))
+    right.set_title("share of the true class")
+
+
+def _heat(
+    axes: "Axes",
+    values: Floats,
+    texts: Sequence[Sequence[str]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    labels: tuple[str, str],
+    limits: tuple[float, float],
+) -> None:
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
+
+    shades = LinearSegmentedColormap.from_list("shades", ["#e8eff6", "#6ba1d8", "#123f6d"])
+    scale = Normalize(*limits, clip=True)
+    for r, row in enumerate(values):
+        for c, value in enumerate(row):
+            if value != value:
+                continue
+            fill = shades(scale(value))
+            axes.fill(
+                [c - 0.49, c + 0.49, c + 0.49, c - 0.49], [r - 0.49, r - 0.49, r + 0.49, r + 0.49], color=fill, lw=0
+            )
+            ink = _DARK if 0.3 * fill[0] + 0.59 * fill[1] + 0.11 * fill[2] > 0.55 else _LIGHT
+            axes.text(c, r, texts[r][c], ha="center", va="center", fontsize=8, color=ink)
+    axes.set_xlim(-0.5, len(columns) - 0.5)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    turned = len(columns) > 3 and max(map(len, columns)) > 6
+    axes.set_xticks(range(len(columns)), columns, rotation=35 if turned else 0, ha="right" if turned else "center")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_ylabel(labels[0])
+    axes.set_xlabel(labels[1])
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def courses(canvas: "Canvas", panels: Sequence[tuple[str, Sequence[Line]]], names: Sequence[str], xlabel: str) -> None:
+    """Panels side by side: each fold's course thin, the mean of a system's folds thick as far as all of them go."""
+    for axes, (title, lines) in zip(np.atleast_1d(canvas.subplots(1, len(panels))), panels, strict=True):
+        for system in sorted({line.system for line in lines}):
+            mine = [line for line in lines if line.system == system]
+            for line in mine:
+                axes.plot(line.x, line.y, color=colour(system), linewidth=0.6, alpha=0.45)
+            least = min(len(line.x) for line in mine)
+            middle = np.nanmean([line.y[:least] for line in mine], axis=0)
+            axes.plot(mine[0].x[:least], middle, color=colour(system), linewidth=2, label=names[system])
+        axes.set_title(title)
+        axes.set_xlabel(xlabel)
+    if len(names) > 1:
+        canvas.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(names)))
+
+
+def bars(canvas: "Canvas", names: Sequence[str], values: Sequence[Sequence[float]], xlabel: str) -> None:
+    """A bar with the mean of each name's values, and a dot for each of them."""
+    axes = canvas.subplots()
+    rows = range(len(names))
+    axes.barh(rows, [float(np.mean(v)) for v in values], color=colour(0), alpha=0.8, height=0.6)
+    for row, found in zip(rows, values, strict=True):
+        axes.plot(found, [row] * len(found), ".", color=INK, markersize=4)
+    axes.set_yticks(rows, names)
+    axes.invert_yaxis()
+    axes.set_xlabel(xlabel)
+    axes.tick_params(axis="y", length=0)
+
+
+def parallel(
+    canvas: "Canvas", names: Sequence[str], rows: Floats, ticks: Sequence[Sequence[tuple[float, str]]], values: Floats
+) -> None:
+    """A line a configuration over an axis a parameter: `rows (configurations, parameters)` in 0 .. 1, or NaN.
+
+    The colour is the dev UAR `values (configurations,)`, the best drawn last.
+    """
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    axes = canvas.subplots()
+    scale, shades = Normalize(float(values.min()), float(values.max())), colormaps["viridis"]
+    for number in np.argsort(values, kind="stable"):
+        axes.plot(
+            range(len(names)), rows[number], color=shades(scale(values[number])), linewidth=1, alpha=0.75, marker="."
+        )
+    for place, marks in enumerate(ticks):
+        axes.axvline(place, color=SOFT, linewidth=0.6)
+        for height, text in marks:
+            axes.text(place + 0.03, height, text, fontsize=7, va="center", color=INK)
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_yticks([])
+    axes.set_xlim(-0.1, len(names) - 1 + 0.5)
+    axes.set_ylim(-0.06, 1.06)
+    axes.tick_params(axis="x", length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    canvas.colorbar(ScalarMappable(scale, shades), ax=axes, label="dev UAR", fraction=0.04, pad=0.02)
+
+
+def sizes(
+    canvas: "Canvas",
+    points: Sequence[tuple[int, float, float]],
+    front: Sequence[tuple[int, float, float, float]],
+    names: Sequence[str],
+) -> None:
+    """Dev UAR against parameters of all configurations `(system, parameters, dev)`, and what the fronts reach on test.
+
+    `front`: `(system, parameters, dev, test)`, chosen on dev; test is NaN where it was not read.
+    """
+    axes = canvas.subplots()
+    for system, name in enumerate(names):
+        mine = [(p, dev) for s, p, dev in points if s == system]
+        if mine:
+            axes.plot(*zip(*mine, strict=True), "o", color=colour(system), markersize=3, alpha=0.3)
+        best = sorted((p, dev, test) for s, p, dev, test in front if s == system)
+        if best:
+            x, dev, test = (list(values) for values in zip(*best, strict=True))
+            axes.plot(
+                x, dev, drawstyle="steps-post", color=colour(system), linewidth=1.6, label=f"{name}: front on dev"
+            )
+            axes.plot(x, test, "D", color=colour(system), markersize=5, fillstyle="none", label=f"{name}: its test UAR")
+    axes.set_xscale("log")
+    axes.set_xlabel("parameters")
+    axes.set_ylabel("UAR")
+    canvas.legend(loc="outside lower center", ncols=2)
+
+
+def strips(canvas: "Canvas", names: Sequence[str], values: Sequence[Sequence[float]]) -> None:
+    """A dot a speaker and a mark at the median, a row a name."""
+    axes = canvas.subplots()
+    for row, found in enumerate(values):
+        # Equal values are set beside each other, the same way each time.
+        order = np.argsort(found, kind="stable")
+        lift = np.empty(len(found))
+        lift[order] = (np.arange(len(found)) % 5 - 2) * 0.09
+        axes.plot(found, row + lift, "o", color=colour(row), markersize=4, alpha=0.7, markeredgewidth=0)
+        axes.plot([float(np.median(found))] * 2, [row - 0.32, row + 0.32], color=INK, linewidth=1.4)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel("UAR of each test speaker (mean over seeds)")
+    axes.tick_params(axis="y", length=0)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a genotype: `nodes` have edges `(operation, source)`, sources counted from the inputs on."""
+
+    title: str
+    inputs: Sequence[str]
+    nodes: Sequence[Sequence[tuple[str, int]]]
+
+    @cached_property
+    def edges(self) -> list[tuple[int, int, str, int]]:
+        """Every edge `(begin, end, operation, lane)`; those of one lane do not overlap."""
+        lanes: list[list[tuple[int, int]]] = []
+        found = []
+        given = [(s, len(self.inputs) + n, name) for n, edges in enumerate(self.nodes) for name, s in edges]
+        for begin, end, name in sorted(given, key=lambda e: (e[1] - e[0], e[0])):
+            free = (i for i, taken in enumerate(lanes) if all(end <= a or begin >= b for a, b in taken))
+            lane = next(free, len(lanes))
+            if lane == len(lanes):
+                lanes.append([])
+            lanes[lane].append((begin, end))
+            found.append((begin, end, name, lane))
+        return found
+
+    @property
+    def height(self) -> float:
+        """What it takes, in units of its own."""
+        return 1.75 + 0.62 * max(lane for *_, lane in self.edges)
+
+    def told(self) -> str:
+        """The same in words."""
+        states = [*self.inputs, *(f"node {n}" for n in range(len(self.nodes)))]
+        each = (
+            f"node {n} = " + " + ".join(f"{name}({states[source]})" for name, source in edges)
+            for n, edges in enumerate(self.nodes)
+        )
+        return f"{self.title}: " + ", ".join(each)
+
+
+def graphs_size(cells: Sequence[Cell]) -> tuple[float, float]:
+    """Width and height (inches) of `graphs`."""
+    widest = max(len(cell.inputs) + len(cell.nodes) for cell in cells)
+    return max(3.6, 1.2 * widest), sum(0.42 * cell.height + 0.25 for cell in cells)
+
+
+def graphs(canvas: "Canvas", cells: Sequence[Cell]) -> None:
+    """Cells below each other: states from left to right, an edge on a lane with its operation written on it."""
+    canvas.set_layout_engine("none")
+    width, height = graphs_size(cells)
+    widest = max(len(cell.inputs) + len(cell.nodes) for cell in cells)
+    top = height
+    for cell in cells:
+        inches = 0.42 * cell.height
+        axes = canvas.add_axes((0.0, (top - 0.25 - inches) / height, 1.0, inches / height))
+        top -= 0.25 + inches
+        _graph(axes, cell)
+        axes.set_title(cell.title, loc="left", x=0.02)
+        axes.set_xlim(-0.6, widest - 0.4)
+
+
+def _graph(axes: "Axes", cell: Cell) -> None:
+    for begin, end, name, lane in cell.edges:
+        height = 0.75 + 0.62 * lane
+        path = [(begin + 0.1, 0.22), (begin + 0.22, height), (end - 0.22, height), (end - 0.1, 0.22)]
+        recurrent = name.startswith(("lstm", "rnn", "gru"))
+        tone = SOFT if name in ("none", "skip_connect") else colour(1 if recurrent else 0)
+        axes.annotate("", path[3], path[2], arrowprops={"arrowstyle": "-|>", "color": tone, "lw": 1.2, "shrinkA": 0})
+        axes.plot(*zip(*path[:3], strict=True), color=tone, linewidth=1.2, solid_joinstyle="round")
+        middle = (begin + end) / 2
+        axes.text(middle, height + 0.07, name.replace("_", " "), ha="center", va="bottom", fontsize=7.5, color=INK)
+    states = [*((text, SOFT) for text in cell.inputs), *((str(n), INK) for n in range(len(cell.nodes)))]
+    for place, (text, edge) in enumerate(states):
+        box = {"boxstyle": "round,pad=0.35", "facecolor": "none", "edgecolor": edge, "linewidth": 1}
+        axes.text(place, 0, text, ha="center", va="center", fontsize=8.5, color=INK, bbox=box)
+    axes.set_ylim(-0.45, cell.height - 0.55)
+    axes.axis("off")

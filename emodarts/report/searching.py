@@ -1,0 +1,256 @@
+"""How the winners came about: courses of search and training, hyperparameters, sizes, genotypes."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from statistics import mean
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from emodarts.errors import EmodartsError
+from emodarts.networks.genotype import Genotype
+from emodarts.report import plots
+from emodarts.report.evidence import Evidence
+from emodarts.report.figures import Figure
+from emodarts.report.sections import More, Part, Section, Words
+from emodarts.report.sheets import Cell, Column, Sheet, slug
+
+_MOST_LINES = 300  # configurations in a figure; more are no longer told apart
+_CELLS = {"normal": ("c[k-2]", "c[k-1]"), "reduction": ("c[k-2]", "c[k-1]"), "sequence": ("s[k-2]", "s[k-1]")}
+
+
+def courses_section(evidence: Evidence) -> Section | None:
+    """Learning curves of the winners' first seeds, and what the alphas did; None where nothing has epochs."""
+    columns = ["system", "fold", "phase", "epoch", "train_loss", "dev_loss", "dev_uar", "entropy", "margin", "skips"]
+    rows = evidence.of_winners("epochs", columns)
+    parts: list[Part] = []
+    for course in evidence.courses:
+        mine = [r for r in rows if r["sweep"] == course.sweep]
+        names = sorted({r["system"] for r in mine})
+        for phase, title, wanted in (
+            ("train", "training of the winners", (("dev_uar", "dev UAR"), ("train_loss", "training loss"))),
+            ("search", "search", (("dev_uar", "dev UAR of the supernet"), ("train_loss", "training loss"))),
+            ("search", "architecture parameters", (("entropy", "entropy (nats)"), ("skips", "skip connections"))),
+        ):
+            figure = _courses(course.sweep, names, [r for r in mine if r["phase"] == phase], title, wanted)
+            parts += [figure] if figure else []
+    words = Words("Winners of each fold, first seed: thin lines are folds, the thick one is their mean.")
+    return Section("Learning curves", (words, *parts)) if parts else None
+
+
+def hyperparameters_section(evidence: Evidence) -> Section | None:
+    """Importances (where a study wrote some) and configurations as parallel coordinates; None without any."""
+    parts: list[Part] = []
+    for part, one in evidence.results.each():
+        table = evidence.rankings[part.name]
+        for system in sorted(set(table["system"].to_pylist())):
+            found = [
+                r for c in evidence.courses if c.sweep == part.name for r in c.importances if r["system"] == system
+            ]
+            parts += _importances(part.name, system, found)
+            mine = table.filter(pc.equal(table["system"], system))
+            figure = _parallel(part.name, system, mine, one.table)
+            parts += [figure] if figure else []
+    told = (
+        "Importance is the share of the spread in dev UAR that a hyperparameter explains in a study (fANOVA, Hutter et "
+        "al. 2014), a dot a study. In the figure of parallel coordinates a line is a configuration of some fold."
+    )
+    return Section("Hyperparameters", (Words(told), *parts)) if parts else None
+
+
+def sizes_section(evidence: Evidence) -> Section | None:
+    """UAR against parameters: the front is chosen on dev, its test figures stand beside it; None without any."""
+    parts: list[Part] = []
+    for sweep, table in evidence.rankings.items():
+        parts += _sizes(sweep, table, evidence)
+    told = (
+        "Mean over the folds' studies of one configuration number is not taken: a dot is one configuration of one fold."
+    )
+    return Section("Size", (Words(told), *parts)) if parts else None
+
+
+def genotypes_section(evidence: Evidence) -> Section | None:
+    """The winners' genotypes as graphs, equal ones once; None where nothing was searched."""
+    rows = list(evidence.of_winners("genotypes", ["fold", "genotype", "derived_at", "genotype_from"]))
+    same: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+    for row in sorted(rows, key=lambda r: (r["sweep"], r["system"], r["fold"])):
+        if row["genotype_from"] is None:
+            same[row["sweep"], row["system"], row["genotype"]].append(row["fold"])
+    parts: list[Part] = []
+    for number, ((sweep, system, text), folds) in enumerate(same.items()):
+        try:
+            genotype = Genotype.from_json(text)
+        except EmodartsError as error:
+            parts.append(Words(f"{sweep}, {system}, folds {_listed(folds)}: {error}", "warning"))
+            continue
+        title = f"{sweep}: {system}, fold{'s' if len(folds) > 1 else ''} {_listed(folds)}"
+        parts.append(More(title, (_genotype(f"genotype-{number}", title, genotype),)))
+    if not parts:
+        return None
+    told = (
+        "Blue: operations over time and frequency; orange: recurrent ones; grey: none and skip connections. A node adds up "
+        "its edges, a cell's output is all of its nodes."
+    )
+    return Section("Genotypes", (Words(told), *parts))
+
+
+def _courses(
+    sweep: str, names: list[str], rows: list[dict[str, Any]], title: str, wanted: Sequence[tuple[str, str]]
+) -> Figure | None:
+    panels = []
+    for column, label in wanted:
+        by_fold: dict[tuple[int, int], list[tuple[int, float]]] = defaultdict(list)
+        for row in rows:
+            if row[column] is not None:
+                by_fold[names.index(row["system"]), row["fold"]].append((row["epoch"] + 1, row[column]))
+        lines = [
+            plots.Line(s, *np.array(sorted(found)).T.astype(np.float64)) for (s, _), found in sorted(by_fold.items())
+        ]
+        if lines:
+            panels.append((label, lines))
+    if not panels:
+        return None
+    return Figure(
+        slug(f"courses {sweep} {title}"),
+        f"{sweep}, {title}: {' and '.join(label for label, _ in panels)} over epochs",
+        lambda canvas: plots.courses(canvas, panels, names, f"epoch ({title})"),
+        width=7.2,
+        height=2.9 + 0.25 * (len(names) > 4),
+    )
+
+
+def _importances(sweep: str, system: str, rows: list[dict[str, Any]]) -> list[Part]:
+    by_name: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        by_name[row["parameter"]].append(row["value"])
+    if not by_name:
+        return []
+    names = sorted(by_name, key=lambda name: -mean(by_name[name]))
+    values = [by_name[name] for name in names]
+    figure = Figure(
+        slug(f"importance {sweep} {system}"),
+        f"Importance of hyperparameters, {sweep}, {system}: " + ", ".join(f"{n} {mean(by_name[n]):.2f}" for n in names),
+        lambda canvas: plots.bars(canvas, names, values, f"importance ({sweep}, {system})"),
+        height=0.9 + 0.24 * len(names),
+    )
+    return [figure]
+
+
+def _parallel(sweep: str, system: str, table: pa.Table, read: Callable[..., pa.Table]) -> Figure | None:
+    """Of at most so many configurations, evenly by rank."""
+    table = table.filter(pc.is_finite(table["value"])).sort_by([("value", "descending")])
+    if len(table) < 3:
+        return None
+    kept = table.take(np.unique(np.linspace(0, len(table) - 1, min(len(table), _MOST_LINES)).astype(int)))
+    keys = {(r["study"], r["trial"]): r["value"] for r in kept.select(["study", "trial", "value"]).to_pylist()}
+    numbers = pa.array(sorted({trial for _, trial in keys}))
+    where = (pc.field("system") == system) & (pc.field("seed") == 0) & pc.field("trial").isin(numbers)
+    found = [
+        (json.loads(r["parameters"]), keys[r["study"], r["trial"]])
+        for r in read("trials", ["study", "trial", "parameters"], where).to_pylist()
+        if (r["study"], r["trial"]) in keys
+    ]
+    names = [
+        n for n in sorted({n for p, _ in found for n in p}) if len({json.dumps(p[n]) for p, _ in found if n in p}) > 1
+    ]
+    if not names:
+        return None
+    axes = [_axis([p.get(name) for p, _ in found]) for name in names]
+    rows = np.array([places for places, _ in axes]).T
+    values = np.array([value for _, value in found])
+    shown = [name.removeprefix("search.").removeprefix("training.") for name in names]
+    of = f" ({len(found)} of {len(table)}, evenly by rank)" if len(table) > len(found) else ""
+    return Figure(
+        slug(f"configurations {sweep} {system}"),
+        f"Configurations of {sweep}, {system}{of}, by dev UAR",
+        lambda canvas: plots.parallel(canvas, shown, rows, [ticks for _, ticks in axes], values),
+        width=max(5.0, 1.05 * len(names) + 1.2),
+        height=3.6,
+    )
+
+
+def _axis(given: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:
+    """Places on an axis from 0 to 1, and its marks: numbers by size (by ratio where they lie far apart), else names."""
+    there = [x for x in given if x is not None]
+    if all(isinstance(x, int | float) and not isinstance(x, bool) for x in there):
+        low, high = min(there), max(there)
+        wide = low > 0 and high / low >= 20
+        scale = np.log if wide else float
+        span = scale(high) - scale(low) or 1.0
+        marks = sorted(set(there)) if len(set(there)) <= 4 else [low, high]
+        return [float("nan") if x is None else (scale(x) - scale(low)) / span for x in given], [
+            (float((scale(x) - scale(low)) / span), f"{x:.3g}") for x in marks
+        ]
+    names = sorted({str(x) for x in there})
+    at = {name: i / max(1, len(names) - 1) for i, name in enumerate(names)}
+    return [float("nan") if x is None else at[str(x)] for x in given], [(at[n], n) for n in names]
+
+
+def _sizes(sweep: str, table: pa.Table, evidence: Evidence) -> list[Part]:
+    """The figure, and the fronts as a table."""
+    table = table.filter(pc.and_(pc.is_finite(table["value"]), pc.is_valid(table["size"])))
+    names = sorted(set(table["system"].to_pylist()))
+    points: list[tuple[int, float, float]] = []
+    front: list[tuple[int, float, float, float]] = []
+    rows: list[tuple[Cell, ...]] = []
+    for number, name in enumerate(names):
+        mine = table.filter(pc.equal(table["system"], name)).sort_by([("size", "ascending"), ("value", "descending")])
+        size, value = (np.asarray(mine[c], np.float64) for c in ("size", "value"))
+        even = np.unique(np.linspace(0, len(mine) - 1, min(len(mine), _MOST_LINES)).astype(int))
+        points += [(number, float(size[i]), float(value[i])) for i in even]
+        best = np.flatnonzero(value > np.concatenate([[-np.inf], np.maximum.accumulate(value)[:-1]]))
+        chosen = mine.take(best).to_pylist()
+        tested = _tested(sweep, evidence, chosen)
+        for row in chosen:
+            test = tested.get((row["system"], row["study"], row["trial"]), float("nan"))
+            front.append((number, row["size"], row["value"], test))
+            rows.append((name, row["study"], row["trial"], row["size"], row["value"], test))
+    if not points:
+        return []
+    kinds = ("text", "text", "count", "count", "figure", "figure")
+    titles = ("system", "study", "trial", "parameters", "dev UAR", "test UAR")
+    columns = tuple(Column(t, k) for t, k in zip(titles, kinds, strict=True))  # type: ignore[arg-type]
+    figure = Figure(
+        slug(f"sizes {sweep}"),
+        f"Dev UAR against parameters, {sweep}, with the fronts chosen on dev and their test UAR",
+        lambda canvas: plots.sizes(canvas, points, front, names),
+        width=6.8,
+        height=3.4 + 0.2 * len(names),
+    )
+    notes = ("Dev figures of different folds have different dev speakers: a front says what was there to choose from.",)
+    return [
+        figure,
+        More("The fronts", (Sheet(slug(f"fronts {sweep}"), f"Fronts of {sweep}", columns, tuple(rows), notes),)),
+    ]
+
+
+def _tested(sweep: str, evidence: Evidence, chosen: list[dict[str, Any]]) -> dict[tuple[str, str, int], float]:
+    """Test UAR (mean over folds and test sets, first seed) of some configurations."""
+    keys = {(row["system"], row["study"], row["trial"]) for row in chosen}
+    (part,) = (p for p in evidence.results.parts if p.name == sweep)
+    where = (pc.field("role") == "test") & (pc.field("stage") == "final") & (pc.field("seed") == 0)
+    found: dict[tuple[str, str, int], list[float]] = defaultdict(list)
+    for piece in part.of_trials("folds", keys, ["system", "study", "trial", "uar"], where):
+        for row in piece.to_pylist():
+            if row["uar"] is not None:
+                found[row["system"], row["study"], row["trial"]].append(row["uar"])
+    return {key: mean(values) for key, values in found.items()}
+
+
+def _genotype(name: str, title: str, genotype: Genotype) -> Figure:
+    cells = [
+        plots.Cell(
+            f"{kind} cell", inputs, [[(e.operation, e.source) for e in node] for node in getattr(genotype, kind)]
+        )
+        for kind, inputs in _CELLS.items()
+    ]
+    told = ". ".join(cell.told() for cell in cells)
+    width, height = plots.graphs_size(cells)
+    return Figure(name, f"{title}. {told}", lambda canvas: plots.graphs(canvas, cells), width, height)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

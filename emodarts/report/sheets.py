@@ -1,0 +1,158 @@
+"""Tables of a report: raw values with a kind a column, written as text, CSV, Markdown and LaTeX."""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from emodarts.results.statistics import Interval
+
+Kind = Literal["text", "count", "figure", "difference", "p"]
+Cell = str | int | float | Interval | None
+Tone = Literal["", "strong", "soft"]
+NONE = "–"
+_TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's head, and how its values are written: `figure` .123, `difference` +.123, `p` as a p-value."""
+
+    title: str
+    kind: Kind = "text"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table with a name that is safe in file systems; `tones` marks rows (by number) as strong or soft."""
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+    tones: tuple[Tone, ...] = ()
+
+    def tone(self, row: int) -> Tone:
+        """The mark of a row."""
+        return self.tones[row] if row < len(self.tones) else ""
+
+    def texts(self) -> list[list[str]]:
+        """Every cell as it is read."""
+        return [[shown(v, c.kind) for v, c in zip(row, self.columns, strict=True)] for row in self.rows]
+
+
+def shown(value: Cell, kind: Kind) -> str:
+    """A value as text; an interval with its limits in brackets, a dash for None and NaN."""
+    if isinstance(value, Interval):
+        limits = (value.low, value.high)
+        inside = f" [{', '.join(_number(x, kind) for x in limits)}]" if _is_there(value.low) else ""
+        return _number(value.value, kind) + inside
+    return value if isinstance(value, str) else _number(value, kind)
+
+
+def as_csv(sheet: Sheet) -> str:
+    """Comma-separated, unrounded; an interval takes three columns."""
+    wide = [any(isinstance(row[i], Interval) for row in sheet.rows) for i in range(len(sheet.columns))]
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(
+        _flat([c.title for c in sheet.columns], wide, lambda title: [title, f"{title} low", f"{title} high"])
+    )
+    writer.writerows(_flat(row, wide, _three) for row in sheet.rows)
+    return sink.getvalue()
+
+
+def as_markdown(sheet: Sheet) -> str:
+    """A pipe table with its title and notes."""
+    rule = [":--" if c.kind == "text" else "--:" for c in sheet.columns]
+    lines = [[_pipe(c.title) for c in sheet.columns], rule, *([_pipe(x) for x in row] for row in sheet.texts())]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n\n".join([f"**{sheet.title}**", table, *sheet.notes]) + "\n"
+
+
+def as_latex(sheet: Sheet) -> str:
+    """A `table` with booktabs rules (`\\usepackage{booktabs}`); soft rows come after a rule of their own."""
+    align = "".join("l" if c.kind == "text" else "r" for c in sheet.columns)
+    lines = []
+    for number, row in enumerate(sheet.texts()):
+        if number and sheet.tone(number) == "soft" and sheet.tone(number - 1) != "soft":
+            lines.append(r"\midrule")
+        lines.append(" & ".join(_tex(x) for x in row) + r" \\")
+    head = " & ".join(_tex(c.title) for c in sheet.columns) + r" \\"
+    caption = " ".join([sheet.title + ".", *sheet.notes])
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_tex(caption)}}}",
+            rf"\label{{tab:{sheet.name}}}",
+            rf"\begin{{tabular}}{{{align}}}",
+            r"\toprule",
+            head,
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+FORMATS: dict[str, Callable[[Sheet], str]] = {"csv": as_csv, "md": as_markdown, "tex": as_latex}
+
+
+def slug(text: str) -> str:
+    """A name that is safe in file systems, in HTML and in LaTeX labels."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"
+
+
+def _is_there(value: float | None) -> bool:
+    return value is not None and value == value
+
+
+def _number(value: float | int | None, kind: Kind) -> str:
+    if value is None or value != value:
+        return NONE
+    if kind == "count":
+        return f"{value:,.0f}"
+    if kind == "p":
+        return "< .001" if value < 0.001 else _short(f"{value:.3f}")
+    if kind == "difference":
+        return _short(f"{value:+.3f}").replace("-", "−")
+    return _short(f"{value:.3f}")
+
+
+def _short(text: str) -> str:
+    """Figures between -1 and 1 are written without the 0 before the point."""
+    return re.sub(r"^([+-]?)0\.", r"\1.", text)
+
+
+def _flat(cells: Sequence[Cell], wide: Sequence[bool], parts: Callable[[Cell], list[Cell]]) -> list[Cell]:
+    return [x for cell, three in zip(cells, wide, strict=True) for x in (parts(cell) if three else [cell])]
+
+
+def _three(cell: Cell) -> list[Cell]:
+    return [cell.value, cell.low, cell.high] if isinstance(cell, Interval) else [cell, None, None]
+
+
+def _pipe(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _tex(text: str) -> str:
+    plain = "".join(_TEX.get(c, c) for c in text)
+    return (
+        plain.replace("−", "$-$")
+        .replace("–", "--")
+        .replace("±", r"$\pm$")
+        .replace("Δ", r"$\Delta$")
+        .replace("<", "$<$")
+    )
