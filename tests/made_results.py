@@ -60,7 +60,7 @@ def write(root, made: Made):
             for seed in range(made.seeds if trial == 0 else 1):
                 for fold in range(made.folds):
                     rng = np.random.default_rng([number, trial, seed, fold])
-                    better = skill if trial == 0 else skill - 0.2
+                    better = skill - 0.1 * trial
                     writer.commit(made.key(system, fold, trial, seed), unit(made, system, fold, better, rng), "x")
                     if not made.shared or fold == made.folds - 1:
                         study, value = made.key(system, fold).study, (0.9 - 0.1 * trial + 0.001 * fold,)

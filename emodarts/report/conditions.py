@@ -15,9 +15,10 @@ _REFERENCE = "emodarts"
 
 @dataclass(frozen=True)
 class Contender:
-    """An entry in a comparison, and the name that tells it from the others there."""
+    """An entry in a comparison, the name that tells it from the others there, and the number of its colour."""
 
     name: str
+    colour: int
     entry: Entry
     part: Part
 
@@ -70,7 +71,7 @@ def conditions(evidence: Evidence) -> list[Condition]:
         for part in entry.parts("test"):
             groups[_key(entry, part)].append((entry, part))
     ordered = sorted(groups.items(), key=lambda item: (item[0][5] != LATE_DEV, item[0][6], str(item[0])))
-    return [Condition(*key, _named(found)) for key, found in ordered]  # type: ignore[call-arg]
+    return [Condition(*key, _named(found, evidence)) for key, found in ordered]  # type: ignore[call-arg]
 
 
 def features_of(entry: Entry) -> str:
@@ -91,14 +92,14 @@ def _key(entry: Entry, part: Part) -> tuple[Any, ...]:
     return (*about, entry.epoch_rule, entry.shared, entry.train_corpora)
 
 
-def _named(found: list[tuple[Entry, Part]]) -> tuple[Contender, ...]:
+def _named(found: list[tuple[Entry, Part]], evidence: Evidence) -> tuple[Contender, ...]:
     plain = [_plain_name(entry) for entry, _ in found]
     kinds = {features_of(entry) for entry, _ in found}
     if len(kinds) > 1:
         plain = [f"{name}, {features_of(entry)}" for name, (entry, _) in zip(plain, found, strict=True)]
     counts = Counter(plain)
     made = [
-        Contender(name if counts[name] == 1 else f"{name} ({entry.sweep})", entry, part)
+        Contender(name if counts[name] == 1 else f"{name} ({entry.sweep})", evidence.number(entry), entry, part)
         for name, (entry, part) in zip(plain, found, strict=True)
     ]
     # The searched system is what the others stand beside; without one, what dev likes best.

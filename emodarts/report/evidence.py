@@ -131,6 +131,10 @@ class Evidence:
         """Names of the systems, the searched one first."""
         return tuple(sorted({e.system for e in self.entries}, key=lambda name: (name != "emodarts", name)))
 
+    def number(self, entry: Entry) -> int:
+        """The number of an entry's system, by which it has its colour; with genotypes from elsewhere it has its own."""
+        return self.systems.index(entry.system) + (0 if entry.source is None else len(self.systems))
+
     def of_winners(self, table: str, columns: Sequence[str]) -> list[dict[str, Any]]:
         """Rows of the winners' first seed in a unit table; `sweep` is among the columns."""
         rows: list[dict[str, Any]] = []
@@ -160,14 +164,14 @@ def gather(results: Results) -> Evidence:
 def _entries(part: SweepTables, chosen: dict[tuple[str, str, int], Winner]) -> Iterator[Entry]:
     final = pc.field("stage") == "final"
     rows = [row for piece in part.of_trials("folds", set(chosen), None, final) for row in piece.to_pylist()]
-    classes = {_unit(row): tuple(row["classes"]) for row in rows}
-    tallies = _tallies(part, set(chosen), classes)
+    classes = {unit_of(row): tuple(row["classes"]) for row in rows}
+    tallies = tallies_of(part, set(chosen), classes)
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[(*(_plain(row[name]) for name in _PLACE), row["study"] == SHARED, _source(row))].append(row)
     for (system, protocol, named, corpora, rule, shared, source), mine in sorted(groups.items(), key=str):
         counted: dict[Part, dict[tuple[int, int], Tally]] = defaultdict(dict)
-        for unit in {_unit(row) for row in mine}:
+        for unit in {unit_of(row) for row in mine}:
             for about, tally in tallies[unit].items():
                 counted[about][unit[3], unit[4]] = tally
         best = {r["fold"]: chosen[r["system"], r["study"], r["trial"]] for r in mine}
@@ -186,19 +190,23 @@ def _source(row: dict[str, Any]) -> str | None:
     return None if row["genotype_from"] is None else row["genotype_from"].split("/")[0]
 
 
-def _unit(row: dict[str, Any]) -> tuple[Any, ...]:
+def unit_of(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What names a unit and its epoch rule in a row: system, study, trial, fold, seed, epoch rule."""
     return tuple(row[name] for name in ("system", "study", "trial", "fold", "seed", "epoch_rule"))
 
 
-def _tallies(
+def tallies_of(
     part: SweepTables, chosen: set[tuple[str, str, int]], classes: dict[tuple[Any, ...], tuple[str, ...]]
 ) -> dict[tuple[Any, ...], dict[Part, Tally]]:
-    """Unit -> part -> its labelled predictions, counted by speaker."""
+    """Unit (`unit_of`) -> part -> its labelled predictions, counted by speaker.
+
+    `classes` of each unit. Raises EmodartsError for predictions of another unit, or of a class that it has not.
+    """
     wanted = (pc.field("stage") == "final") & pc.field("label").is_valid()
     counts: dict[tuple[Any, ...], dict[Part, dict[str, NDArray[np.float64]]]] = defaultdict(lambda: defaultdict(dict))
     for piece in part.of_trials("predictions", chosen, _COUNTED, wanted):
         for row in piece.group_by(_COUNTED).aggregate([([], "count_all")]).to_pylist():
-            unit, about = _unit(row), Part(row["role"], row["test_set"], row["normalisation"])
+            unit, about = unit_of(row), Part(row["role"], row["test_set"], row["normalisation"])
             if unit not in classes:
                 raise EmodartsError(f"sweep '{part.name}': {unit} has predictions and no row in folds; restore them")
             names = classes[unit]

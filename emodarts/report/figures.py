@@ -37,13 +37,14 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing with a name that is safe in file systems; `alt` says in words what is to be seen.
+    """A drawing with a name that is safe in file systems; `told` says in words what is to be seen, after the caption.
 
     `draw` gets an empty canvas.
     """
 
     name: str
-    alt: str
+    caption: str
+    told: str
     draw: Callable[["Canvas"], None]
     width: float = 6.4  # inches
     height: float = 3.0
@@ -53,9 +54,10 @@ class Figure:
         text = self.file("svg").decode()
         text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
         text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{self.name}-", text)
-        size = f'style="max-width: {self.width * 72:.0f}pt" role="img" aria-label="{_attribute(self.alt)}"'
-        text = re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"|(<svg )', rf"\g<1>\g<2>{size} ", text, count=1)
         text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text, count=2)
+        told = _attribute(f"{self.caption}. {self.told}")
+        size = f'<svg style="max-width: {self.width * 72:.0f}pt" role="img" aria-label="{told}"'
+        text = size + text.removeprefix("<svg")
         return text.replace(INK, "currentColor").strip()
 
     def file(self, kind: str) -> bytes:

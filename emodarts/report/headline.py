@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+import numpy as np
+
 from emodarts.errors import EmodartsError
 from emodarts.report.conditions import Condition, Contender
 from emodarts.report.sheets import Cell, Column, Sheet, Tone, slug
@@ -151,8 +153,9 @@ def worth_sheet(made: Headline) -> Sheet:
 
 
 def over_speakers(tallies: Sequence[Tally]) -> Interval:
-    """The UAR with its interval; without limits where there is one speaker."""
-    return interval(tallies)
+    """The UAR with its interval, which ends where the UAR does; without limits where there is one speaker."""
+    found = interval(tallies)
+    return Interval(found.value, float(np.clip(found.low, 0, 1)), float(np.clip(found.high, 0, 1)))
 
 
 def _standing(contender: Contender, from_first: Difference | None, p: float | None) -> Standing:

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emodarts import __version__
-from emodarts.report.across import corpora_section, published_section, transfer_section
+from emodarts.report.choices import selection_section
 from emodarts.report.conditions import conditions
 from emodarts.report.evidence import LATE_DEV, Evidence, gather
 from emodarts.report.figures import Figure
 from emodarts.report.headline import Headline, headline
+from emodarts.report.matrices import corpora_section, transfer_section
 from emodarts.report.origins import losses_section, origins_section
+from emodarts.report.published import published_section
 from emodarts.report.searching import courses_section, genotypes_section, hyperparameters_section, sizes_section
 from emodarts.report.sections import More, Section, Words, each
 from emodarts.report.sheets import Sheet, shown
@@ -41,6 +43,7 @@ def page_of(results: Results) -> Page:
     compared = [h.condition for h in headlines]
     sections = (
         systems_section(headlines),
+        selection_section(evidence),
         published_section(evidence),
         corpora_section(evidence),
         transfer_section(compared, evidence),

@@ -28,15 +28,19 @@ class Line:
     y: Floats
 
 
-def forest(canvas: "Canvas", names: Sequence[str], values: Sequence[Interval], chance: float) -> None:
+def forest(
+    canvas: "Canvas", names: Sequence[str], colours: Sequence[int], values: Sequence[Interval], chance: float
+) -> None:
     """A dot and an interval a name, from top to bottom; chance as a dashed line."""
     axes = canvas.subplots()
     for row, value in enumerate(values):
         if value.low == value.low:
-            axes.plot([value.low, value.high], [row, row], color=colour(row), linewidth=2, solid_capstyle="butt")
-        axes.plot(value.value, row, "o", color=colour(row), markersize=6)
+            axes.plot(
+                [value.low, value.high], [row, row], color=colour(colours[row]), linewidth=2, solid_capstyle="butt"
+            )
+        axes.plot(value.value, row, "o", color=colour(colours[row]), markersize=6)
     axes.axvline(chance, color=INK, linestyle=(0, (4, 3)), linewidth=0.8)
-    axes.text(chance, len(values) - 0.45, " chance", fontsize=8, va="bottom", color=INK)
+    axes.text(chance, -0.5, " chance", fontsize=8, va="top", color=INK)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel("UAR, 95 % interval over speakers")
@@ -44,17 +48,33 @@ def forest(canvas: "Canvas", names: Sequence[str], values: Sequence[Interval], c
     axes.tick_params(axis="y", length=0)
 
 
-def heat(
+@dataclass(frozen=True)
+class Matrix:
+    """Values `(rows, columns)`, NaN for an empty cell, and what is written in each."""
+
+    title: str
+    values: Floats
+    texts: Sequence[Sequence[str]]
+
+
+def heats(
     canvas: "Canvas",
-    values: Floats,
-    texts: Sequence[Sequence[str]],
+    matrices: Sequence[Matrix],
     rows: Sequence[str],
     columns: Sequence[str],
     labels: tuple[str, str],
-    limits: tuple[float, float] = (0.0, 1.0),
+    limits: tuple[float, float],
 ) -> None:
-    """A matrix with its values written in the cells; NaN is an empty cell. `labels` of the rows and the columns."""
-    _heat(canvas.subplots(), values, texts, rows, columns, labels, limits)
+    """Matrices of the same rows and columns, two beside each other; `labels` of rows and columns."""
+    wide = min(2, len(matrices))
+    grid = np.atleast_1d(canvas.subplots(-(-len(matrices) // wide), wide)).ravel()
+    for number, (axes, matrix) in enumerate(zip(grid, matrices, strict=False)):
+        last = number + wide >= len(matrices)
+        about = (labels[0] if number % wide == 0 else "", labels[1] if last else "")
+        _heat(axes, matrix.values, matrix.texts, rows, columns, about, limits)
+        axes.set_title(matrix.title)
+    for axes in grid[len(matrices) :]:
+        axes.axis("off")
 
 
 def confusions(canvas: "Canvas", counts: Floats, shares: Floats, classes: Sequence[str]) -> None:
@@ -105,7 +125,7 @@ def _heat(
         spine.set_visible(False)
 
 
-def courses(canvas: "Canvas", panels: Sequence[tuple[str, Sequence[Line]]], names: Sequence[str], xlabel: str) -> None:
+def courses(canvas: "Canvas", panels: Sequence[tuple[str, Sequence[Line]]], names: dict[int, str], xlabel: str) -> None:
     """Panels side by side: each fold's course thin, the mean of a system's folds thick as far as all of them go."""
     for axes, (title, lines) in zip(np.atleast_1d(canvas.subplots(1, len(panels))), panels, strict=True):
         for system in sorted({line.system for line in lines}):
@@ -118,7 +138,7 @@ def courses(canvas: "Canvas", panels: Sequence[tuple[str, Sequence[Line]]], name
         axes.set_title(title)
         axes.set_xlabel(xlabel)
     if len(names) > 1:
-        canvas.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(names)))
+        canvas.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(3, len(names)))
 
 
 def bars(canvas: "Canvas", names: Sequence[str], values: Sequence[Sequence[float]], xlabel: str) -> None:
@@ -169,14 +189,14 @@ def sizes(
     canvas: "Canvas",
     points: Sequence[tuple[int, float, float]],
     front: Sequence[tuple[int, float, float, float]],
-    names: Sequence[str],
+    names: dict[int, str],
 ) -> None:
     """Dev UAR against parameters of all configurations `(system, parameters, dev)`, and what the fronts reach on test.
 
     `front`: `(system, parameters, dev, test)`, chosen on dev; test is NaN where it was not read.
     """
     axes = canvas.subplots()
-    for system, name in enumerate(names):
+    for system, name in names.items():
         mine = [(p, dev) for s, p, dev in points if s == system]
         if mine:
             axes.plot(*zip(*mine, strict=True), "o", color=colour(system), markersize=3, alpha=0.3)
@@ -193,7 +213,7 @@ def sizes(
     canvas.legend(loc="outside lower center", ncols=2)
 
 
-def strips(canvas: "Canvas", names: Sequence[str], values: Sequence[Sequence[float]]) -> None:
+def strips(canvas: "Canvas", names: Sequence[str], colours: Sequence[int], values: Sequence[Sequence[float]]) -> None:
     """A dot a speaker and a mark at the median, a row a name."""
     axes = canvas.subplots()
     for row, found in enumerate(values):
@@ -201,7 +221,7 @@ def strips(canvas: "Canvas", names: Sequence[str], values: Sequence[Sequence[flo
         order = np.argsort(found, kind="stable")
         lift = np.empty(len(found))
         lift[order] = (np.arange(len(found)) % 5 - 2) * 0.09
-        axes.plot(found, row + lift, "o", color=colour(row), markersize=4, alpha=0.7, markeredgewidth=0)
+        axes.plot(found, row + lift, "o", color=colour(colours[row]), markersize=4, alpha=0.7, markeredgewidth=0)
         axes.plot([float(np.median(found))] * 2, [row - 0.32, row + 0.32], color=INK, linewidth=1.4)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
@@ -256,7 +276,7 @@ def graphs_size(cells: Sequence[Cell]) -> tuple[float, float]:
 def graphs(canvas: "Canvas", cells: Sequence[Cell]) -> None:
     """Cells below each other: states from left to right, an edge on a lane with its operation written on it."""
     canvas.set_layout_engine("none")
-    width, height = graphs_size(cells)
+    _, height = graphs_size(cells)
     widest = max(len(cell.inputs) + len(cell.nodes) for cell in cells)
     top = height
     for cell in cells:

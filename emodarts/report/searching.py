@@ -29,7 +29,7 @@ def courses_section(evidence: Evidence) -> Section | None:
     parts: list[Part] = []
     for course in evidence.courses:
         mine = [r for r in rows if r["sweep"] == course.sweep]
-        names = sorted({r["system"] for r in mine})
+        names = {evidence.systems.index(name): name for name in sorted({r["system"] for r in mine})}
         for phase, title, wanted in (
             ("train", "training of the winners", (("dev_uar", "dev UAR"), ("train_loss", "training loss"))),
             ("search", "search", (("dev_uar", "dev UAR of the supernet"), ("train_loss", "training loss"))),
@@ -91,21 +91,21 @@ def genotypes_section(evidence: Evidence) -> Section | None:
     if not parts:
         return None
     told = (
-        "Blue: operations over time and frequency; orange: recurrent ones; grey: none and skip connections. A node adds up "
-        "its edges, a cell's output is all of its nodes."
+        "Blue: operations over time and frequency; orange: recurrent ones; grey: none and skip connections. A node is "
+        "the sum of its edges, a cell's output is all of its nodes."
     )
     return Section("Genotypes", (Words(told), *parts))
 
 
 def _courses(
-    sweep: str, names: list[str], rows: list[dict[str, Any]], title: str, wanted: Sequence[tuple[str, str]]
+    sweep: str, names: dict[int, str], rows: list[dict[str, Any]], title: str, wanted: Sequence[tuple[str, str]]
 ) -> Figure | None:
-    panels = []
+    panels, numbers = [], {name: number for number, name in names.items()}
     for column, label in wanted:
         by_fold: dict[tuple[int, int], list[tuple[int, float]]] = defaultdict(list)
         for row in rows:
             if row[column] is not None:
-                by_fold[names.index(row["system"]), row["fold"]].append((row["epoch"] + 1, row[column]))
+                by_fold[numbers[row["system"]], row["fold"]].append((row["epoch"] + 1, row[column]))
         lines = [
             plots.Line(s, *np.array(sorted(found)).T.astype(np.float64)) for (s, _), found in sorted(by_fold.items())
         ]
@@ -115,8 +115,9 @@ def _courses(
         return None
     return Figure(
         slug(f"courses {sweep} {title}"),
-        f"{sweep}, {title}: {' and '.join(label for label, _ in panels)} over epochs",
-        lambda canvas: plots.courses(canvas, panels, names, f"epoch ({title})"),
+        f"{sweep}: {title}",
+        f"{' and '.join(label for label, _ in panels)} over epochs",
+        lambda canvas: plots.courses(canvas, panels, names, "epoch"),
         width=7.2,
         height=2.9 + 0.25 * (len(names) > 4),
     )
@@ -132,8 +133,9 @@ def _importances(sweep: str, system: str, rows: list[dict[str, Any]]) -> list[Pa
     values = [by_name[name] for name in names]
     figure = Figure(
         slug(f"importance {sweep} {system}"),
-        f"Importance of hyperparameters, {sweep}, {system}: " + ", ".join(f"{n} {mean(by_name[n]):.2f}" for n in names),
-        lambda canvas: plots.bars(canvas, names, values, f"importance ({sweep}, {system})"),
+        f"{sweep}: importance for {system}",
+        ", ".join(f"{n} {mean(by_name[n]):.2f}" for n in names),
+        lambda canvas: plots.bars(canvas, names, values, "importance"),
         height=0.9 + 0.24 * len(names),
     )
     return [figure]
@@ -165,7 +167,8 @@ def _parallel(sweep: str, system: str, table: pa.Table, read: Callable[..., pa.T
     of = f" ({len(found)} of {len(table)}, evenly by rank)" if len(table) > len(found) else ""
     return Figure(
         slug(f"configurations {sweep} {system}"),
-        f"Configurations of {sweep}, {system}{of}, by dev UAR",
+        f"{sweep}: configurations of {system}{of}",
+        f"Parallel coordinates of {', '.join(shown)}, coloured by dev UAR",
         lambda canvas: plots.parallel(canvas, shown, rows, [ticks for _, ticks in axes], values),
         width=max(5.0, 1.05 * len(names) + 1.2),
         height=3.6,
@@ -192,11 +195,11 @@ def _axis(given: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:
 def _sizes(sweep: str, table: pa.Table, evidence: Evidence) -> list[Part]:
     """The figure, and the fronts as a table."""
     table = table.filter(pc.and_(pc.is_finite(table["value"]), pc.is_valid(table["size"])))
-    names = sorted(set(table["system"].to_pylist()))
+    names = {evidence.systems.index(n): n for n in sorted(set(table["system"].to_pylist())) if n in evidence.systems}
     points: list[tuple[int, float, float]] = []
     front: list[tuple[int, float, float, float]] = []
     rows: list[tuple[Cell, ...]] = []
-    for number, name in enumerate(names):
+    for number, name in sorted(names.items()):
         mine = table.filter(pc.equal(table["system"], name)).sort_by([("size", "ascending"), ("value", "descending")])
         size, value = (np.asarray(mine[c], np.float64) for c in ("size", "value"))
         even = np.unique(np.linspace(0, len(mine) - 1, min(len(mine), _MOST_LINES)).astype(int))
@@ -215,7 +218,8 @@ def _sizes(sweep: str, table: pa.Table, evidence: Evidence) -> list[Part]:
     columns = tuple(Column(t, k) for t, k in zip(titles, kinds, strict=True))  # type: ignore[arg-type]
     figure = Figure(
         slug(f"sizes {sweep}"),
-        f"Dev UAR against parameters, {sweep}, with the fronts chosen on dev and their test UAR",
+        f"{sweep}: UAR against parameters",
+        "Dots: dev UAR of configurations; lines: fronts chosen on dev; diamonds: their test UAR",
         lambda canvas: plots.sizes(canvas, points, front, names),
         width=6.8,
         height=3.4 + 0.2 * len(names),
@@ -249,7 +253,7 @@ def _genotype(name: str, title: str, genotype: Genotype) -> Figure:
     ]
     told = ". ".join(cell.told() for cell in cells)
     width, height = plots.graphs_size(cells)
-    return Figure(name, f"{title}. {told}", lambda canvas: plots.graphs(canvas, cells), width, height)
+    return Figure(name, title, told, lambda canvas: plots.graphs(canvas, cells), width, height)
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -127,7 +127,7 @@ def _number(value: float | int | None, kind: Kind) -> str:
         return "< .001" if value < 0.001 else _short(f"{value:.3f}")
     if kind == "difference":
         return _short(f"{value:+.3f}").replace("-", "−")
-    return _short(f"{value:.3f}")
+    return _short(f"{value:.3f}").replace("-", "−")
 
 
 def _short(text: str) -> str:

@@ -1,5 +1,6 @@
 """Within a corpus: systems side by side, fold by fold, class by class, speaker by speaker."""
 
+import json
 from collections.abc import Sequence
 from statistics import mean
 
@@ -13,6 +14,16 @@ from emodarts.report.headline import Headline, headline_sheet, worth_sheet
 from emodarts.report.sections import More, Part, Section, Words
 from emodarts.report.sheets import Cell, Column, Sheet, slug
 
+_WINNERS = (
+    Column("system"),
+    Column("fold"),
+    Column("trial", "count"),
+    Column("of", "count"),
+    Column("dev UAR", "figure"),
+    Column("test UAR", "figure"),
+    Column("parameters", "count"),
+    Column("configuration"),
+)
 _OPEN = 4  # systems whose confusion matrices are shown at once
 
 
@@ -37,7 +48,7 @@ def systems_section(headlines: Sequence[Headline]) -> Section:
 
 def folds_section(conditions: Sequence[Condition]) -> Section:
     """Winners and figures of each fold."""
-    return Section("Fold by fold", tuple(_folds(c, n) for n, c in enumerate(conditions)))
+    return Section("Fold by fold", tuple(part for n, c in enumerate(conditions) for part in _folds(c, n)))
 
 
 def classes_section(conditions: Sequence[Condition]) -> Section:
@@ -63,43 +74,44 @@ def speakers_section(conditions: Sequence[Condition]) -> Section:
 
 def _forest(made: Headline, name: str) -> Figure:
     names = [s.contender.name for s in made.standings]
+    colours = [s.contender.colour for s in made.standings]
     values = [s.uar for s in made.standings]
     chance = 1 / len(made.condition.classes)
     told = "; ".join(f"{n} {v.value:.3f}" for n, v in zip(names, values, strict=True))
     return Figure(
         f"intervals-{name}",
-        f"UAR with intervals over speakers, {made.condition.title}: {told}",
-        lambda canvas: plots.forest(canvas, names, values, chance),
+        f"UAR with its interval: {made.condition.title}",
+        told,
+        lambda canvas: plots.forest(canvas, names, colours, values, chance),
         height=1.0 + 0.36 * len(names),
     )
 
 
-def _folds(condition: Condition, number: int) -> Sheet:
-    columns = [Column("fold"), Column("n", "count")]
+def _folds(condition: Condition, number: int) -> list[Part]:
+    """Test UAR fold by fold, and the winners with their dev figures."""
+    folds = sorted({fold for fold, _ in condition.hashes})
+    first = condition.contenders[0]
+    test = [
+        (fold, *(mean(r["uar"] for r in c.entry.rows_of(c.part, fold)) for c in condition.contenders)) for fold in folds
+    ]
+    columns = (Column("fold"), Column("n", "count"), *(Column(c.name, "figure") for c in condition.contenders))
+    rows: list[tuple[Cell, ...]] = [
+        (str(fold), first.entry.rows_of(first.part, fold)[0]["n"], *figures) for fold, *figures in test
+    ]
+    name = slug(f"folds {number} {condition.protocol} {condition.test_set}")
+    notes = ("Test UAR of each fold's winner, mean over seeds.",)
+    won: list[tuple[Cell, ...]] = []
     for c in condition.contenders:
-        columns += [Column(f"{c.name}: trial"), Column("dev UAR", "figure"), Column("test UAR", "figure")]
-    rows: list[tuple[Cell, ...]] = []
-    for fold in sorted({fold for fold, _ in condition.hashes}):
-        cells: list[Cell] = [
-            str(fold),
-            condition.contenders[0].entry.rows_of(condition.contenders[0].part, fold)[0]["n"],
-        ]
-        for c in condition.contenders:
-            winner = c.entry.winners[fold]
-            test = mean(row["uar"] for row in c.entry.rows_of(c.part, fold))
-            cells += [f"{winner.trial} of {winner.of}", winner.dev_uar, test]
-        rows.append(tuple(cells))
-    notes = (
-        "The winner of a fold is the best of so many configurations on its dev part alone. Test: mean over seeds. "
-        "With rotating folds, dev speakers of one fold are test speakers of another.",
-    )
-    return Sheet(
-        slug(f"folds {number} {condition.protocol} {condition.test_set}"),
-        condition.title,
-        tuple(columns),
-        tuple(rows),
-        notes,
-    )
+        for fold in folds:
+            w, row = c.entry.winners[fold], c.entry.rows_of(c.part, fold)[0]
+            parameters = json.dumps(w.parameters, sort_keys=True)
+            won.append((c.name, str(fold), w.trial, w.of, w.dev_uar, row["uar"], row["parameters"], parameters))
+    about = ("Chosen on the fold's dev part alone. Test figures here are those of the first seed.",)
+    winners = Sheet(f"{name}-winners", f"Winners: {condition.title}", _WINNERS, tuple(won), about)
+    return [
+        Sheet(name, condition.title, columns, tuple(rows), notes),
+        More("Winners and their dev figures", (winners,)),
+    ]
 
 
 def _confusion(condition: Condition, contender: Contender, name: str) -> tuple[Figure, More]:
@@ -111,7 +123,8 @@ def _confusion(condition: Condition, contender: Contender, name: str) -> tuple[F
     recalls = ", ".join(f"{c} {x:.2f}" for c, x in zip(classes, np.diag(shares), strict=True))
     figure = Figure(
         name,
-        f"Confusion matrix of {title}. Recalls: {recalls}",
+        title,
+        f"Recalls: {recalls}",
         lambda canvas: plots.confusions(canvas, counts, shares, classes),
         width=7.2,
         height=1.3 + 0.42 * len(classes),
@@ -130,11 +143,13 @@ def _by_speaker(contender: Contender) -> dict[str, float]:
 
 
 def _strips(condition: Condition, rows: list[tuple[Contender, dict[str, float]]], number: int) -> Figure:
-    names, values = [c.name for c, _ in rows], [list(found.values()) for _, found in rows]
+    names, colours = [c.name for c, _ in rows], [c.colour for c, _ in rows]
+    values = [list(found.values()) for _, found in rows]
     return Figure(
         f"speakers-{number}",
-        f"UAR of each test speaker: {condition.title}",
-        lambda canvas: plots.strips(canvas, names, values),
+        condition.title,
+        f"UAR of each of {len(values[0])} test speakers, a row a system",
+        lambda canvas: plots.strips(canvas, names, colours, values),
         height=0.9 + 0.45 * len(names),
     )
 
