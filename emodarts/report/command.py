@@ -3,6 +3,7 @@
 import argparse
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from emodarts.errors import EmodartsError
@@ -61,5 +62,6 @@ def _write(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise EmodartsError(f"{path} cannot be written: {error.strerror or error}") from error

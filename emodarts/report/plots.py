@@ -166,7 +166,7 @@ def parallel(
     from matplotlib.colors import Normalize
 
     axes = canvas.subplots()
-    scale, shades = Normalize(float(values.min()), float(values.max())), colormaps["viridis"]
+    scale, shades = Normalize(float(values.min()), float(values.max())), colormaps["viridis"].resampled(32)
     for number in np.argsort(values, kind="stable"):
         axes.plot(
             range(len(names)), rows[number], color=shades(scale(values[number])), linewidth=1, alpha=0.75, marker="."
