@@ -183,7 +183,7 @@ def test_matrices_of_corpora(page):
             ("emodarts", "beta", "alpha"),
         }
         assert 0.35 < places["emodarts", "alpha", "beta"] < 0.65 < places["emodarts", "alpha*", "alpha"]
-    transfer = {(row[1], row[2]): row[3].value for row in sheet(page, "transfer-4-values").rows if row[0] == "emodarts"}
+    transfer = {(row[1], row[2]): row[3].value for row in sheet(page, "transfer-4-values").rows}
     assert set(transfer) == {("alpha*", "alpha"), ("beta*", "beta"), ("alpha", "beta")}
 
 
@@ -243,7 +243,7 @@ def test_one_speaker_has_no_interval(tmp_path):
     write(tmp_path, replace(ALPHA, folds=1, speakers=1, seeds=1))
     table = sheet(page_of(reader.open(tmp_path)), "systems-alpha")
     assert table.texts()[0][1].count("[") == 0
-    assert {row[7] for row in table.rows[1:3]} == {"cannot be told"}
+    assert {row[8] for row in table.rows[1:3]} == {"cannot be told"}
     assert any("One speaker" in note for note in table.notes)
 
 

@@ -1,9 +1,9 @@
 """The headline: every system under a condition with its interval, and its difference from the first, corrected."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
-from typing import Any
 
 import numpy as np
 
@@ -33,7 +33,8 @@ _HEAD = (
     Column("UAR [95 %]", "figure"),
     Column("WAR", "figure"),
     Column("macro-F1", "figure"),
-    Column("UAR over folds, mean ± sd"),
+    Column("UAR, mean over folds", "figure"),
+    Column("sd over folds", "figure"),
     Column("difference [95 %]", "difference"),
     Column("p (Holm)", "p"),
     Column("verdict"),
@@ -106,7 +107,7 @@ def headline_sheet(made: Headline) -> Sheet:
     tally = made.standings[0].contender.tallies[0]
     for name, guessed in (("chance", chance(tally)), ("majority class of the test", majority(tally))):
         found = figures(guessed.confusion())
-        rows.append((name, found.uar, found.war, found.macro_f1, "", None, None, "", None, None))
+        rows.append((name, found.uar, found.war, found.macro_f1, None, None, None, None, "", None, None))
     plain: list[Tone] = [""] * (len(made.standings) - 1)
     tones: tuple[Tone, ...] = ("strong", *plain, "soft", "soft")
     condition = made.condition
@@ -190,18 +191,15 @@ def _difference(ours: Contender, first: Contender) -> Difference:
 
 
 def _row(s: Standing) -> tuple[Cell, ...]:
-    folds = s.over_folds
-    deviation = "" if folds.deviation != folds.deviation else f" ± {folds.deviation:.3f}".replace("0.", ".")
-    told = f"{folds.mean:.3f}".removeprefix("0") + deviation
-    p: Any = s.p
     return (
         s.contender.name,
         s.uar,
         s.war,
         s.macro_f1,
-        told,
+        s.over_folds.mean,
+        s.over_folds.deviation,
         s.from_first,
-        p,
+        s.p,
         s.verdict,
         len(s.contender.tallies),
         s.contender.parameters,
@@ -211,7 +209,7 @@ def _row(s: Standing) -> tuple[Cell, ...]:
 def _mark(condition: Condition) -> str:
     """What tells conditions of one protocol and test set apart in a file's name."""
     corpora = "" if len(condition.train_corpora) < 2 else "+".join(condition.train_corpora)
-    digest = "".join(h[:2] for _, h in condition.hashes)[:8]
+    digest = hashlib.sha256(repr((condition.hashes, condition.classes)).encode()).hexdigest()[:6]
     return f"{corpora} {digest} {condition.epoch_rule} {'shared' if condition.shared else ''}"
 
 

@@ -77,7 +77,9 @@ def transfer_section(conditions: Sequence[Condition], evidence: Evidence) -> Sec
                 row = label(condition.train_corpora) if source is None else corpora.get(source, source)
                 groups[condition.classes].append(_own(x, row, source is None))
     parts: list[Part] = []
-    for classes, places in sorted(groups.items()):
+    for classes, found in sorted(groups.items()):
+        taken = {place.system for place in found if not place.own}
+        places = [place for place in found if place.system in taken]
         title = f"Searched here, trained there ({len(classes)} classes)"
         parts += _matrix(f"transfer {len(classes)}", title, "searched on", places, 1 / len(classes))
     told = (

@@ -163,14 +163,17 @@ def parallel(
     """
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
+    from matplotlib.collections import LineCollection
     from matplotlib.colors import Normalize
 
     axes = canvas.subplots()
     scale, shades = Normalize(float(values.min()), float(values.max())), colormaps["viridis"].resampled(32)
-    for number in np.argsort(values, kind="stable"):
-        axes.plot(
-            range(len(names)), rows[number], color=shades(scale(values[number])), linewidth=1, alpha=0.75, marker="."
-        )
+    order = np.argsort(values, kind="stable")
+    lines = [np.column_stack([np.arange(len(names)), rows[number]]) for number in order]
+    whole = [line[np.isfinite(line[:, 1])] for line in lines]  # over a parameter that it has not, a line is straight
+    axes.add_collection(
+        LineCollection(whole, colors=[shades(scale(values[n])) for n in order], linewidths=1, alpha=0.75)
+    )
     for place, marks in enumerate(ticks):
         axes.axvline(place, color=SOFT, linewidth=0.6)
         for height, text in marks:
@@ -294,8 +297,8 @@ def _graph(axes: "Axes", cell: Cell) -> None:
         path = [(begin + 0.1, 0.22), (begin + 0.22, height), (end - 0.22, height), (end - 0.1, 0.22)]
         recurrent = name.startswith(("lstm", "rnn", "gru"))
         tone = SOFT if name in ("none", "skip_connect") else colour(1 if recurrent else 0)
-        axes.annotate("", path[3], path[2], arrowprops={"arrowstyle": "-|>", "color": tone, "lw": 1.2, "shrinkA": 0})
-        axes.plot(*zip(*path[:3], strict=True), color=tone, linewidth=1.2, solid_joinstyle="round")
+        x, y = zip(*path, strict=True)
+        axes.plot(x, y, color=tone, linewidth=1.2, solid_joinstyle="round", marker="v", markevery=[3], markersize=5)
         middle = (begin + end) / 2
         axes.text(middle, height + 0.07, name.replace("_", " "), ha="center", va="bottom", fontsize=7.5, color=INK)
     states = [*((text, SOFT) for text in cell.inputs), *((str(n), INK) for n in range(len(cell.nodes)))]
