@@ -1,8 +1,9 @@
-"""The code in docs/library.md and docs/results.md runs, from the first line to the last."""
+"""The code in docs/library.md, docs/results.md and docs/report.md runs, from the first line to the last."""
 
 import re
 from pathlib import Path
 
+import pytest
 from conftest import REPOSITORY
 from test_results import key, records
 
@@ -13,6 +14,7 @@ from emodarts.results.writer import SweepWriter
 
 PAGE = REPOSITORY / "docs" / "library.md"
 RESULTS = REPOSITORY / "docs" / "results.md"
+REPORT = REPOSITORY / "docs" / "report.md"
 
 
 def blocks(text):
@@ -49,6 +51,24 @@ def test_the_page_on_results_runs_and_names_every_table(tmp_path, monkeypatch, c
     assert "emodarts  0.75      2" in told
     assert told.count("0.75") >= 3, "the figure of the table is that of the predictions"
     assert all(f"| `{table}` |" in text for table in TABLES)
+
+
+def test_the_page_on_reports_computes_what_the_report_says(tmp_path, monkeypatch, capsys):
+    from made_results import Made, write
+
+    from emodarts.report.page import page_of
+    from emodarts.results import reader
+
+    monkeypatch.chdir(tmp_path)
+    write("results", Made(skills={"emodarts": 0.7, "svm": 0.5}, seeds=2, speakers=2, takes=5))
+    for line, code in blocks(REPORT.read_text()):
+        exec(compile("\n" * line + code, str(REPORT), "exec"), {"__name__": "page"})
+    told = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert len(told) == 4
+    (table,) = (p for p in page_of(reader.open("results")).parts() if p.name.startswith("systems"))
+    for system, uar in ((row[0], row[1].value) for row in table.rows[:2]):
+        mine = [float(figure) for name, _, figure in told if name == system]
+        assert sum(mine) / 2 == pytest.approx(uar)
 
 
 def test_a_fold_takes_six_lines():

@@ -299,8 +299,7 @@ def _graph(axes: "Axes", cell: Cell) -> None:
         tone = SOFT if name in ("none", "skip_connect") else colour(1 if recurrent else 0)
         x, y = zip(*path, strict=True)
         axes.plot(x, y, color=tone, linewidth=1.2, solid_joinstyle="round", marker="v", markevery=[3], markersize=5)
-        middle = (begin + end) / 2
-        axes.text(middle, height + 0.07, name.replace("_", " "), ha="center", va="bottom", fontsize=7.5, color=INK)
+        axes.text(begin + 0.5, height + 0.07, name.replace("_", " "), ha="center", va="bottom", fontsize=7.5, color=INK)
     states = [*((text, SOFT) for text in cell.inputs), *((str(n), INK) for n in range(len(cell.nodes)))]
     for place, (text, edge) in enumerate(states):
         box = {"boxstyle": "round,pad=0.35", "facecolor": "none", "edgecolor": edge, "linewidth": 1}
