@@ -51,7 +51,7 @@ def plan(demo, demo_store):
     settings = FoldSettings(FeatureSettings(bands=32), search, training)
     space = Space.of(Settings(sweep=SweepSettings(space={})))
     store = StorePlace(str(demo_store.folder), socket.gethostname(), None)
-    return Plan("s", "", "demo", store, {0: fold}, {"emodarts": System(settings, space)}, 1, "cpu", 1)
+    return Plan("s", "", ("demo",), (store,), {0: fold}, {"emodarts": System(settings, space)}, 1, "cpu", 1)
 
 
 @pytest.fixture
