@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 
 from emodarts.audit.model import SCHEMA_VERSION
 from emodarts.corpora.labels import Labels
@@ -84,6 +85,15 @@ class SweepData:
     def store(self) -> AnyStore:
         """The features of all that is trained on; each corpus's lie in a store of their own, as in a sweep of it."""
         return join_stores([one.store for one in self.trained])
+
+    @cached_property
+    def copies(self) -> list[tuple[str, str, int]]:
+        """What trains, another corpus with some of its recordings (equal decoded audio), and how many these are."""
+        stores = [*((one.corpus.name, one.store) for one in self.trained)]
+        stores += [(other.corpus.name, other.test.store) for other in self.foreign]
+        heard = {name: set(store.measures()["audio_hash"].to_pylist()) for name, store in stores}
+        pairs = [(a, b) for a, b in combinations(heard, 2) if a in self.names]
+        return [(a, b, len(heard[a] & heard[b])) for a, b in pairs if heard[a] & heard[b]]
 
     @cached_property
     def recordings(self) -> str:

@@ -270,8 +270,8 @@ def test_the_corpora_of_a_joined_sweep_and_their_folders():
             corpora_settings(sweep, [root])
     with pytest.raises(EmodartsError, match="joins the default protocols of its corpora"):
         corpora_settings(sweep, [], "mine.csv")
-    with pytest.raises(EmodartsError, match="the sweep has one corpus: give it once"):
-        corpora_settings({"corpus.name": "emodb"}, ["/x", "/y"])
+    (alone,) = corpora_settings({"corpus.name": "emodb"}, ["/x", "/y"])
+    assert (alone.name, alone.root) == ("emodb", "/y")
 
 
 @pytest.fixture(scope="module")

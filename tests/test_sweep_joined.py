@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 from layouts import crema_d, savee, tess
@@ -14,7 +16,10 @@ from test_sweep_corpora import RUN, SPACE
 from emodarts import cli
 from emodarts.errors import EmodartsError
 from emodarts.results import reader
-from sweeps.preparation import prepare
+from emodarts.results.storage import Storage
+from sweeps.placement import publish
+from sweeps.preparation import prepare, say_data
+from sweeps.trial import Plan
 
 LAYOUTS = {"crema_d": crema_d, "savee": savee, "tess": tess}
 CLASSES = ["angry", "happy", "neutral", "sad"]
@@ -172,6 +177,16 @@ def test_the_stores_are_those_of_sweeps_of_one(data):
     assert (first.recordings, first.all_folds) == (second.recordings, second.all_folds)
 
 
+def test_another_node_fetches_the_stores_of_all_corpora(data, tmp_path, monkeypatch):
+    found = data("train_corpora=[savee,crema_d]")
+    storage = Storage.open(tmp_path / "results")
+    places = tuple(replace(publish(one.store, storage, joined=True), host="elsewhere") for one in found.trained)
+    monkeypatch.setenv("EMODARTS_CACHE", str(tmp_path / "node"))
+    opened = Plan("s", storage.root, found.names, places, found.folds, {}, 0, "cpu", 1).open_stores(storage)
+    assert {store.folder.parent for store in opened.stores} == {tmp_path / "node" / "features"}
+    assert opened.utterances.equals(found.store.utterances)
+
+
 def test_a_weak_part_is_told(data):
     found = data("train_corpora=[tess,savee]")
     assert found.protocol == "savee+tess/joined-random-dev"
@@ -193,6 +208,23 @@ def test_what_cannot_be_joined_is_told_before_extraction(data, monkeypatch):
         data("train_corpora=[savee,crema_d]", "corpus.class_set='angry,surprised'")
     with pytest.raises(EmodartsError, match=r"where is emodb\? .*roots\.emodb|the folder of emodb.*roots\.emodb"):
         data("train_corpora=[savee,emodb]")
+
+
+def test_recordings_that_stand_in_two_corpora_are_told(data, folder, tmp_path):
+    shutil.copytree(folder / "corpora" / "tess", tmp_path / "tess")
+    first, second = sorted((tmp_path / "tess").rglob("*_angry.wav"))[:2]
+    for copy, name in ((first, "DC/a01.wav"), (second, "DC/a15.wav")):
+        shutil.copy(folder / "elsewhere" / "savee" / "AudioData" / name, copy)
+    root = f"roots.tess={tmp_path / 'tess'}"
+    for found in (
+        data("train_corpora=[savee,tess]", root),
+        data("train_corpora=[savee,crema_d]", "extra_tests=[tess]", root),
+    ):
+        assert found.copies == [("savee", "tess", 2)]
+        with (console := Console(width=200)).capture() as told:
+            say_data(console, "s", Storage.open(tmp_path / "results"), found, [])
+        assert "leak: 2 recordings of savee are recordings of tess too" in told.get()
+    assert data("train_corpora=[savee,crema_d]", "extra_tests=[tess]").copies == []
 
 
 def test_a_class_set_that_all_have(data):

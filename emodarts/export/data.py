@@ -72,14 +72,12 @@ def corpora_settings(
 ) -> tuple[CorpusSettings, ...]:
     """The settings of each corpus that a sweep (settings by dotted names) trained on, in the order that it had.
 
-    `roots`: the folder of its one corpus, or `name=folder` for some of several; `protocol`: the path of a split of
-    one's own. Raises EmodartsError for roots that do not fit, and as `corpus_settings`.
+    `roots`: the folder of its one corpus (the last one given), or `name=folder` for some of several; `protocol`: the
+    path of a split of one's own. Raises EmodartsError for roots that do not fit, and as `corpus_settings`.
     """
     names = sweep.get("train_corpora")
     if names is None:
-        if len(roots) > 1:
-            raise EmodartsError(f"--root is given {len(roots)} times, and the sweep has one corpus: give it once")
-        return (corpus_settings(sweep, roots[0] if roots else None, protocol),)
+        return (corpus_settings(sweep, roots[-1] if roots else None, protocol),)
     if protocol is not None:
         raise EmodartsError(
             f"--protocol {protocol}: the sweep joins the default protocols of its corpora; leave it out"
