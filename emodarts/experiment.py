@@ -20,6 +20,7 @@ from emodarts.checkpoints import NO_CHECKPOINTS, Checkpoint, Checkpoints, Stored
 from emodarts.corpora.protocols import Fold, check
 from emodarts.errors import EmodartsError
 from emodarts.features.batches import Part, Standardiser
+from emodarts.features.joined import AnyStore
 from emodarts.features.resident import Resident, keep
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.features.store import Store
@@ -87,7 +88,7 @@ class FoldData:
     Nothing of a test set is read before it is asked for.
     """
 
-    store: Store
+    store: AnyStore
     fold: Fold
     settings: FoldSettings
     device: str
@@ -95,7 +96,7 @@ class FoldData:
     resident: Resident | None
 
     @classmethod
-    def of(cls, store: Store, fold: Fold, settings: FoldSettings, device: str = "cpu") -> "FoldData":
+    def of(cls, store: AnyStore, fold: Fold, settings: FoldSettings, device: str = "cpu") -> "FoldData":
         """The data of a fold. Raises EmodartsError for a leaking fold or one without dev part."""
         check(fold)
         if not fold.dev:
@@ -162,7 +163,7 @@ def _no_progress(record: EpochRecord) -> None:
 
 
 def run_fold(
-    store: Store,
+    store: AnyStore,
     fold: Fold,
     settings: FoldSettings,
     seed: int = 0,

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 
 from emodarts.audit.model import SCHEMA_VERSION
 from emodarts.corpora.labels import Labels
@@ -11,6 +12,7 @@ from emodarts.corpora.protocols import Fold
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus, Dropped, dropped_table
 from emodarts.experiment import ForeignTest
+from emodarts.features.joined import AnyStore, join_stores
 from emodarts.features.store import Store
 from emodarts.results.reader import Results
 from emodarts.results.writer import SweepWriter
@@ -36,35 +38,19 @@ class Foreign:
 
 
 @dataclass(frozen=True)
-class SweepData:
-    """A corpus with labels (of what could be decoded), the sweep's folds, all folds of the protocol, and features."""
+class Trained:
+    """A corpus that is trained on: labels (of what could be decoded), all folds of its own protocol, and features."""
 
+    settings: CorpusSettings
     corpus: Corpus
     labels: Labels
-    folds: dict[int, Fold]
-    all_folds: tuple[Fold, ...]
+    folds: tuple[Fold, ...]
     store: Store
-    foreign: tuple[Foreign, ...] = ()
-
-    @property
-    def protocol(self) -> str:
-        """The protocol's full name."""
-        return self.all_folds[0].protocol
-
-    @cached_property
-    def recordings(self) -> str:
-        """A hash of the utterances' ids and decoded audio: fold hashes speak of ids and labels alone."""
-        mark = hashlib.sha256()
-        for store in (self.store, *(other.test.store for other in self.foreign)):
-            measures = store.measures()
-            for name in ("utterance", "audio_hash"):
-                mark.update("\0".join(measures[name].to_pylist()).encode())
-        return mark.hexdigest()[:16]
 
     @cached_property
     def dropped(self) -> list[dict[str, str]]:
         """Path and reason of everything that did not become a usable row, in reading, decoding and labelling."""
-        tested = {u for fold in self.all_folds for ids in fold.tests.values() for u in ids}
+        tested = {u for fold in self.folds for ids in fold.tests.values() for u in ids}
         why = "it has no label, and stands in no test set with hidden labels"
         blank = [Dropped(path, why) for u, path in self.labels.unlabelled.items() if u not in tested]
         read = [Dropped(**row) for row in self.corpus.dropped.to_pylist()]
@@ -74,29 +60,83 @@ class SweepData:
         return rows
 
 
-def write_corpus(writer: SweepWriter, known: Results, data: SweepData, settings: CorpusSettings) -> list[str]:
-    """Write the row of the corpora table with its audit; what the audit warns of, a line each.
+@dataclass(frozen=True)
+class SweepData:
+    """The corpora that are trained on, in the order of their names, the sweep's folds over all of them (by number),
+    all folds of its protocol, and the corpora that are tested on alone.
+    """
+
+    trained: tuple[Trained, ...]
+    folds: dict[int, Fold]
+    all_folds: tuple[Fold, ...]
+    foreign: tuple[Foreign, ...] = ()
+
+    @property
+    def protocol(self) -> str:
+        """The protocol's full name."""
+        return self.all_folds[0].protocol
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The corpora that are trained on."""
+        return tuple(one.corpus.name for one in self.trained)
+
+    @cached_property
+    def store(self) -> AnyStore:
+        """The features of all that is trained on; each corpus's lie in a store of their own, as in a sweep of it."""
+        return join_stores([one.store for one in self.trained])
+
+    @cached_property
+    def copies(self) -> list[tuple[str, str, int]]:
+        """What trains, another corpus with some of its recordings (equal decoded audio), and how many these are."""
+        stores = [*((one.corpus.name, one.store) for one in self.trained)]
+        stores += [(other.corpus.name, other.test.store) for other in self.foreign]
+        heard = {name: set(store.measures()["audio_hash"].to_pylist()) for name, store in stores}
+        pairs = [(a, b) for a, b in combinations(heard, 2) if a in self.names]
+        return [(a, b, len(heard[a] & heard[b])) for a, b in pairs if heard[a] & heard[b]]
+
+    @cached_property
+    def recordings(self) -> str:
+        """A hash of the utterances' ids and decoded audio: fold hashes speak of ids and labels alone."""
+        mark = hashlib.sha256()
+        for store in (*(one.store for one in self.trained), *(other.test.store for other in self.foreign)):
+            measures = store.measures()
+            for name in ("utterance", "audio_hash"):
+                mark.update("\0".join(measures[name].to_pylist()).encode())
+        return mark.hexdigest()[:16]
+
+
+def write_trained(writer: SweepWriter, known: Results, data: SweepData) -> list[str]:
+    """Write the rows of the corpora table of what is trained on, each audited by the protocol of its own; what the
+    audits warn of, a line each.
+    """
+    found = [(one.corpus.name, line) for one in data.trained for line in _warnings(_audited(writer, known, one))]
+    return [f"  {name}, {line}" if len(data.trained) > 1 else f"  {line}" for name, line in found]
+
+
+def _audited(writer: SweepWriter, known: Results, one: Trained) -> str:
+    """Write the row of a corpus; its audit.
 
     An audit that is there already is kept where the rest of the row and the folds are the same; the sweep's file holds
     a hash of the recordings.
     """
-    utterances, left_out = len(data.labels.by_utterance), data.labels.left_out
+    utterances, left_out = len(one.labels.by_utterance), one.labels.left_out
     row = {
-        "corpus": data.corpus.name,
+        "corpus": one.corpus.name,
         "utterances": utterances,
-        "dropped": data.dropped,
+        "dropped": one.dropped,
         "left_out": json.dumps(left_out, sort_keys=True),
     }
     for old in known.table("corpora").to_pylist():
-        if old["audit"] and all(old[name] == value for name, value in row.items()) and _same_folds(old["audit"], data):
-            return _warnings(old["audit"])
+        if old["audit"] and all(old[name] == value for name, value in row.items()) and _same_folds(old["audit"], one):
+            return str(old["audit"])
     from emodarts.audit.audit import audit  # scikit-learn takes a second to import
 
-    unread = [Dropped(**row) for row in data.corpus.dropped.to_pylist()]
-    whole = replace(data.corpus, dropped=dropped_table([*unread, *data.store.dropped]))
-    made = audit(whole, data.labels, data.all_folds, data.store.measures(), settings).to_json()
-    writer.write_corpus(data.corpus.name, utterances, data.dropped, left_out, made)
-    return _warnings(made)
+    unread = [Dropped(**row) for row in one.corpus.dropped.to_pylist()]
+    whole = replace(one.corpus, dropped=dropped_table([*unread, *one.store.dropped]))
+    made = audit(whole, one.labels, one.folds, one.store.measures(), one.settings).to_json()
+    writer.write_corpus(one.corpus.name, utterances, one.dropped, left_out, made)
+    return made
 
 
 def write_foreign(writer: SweepWriter, data: SweepData) -> None:
@@ -105,12 +145,12 @@ def write_foreign(writer: SweepWriter, data: SweepData) -> None:
         writer.write_corpus(other.corpus.name, len(other.test.utterances), other.dropped, other.labels.left_out)
 
 
-def _same_folds(audit: str, data: SweepData) -> bool:
+def _same_folds(audit: str, one: Trained) -> bool:
     content = json.loads(audit)
     hashes = [fold["hash"] for fold in content["protocol"]["folds"]]
-    return content["schema_version"] == SCHEMA_VERSION and hashes == [fold.hash for fold in data.all_folds]
+    return content["schema_version"] == SCHEMA_VERSION and hashes == [fold.hash for fold in one.folds]
 
 
 def _warnings(audit: str) -> list[str]:
     severe = [f for f in json.loads(audit)["findings"] if f["severity"] in ("leak", "warning")]
-    return [f"  audit, {f['severity']}: {f['subject']}: {f['found']}" for f in severe]
+    return [f"audit, {f['severity']}: {f['subject']}: {f['found']}" for f in severe]

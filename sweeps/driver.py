@@ -19,7 +19,7 @@ from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from sweeps import pruning, samplers
-from sweeps.data import SweepData, write_corpus, write_foreign
+from sweeps.data import SweepData, write_foreign, write_trained
 from sweeps.journal import Journal
 from sweeps.placement import publish
 from sweeps.preparation import check_data, prepare, say_data
@@ -56,7 +56,7 @@ def run_sweep(settings: Settings, console: Console) -> int:
         register(storage, name, {**settings.hashed(), **about})
         writer = SweepWriter(storage, name)
         known = reader.open(settings.results, sweep=name)
-        audit = write_corpus(writer, known, data, settings.corpus)
+        audit = write_trained(writer, known, data)
         write_foreign(writer, data)
         say_data(console, name, storage, data, audit)
         _tidy(storage, known)
@@ -77,8 +77,8 @@ def plan_of(settings: Settings, systems: dict[str, System], storage: Storage, da
     return Plan(
         settings.sweep_name,
         str(settings.results) if "://" in settings.results else storage.root,
-        data.corpus.name,
-        publish(data.store, storage, joins(settings.ray)),
+        data.names,
+        tuple(publish(one.store, storage, joins(settings.ray)) for one in data.trained),
         data.folds,
         systems,
         settings.sweep.seed,

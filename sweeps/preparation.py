@@ -1,7 +1,8 @@
-"""What comes before a sweep: the corpus is read, labelled, divided and extracted, and what was found is said."""
+"""What comes before a sweep: corpora are read, labelled, divided and extracted, and what was found is said."""
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import pyarrow.compute as pc
 from rich.console import Console
@@ -12,54 +13,76 @@ from emodarts.corpora import labels as labelling
 from emodarts.corpora import protocols
 from emodarts.corpora.protocols import Fold
 from emodarts.corpora.rules import NO_DEV
+from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus
 from emodarts.errors import EmodartsError
 from emodarts.experiment import ForeignTest, choose_device, subsample_name
 from emodarts.features import store as features
 from emodarts.results import reader
 from emodarts.results.storage import Storage
-from sweeps.data import Foreign, SweepData
+from sweeps.data import Foreign, SweepData, Trained
 from sweeps.settings import Settings
 
 
 def prepare(settings: Settings, console: Console) -> SweepData:
     """Read, check the protocol, extract features, and make the folds of what could be decoded."""
-    corpus = corpora.read(settings.corpus, lambda text: _say(console, text))
-    found = labelling.label(corpus.utterances, settings.corpus)
-    made = protocols.make(settings.corpus, corpus.utterances, found)  # before hours of extraction
-    if made[0].weakness == NO_DEV:
-        raise EmodartsError(
-            f"{made[0].protocol} has no dev part, so a sweep could choose nothing without its test speakers: it is "
-            f"there for comparison with published figures; take one of {', '.join(protocols.protocols_of(corpus.name))}"
-        )
-    store = _features(settings, corpus, console)
-    utterances = corpus.utterances.filter(pc.is_in(corpus.utterances["utterance"], store.utterances))
-    labels = labelling.label(utterances, settings.corpus)
-    if len(store.utterances) < corpus.utterances.num_rows:
-        made = protocols.make(settings.corpus, utterances, labels)
+    read = [_read(about, console) for about in settings.trained_on]
+    _check_protocol(settings, read)  # before hours of extraction
+    trained = tuple(_extracted(settings, one, console) for one in read)
+    made = protocols.of_corpora({one.corpus.name: one.folds for one in trained})
     folds = _chosen(settings, made)
     for fold in folds.values():
         for system in settings.systems.values():
             subsample_name(fold, system)  # refuses one that is too small
-    others = tuple(_foreign(settings, name, labels.classes, console) for name in settings.extra_tests)
-    return SweepData(corpus, labels, folds, made, store, others)
+    # Whatever order they are named in: the hash of the recordings goes by this one.
+    others = tuple(_foreign(settings, name, made[0].classes, console) for name in sorted(settings.extra_tests))
+    return SweepData(trained, folds, made, others)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A corpus before its features are there: its folds are those of all that could be labelled."""
+
+    settings: CorpusSettings
+    corpus: Corpus
+    folds: tuple[Fold, ...]
+
+
+def _read(about: CorpusSettings, console: Console) -> _Read:
+    corpus = corpora.read(about, lambda text: _say(console, text))
+    return _Read(about, corpus, protocols.make(about, corpus.utterances, labelling.label(corpus.utterances, about)))
+
+
+def _check_protocol(settings: Settings, read: Sequence[_Read]) -> None:
+    """Raise EmodartsError for folds without dev part, corpora that cannot be joined, and tests on what trains."""
+    made = protocols.of_corpora({one.corpus.name: one.folds for one in read})
+    if made[0].weakness == NO_DEV:
+        others = protocols.protocols_of(read[0].corpus.name)
+        raise EmodartsError(
+            f"{made[0].protocol} has no dev part, so a sweep could choose nothing without its test speakers: it is "
+            f"there for comparison with published figures; take one of {', '.join(others)}"
+        )
+    for name in settings.extra_tests:
+        protocols.refuse_trained(made, name)
+
+
+def _extracted(settings: Settings, read: _Read, console: Console) -> Trained:
+    """The corpus with its features, and the folds of what could be decoded."""
+    corpus, about, folds = read.corpus, read.settings, read.folds
+    store = _features(settings, corpus, console)
+    utterances = corpus.utterances.filter(pc.is_in(corpus.utterances["utterance"], store.utterances))
+    labels = labelling.label(utterances, about)
+    if len(store.utterances) < corpus.utterances.num_rows:
+        folds = protocols.make(about, utterances, labels)
+    return Trained(about, corpus, labels, folds, store)
 
 
 def _foreign(settings: Settings, name: str, classes: tuple[str, ...], console: Console) -> Foreign:
     """Another corpus as a test set: the classes of the sweep, the policies of its corpus, the same features."""
-    if name == settings.corpus.name:
-        raise EmodartsError(f"extra_tests={name}: the sweep trains on it, so that its speakers are no test")
     class_set = settings.corpus.class_set
     about = replace(
-        settings.corpus,
-        name=name,
-        root=settings.roots.get(name),
+        settings.corpus.of_another(name, settings.roots.get(name)),
         class_set=",".join(classes) if class_set.strip().lower() == "full" else class_set,
-        protocol=None,
-        source=None,
-        scenario=None,
-        table=None,
-        columns={},
     )
     corpus = corpora.read(about, lambda text: _say(console, text))
     store = _features(settings, corpus, console)
@@ -108,28 +131,45 @@ def check_data(known: reader.Results, data: SweepData) -> None:
 
 def say_data(console: Console, name: str, storage: Storage, data: SweepData, audit: list[str]) -> None:
     """Say what was read, labelled, left out, dropped and warned of, and where the results go."""
-    left_out, dropped = sum(data.labels.left_out.values()), data.dropped
     first = next(iter(data.folds.values()))
-    lines = [
-        f"sweep {name} -> {storage.path(name)}",
-        f"{data.corpus.name}: {len(data.labels.by_utterance)} utterances of {', '.join(data.labels.classes)}; "
-        f"{left_out} of other classes left out, {len(dropped)} dropped; {data.protocol}, {len(data.folds)} folds",
-    ]
+    lines = [f"sweep {name} -> {storage.path(name)}", *_lines_of_trained(data)]
     if first.weakness:
         lines.append(f"  {data.protocol}: {first.weakness}; every row says so")
     for reason, count in Counter(first.left_out.values()).most_common():
         lines.append(f"  {count} utterances in no part of fold {first.index}: {reason}")
-    lines += [f"  dropped {row['path']}: {row['reason']}" for row in dropped[:5]]
-    if len(dropped) > 5:
-        lines.append(f"  and {len(dropped) - 5} more: see the corpora table")
+    for one in data.trained:
+        whose = f"{one.corpus.name}: " if len(data.trained) > 1 else ""
+        lines += [f"  dropped {whose}{row['path']}: {row['reason']}" for row in one.dropped[:5]]
+        if len(one.dropped) > 5:
+            lines.append(f"  and {len(one.dropped) - 5} more: see the corpora table")
     for other in data.foreign:
         test, speakers = other.test, len({s for s in other.test.speakers.values() if s})
         lines.append(
             f"{test.name}: {len(test.utterances)} utterances of {speakers} speakers, tested on by every network; "
             f"{sum(other.labels.left_out.values())} of other classes left out, {len(other.dropped)} dropped"
         )
+    lines += [
+        f"  leak: {count} recordings of {one} are recordings of {another} too, where they are no test: leave one of "
+        "the corpora out, or take the copies out of one"
+        for one, another, count in data.copies
+    ]
     for line in [*lines, *audit]:
         _say(console, line)
+
+
+def _lines_of_trained(data: SweepData) -> list[str]:
+    """What the networks learn from: a line a corpus, and one of how they are joined."""
+    joined = f"{data.protocol}, {len(data.folds)} folds"
+    lines = []
+    for one in data.trained:
+        labels, protocol = one.labels, joined if len(data.trained) == 1 else one.folds[0].protocol
+        lines.append(
+            f"{one.corpus.name}: {len(labels.by_utterance)} utterances of {', '.join(labels.classes)}; "
+            f"{sum(labels.left_out.values())} of other classes left out, {len(one.dropped)} dropped; {protocol}"
+        )
+    if len(data.trained) > 1:
+        lines.append(f"{joined}: trained on together, all standardised by the statistics of the joined train part")
+    return lines
 
 
 def _say(console: Console, text: str) -> None:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from emodarts.errors import EmodartsError  # noqa: E402
-from sweeps.settings import from_hydra, register_schema  # noqa: E402
+from sweeps.settings import from_hydra, register_schema, with_corpus_group  # noqa: E402
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -22,7 +22,7 @@ def main(config: DictConfig) -> None:
     console = Console()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's SIGTERM is taken as Ctrl-C
     try:
-        settings = from_hydra(config)
+        settings = from_hydra(with_corpus_group(config))
         from sweeps.driver import run_sweep  # after the settings: a typing mistake is told at once
 
         code = run_sweep(settings, console)

@@ -7,13 +7,16 @@ from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
 
+from hydra import compose
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from emodarts.corpora.labels import source_of
 from emodarts.corpora.protocols import full_name
-from emodarts.corpora.settings import CorpusSettings
+from emodarts.corpora.registry import describe
+from emodarts.corpora.settings import OF_ONE, CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment import SEARCHED, FoldSettings
 from emodarts.features.settings import BatchSettings, FeatureSettings
@@ -23,6 +26,7 @@ from emodarts.training.settings import TrainingSettings
 SAMPLERS = ("tpe", "random", "cmaes", "gp", "nsga2")
 OBJECTIVES = ("dev_uar", "parameters")
 PRUNERS = ("none", "asha", "wilcoxon")
+JOINED = "joined"  # the `corpus` of a sweep that trains on several
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,9 @@ class Settings:
     """Everything the command line can say. `protocol` is short for `corpus.protocol`, which it replaces.
 
     `system`: what is compared, one or several: `emodarts` is the search, the others need none (`experiment.SYSTEMS`).
-    `extra_tests` are labelled as the corpus itself is: class set and policies.
+    `train_corpora`: several corpora that are trained on together, their order of no meaning; empty: `corpus` alone.
+    They and `extra_tests` are labelled as `corpus` says: class set and policies. Raises EmodartsError for corpora that
+    are unknown, named twice, or named beside settings that speak of one.
     """
 
     corpus: CorpusSettings = field(default_factory=CorpusSettings)
@@ -128,7 +134,53 @@ class Settings:
     protocol: str | None = None
     system: Any = SEARCHED  # a name, or a list of names
     extra_tests: list[str] = field(default_factory=list)  # further corpora that every network is tested on, whole
-    roots: dict[str, str] = field(default_factory=dict)  # of further corpora, by name; else $EMODARTS_CORPORA/<name>
+    roots: dict[str, str] = field(default_factory=dict)  # by corpus, but for `corpus`; else $EMODARTS_CORPORA/<name>
+    train_corpora: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for setting, names in (("train_corpora", self.train_corpora), ("extra_tests", self.extra_tests)):
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise EmodartsError(f"{setting}=[{','.join(names)}]: {twice} is named twice, name it once")
+        self._check_training()
+
+    def _check_training(self) -> None:
+        """Raise EmodartsError where `corpus` and `train_corpora` do not go together."""
+        given, name = f"train_corpora=[{','.join(self.train_corpora)}]", self.corpus.name
+        if name == JOINED and not self.several:
+            raise EmodartsError(f"corpus={JOINED} joins two corpora or more: name them with train_corpora=[a,b]")
+        for trained in self.train_corpora:
+            describe(trained)
+        if len(self.train_corpora) == 1 and self.train_corpora != [name]:
+            raise EmodartsError(f"{given} and corpus={name}: these are two corpora; leave one of the settings out")
+        if not self.several:
+            return
+        if name != JOINED:
+            raise EmodartsError(
+                f"{given} and corpus={name}: each corpus of the list has its own settings; leave corpus={name} out"
+            )
+        of_one = [f"corpus.{key}" for key in OF_ONE if getattr(self.corpus, key)]
+        if of_one or self.protocol:
+            raise EmodartsError(
+                f"{given} names several corpora, and {', '.join(of_one) or 'protocol'} would speak of one: leave it "
+                "out. Each has its own default protocol and labels; folders are named with roots.<corpus>"
+            )
+
+    @property
+    def several(self) -> bool:
+        """Whether several corpora are trained on together."""
+        return len(self.train_corpora) > 1
+
+    @property
+    def trained_on(self) -> tuple[CorpusSettings, ...]:
+        """The settings of each corpus that is trained on.
+
+        In the order of their names, whatever order was given: then the sweep, its folds and every bit of its results
+        are the same, since positions, sums and random numbers follow that order.
+        """
+        if not self.several:
+            return (self.corpus,)
+        return tuple(self.corpus.of_another(name, self.roots.get(name)) for name in sorted(self.train_corpora))
 
     @property
     def systems(self) -> dict[str, FoldSettings]:
@@ -146,29 +198,52 @@ class Settings:
     def hashed(self) -> dict[str, Any]:
         """What changes a unit's result or the proposals: dotted name -> value. The systems of a sweep share it."""
         content = asdict(self)
+        content["corpus"] |= self._corpus_hashed()
         content["corpus"].pop("root")
         content["batches"].pop("device_memory_share")
-        content["corpus"]["protocol"] = full_name(self.corpus)
-        content["corpus"]["source"] = source_of(self.corpus)
         # A file counts by its name: fold hashes and the store's key stand for what is in it.
         if self.features.checkpoint is not None:
             content["features"]["checkpoint"] = PurePath(self.features.checkpoint).name
         for name in ("name", "trials", "folds", "seeds", "hours", "max_failures", "plan"):
             content["sweep"].pop(name)
         kept = {room: content[room] for room in ("corpus", "features", "batches", "search", "training", "sweep")}
-        extra = {"extra_tests": sorted(self.extra_tests)} if self.extra_tests else {}
-        return {**dict(_flatten(kept)), **extra}
+        # A sweep of one corpus has the hash that it had before there were lists of them.
+        lists = {"extra_tests": self.extra_tests, "train_corpora": self.train_corpora if self.several else []}
+        return {**dict(_flatten(kept)), **{name: sorted(names) for name, names in lists.items() if names}}
+
+    def _corpus_hashed(self) -> dict[str, Any]:
+        """What the corpora mean by the settings that may be left to their defaults."""
+        if not self.several:
+            return {"protocol": full_name(self.corpus), "source": source_of(self.corpus)}
+        name = "+".join(about.name for about in self.trained_on)
+        return {"name": name, "protocol": f"{name}/joined"}
 
     @property
     def sweep_name(self) -> str:
-        """`sweep.name`, else the corpus and 8 digits of the hash."""
+        """`sweep.name`, else the corpora (`emodb-ravdess`) and 8 digits of the hash."""
         digest = hashlib.sha256(json.dumps(self.hashed(), sort_keys=True).encode()).hexdigest()[:8]
-        return self.sweep.name or f"{self.corpus.name}-{digest}"
+        return self.sweep.name or "-".join([*(about.name for about in self.trained_on), digest])
 
 
 def register_schema() -> None:
     """Make `Settings` the schema that Hydra checks the configuration against."""
     ConfigStore.instance().store(name="schema", node=_schema())
+
+
+def with_corpus_group(config: DictConfig) -> DictConfig:
+    """The configuration of the running command with the `corpus` group that `train_corpora` calls for.
+
+    The group that is there by default is the demo corpus's, whose budget is one of minutes: it must not stay beside
+    other corpora. One corpus takes its own group, several take `joined`; a group on the command line stays. Raises
+    EmodartsError for an unknown corpus.
+    """
+    names, hydra = list(config.train_corpora), HydraConfig.get()
+    given = list(hydra.overrides.task)
+    if not names or any(text.partition("=")[0].lstrip("+~") == "corpus" for text in given):
+        return config
+    for name in names:
+        describe(name)
+    return compose(hydra.job.config_name, [*given, f"corpus={names[0] if len(names) == 1 else JOINED}"])
 
 
 def from_hydra(config: DictConfig) -> Settings:
@@ -181,6 +256,9 @@ def from_hydra(config: DictConfig) -> Settings:
             raise error.__cause__ from None
         raise EmodartsError(f"settings: {str(error).splitlines()[0]} (at {error.full_key})") from error
     assert isinstance(settings, Settings)
+    if len(settings.train_corpora) == 1:  # the sweep of that corpus, under the same name
+        root = settings.corpus.root or settings.roots.get(settings.corpus.name)
+        settings = replace(settings, train_corpora=[], corpus=replace(settings.corpus, root=root))
     if settings.protocol is None:
         return settings
     return replace(settings, corpus=replace(settings.corpus, protocol=settings.protocol), protocol=None)

@@ -17,6 +17,7 @@ from ray import tune
 from emodarts.corpora.protocols import Fold
 from emodarts.errors import EmodartsError
 from emodarts.experiment import FoldSettings, ForeignTest, subsample_name
+from emodarts.features.joined import AnyStore, join_stores
 from emodarts.features.store import open_store
 from emodarts.results.commits import Commit, read_commit
 from emodarts.results.records import EpochRecord, UnitKey
@@ -59,12 +60,12 @@ class ForeignPlace:
 
 @dataclass(frozen=True)
 class Plan:
-    """What all units of a sweep share."""
+    """What all units of a sweep share; the features of each of its corpora have a place of their own."""
 
     sweep: str
     results: str
-    corpus: str
-    store: StorePlace
+    corpora: tuple[str, ...]
+    stores: tuple[StorePlace, ...]
     folds: dict[int, Fold]
     systems: dict[str, System]
     seed: int
@@ -85,7 +86,7 @@ class Plan:
             unit["study"],
             unit["trial"],
             unit["seed"],
-            (self.corpus,),
+            self.corpora,
             fold.protocol,
             fold.index,
             fold.hash,
@@ -93,6 +94,10 @@ class Plan:
             subsample=subsample,
             weakness=fold.weakness,
         )
+
+    def open_stores(self, storage: Storage) -> AnyStore:
+        """The features as this node has them, those of several corpora as one. Raises StorageError."""
+        return join_stores([open_store(store_on_this_node(place, storage)) for place in self.stores])
 
 
 def run_unit(config: dict[str, Any], plan: Plan) -> None:
@@ -127,7 +132,7 @@ def run_plain(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
             return _end(standing, folder, telemetry)
         settings = plan.systems[unit["system"]].with_parameters(unit["parameters"])
         course = _Course(unit["rungs"], settings, telemetry)
-        store = open_store(store_on_this_node(plan.store, storage))
+        store = plan.open_stores(storage)
         device = choose_device(plan.device)
         foreign = [place.open(storage) for place in plan.foreign]
         try:

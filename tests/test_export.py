@@ -17,7 +17,7 @@ from emodarts import cli
 from emodarts.errors import EmodartsError
 from emodarts.experiment import FoldData, predict
 from emodarts.export import package
-from emodarts.export.data import corpus_settings
+from emodarts.export.data import corpora_settings, corpus_settings
 from emodarts.export.predict import VERSION
 from emodarts.export.units import chosen_units
 from emodarts.features.settings import FeatureSettings
@@ -46,7 +46,7 @@ def swept(demo, demo_store, tiny, tmp_path_factory):
     folds = {fold.index: fold for fold in demo[2][:2]}
     store = StorePlace(str(demo_store.folder), socket.gethostname(), None)
     space = Space.of(replace(settings, sweep=SweepSettings(space={})))
-    plan = Plan("s", str(results), "demo", store, folds, {"emodarts": trial.System(tiny, space)}, 5, "cpu", 1)
+    plan = Plan("s", str(results), ("demo",), (store,), folds, {"emodarts": trial.System(tiny, space)}, 5, "cpu", 1)
     storage = Storage.open(results)
     register(storage, "s", settings.hashed())
     with pytest.MonkeyPatch.context() as patch:
@@ -257,6 +257,21 @@ def test_a_split_of_ones_own_has_to_be_named():
         corpus_settings(sweep, None, None)
     found = corpus_settings(sweep, None, "/data/mine.csv")
     assert (found.protocol, found.columns) == ("/data/mine.csv", {"label": "mood"})
+
+
+def test_the_corpora_of_a_joined_sweep_and_their_folders():
+    sweep = {"corpus.name": "emodb+savee", "corpus.protocol": "emodb+savee/joined", "corpus.calm": "neutral"}
+    sweep["train_corpora"] = ["emodb", "savee"]
+    emodb, savee = corpora_settings(sweep, ["savee=/a=b"])
+    assert (emodb.name, emodb.root, savee.name, savee.root) == ("emodb", None, "savee", "/a=b")
+    assert {(one.protocol, one.calm) for one in (emodb, savee)} == {(None, "neutral")}
+    for root in ("/x", "tess=/x"):
+        with pytest.raises(EmodartsError, match=r"trained on emodb, savee; give --root NAME=FOLDER"):
+            corpora_settings(sweep, [root])
+    with pytest.raises(EmodartsError, match="joins the default protocols of its corpora"):
+        corpora_settings(sweep, [], "mine.csv")
+    (alone,) = corpora_settings({"corpus.name": "emodb"}, ["/x", "/y"])
+    assert (alone.name, alone.root) == ("emodb", "/y")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.search.settings import SearchSettings
 from sweeps import planning
-from sweeps.data import SweepData
+from sweeps.data import SweepData, Trained
 from sweeps.settings import Settings, SweepSettings
 from sweeps.space import Space
 from sweeps.trial import System
@@ -23,7 +23,8 @@ SPACE = {"search": {"channels": {"choices": [4, 8]}, "epochs": {"low": 2, "high"
 def foretold(demo, demo_store, tiny):
     """A function of the number of trials and of settings of the search."""
     corpus, labels, folds = demo
-    data = SweepData(corpus, labels, dict(enumerate(folds)), folds, demo_store)
+    trained = Trained(CorpusSettings(name="demo"), corpus, labels, folds, demo_store)
+    data = SweepData((trained,), dict(enumerate(folds)), folds)
 
     def forecast(trials=4, seeds=1, system="emodarts", **search):
         settings = Settings(

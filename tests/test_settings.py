@@ -1,12 +1,19 @@
 """What the command line says, and what of it makes the sweep's hash."""
 
+import hashlib
+import json
+import re
+from dataclasses import replace
+
 import pytest
 from conftest import REPOSITORY
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
 
 from emodarts.corpora.registry import READERS, describe
 from emodarts.errors import EmodartsError
-from sweeps.settings import from_hydra, register_schema
+from sweeps.settings import from_hydra, register_schema, with_corpus_group
 from sweeps.space import Space
 
 
@@ -108,3 +115,92 @@ def test_the_published_search_has_no_remedies():
     assert (published.warmup, published.relaxation, published.regulariser) == (0, "softmax", "none")
     assert (published.selection, published.stop, published.cost_weight) == ("magnitude", "none", 0.0)
     assert len(published.seqnn_operations) == 14
+
+
+def of_command(*overrides):
+    """The settings of a command as Hydra runs it."""
+    register_schema()
+    with initialize_config_dir(str(REPOSITORY / "sweeps" / "conf"), version_base="1.3"):
+        config = compose("config", list(overrides), return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        with open_dict(config):
+            del config["hydra"]
+        try:
+            return from_hydra(with_corpus_group(config))
+        finally:
+            HydraConfig.instance().cfg = None
+
+
+def test_several_corpora_make_one_sweep_in_any_order():
+    first, second = (of_command(f"train_corpora=[{names}]") for names in ("ravdess,emodb", "emodb,ravdess"))
+    assert first.hashed() == second.hashed()
+    assert first.sweep_name == second.sweep_name
+    assert re.fullmatch("emodb-ravdess-[0-9a-f]{8}", first.sweep_name)
+    assert [about.name for about in first.trained_on] == ["emodb", "ravdess"]
+    names = {of_command(f"train_corpora=[{names}]").sweep_name for names in ("emodb,savee", "emodb,ravdess,savee")}
+    assert len({*names, first.sweep_name}) == 3
+
+
+def test_several_corpora_share_class_set_and_policies_and_have_their_own_rest():
+    given = [
+        "train_corpora=[ravdess,crema_d]",
+        "corpus.calm=neutral",
+        "corpus.class_set='angry,sad'",
+        "roots.crema_d=/x",
+    ]
+    crema_d, ravdess = of_command(*given).trained_on
+    assert (crema_d.root, ravdess.root) == ("/x", None)
+    for about in (crema_d, ravdess):
+        assert (about.calm, about.class_set, about.protocol, about.source) == ("neutral", "angry,sad", None, None)
+    assert of_command(*given).sweep_name != of_command(given[0]).sweep_name
+    assert of_command(*given).sweep_name == of_command(*given[:-1]).sweep_name, "folders do not count"
+
+
+def test_the_demo_s_budget_is_the_demo_s_alone():
+    joined, one, demo = (of_command(*given) for given in (["train_corpora=[emodb,savee]"], ["corpus=emodb"], []))
+    assert (joined.search, joined.training, joined.sweep) == (one.search, one.training, one.sweep)
+    assert joined.search != demo.search
+    assert of_command("train_corpora=[demo]") == demo
+
+
+def test_one_corpus_in_the_list_is_that_corpus():
+    alone = settings("corpus=emodb", "corpus.root=/x")
+    assert of_command("train_corpora=[emodb]", "roots.emodb=/x") == replace(alone, roots={"emodb": "/x"})
+    assert of_command("train_corpora=[emodb]", "protocol=speaker5").corpus.protocol == "speaker5"
+    assert of_command("train_corpora=[]", "corpus=emodb") == settings("corpus=emodb")
+
+
+def test_a_sweep_of_one_corpus_has_the_hash_that_it_had():
+    """Its settings are those from before there were lists of corpora: nothing was added, nothing renamed."""
+    for given in (["corpus=emodb"], ["corpus=savee", "extra_tests=[tess,ravdess]", "roots.tess=/x"]):
+        found = settings(*given)
+        content = found.hashed()
+        assert not {name for name in content if name.startswith(("train_corpora", "roots"))}
+        assert content["corpus.name"] == found.corpus.name
+        assert content["corpus.protocol"] == f"{found.corpus.name}/{describe(found.corpus.name).protocol}"
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+        assert found.sweep_name == f"{found.corpus.name}-{digest}"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["train_corpora=[emodb,emodb]"], r"train_corpora=\[emodb,emodb\]: emodb is named twice"),
+        (["extra_tests=[tess,tess]"], r"extra_tests=\[tess,tess\]: tess is named twice"),
+        (["train_corpora=[emodb,nobody]"], "unknown corpus 'nobody': known are demo, emodb"),
+        (["train_corpora=[nobody]"], "unknown corpus 'nobody': known are demo, emodb"),
+        (["corpus=emodb", "train_corpora=[emodb,savee]"], "each corpus of the list has its own settings; leave corpus"),
+        (["corpus=demo", "train_corpora=[emodb]"], r"train_corpora=\[emodb\] and corpus=demo: these are two corpora"),
+        (["corpus=joined"], "joins two corpora or more: name them with train_corpora"),
+        (["train_corpora=[emodb,savee]", "protocol=speaker4"], "and protocol would speak of one: leave it out"),
+        (["train_corpora=[emodb,savee]", "corpus.root=/x"], r"roots\.<corpus>"),
+        (
+            ["train_corpora=[emodb,savee]", "corpus.columns.label=mood", "corpus.source=intended"],
+            r"corpus\.source, corpus\.columns would speak of one",
+        ),
+        (["train_corpora=[emodb,savee]", "corpus.scenario=read", "corpus.table=a"], r"corpus\.scenario, corpus\.table"),
+    ],
+)
+def test_what_does_not_go_with_several_corpora(given, words):
+    with pytest.raises(EmodartsError, match=words):
+        of_command(*given)

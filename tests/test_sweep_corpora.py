@@ -147,7 +147,7 @@ def test_systems_side_by_side_and_tested_on_another_corpus(environment, tmp_path
     assert "linear_probe on savee/test" in more
     assert len(reader.open(tmp_path / "results").sweeps) == 1, "a system may be added to a sweep"
     refused = run(environment, "corpus=savee", "extra_tests=[savee]", f"results={tmp_path / 'r'}", code=1)
-    assert "the sweep trains on it" in refused
+    assert "savee trains here (savee/speaker4)" in refused
 
 
 @pytest.mark.timeout(400)

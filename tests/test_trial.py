@@ -51,7 +51,7 @@ def plan(demo, demo_store):
     settings = FoldSettings(FeatureSettings(bands=32), search, training)
     space = Space.of(Settings(sweep=SweepSettings(space={})))
     store = StorePlace(str(demo_store.folder), socket.gethostname(), None)
-    return Plan("s", "", "demo", store, {0: fold}, {"emodarts": System(settings, space)}, 1, "cpu", 1)
+    return Plan("s", "", ("demo",), (store,), {0: fold}, {"emodarts": System(settings, space)}, 1, "cpu", 1)
 
 
 @pytest.fixture
@@ -260,6 +260,6 @@ def test_a_node_that_sees_other_results_or_no_features_fails_no_unit(at, plan, t
     damaged.mkdir()
     (damaged / "store.json").write_text(json.dumps({"schema_version": 2}))
     with pytest.raises(StorageError, match="cannot use the features at"):
-        run_unit(CONFIG, replace(place, store=replace(place.store, folder=str(damaged))))
+        run_unit(CONFIG, replace(place, stores=(replace(place.stores[0], folder=str(damaged)),)))
     assert commits(place) == []
     assert reports.told == []

@@ -43,8 +43,8 @@ def resolve_root(settings: CorpusSettings, say: Callable[[str], None] = _nothing
     if corpora:
         return (Path(corpora).expanduser() / settings.name).resolve()
     raise EmodartsError(
-        f"where is {settings.name}? set corpus.root=<folder>, or EMODARTS_CORPORA to the folder "
-        f"that holds {settings.name}/"
+        f"where is {settings.name}? set corpus.root=<folder> (roots.{settings.name} where a sweep has several "
+        f"corpora), or EMODARTS_CORPORA to the folder that holds {settings.name}/"
     )
 
 
@@ -54,7 +54,10 @@ def read(settings: CorpusSettings, say: Callable[[str], None] = _nothing) -> Cor
     root = resolve_root(settings, say)
     if settings.name != "demo" and not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
-        raise EmodartsError(f"the folder of {settings.name}, {root}, {what}: set corpus.root or EMODARTS_CORPORA")
+        raise EmodartsError(
+            f"the folder of {settings.name}, {root}, {what}: set corpus.root (roots.{settings.name} where a sweep has "
+            "several corpora) or EMODARTS_CORPORA"
+        )
     corpus = build(settings.name, root, description.rows(root, settings), description.looked_for)
     about = {
         "corpus": description.title,

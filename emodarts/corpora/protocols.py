@@ -175,7 +175,8 @@ def _fold(
 def joined(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
     """The protocol `<a>+<b>/joined`: fold i joins fold i mod k of each corpus; the test sets stay apart.
 
-    Raises EmodartsError for fewer than two corpora, corpora with different classes, and one without dev part.
+    The name has the corpora in the order given. Raises EmodartsError for fewer than two corpora, corpora with different
+    classes, and one without dev part.
     """
     if len(parts) < 2:
         raise EmodartsError(f"a joined protocol needs two corpora or more, not {', '.join(parts) or 'none'}")
@@ -185,7 +186,11 @@ def joined(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
     classes = {name: folds[0].classes for name, folds in parts.items()}
     if len(set(classes.values())) > 1:
         told = "; ".join(f"{name}: {', '.join(found)}" for name, found in classes.items())
-        raise EmodartsError(f"corpora with different classes cannot be joined ({told}): set corpus.class_set")
+        common = sorted(set.intersection(*(set(found) for found in classes.values())))
+        how = (
+            f"corpus.class_set='{','.join(common)}'" if len(common) > 1 else "corpus.class_set to classes that all have"
+        )
+        raise EmodartsError(f"corpora with different classes cannot be joined ({told}): set {how}")
     result = []
     for index in range(max(len(folds) for folds in parts.values())):
         chosen = [folds[index % len(folds)] for folds in parts.values()]
@@ -214,10 +219,17 @@ def joined(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
     return tuple(result)
 
 
+def of_corpora(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
+    """The folds of a training on these corpora: those of one as they are, of several joined. Raises as `joined`."""
+    return joined(parts) if len(parts) > 1 else tuple(next(iter(parts.values())))
+
+
 def refuse_trained(folds: Sequence[Fold], corpus: str) -> None:
     """Raise EmodartsError where a corpus that was to be a further test stands in the training of these folds."""
     if any(u.startswith(f"{corpus}/") for fold in folds for u in (*fold.train, *fold.dev)):
-        raise EmodartsError(f"{corpus} trains here ({folds[0].protocol}), so it cannot be a further test: leave it out")
+        raise EmodartsError(
+            f"{corpus} trains here ({folds[0].protocol}), so it cannot be a further test: leave it out of extra_tests"
+        )
 
 
 def check(fold: Fold) -> None:

@@ -1,6 +1,6 @@
 """Settings of the corpora room: which corpus, where it lies, how its words become classes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from emodarts.errors import EmodartsError
 
@@ -9,6 +9,9 @@ COLUMNS = (
     *("file", "speaker", "label", "intended", "perceived", "gender", "session", "recording", "scenario", "text"),
     *("split", "start", "end", "duration", "arousal", "valence", "dominance"),
 )
+
+# What speaks of one corpus: beside it, class set and policies hold for others too.
+OF_ONE = ("root", "protocol", "source", "scenario", "table", "columns")
 
 
 @dataclass(frozen=True)
@@ -46,3 +49,8 @@ class CorpusSettings:
             raise EmodartsError(
                 f"corpus.columns names unknown fields: {', '.join(sorted(unknown))}; known are {', '.join(COLUMNS)}"
             )
+
+    def of_another(self, name: str, root: str | None) -> "CorpusSettings":
+        """The settings of another corpus: class set and policies are these, all that speaks of one is its default."""
+        defaults = CorpusSettings()
+        return replace(self, name=name, **{**{key: getattr(defaults, key) for key in OF_ONE}, "root": root})

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from emodarts import __version__
 from emodarts.corpora.protocols import Fold
 from emodarts.corpora.settings import CorpusSettings
+from emodarts.export.data import Source
 from emodarts.export.units import Unit
 from emodarts.export.weights import Likeness
 
@@ -30,7 +31,8 @@ class TrainingPart:
 class Card:
     """All that the card says. `likeness` and `parts` have one entry a unit; of a refit there is no likeness.
 
-    `seconds`: 5th, 50th and 95th percentile of the training utterances. `parity`: between torch and ONNX.
+    `corpus`: class set and policies, which hold for all `sources`. `seconds`: 5th, 50th and 95th percentile of the
+    training utterances. `parity`: between torch and ONNX.
     """
 
     kind: str
@@ -38,10 +40,14 @@ class Card:
     parts: tuple[TrainingPart, ...]
     likeness: tuple[Likeness, ...]
     corpus: CorpusSettings
-    title: str
-    licence: str
+    sources: tuple[Source, ...]
     seconds: tuple[float, float, float]
     parity: float
+
+    @property
+    def title(self) -> str:
+        """What was trained on."""
+        return " and ".join(source.title for source in self.sources)
 
     @property
     def rotates(self) -> bool:

@@ -32,7 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sweep", help="which sweep, where the folder holds several")
     parser.add_argument("--system", help="which system, where the sweep has several")
-    parser.add_argument("--root", help="the corpus's folder (default: $EMODARTS_CORPORA/<corpus>)")
+    parser.add_argument(
+        "--root",
+        action="append",
+        default=[],
+        metavar="[NAME=]PATH",
+        help="the corpus's folder (default: $EMODARTS_CORPORA/<corpus>); once for each where the sweep has several",
+    )
     parser.add_argument("--protocol", metavar="FILE", help="the split, where the sweep had one of your own")
     parser.add_argument("--device", default="cpu", help="to train on: cpu (default; the same bits again) or cuda")
     parser.add_argument("--threads", type=int, default=1, help="to train with on a CPU (default: 1, as a sweep does)")
@@ -58,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     features = units[0].settings.features
     onnx.require(features)
     torch.set_num_threads(options.threads)
-    settings = data.corpus_settings(sweep, options.root, options.protocol)
+    settings = data.corpora_settings(sweep, options.root, options.protocol)
     corpus = data.read(settings, features, options.device, console.print)
     members, likeness = _trained(units, corpus, options, console)
     kind = "refit" if options.refit else "fold" if len(units) == 1 else "ensemble"
@@ -149,8 +155,7 @@ def _card(export: "Export", corpus: "SweepCorpus", likeness: "list[Likeness]", p
         parts=tuple(TrainingPart.of(fold, ids) for fold, ids in zip(folds, trained, strict=True)),
         likeness=tuple(likeness),
         corpus=corpus.settings,
-        title=corpus.title,
-        licence=corpus.licence,
+        sources=corpus.sources,
         seconds=corpus.seconds(trained[0], export.features.frames_per_second),
         parity=parity,
     )

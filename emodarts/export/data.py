@@ -1,6 +1,6 @@
-"""The data that a sweep's units saw, made again from its corpus: labels, folds and features."""
+"""The data that a sweep's units saw, made again from its corpora: labels, folds and features."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,34 +12,51 @@ from emodarts.corpora import labels as labelling
 from emodarts.corpora import protocols
 from emodarts.corpora.protocols import Fold
 from emodarts.corpora.settings import CorpusSettings
+from emodarts.corpora.table import Corpus
 from emodarts.errors import EmodartsError
 from emodarts.features import store as features
+from emodarts.features.joined import AnyStore, join_stores
 from emodarts.features.settings import FeatureSettings
-from emodarts.features.store import Store
 from emodarts.results.records import UnitKey
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
+class Source:
+    """A corpus that was trained on: title and licence as its reader knows them."""
+
+    title: str
+    licence: str
+
+    @classmethod
+    def of(cls, corpus: Corpus) -> "Source":
+        """What a corpus says of itself."""
+        about = {k.decode(): v.decode() for k, v in (corpus.utterances.schema.metadata or {}).items()}
+        return cls(about.get("corpus", corpus.name), about.get("licence", ""))
+
+
+@dataclass(frozen=True)
 class SweepCorpus:
-    """The corpus of a sweep with its folds and features; title and licence as its reader knows them."""
+    """What a sweep trained on, one corpus or several joined: its folds and features. `settings` are those of the first
+    corpus; class set and policies are those of all.
+    """
 
     settings: CorpusSettings
     folds: tuple[Fold, ...]
-    store: Store
-    title: str
-    licence: str
+    store: AnyStore
+    sources: tuple[Source, ...]
 
     def fold(self, key: UnitKey) -> Fold:
         """The fold of a unit. Raises EmodartsError where the data are not those that the unit saw."""
         found = next((fold for fold in self.folds if fold.index == key.fold), None)
         if found is None or found.protocol != key.protocol or found.hash != key.fold_hash:
             now = "is not there" if found is None else f"is {found.hash} ({found.protocol})"
+            copy = " and ".join(key.train_corpora)
             raise EmodartsError(
-                f"fold {key.fold} of {key.protocol} was {key.fold_hash} in the sweep and {now} in this copy of "
-                f"{self.settings.name}: files have come or gone since, or --root names another copy; the networks "
-                "cannot be trained again on other data"
+                f"fold {key.fold} of {key.protocol} was {key.fold_hash} in the sweep and {now} in this copy of {copy}: "
+                "files have come or gone since, or --root names another copy; the networks cannot be trained again on "
+                "other data"
             )
         return found
 
@@ -48,6 +65,38 @@ class SweepCorpus:
         lengths = self.store.lengths(self.store.positions(utterances)) / per_second
         low, middle, high = (float(x) for x in np.percentile(lengths, (5, 50, 95)))
         return low, middle, high
+
+
+def corpora_settings(
+    sweep: dict[str, Any], roots: Sequence[str] = (), protocol: str | None = None
+) -> tuple[CorpusSettings, ...]:
+    """The settings of each corpus that a sweep (settings by dotted names) trained on, in the order that it had.
+
+    `roots`: the folder of its one corpus (the last one given), or `name=folder` for some of several; `protocol`: the
+    path of a split of one's own. Raises EmodartsError for roots that do not fit, and as `corpus_settings`.
+    """
+    names = sweep.get("train_corpora")
+    if names is None:
+        return (corpus_settings(sweep, roots[-1] if roots else None, protocol),)
+    if protocol is not None:
+        raise EmodartsError(
+            f"--protocol {protocol}: the sweep joins the default protocols of its corpora; leave it out"
+        )
+    one, folders = corpus_settings({**sweep, "corpus.protocol": None}, None, None), _folders(roots, names)
+    return tuple(one.of_another(name, folders.get(name)) for name in names)
+
+
+def _folders(roots: Sequence[str], names: Sequence[str]) -> Mapping[str, str]:
+    folders = {}
+    for given in roots:
+        name, mark, folder = given.partition("=")
+        if not mark or name not in names:
+            raise EmodartsError(
+                f"--root {given}: the sweep trained on {', '.join(names)}; give --root NAME=FOLDER for each that is "
+                "not in $EMODARTS_CORPORA"
+            )
+        folders[name] = folder
+    return folders
 
 
 def corpus_settings(sweep: dict[str, Any], root: str | None, protocol: str | None) -> CorpusSettings:
@@ -74,12 +123,15 @@ def corpus_settings(sweep: dict[str, Any], root: str | None, protocol: str | Non
     return CorpusSettings(**{**given, "root": root, "protocol": protocol or known})
 
 
-def read(settings: CorpusSettings, wanted: FeatureSettings, device: str, say: Say) -> SweepCorpus:
-    """Read, label, divide and extract, as a sweep does before its first unit. Raises EmodartsError."""
-    corpus = corpora.read(settings, say)
-    cache = corpora.cache_folder() / "features"
-    store = features.build(corpus.utterances, corpus.root, wanted, cache, device, say=say)
-    kept = corpus.utterances.filter(pc.is_in(corpus.utterances["utterance"], store.utterances))
-    folds = protocols.make(settings, kept, labelling.label(kept, settings))
-    about = {k.decode(): v.decode() for k, v in (corpus.utterances.schema.metadata or {}).items()}
-    return SweepCorpus(settings, folds, store, about.get("corpus", settings.name), about.get("licence", ""))
+def read(wanted: Sequence[CorpusSettings], made_of: FeatureSettings, device: str, say: Say) -> SweepCorpus:
+    """Read, label, divide and extract each corpus, as a sweep does before its first unit. Raises EmodartsError."""
+    folds, stores, sources = {}, [], []
+    for settings in wanted:
+        corpus = corpora.read(settings, say)
+        cache = corpora.cache_folder() / "features"
+        store = features.build(corpus.utterances, corpus.root, made_of, cache, device, say=say)
+        kept = corpus.utterances.filter(pc.is_in(corpus.utterances["utterance"], store.utterances))
+        folds[corpus.name] = protocols.make(settings, kept, labelling.label(kept, settings))
+        stores.append(store)
+        sources.append(Source.of(corpus))
+    return SweepCorpus(wanted[0], protocols.of_corpora(folds), join_stores(stores), tuple(sources))

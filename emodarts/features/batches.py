@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emodarts.corpora.protocols import Fold
+from emodarts.features.joined import AnyStore
 from emodarts.features.resident import Resident
 from emodarts.features.settings import BatchSettings
-from emodarts.features.store import Store
 
 Ints = NDArray[np.int64]
 _DEFAULTS = BatchSettings()
@@ -39,7 +39,7 @@ class Standardiser:
     deviation: Tensor
 
     @classmethod
-    def fit(cls, store: Store, utterances: Sequence[str]) -> "Standardiser":
+    def fit(cls, store: AnyStore, utterances: Sequence[str]) -> "Standardiser":
         """Statistics over all frames of the given utterances as recorded (variant 0); their order does not count."""
         width = store.channels * store.bins
         total, squares = (torch.zeros(width, dtype=torch.float64) for _ in range(2))
@@ -54,7 +54,7 @@ class Standardiser:
         return cls(mean.float(), deviation.float())
 
 
-def _chunks(store: Store, rows: Ints, size: int) -> Iterator[NDArray[np.float16]]:
+def _chunks(store: AnyStore, rows: Ints, size: int) -> Iterator[NDArray[np.float16]]:
     """The frames of these utterances, one after the other, at most `size` at once."""
     buffer = np.empty((size, store.channels * store.bins), np.float16)
     filled = 0
@@ -78,7 +78,7 @@ class Part:
     their features on the device where they fit.
     """
 
-    store: Store
+    store: AnyStore
     standardiser: Standardiser
     utterances: tuple[str, ...]
     labels: Ints
@@ -88,7 +88,7 @@ class Part:
     @classmethod
     def of(
         cls,
-        store: Store,
+        store: AnyStore,
         standardiser: Standardiser,
         fold: Fold,
         utterances: Sequence[str],
@@ -203,7 +203,7 @@ def _batch(part: Part, cuts: _Cuts, device: str) -> Batch:
     return Batch(inputs, lengths, labels, torch.from_numpy(cuts.positions))
 
 
-def _read(store: Store, rows: Ints, cuts: _Cuts) -> Tensor:
+def _read(store: AnyStore, rows: Ints, cuts: _Cuts) -> Tensor:
     """float16 frames `(batch, max(counts), channels * bins)` from the memory map, zero behind `counts`."""
     copies = list(map(store.read, rows.tolist(), cuts.variants.tolist()))
     for i in np.flatnonzero(cuts.counts != cuts.lengths).tolist():

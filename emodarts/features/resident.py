@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emodarts.features.store import Store
+from emodarts.features.joined import AnyStore
 
 _CHUNK = 1 << 25  # values copied to the device at once: 64 MB
 
@@ -25,7 +25,7 @@ class Resident:
     first: NDArray[np.int64]
 
     @classmethod
-    def of(cls, store: Store, train: NDArray[np.int64], others: NDArray[np.int64], device: str) -> "Resident":
+    def of(cls, store: AnyStore, train: NDArray[np.int64], others: NDArray[np.int64], device: str) -> "Resident":
         """Keep all variants of the positions `train`, and the recordings as they are of `others`."""
         rows = np.unique(np.concatenate([train, others]))
         lengths = _lengths(store, rows, train)
@@ -62,7 +62,7 @@ class Resident:
 
 
 def keep(
-    store: Store, train: NDArray[np.int64], others: NDArray[np.int64], device: str, share: float
+    store: AnyStore, train: NDArray[np.int64], others: NDArray[np.int64], device: str, share: float
 ) -> Resident | None:
     """The features on the device if they take at most `share` of its free memory; on a CPU never.
 
@@ -76,7 +76,7 @@ def keep(
     return Resident.of(store, train, others, device) if size <= share * free else None
 
 
-def _lengths(store: Store, rows: NDArray[np.int64], train: NDArray[np.int64]) -> NDArray[np.int64]:
+def _lengths(store: AnyStore, rows: NDArray[np.int64], train: NDArray[np.int64]) -> NDArray[np.int64]:
     """Frames `(rows, variants)`; 0 for the variants that are not kept: those of rows that do not train."""
     lengths = np.stack([store.lengths(rows, variant) for variant in range(len(store.variants))], 1).astype(np.int64)
     lengths[~np.isin(rows, train), 1:] = 0
