@@ -36,6 +36,7 @@ class Made:
     weakness: str | None = None
     source: str | None = None
     marks: str = "h"  # of the fold hashes
+    again: int | None = None  # fold i tests the speakers of fold i mod so many
 
     def key(self, system, fold, trial=0, seed=0):
         study = "shared" if self.shared else f"fold{fold}"
@@ -73,7 +74,8 @@ def write(root, made: Made):
 
 def unit(made, system, fold, skill, rng):
     """Records of a unit: dev is the test part of the next fold, as in rotating folds."""
-    parts = [("dev", f"{made.corpus}/dev", (fold + 1) % made.folds), ("test", f"{made.corpus}/test", fold)]
+    groups = made.again or made.folds
+    parts = [("dev", f"{made.corpus}/dev", (fold + 1) % groups), ("test", f"{made.corpus}/test", fold % groups)]
     evaluations = [evaluation(made, made.corpus, role, name, skill, rng, group) for role, name, group in parts]
     for corpus, there in made.crosses.items():
         for normalisation in ("train", "test"):

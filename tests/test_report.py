@@ -198,6 +198,19 @@ def test_cross_figures_are_means_over_fold_models(page, root):
     assert row[-1] == 3
 
 
+def test_a_corpus_that_joined_folds_test_again_counts_once(tmp_path):
+    """Folds 2 and 3 of a joined protocol test the speakers of folds 0 and 1 of the corpus with fewer folds again."""
+    made = replace(ALPHA, folds=4, seeds=1, skills={"emodarts": 0.7}, crosses={}, suffix="/joined", again=2)
+    write(tmp_path, made)
+    (entry,) = gather(reader.open(tmp_path)).entries
+    (part,) = entry.parts("test")
+    (tally,) = entry.pooled(part)
+    each = [entry.tallies[part][fold, 0] for fold in range(4)]
+    assert tally.counts.sum() == each[0].counts.sum() + each[1].counts.sum()
+    means = [(each[0].counts + each[2].counts) / 2, (each[1].counts + each[3].counts) / 2]
+    np.testing.assert_allclose(tally.counts, np.concatenate(means))
+
+
 def test_the_published_habit_stands_apart(tmp_path):
     write(tmp_path, replace(ALPHA, seeds=1))
     base = replace(ALPHA, seeds=1, crosses={}, trials=1, suffix="-no-dev", weakness="no dev part", marks="p")

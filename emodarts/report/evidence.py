@@ -81,10 +81,15 @@ class Entry:
         return tuple(s for s in sorted({s for _, s in found}) if all((fold, s) in found for fold in folds))
 
     def pooled(self, part: Part) -> list[Tally]:
-        """A tally a seed, all folds pooled."""
+        """A tally a seed, all folds pooled.
+
+        Where corpora with fewer folds are joined to one with more, they are tested again by further folds' models: each
+        of their speakers then counts once, by the mean over these models.
+        """
         found = self.tallies[part]
         folds = sorted({fold for fold, _ in found})
-        return [pooled([found[fold, seed] for fold in folds]) for seed in self.seeds(part)]
+        each = [[found[fold, seed] for fold in folds] for seed in self.seeds(part)]
+        return [pooled(_once(tallies) if "/joined" in self.protocol else tallies) for tallies in each]
 
     def models(self, part: Part) -> list[Tally]:
         """A tally a fold model and seed, as role `cross` is counted."""
@@ -179,6 +184,13 @@ def _entries(part: SweepTables, chosen: dict[tuple[str, str, int], Winner]) -> I
         yield Entry(
             part.name, system, protocol, weakness, named, corpora, rule, source, shared, best, tuple(mine), kept
         )
+
+
+def _once(tallies: Sequence[Tally]) -> list[Tally]:
+    """The same with the counts of a speaker divided by the number of tallies that hold it."""
+    times = Counter(speaker for tally in tallies for speaker in tally.speakers)
+    shares = [np.array([1 / times[speaker] for speaker in tally.speakers]) for tally in tallies]
+    return [Tally(t.speakers, t.counts * share[:, None, None]) for t, share in zip(tallies, shares, strict=True)]
 
 
 def _plain(value: Any) -> Any:
