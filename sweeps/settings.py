@@ -112,7 +112,8 @@ class RaySettings:
 class Settings:
     """Everything the command line can say. `protocol` is short for `corpus.protocol`, which it replaces.
 
-    `system`: what is compared, one or several: `emodarts` is the search, the others need none (`experiment.SYSTEMS`).
+    `system`: what is compared, one or several: `emodarts` is the search, `emodarts:<method>:<joint>` a control of it,
+    the others need none (`experiment.SYSTEMS`).
     `extra_tests` are labelled as the corpus itself is: class set and policies.
     """
 
@@ -134,14 +135,22 @@ class Settings:
     def systems(self) -> dict[str, FoldSettings]:
         """By its name in the result tables, the settings of each system's units before a trial's parameters are put in.
 
+        `emodarts` is the search as `search` has it, `emodarts:<method>:<joint>` the same with another method or part.
         Raises EmodartsError for an unknown system, and one that is named twice.
         """
         given = self.system if isinstance(self.system, list) else [self.system]
         names = [name for name in given if isinstance(name, str)]
-        if not given or names != given or len(set(names)) < len(names):
+        made = [self._fold_settings(name) for name in names]
+        found = {settings.search.system if settings.searches else settings.system: settings for settings in made}
+        if not given or names != given or len(found) < len(names):
             raise EmodartsError(f"system={self.system}: one system, or a list of several, none twice")
-        made = (FoldSettings(self.features, self.search, self.training, self.batches, name) for name in given)
-        return {self.search.system if settings.searches else settings.system: settings for settings in made}
+        return found
+
+    def _fold_settings(self, system: str) -> FoldSettings:
+        search = self.search
+        if system.startswith(f"{SEARCHED}:"):
+            search, system = search.named(system), SEARCHED
+        return FoldSettings(self.features, search, self.training, self.batches, system)
 
     def hashed(self) -> dict[str, Any]:
         """What changes a unit's result or the proposals: dotted name -> value. The systems of a sweep share it."""
