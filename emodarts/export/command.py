@@ -1,7 +1,6 @@
 """The command `emodarts export`: choose on dev, train again, make ONNX, prove it equal, write a folder."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +88,7 @@ def _check(options: argparse.Namespace) -> None:
 def _sweep(options: argparse.Namespace) -> "tuple[Results, dict[str, Any]]":
     """The one sweep there is, or that was named, and its settings by dotted name."""
     from emodarts.results import reader
+    from emodarts.results.sweep_file import settings_of
 
     results = reader.open(options.results, sweep=options.sweep)
     if len(results.sweeps) > 1:
@@ -96,12 +96,7 @@ def _sweep(options: argparse.Namespace) -> "tuple[Results, dict[str, Any]]":
             f"{options.results} holds several sweeps: name one with --sweep: {', '.join(results.sweeps)}"
         )
     (sweep,) = results.parts
-    path = f"{sweep.name}/sweep.json"
-    try:
-        settings: dict[str, Any] = json.loads(sweep.storage.read(path))["settings"]
-    except (ValueError, KeyError) as error:
-        raise EmodartsError(f"{sweep.storage.path(path)} is damaged ({error}); restore it") from error
-    return results, settings
+    return results, settings_of(sweep.storage, sweep.name)
 
 
 def _trained(

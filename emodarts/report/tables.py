@@ -11,6 +11,9 @@ from emodarts.results.reader import Results
 from emodarts.results.records import TrialRecord
 from emodarts.results.writer import figures
 
+PUBLISHED = "published"  # the study of the published protocol, in a sweep `<name>-published` beside the clean `<name>`
+_WITHOUT_DEV = ("last", "best_test")  # epoch rules
+
 
 @dataclass(frozen=True)
 class FoldLine:
@@ -78,16 +81,94 @@ class SweepReport:
     notices: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class RuleLine:
+    """Test figures of a system by one protocol and one rule for the epoch: means over the folds (and seeds)."""
+
+    system: str
+    protocol: str
+    test_set: str
+    epoch_rule: str
+    folds: int
+    uar: float
+    deviation: float | None  # of the UAR over the folds; None for one
+    war: float
+    macro_f1: float
+
+
+@dataclass(frozen=True)
+class PublishedReport:
+    """A published protocol, and the clean one beside it where its sweep is there. No line of it chose anything.
+
+    `worth`: by system and test set, what choosing the epoch on test adds to the last epoch's UAR.
+    """
+
+    sweep: str
+    weakness: str
+    lines: tuple[RuleLine, ...]
+    worth: dict[tuple[str, str], float]
+
+
 def report(results: Results) -> list[SweepReport]:
     """One report a sweep."""
     return [_sweep(part.name, one) for part, one in results.each()]
 
 
+def published(results: Results) -> list[PublishedReport]:
+    """One report for each sweep of a published protocol."""
+    by_name = {part.name: one for part, one in results.each()}
+    ending = f"-{PUBLISHED}"
+    pairs = [(name.removesuffix(ending), one) for name, one in by_name.items() if name.endswith(ending)]
+    found = [_published(clean, by_name.get(clean), one) for clean, one in pairs]
+    return [one for one in found if one is not None]
+
+
+def _published(sweep: str, clean: Results | None, one: Results) -> PublishedReport | None:
+    rows = [r for r in _test_rows(one) if r["study"] == PUBLISHED and r["epoch_rule"] in _WITHOUT_DEV]
+    if not rows:
+        return None
+    lines = _rule_lines(rows)
+    last = {(x.system, x.test_set): x.uar for x in lines if x.epoch_rule == "last"}
+    best = {(x.system, x.test_set): x.uar for x in lines if x.epoch_rule == "best_test"}
+    beside = _rule_lines(_test_rows(clean)) if clean else []
+    return PublishedReport(
+        sweep, rows[0]["weakness"], (*beside, *lines), {place: best[place] - last[place] for place in best}
+    )
+
+
+def _test_rows(one: Results) -> list[dict[str, Any]]:
+    """The test figures of a sweep's winners, and those of the published protocol."""
+    folds = one.table("folds").to_pylist()
+    chosen = winners(one.trials(), _sizes(folds))
+    tests = [r for r in folds if r["role"] == "test" and r["stage"] == "final" and r["uar"] is not None]
+    return [r for r in tests if r["study"] == PUBLISHED or (r["study"] != "shared" and _is_winner(r, chosen))]
+
+
+def _rule_lines(rows: list[dict[str, Any]]) -> list[RuleLine]:
+    groups: dict[tuple[str, str, str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["system"], row["protocol"], row["test_set"], row["epoch_rule"]].append(row)
+    lines = []
+    for place, group in groups.items():
+        uars, wars, f1s = (_by_fold(group, name) for name in ("uar", "war", "macro_f1"))
+        deviation = stdev(uars) if len(uars) > 1 else None
+        lines.append(RuleLine(*place, len(uars), mean(uars), deviation, mean(wars), mean(f1s)))
+    return sorted(lines, key=lambda x: (x.system, x.protocol, x.test_set, x.epoch_rule != "last"))
+
+
+def _by_fold(rows: list[dict[str, Any]], name: str) -> list[float]:
+    """A figure of each fold, the mean over its seeds."""
+    return [mean(r[name] for r in rows if r["fold"] == fold) for fold in sorted({r["fold"] for r in rows})]
+
+
 def winners(trials: list[TrialRecord], sizes: dict[tuple[str, str, int], float]) -> dict[tuple[str, str], TrialRecord]:
-    """The winner of each (system, study): best dev value of the first seed, then fewer parameters, lower number."""
+    """The winner of each (system, study): best dev value of the first seed, then fewer parameters, lower number.
+
+    Configurations without a value, of folds without dev part, were never to be chosen.
+    """
     best: dict[tuple[str, str], TrialRecord] = {}
     for trial in trials:
-        if trial.seed != 0 or trial.status != "complete":
+        if trial.seed != 0 or trial.status != "complete" or not trial.values:
             continue
         place = (trial.system, trial.study)
 
