@@ -22,15 +22,16 @@ from sweeps.data import Foreign, SweepData
 from sweeps.settings import Settings
 
 
-def prepare(settings: Settings, console: Console) -> SweepData:
+def prepare(settings: Settings, console: Console, needs_dev: bool = True) -> SweepData:
     """Read, check the protocol, extract features, and make the folds of what could be decoded."""
     corpus = corpora.read(settings.corpus, lambda text: _say(console, text))
     found = labelling.label(corpus.utterances, settings.corpus)
     made = protocols.make(settings.corpus, corpus.utterances, found)  # before hours of extraction
-    if made[0].weakness == NO_DEV:
+    if needs_dev and made[0].weakness == NO_DEV:
         raise EmodartsError(
             f"{made[0].protocol} has no dev part, so a sweep could choose nothing without its test speakers: it is "
-            f"there for comparison with published figures; take one of {', '.join(protocols.protocols_of(corpus.name))}"
+            f"there for comparison with published figures (published=true runs it beside a clean one); take one of "
+            f"{', '.join(protocols.protocols_of(corpus.name))}"
         )
     store = _features(settings, corpus, console)
     utterances = corpus.utterances.filter(pc.is_in(corpus.utterances["utterance"], store.utterances))

@@ -130,6 +130,9 @@ class Settings:
     system: Any = SEARCHED  # a name, or a list of names
     extra_tests: list[str] = field(default_factory=list)  # further corpora that every network is tested on, whole
     roots: dict[str, str] = field(default_factory=dict)  # of further corpora, by name; else $EMODARTS_CORPORA/<name>
+    genotypes_from: str | None = None  # a finished sweep: its winners are trained here, and nothing is searched
+    genotypes_from_system: str = SEARCHED  # which of its systems
+    published: bool = False  # beside the sweep, the corpus's published protocol without dev part, for comparison alone
 
     @property
     def systems(self) -> dict[str, FoldSettings]:
@@ -171,7 +174,11 @@ class Settings:
     @property
     def sweep_name(self) -> str:
         """`sweep.name`, else the corpus and 8 digits of the hash."""
-        digest = hashlib.sha256(json.dumps(self.hashed(), sort_keys=True).encode()).hexdigest()[:8]
+        return self.name_of(self.hashed())
+
+    def name_of(self, hashed: dict[str, Any]) -> str:
+        """The same with other content in the hash."""
+        digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]
         return self.sweep.name or f"{self.corpus.name}-{digest}"
 
 
