@@ -37,7 +37,7 @@ from emodarts.search.settings import SearchSettings
 from emodarts.search.subsample import subsample
 from emodarts.search.task import Candidate, Evaluate, Searched, Task
 from emodarts.seeds import derive_seed
-from emodarts.training import prediction, svm
+from emodarts.training import prediction, published, svm
 from emodarts.training import train as training
 from emodarts.training.settings import TrainingSettings
 from emodarts.training.train import Trained
@@ -45,7 +45,8 @@ from emodarts.training.train import Trained
 Progress = Callable[[EpochRecord], None]
 Predict = Callable[[Part], NDArray[np.float32]]  # probabilities (utterances, classes) of a part
 Folder = Path | Storage  # of a unit's checkpoints
-EPOCH_RULE = "late_dev"
+LATE_DEV = "late_dev"  # the best epoch on dev in the last quarter
+LAST, BEST_TEST = "last", "best_test"  # of the published protocol, which has no dev part
 SEARCHED = "emodarts"
 SVM = "svm"
 _PENALTY = "training.svm_penalty"
@@ -96,10 +97,12 @@ class FoldData:
     resident: Resident | None
 
     @classmethod
-    def of(cls, store: AnyStore, fold: Fold, settings: FoldSettings, device: str = "cpu") -> "FoldData":
-        """The data of a fold. Raises EmodartsError for a leaking fold or one without dev part."""
+    def of(
+        cls, store: AnyStore, fold: Fold, settings: FoldSettings, device: str = "cpu", needs_dev: bool = True
+    ) -> "FoldData":
+        """The data of a fold. Raises EmodartsError for a leaking fold, and, if it `needs_dev`, one without dev part."""
         check(fold)
-        if not fold.dev:
+        if needs_dev and not fold.dev:
             raise EmodartsError(
                 f"{fold.protocol} fold {fold.index} has no dev part, and the search and the choice of an epoch need "
                 f"one: choose a protocol with dev"
@@ -144,6 +147,14 @@ class ForeignTest:
 
 
 @dataclass(frozen=True)
+class Transferred:
+    """A genotype that a search on other data found, and the epoch (from 0) it was derived at there."""
+
+    genotype: Genotype
+    derived_at: int
+
+
+@dataclass(frozen=True)
 class Architecture:
     """What is trained: a genotype, or a hand-designed network by its name, at these sizes."""
 
@@ -172,8 +183,9 @@ def run_fold(
     checkpoints: Folder | None = None,
     tests: bool = True,
     foreign: Sequence[ForeignTest] = (),
+    transferred: Transferred | None = None,
 ) -> UnitRecords:
-    """Search, derive, train, predict: all that one fold has to tell.
+    """Search, derive, train, predict: all that one fold has to tell. What was `transferred` is not searched for here.
 
     The test part is not touched before the final network's epoch is chosen, and never where `tests` is False: for
     decisions on the design, which are taken on dev figures; nor are `foreign` tests, which are predicted twice, with
@@ -186,11 +198,53 @@ def run_fold(
     data = FoldData.of(store, fold, settings, device)
     if settings.system == SVM:
         return _run_svm(data, seed, tests, foreign)
-    searched = search(data, seed, progress, checkpoints) if settings.searches else None
+    if transferred is not None:
+        searched: Searched | None = adopt(data, transferred)
+    else:
+        searched = search(data, seed, progress, checkpoints) if settings.searches else None
     architecture = derive(data, searched) if searched else hand_designed(data)
     trained = train(data, architecture, seed, progress, checkpoints)
     final = _final_evaluations(data, lambda part: _predict(data, trained.network, part), tests, foreign)
     return _records(data, searched, trained, (*_supernet_evaluations(data, searched), *final))
+
+
+def run_published(
+    store: AnyStore,
+    fold: Fold,
+    settings: FoldSettings,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Progress = _no_progress,
+    checkpoints: Folder | None = None,
+) -> UnitRecords:
+    """The published protocol on one fold without dev part, for comparison alone: no figure that could choose anything.
+
+    Search and training take their last epoch: rows of epoch rule `last`. Beside them stand rows of rule `best_test`,
+    the published habit: the epoch of the training with the best UAR on test, found by looking there after each one.
+    Arguments as in `run_fold`. Raises EmodartsError for a fold with a dev part, and what `check_published` refuses.
+    """
+    check_published(settings)
+    if fold.dev:
+        raise EmodartsError(f"{fold.protocol} fold {fold.index} has a dev part: run_fold chooses the epoch by it")
+    data = FoldData.of(store, fold, settings, device, needs_dev=False)
+    searched = search(data, seed, progress, checkpoints) if settings.searches else None
+    architecture = derive(data, searched) if searched else hand_designed(data)
+    trained, tests = _train_published(data, architecture, seed, progress, checkpoints)
+    evaluations = [
+        _evaluation(fold, fold.tests[name], "final", "test", name, probabilities, rule)
+        for name, tried in tests.items()
+        for rule, probabilities in ((LAST, tried.last), (BEST_TEST, tried.best))
+    ]
+    return _records(data, searched, trained, tuple(evaluations))
+
+
+def check_published(settings: FoldSettings) -> None:
+    """Raise EmodartsError for what cannot be run without dev part: no epochs to choose among, or a choice by dev."""
+    method = settings.search.method
+    if settings.system == SVM:
+        raise EmodartsError("system=svm has no epochs that the published protocol could choose among")
+    if settings.searches and method in ("random_search", "evolution"):
+        raise EmodartsError(f"search.method={method} chooses by dev, and the published protocol has no dev part")
 
 
 def search(
@@ -214,6 +268,23 @@ def search(
     return searched
 
 
+def adopt(data: FoldData, transferred: Transferred) -> Searched:
+    """What a search on other data found, as if it had been found here: no epochs, no time, and sizes for these data.
+
+    Raises EmodartsError for settings whose network is not searched, or has other numbers of nodes.
+    """
+    shape, genotype = _supernet_shape(data), transferred.genotype
+    if not data.settings.searches:
+        raise EmodartsError(f"system={data.settings.system} is not searched, so that no genotype can be its network")
+    nodes = len(genotype.normal), len(genotype.sequence) if shape.sequence_cells else shape.sequence_nodes
+    if nodes != (shape.nodes, shape.sequence_nodes):
+        raise EmodartsError(
+            f"a genotype of {nodes[0]} nodes a cell and {nodes[1]} a sequence cell does not fit search.nodes="
+            f"{shape.nodes} and search.sequence_nodes={shape.sequence_nodes}: take the settings that it was found with"
+        )
+    return Searched(genotype, transferred.derived_at, (), None, shape, 0.0)
+
+
 def derive(data: FoldData, searched: Searched) -> Architecture:
     """The architecture that a search found, at the sizes of the training."""
     return Architecture(_training_shape(searched.shape, data.settings.training), searched.genotype)
@@ -221,7 +292,7 @@ def derive(data: FoldData, searched: Searched) -> Architecture:
 
 def hand_designed(data: FoldData) -> Architecture:
     """The hand-designed network that `settings.system` names, at the sizes of the training."""
-    return Architecture(_training_shape(_undivided(data, 0).shape, data.settings.training), None, data.settings.system)
+    return Architecture(_training_shape(_supernet_shape(data), data.settings.training), None, data.settings.system)
 
 
 def train(
@@ -232,8 +303,28 @@ def train(
     checkpoints: Folder | None = None,
 ) -> Trained:
     """Train the architecture's network from scratch on the fold's train part; dev chooses the epoch."""
-    kept = _checkpoints(checkpoints, "training", data, seed)
+    kept = _training_checkpoints(checkpoints, data, architecture, seed)
     return _train(data, architecture, data.train, data.settings.training, seed, progress, kept)
+
+
+def _train_published(
+    data: FoldData, architecture: Architecture, seed: int, progress: Progress, checkpoints: Folder | None
+) -> tuple[Trained, dict[str, published.Tried]]:
+    """Train to the last epoch on the fold's train part; what each test set says of the last epoch and the best one."""
+    s, tests = data.settings, {name: data.part(ids) for name, ids in data.fold.tests.items()}
+    kept = _training_checkpoints(checkpoints, data, architecture, seed)
+    return published.train(
+        architecture.build,
+        data.train,
+        tests,
+        s.training,
+        s.features,
+        s.batches,
+        seed,
+        data.device,
+        progress,
+        kept,
+    )
 
 
 def predict(data: FoldData, network: DiscreteNetwork, utterances: Sequence[str]) -> NDArray[np.float32]:
@@ -270,8 +361,18 @@ def _task(data: FoldData, seed: int) -> Task:
 
 def _undivided(data: FoldData, seed: int) -> Task:
     """The task of a search, with all that it sees of train in the place of either half."""
-    s, train, classes = data.settings, data.part(data.seen_fold.train), len(data.fold.classes)
-    return Task(train, train, train, data.dev, classes, s.search, s.features, s.batches, seed, data.device)
+    return _task_on(data, data.part(data.seen_fold.train), seed)
+
+
+def _task_on(data: FoldData, train: Part, seed: int) -> Task:
+    s, classes = data.settings, len(data.fold.classes)
+    dev = data.dev if data.fold.dev else None
+    return Task(train, train, train, dev, classes, s.search, s.features, s.batches, seed, data.device)
+
+
+def _supernet_shape(data: FoldData) -> NetworkShape:
+    """The sizes of a search's networks; a part of train that is too small to search with does not matter."""
+    return _task_on(data, data.train, 0).shape
 
 
 def _evaluate(data: FoldData, task: Task) -> Evaluate:
@@ -281,8 +382,8 @@ def _evaluate(data: FoldData, task: Task) -> Evaluate:
         settings = replace(data.settings.training, epochs=epochs)
         architecture = Architecture(task.shape, genotype)
         trained = _train(data, architecture, task.train_part, settings, seed, _no_progress, NO_CHECKPOINTS)
-        best = trained.epochs[trained.epoch]
-        return Candidate(best.dev_uar, best.dev_loss, count_parameters(trained.network), trained.seconds)
+        uar, minus_loss = trained.epochs[trained.epoch].dev_rank
+        return Candidate(uar, -minus_loss, count_parameters(trained.network), trained.seconds)
 
     return evaluate
 
@@ -312,10 +413,15 @@ def _training_shape(shape: NetworkShape, s: TrainingSettings) -> NetworkShape:
     )
 
 
-def _checkpoints(folder: Folder | None, stage: str, data: FoldData, seed: int) -> Checkpoints:
+def _checkpoints(folder: Folder | None, stage: str, data: FoldData, seed: int, **more: str | None) -> Checkpoints:
     if folder is None:
         return NO_CHECKPOINTS
-    return Checkpoints(_file(folder, stage), _identity(data, seed))
+    return Checkpoints(_file(folder, stage), {**_identity(data, seed), **more})
+
+
+def _training_checkpoints(folder: Folder | None, data: FoldData, architecture: Architecture, seed: int) -> Checkpoints:
+    genotype = None if architecture.genotype is None else architecture.genotype.to_json()
+    return _checkpoints(folder, "training", data, seed, genotype=genotype)
 
 
 def _file(folder: Folder, stage: str) -> Path | StoredFile:
@@ -399,11 +505,17 @@ def _cross_evaluations(data: FoldData, predict: Predict, test: ForeignTest) -> l
 
 
 def _evaluation(
-    fold: Fold, utterances: tuple[str, ...], stage: str, role: str, test_set: str, probabilities: NDArray[np.float32]
+    fold: Fold,
+    utterances: tuple[str, ...],
+    stage: str,
+    role: str,
+    test_set: str,
+    probabilities: NDArray[np.float32],
+    epoch_rule: str = LATE_DEV,
 ) -> Evaluation:
     return Evaluation(
         stage=stage,
-        epoch_rule=EPOCH_RULE,
+        epoch_rule=epoch_rule,
         role=role,
         test_set=test_set,
         normalisation="train",

@@ -96,6 +96,8 @@ class LiveTable(tune.Callback):
             self._line(trial, "pruned")
         elif result.get("dev_uar") is not None:
             self._line(trial, f"dev UAR {result['dev_uar']:.3f}")
+        elif result.get("status") == "complete":
+            self._line(trial, "ended")  # a fold without dev part
         elif result:
             self._line(trial, f"{result.get('status')}: {result.get('reason')}")
 

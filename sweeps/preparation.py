@@ -24,10 +24,10 @@ from sweeps.data import Foreign, SweepData, Trained
 from sweeps.settings import Settings
 
 
-def prepare(settings: Settings, console: Console) -> SweepData:
+def prepare(settings: Settings, console: Console, needs_dev: bool = True) -> SweepData:
     """Read, check the protocol, extract features, and make the folds of what could be decoded."""
     read = [_read(about, console) for about in settings.trained_on]
-    _check_protocol(settings, read)  # before hours of extraction
+    _check_protocol(settings, read, needs_dev)  # before hours of extraction
     trained = tuple(_extracted(settings, one, console) for one in read)
     made = protocols.of_corpora({one.corpus.name: one.folds for one in trained})
     folds = _chosen(settings, made)
@@ -53,14 +53,15 @@ def _read(about: CorpusSettings, console: Console) -> _Read:
     return _Read(about, corpus, protocols.make(about, corpus.utterances, labelling.label(corpus.utterances, about)))
 
 
-def _check_protocol(settings: Settings, read: Sequence[_Read]) -> None:
-    """Raise EmodartsError for folds without dev part, corpora that cannot be joined, and tests on what trains."""
+def _check_protocol(settings: Settings, read: Sequence[_Read], needs_dev: bool) -> None:
+    """Raise EmodartsError for a missing dev part that is needed, corpora that do not join, tests on what trains."""
     made = protocols.of_corpora({one.corpus.name: one.folds for one in read})
-    if made[0].weakness == NO_DEV:
+    if needs_dev and made[0].weakness == NO_DEV:
         others = protocols.protocols_of(read[0].corpus.name)
         raise EmodartsError(
             f"{made[0].protocol} has no dev part, so a sweep could choose nothing without its test speakers: it is "
-            f"there for comparison with published figures; take one of {', '.join(others)}"
+            f"there for comparison with published figures (published=true runs it beside a clean one); take one of "
+            f"{', '.join(others)}"
         )
     for name in settings.extra_tests:
         protocols.refuse_trained(made, name)

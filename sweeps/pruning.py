@@ -49,7 +49,7 @@ def rungs_of(settings: SweepSettings, fold_settings: FoldSettings) -> tuple[Rung
 
 def value_at(phase: str, epochs: tuple[EpochRecord, ...]) -> float:
     """What a unit is worth at a rung: the best dev UAR of its phase so far."""
-    return max(epoch.dev_uar for epoch in epochs if epoch.phase == phase)
+    return max(epoch.dev_rank[0] for epoch in epochs if epoch.phase == phase)
 
 
 class Brackets:

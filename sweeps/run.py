@@ -9,6 +9,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[0] = str(REPOSITORY)  # `sweeps` by its name from any folder, and nothing in this folder by accident
 
 import hydra  # noqa: E402
+from hydra.core.hydra_config import HydraConfig  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
 from rich.console import Console  # noqa: E402
 
@@ -25,7 +26,7 @@ def main(config: DictConfig) -> None:
         settings = from_hydra(with_corpus_group(config))
         from sweeps.driver import run_sweep  # after the settings: a typing mistake is told at once
 
-        code = run_sweep(settings, console)
+        code = run_sweep(settings, console, HydraConfig.get().overrides.task)
     except EmodartsError as error:
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
         code = 1

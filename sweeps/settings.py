@@ -116,7 +116,8 @@ class RaySettings:
 class Settings:
     """Everything the command line can say. `protocol` is short for `corpus.protocol`, which it replaces.
 
-    `system`: what is compared, one or several: `emodarts` is the search, the others need none (`experiment.SYSTEMS`).
+    `system`: what is compared, one or several: `emodarts` is the search, `emodarts:<method>:<joint>` a control of it,
+    the others need none (`experiment.SYSTEMS`).
     `train_corpora`: several corpora that are trained on together, their order of no meaning; empty: `corpus` alone.
     They and `extra_tests` are labelled as `corpus` says: class set and policies. Raises EmodartsError for corpora that
     are unknown, named twice, or named beside settings that speak of one.
@@ -136,6 +137,9 @@ class Settings:
     extra_tests: list[str] = field(default_factory=list)  # further corpora that every network is tested on, whole
     roots: dict[str, str] = field(default_factory=dict)  # by corpus, but for `corpus`; else $EMODARTS_CORPORA/<name>
     train_corpora: list[str] = field(default_factory=list)
+    genotypes_from: str | None = None  # a finished sweep: its winners are trained here, and nothing is searched
+    genotypes_from_system: str = SEARCHED  # which of its systems
+    published: bool = False  # beside the sweep, the corpus's published protocol without dev part, for comparison alone
 
     def __post_init__(self) -> None:
         for setting, names in (("train_corpora", self.train_corpora), ("extra_tests", self.extra_tests)):
@@ -186,14 +190,22 @@ class Settings:
     def systems(self) -> dict[str, FoldSettings]:
         """By its name in the result tables, the settings of each system's units before a trial's parameters are put in.
 
+        `emodarts` is the search as `search` has it, `emodarts:<method>:<joint>` the same with another method or part.
         Raises EmodartsError for an unknown system, and one that is named twice.
         """
         given = self.system if isinstance(self.system, list) else [self.system]
         names = [name for name in given if isinstance(name, str)]
-        if not given or names != given or len(set(names)) < len(names):
+        made = [self._fold_settings(name) for name in names]
+        found = {settings.search.system if settings.searches else settings.system: settings for settings in made}
+        if not given or names != given or len(found) < len(names):
             raise EmodartsError(f"system={self.system}: one system, or a list of several, none twice")
-        made = (FoldSettings(self.features, self.search, self.training, self.batches, name) for name in given)
-        return {self.search.system if settings.searches else settings.system: settings for settings in made}
+        return found
+
+    def _fold_settings(self, system: str) -> FoldSettings:
+        search = self.search
+        if system.startswith(f"{SEARCHED}:"):
+            search, system = search.named(system), SEARCHED
+        return FoldSettings(self.features, search, self.training, self.batches, system)
 
     def hashed(self) -> dict[str, Any]:
         """What changes a unit's result or the proposals: dotted name -> value. The systems of a sweep share it."""
@@ -221,7 +233,11 @@ class Settings:
     @property
     def sweep_name(self) -> str:
         """`sweep.name`, else the corpora (`emodb-ravdess`) and 8 digits of the hash."""
-        digest = hashlib.sha256(json.dumps(self.hashed(), sort_keys=True).encode()).hexdigest()[:8]
+        return self.name_of(self.hashed())
+
+    def name_of(self, hashed: dict[str, Any]) -> str:
+        """The same with other content in the hash."""
+        digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]
         return self.sweep.name or "-".join([*(about.name for about in self.trained_on), digest])
 
 

@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from optuna.trial import FrozenTrial
@@ -18,21 +17,19 @@ from emodarts.results.records import EpochRecord, RungRecord, TrialRecord, UnitK
 from emodarts.results.writer import SweepWriter
 from emodarts.seeds import derive_seed
 from sweeps import importances
-from sweeps.ledger import Ledger, known
+from sweeps.handout import DRIVER, Handout, now
+from sweeps.ledger import known
 from sweeps.proposals import Proposals
 from sweeps.pruning import Brackets, Rung, is_worse, value_at
 from sweeps.settings import SweepSettings
 from sweeps.space import Space
 from sweeps.units import Outcome, Unit, outcome_of
 
-DRIVER = "driver"  # the attempt of what the driver commits in a unit's place
 
+class Studies(Handout):
+    """Hands out the units of the configurations that Optuna proposes.
 
-class Studies:
-    """Hands out units and takes their outcomes; every change is in the tables before it counts.
-
-    `key_of` gives the row key of a unit, `rungs` where ASHA looks at units; `on_told` hears of each configuration that
-    a study learns of.
+    `rungs`: where ASHA looks at units; `on_told` hears of each configuration that a study learns of.
     """
 
     def __init__(
@@ -49,66 +46,16 @@ class Studies:
         clock: Callable[[], float] = time.time,
         on_told: Callable[[str, str, FrozenTrial], None] = lambda system, study, trial: None,
     ):
-        self.settings, self.space, self.writer, self.clock = settings, space, writer, clock
-        self.key_of, self.rungs, self.system, self.on_told = key_of, rungs, system, on_told
-        self.folds: dict[str, tuple[int, ...]] = (
+        by_study: dict[str, tuple[int, ...]] = (
             {f"fold{f}": (f,) for f in folds} if settings.nesting == "fold" else {"shared": folds}
         )
-        self.ledger = Ledger(writer, system, self.folds)
-        self.trials, self.outcomes, self.statuses = self.ledger.trials, self.ledger.outcomes, self.ledger.statuses
-        self.waiting: deque[Unit] = deque()
-        self.running: dict[tuple[str, int, int, int], Unit] = {}
+        super().__init__(settings, by_study, writer, key_of, system, clock)
+        self.space, self.rungs, self.on_told = space, rungs, on_told
         self.proposals = {study: Proposals(study, settings, space, default) for study in self.folds}
         self.brackets = Brackets(settings)
         self.waves: dict[tuple[str, int], RungRecord] = {}  # the last decision between folds of a configuration
-        self.deadline = None if settings.hours is None else clock() + 3600 * settings.hours
-        self.stopped: str | None = None
         if results is not None:
             self._adopt(results)
-
-    def next_unit(self) -> Unit | None:
-        """The next unit to run; None: nothing for now (see `finished`)."""
-        if self.stopped or self.is_over_time or self.has_failed:
-            return None
-        if not self.waiting:
-            self._propose()
-        if not self.waiting:
-            self._add_seeds()
-        if not self.waiting:
-            return None
-        unit = self.waiting.popleft()
-        self.running[unit.key] = unit
-        return unit
-
-    def end(self, unit: Unit, outcome: Outcome) -> None:
-        """Take a unit's outcome; with a configuration's last unit, write its row and tell the study."""
-        self.running.pop(unit.key, None)
-        if unit.key in self.outcomes:
-            return
-        self.outcomes[unit.key] = outcome
-        runs = self.trials[unit.study][unit.trial, unit.seed].status == "running"
-        if runs and unit.seed == 0 and outcome.status == "complete" and len(self.folds[unit.study]) > 1:
-            position = self.folds[unit.study].index(unit.fold)
-            self.proposals[unit.study].report(unit.trial, position, known(outcome.dev_uar))
-        self._go_on(unit.study, unit.trial, unit.seed)
-
-    def give_back(self, unit: Unit) -> None:
-        """A unit that was stopped before its end: it waits for the next start."""
-        self.running.pop(unit.key, None)
-
-    def restarted(self, unit: Unit) -> None:
-        """A unit's worker died, and it is begun again from its last checkpoint."""
-        trial = self.trials[unit.study][unit.trial, unit.seed]
-        self.ledger.write(replace(trial, retries=trial.retries + 1))
-
-    def died(self, unit: Unit, reason: str) -> None:
-        """A unit's workers died for good: it is committed as failed, unless one of them had finished it."""
-        stands = self.writer.commit_ended(self.key_of(unit), "failed", reason, (), DRIVER)
-        self.end(unit, outcome_of(stands))
-
-    def stop(self, reason: str) -> None:
-        """End the sweep without an outcome for what runs: the next start takes it up. The first reason is kept."""
-        self.stopped = self.stopped or reason
 
     def rung(self, unit: Unit, rung: int, epochs: tuple[EpochRecord, ...]) -> bool:
         """Whether a unit that has come to one of its rungs is to be pruned; `epochs`: all that it has behind it.
@@ -123,7 +70,7 @@ class Studies:
             value = value_at(phase, epochs)
             pruned = self.brackets.decide(unit.study, unit.trial, unit.fold, rung, value)
             where = (unit.study, unit.trial, unit.seed, unit.fold)
-            self.writer.write_rung(RungRecord(self.system, *where, rung, phase, share, value, pruned, _now()))
+            self.writer.write_rung(RungRecord(self.system, *where, rung, phase, share, value, pruned, now()))
             if len(self.folds[unit.study]) == 1:
                 self.proposals[unit.study].report(unit.trial, rung, value)
         if self.trials[unit.study][unit.trial, unit.seed].status == "pruned":
@@ -136,13 +83,6 @@ class Studies:
         return pruned
 
     @property
-    def finished(self) -> bool:
-        """Whether nothing runs and nothing will be handed out any more."""
-        if self.running:
-            return False
-        return bool(self.stopped) or self.is_over_time or self.has_failed or self.complete
-
-    @property
     def complete(self) -> bool:
         """Whether every trial and seed that the settings ask for has ended."""
         if self.statuses["running"]:
@@ -150,30 +90,21 @@ class Studies:
         return all(p.count >= self.settings.trials and not self._missing_seeds(s) for s, p in self.proposals.items())
 
     @property
-    def is_over_time(self) -> bool:
-        """Whether `sweep.hours` are over."""
-        return self.deadline is not None and self.clock() > self.deadline
+    def _asked(self) -> int:
+        """Pruned configurations may need fewer."""
+        return sum(len(f) * (self.settings.trials + self.settings.seeds - 1) for f in self.folds.values())
 
-    @property
-    def has_failed(self) -> bool:
-        """Whether the sweep only fails (`sweep.max_failures`)."""
-        return self.statuses["failed"] >= self.settings.max_failures and self.none_complete
+    def _refill(self) -> None:
+        self._propose()
+        if not self.waiting:
+            self._add_seeds()
 
-    @property
-    def none_complete(self) -> bool:
-        """Whether no configuration came to a result."""
-        return not self.statuses["complete"]
-
-    @property
-    def units_ended(self) -> int:
-        """How many units have ended, over all starts."""
-        return len(self.outcomes)
-
-    @property
-    def units_total(self) -> int:
-        """How many units the settings ask for, or that there are already; pruned configurations may need fewer."""
-        asked = sum(len(f) * (self.settings.trials + self.settings.seeds - 1) for f in self.folds.values())
-        return max(asked, len(self.outcomes) + len(self.running) + len(self.waiting))
+    def _ended(self, unit: Unit, outcome: Outcome) -> None:
+        runs = self.trials[unit.study][unit.trial, unit.seed].status == "running"
+        if runs and unit.seed == 0 and outcome.status == "complete" and len(self.folds[unit.study]) > 1:
+            position = self.folds[unit.study].index(unit.fold)
+            self.proposals[unit.study].report(unit.trial, position, known(outcome.dev_uar))
+        self._go_on(unit.study, unit.trial, unit.seed)
 
     def _propose(self) -> None:
         """Ask the study with the fewest configurations for its next one."""
@@ -182,7 +113,7 @@ class Studies:
             return
         study = min(wanting, key=lambda s: self.proposals[s].count)
         number = self.proposals[study].count
-        self._begin(TrialRecord(self.system, study, number, 0, self.proposals[study].ask(), proposed_at=_now()))
+        self._begin(TrialRecord(self.system, study, number, 0, self.proposals[study].ask(), proposed_at=now()))
 
     def _missing_seeds(self, study: str) -> list[tuple[int, int]]:
         if self.settings.seeds == 1 or (winner := self.ledger.winner(study)) is None:
@@ -196,7 +127,7 @@ class Studies:
                 continue
             for winner, seed in self._missing_seeds(study):
                 parameters = trials[winner, 0].parameters
-                self._begin(TrialRecord(self.system, study, winner, seed, parameters, proposed_at=_now()))
+                self._begin(TrialRecord(self.system, study, winner, seed, parameters, proposed_at=now()))
 
     def _begin(self, trial: TrialRecord) -> None:
         self.ledger.write(trial)
@@ -210,14 +141,6 @@ class Studies:
         size = self.settings.first_folds
         decided = self.waves.get((trial.study, trial.trial))
         return folds[: size if decided is None else (decided.rung + 2) * size]
-
-    def _enqueue(self, trial: TrialRecord, folds: tuple[int, ...]) -> int:
-        there = {unit.key for unit in self.waiting} | self.running.keys() | self.outcomes.keys()
-        rungs = self.rungs if trial.seed == 0 else ()
-        units = [Unit(self.system, trial.study, trial.trial, trial.seed, f, trial.parameters, rungs) for f in folds]
-        missing = [unit for unit in units if unit.key not in there]
-        self.waiting.extend(missing)
-        return len(missing)
 
     def _go_on(self, study: str, number: int, seed: int) -> None:
         """After a unit's end: the next wave of folds, or the end of the configuration."""
@@ -247,7 +170,7 @@ class Studies:
         pruned = is_worse(self.settings, self.proposals[trial.study].study, dict(enumerate(values)))
         share = len(folds) / len(self.folds[trial.study])
         where = (trial.study, trial.trial, trial.seed, None)
-        record = RungRecord(self.system, *where, rung, "folds", share, sum(values) / len(values), pruned, _now())
+        record = RungRecord(self.system, *where, rung, "folds", share, sum(values) / len(values), pruned, now())
         self.writer.write_rung(record)
         self.waves[trial.study, trial.trial] = record
         if pruned:
@@ -261,7 +184,7 @@ class Studies:
         values: tuple[float, ...] = ()
         if status == "complete":
             values = self.ledger.values(trial, self.settings.objectives)
-        trial = replace(trial, status=status, reason=reason, values=values, ended_at=_now())
+        trial = replace(trial, status=status, reason=reason, values=values, ended_at=now())
         self.ledger.write(trial)
         if trial.seed != 0:
             return
@@ -317,7 +240,3 @@ def _named(trial: TrialRecord) -> tuple[str, int, int]:
 
 def _worse(record: RungRecord) -> str:
     return f"pruned by wilcoxon at {record.share:.2g} of the folds"
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -3,17 +3,17 @@
 from collections.abc import Iterator
 
 from emodarts.results.records import EpochRecord
-from sweeps.studies import Studies
+from sweeps.handout import Handout
 from sweeps.units import Outcome, Unit
 
 
 class Systems:
     """For several systems what studies are for one: hands out units, takes outcomes, knows when all is done."""
 
-    def __init__(self, studies: list[Studies]):
+    def __init__(self, studies: list[Handout]):
         self.studies = {each.system: each for each in studies}
 
-    def __iter__(self) -> Iterator[Studies]:
+    def __iter__(self) -> Iterator[Handout]:
         return iter(self.studies.values())
 
     def next_unit(self) -> Unit | None:

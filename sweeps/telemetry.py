@@ -38,7 +38,8 @@ class UnitTelemetry:
             self.phase = record.phase
             self._title(record.phase)
         tags = {**self.tags, "phase": record.phase}
-        self._set("dev_uar", record.dev_uar, tags)
+        if record.dev_uar is not None:
+            self._set("dev_uar", record.dev_uar, tags)
         self._set("seconds", record.seconds, tags)
         if record.seconds > 0:
             self._set("rate", self.utterances / record.seconds, tags)

@@ -6,9 +6,10 @@ import socket
 import sys
 import traceback
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from ray import tune
 
 from emodarts.corpora.protocols import Fold
 from emodarts.errors import EmodartsError
-from emodarts.experiment import FoldSettings, ForeignTest, subsample_name
+from emodarts.experiment import FoldSettings, ForeignTest, Progress, Transferred, subsample_name
 from emodarts.features.joined import AnyStore, join_stores
 from emodarts.features.store import open_store
 from emodarts.results.commits import Commit, read_commit
-from emodarts.results.records import EpochRecord, UnitKey
+from emodarts.results.records import EpochRecord, UnitKey, UnitRecords
 from emodarts.results.storage import Storage, StorageError
 from emodarts.results.writer import SweepWriter
 from sweeps.placement import StorePlace, store_on_this_node
@@ -59,8 +60,22 @@ class ForeignPlace:
 
 
 @dataclass(frozen=True)
+class Winner:
+    """What a fold takes from another sweep: a genotype, the settings it was found and trained with, and whose it is.
+
+    `source` is `sweep/system/study/trial/seed/fold`.
+    """
+
+    source: str
+    transferred: Transferred
+    settings: FoldSettings
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What all units of a sweep share; the features of each of its corpora have a place of their own."""
+    """What all units of a sweep share; the features of each of its corpora have a place of their own. `winners`: by
+    fold, what is trained there without a search; `published`: the folds have no dev part.
+    """
 
     sweep: str
     results: str
@@ -72,12 +87,19 @@ class Plan:
     device: str
     threads: int
     foreign: tuple[ForeignPlace, ...] = ()
+    winners: dict[int, Winner] = field(default_factory=dict)
+    published: bool = False
+
+    def settings_of(self, unit: dict[str, Any]) -> FoldSettings:
+        """The settings of a unit. Raises EmodartsError for parameters that they refuse."""
+        winner = self.winners.get(unit["fold"])
+        return winner.settings if winner else self.systems[unit["system"]].with_parameters(unit["parameters"])
 
     def key(self, unit: dict[str, Any]) -> UnitKey:
         """The key of a unit's rows. A configuration that is refused has no subsample: its run says why it fails."""
-        fold = self.folds[unit["fold"]]
+        fold, winner = self.folds[unit["fold"]], self.winners.get(unit["fold"])
         try:
-            subsample = subsample_name(fold, self.systems[unit["system"]].with_parameters(unit["parameters"]))
+            subsample = None if winner else subsample_name(fold, self.settings_of(unit))
         except EmodartsError:
             subsample = None
         return UnitKey(
@@ -91,6 +113,7 @@ class Plan:
             fold.index,
             fold.hash,
             fold.classes,
+            genotype_from=winner.source if winner else None,
             subsample=subsample,
             weakness=fold.weakness,
         )
@@ -112,8 +135,7 @@ def run_plain(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
     import torch
 
     from emodarts.checkpoints import CheckpointError
-    from emodarts.experiment import choose_device, discard_checkpoints, run_fold
-    from emodarts.seeds import derive_seed
+    from emodarts.experiment import discard_checkpoints
 
     torch.set_num_threads(plan.threads)
     attempt = uuid.uuid4().hex[:8]
@@ -121,8 +143,6 @@ def run_plain(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
     key = plan.key(unit)
     storage = Storage.open(plan.results)
     writer = SweepWriter(storage, plan.sweep)
-    # The same configuration number starts from the same seed in every study: names and numbers only.
-    seed = derive_seed(plan.seed, "unit", fold.index, unit["trial"], unit["seed"])
     folder = _checkpoint_folder(storage, key)
     telemetry = UnitTelemetry(unit_name(unit), plan.sweep, unit["system"], len(fold.train))
     course = None
@@ -130,17 +150,15 @@ def run_plain(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
         _check_shared(storage, plan)
         if (standing := read_commit(storage, plan.sweep, key.name)) is not None:  # its worker died before it could tell
             return _end(standing, folder, telemetry)
-        settings = plan.systems[unit["system"]].with_parameters(unit["parameters"])
+        settings = plan.settings_of(unit)
         course = _Course(unit["rungs"], settings, telemetry)
-        store = plan.open_stores(storage)
-        device = choose_device(plan.device)
-        foreign = [place.open(storage) for place in plan.foreign]
+        work = _work(unit, settings, plan, storage)
         try:
-            records = run_fold(store, fold, settings, seed, device, course.hear, folder, foreign=foreign)
+            records = work(course.hear, folder)
         except CheckpointError:  # of no use any more; nothing else is lost than the time since the unit began
             discard_checkpoints(folder)
             course = _Course(unit["rungs"], settings, telemetry)
-            records = run_fold(store, fold, settings, seed, device, course.hear, folder, foreign=foreign)
+            records = work(course.hear, folder)
     except SystemExit:  # pruned, or stopped with the whole experiment
         _forget_pruned(writer, key, folder, telemetry)
         raise
@@ -151,6 +169,26 @@ def run_plain(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
         epochs = tuple(course.epochs) if course else ()
         return _end(writer.commit_ended(key, "failed", reason, epochs, attempt), folder, telemetry)
     return _end(writer.commit(key, records, attempt), folder, telemetry)
+
+
+def _work(
+    unit: dict[str, Any], settings: FoldSettings, plan: Plan, storage: Storage
+) -> Callable[[Progress, Path | Storage], UnitRecords]:
+    """What a unit runs, on the features as this node has them. Raises StorageError."""
+    from emodarts.experiment import choose_device, run_fold, run_published
+    from emodarts.seeds import derive_seed
+
+    fold, winner = plan.folds[unit["fold"]], plan.winners.get(unit["fold"])
+    store = plan.open_stores(storage)
+    # The same configuration number starts from the same seed in every study: names and numbers only.
+    seed = derive_seed(plan.seed, "unit", fold.index, unit["trial"], unit["seed"])
+    device = choose_device(plan.device)
+    if plan.published:
+        return partial(run_published, store, fold, settings, seed, device)
+    more: dict[str, Any] = {"foreign": [place.open(storage) for place in plan.foreign]}
+    if winner is not None:
+        more["transferred"] = winner.transferred
+    return partial(run_fold, store, fold, settings, seed, device, **more)
 
 
 def _end(stands: Commit, folder: Path | Storage, telemetry: UnitTelemetry) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from emodarts.experiment import (
     FoldData,
     FoldSettings,
     ForeignTest,
+    Transferred,
     derive,
     hand_designed,
     predict,
@@ -26,6 +27,7 @@ from emodarts.experiment import (
 )
 from emodarts.features import store as features
 from emodarts.features.settings import BatchSettings, FeatureSettings
+from emodarts.networks.genotype import CellGenotype, Edge, Genotype
 from emodarts.networks.network import DiscreteNetwork
 from emodarts.results.records import UnitKey
 from emodarts.results.storage import Storage
@@ -291,3 +293,15 @@ def test_another_corpus_is_predicted_under_both_normalisations_and_changes_nothi
         assert not np.allclose(by_test.probabilities, test.probabilities, atol=1e-4)
         assert set(by_train.labels) == {fold.classes[0]}
     assert len(run_fold(demo_store, fold, settings, 3, tests=False, foreign=(other,)).evaluations) == 1
+
+
+def cell(nodes: int) -> CellGenotype:
+    return tuple((Edge("skip_connect", n), Edge("skip_connect", n + 1)) for n in range(nodes))
+
+
+def test_a_genotype_that_does_not_fit_the_settings(demo, demo_store, tiny):
+    given = Transferred(Genotype(cell(2), cell(2), cell(1)), 4)
+    with pytest.raises(EmodartsError, match="a genotype of 2 nodes a cell and 1 a sequence cell does not fit"):
+        run_fold(demo_store, demo[2][0], tiny, transferred=given)
+    with pytest.raises(EmodartsError, match="system=cnn is not searched"):
+        run_fold(demo_store, demo[2][0], replace(tiny, system="cnn"), transferred=given)

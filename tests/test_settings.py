@@ -99,6 +99,36 @@ def test_systems_of_one_sweep_may_be_named_one_after_the_other():
     assert len({settings(f"system={s}").sweep_name for s in ("emodarts", "cnn", "[cnn,svm]")}) == 1
 
 
+def test_controls_stand_beside_the_search_in_one_list():
+    found = settings("system=[emodarts,emodarts:random_search:joint,emodarts:darts:cnn_only,cnn_lstm_attention,svm]")
+    names = ["emodarts", "emodarts:random_search:joint", "emodarts:darts:cnn_only", "cnn_lstm_attention", "svm"]
+    assert list(found.systems) == names
+    searches = {name: (s.search.method, s.search.joint) for name, s in found.systems.items() if s.searches}
+    assert list(searches.values()) == [("darts", "joint"), ("random_search", "joint"), ("darts", "cnn_only")]
+    control = settings("search.method=random_search")
+    assert found.systems[names[1]] == control.systems[names[1]]
+    assert set(Space.of(found, found.systems[names[1]]).free) == set(Space.of(found).free)
+    assert found.sweep_name == settings().sweep_name, "a system may be added to a sweep"
+    assert settings("system=emodarts:frozen:joint").systems == settings("search.method=frozen").systems
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            "emodarts:guess:joint",
+            "emodarts:<method>:<joint> with the method darts, frozen, random_architecture, random",
+        ),
+        ("emodarts:darts", "and the part that is searched joint, cnn_only, seqnn_only, one_after_the_other"),
+        ("emodarts:frozen:one_after_the_other", "only alphas can move in turn"),
+        ("[emodarts,emodarts:darts:joint]", "none twice"),
+    ],
+)
+def test_a_control_that_there_is_not(given, told):
+    with pytest.raises(EmodartsError, match=told):
+        _ = settings(f"system={given}").systems
+
+
 @pytest.mark.parametrize("given", ["[]", "[cnn,cnn]", "[cnn,[svm]]", "3"])
 def test_systems_are_names_none_twice(given):
     with pytest.raises(EmodartsError, match="one system, or a list of several, none twice"):

@@ -94,7 +94,7 @@ def _check(options: argparse.Namespace) -> None:
 def _sweep(options: argparse.Namespace) -> "tuple[Results, dict[str, Any]]":
     """The one sweep there is, or that was named, and its settings by dotted name."""
     from emodarts.results import reader
-    from emodarts.results.sweep_file import sweep_settings
+    from emodarts.results.sweep_file import settings_of
 
     results = reader.open(options.results, sweep=options.sweep)
     if len(results.sweeps) > 1:
@@ -102,7 +102,7 @@ def _sweep(options: argparse.Namespace) -> "tuple[Results, dict[str, Any]]":
             f"{options.results} holds several sweeps: name one with --sweep: {', '.join(results.sweeps)}"
         )
     (sweep,) = results.parts
-    return results, sweep_settings(sweep.storage, sweep.name)
+    return results, settings_of(sweep.storage, sweep.name)
 
 
 def _trained(

@@ -76,10 +76,20 @@ def chosen_units(results: Results, sweep_settings: dict[str, Any], system: str |
         and best.get(commit.key.study) == commit.key.trial
         and fold in (None, commit.key.fold)
     ]
+    _check_dev(results, mine)
     unfinished = sorted({trial.study for trial in mine} - set(best))
     _check_choice(results, commits, unfinished if fold is None else [], fold)
     base = int(sweep_settings.get("sweep.seed", 0))
     return [_unit(results, commit, base) for commit in sorted(commits, key=lambda commit: commit.key.fold)]
+
+
+def _check_dev(results: Results, trials: list[TrialRecord]) -> None:
+    published = sorted({trial.study for trial in trials if trial.status == "complete" and not trial.values})
+    if published:
+        raise EmodartsError(
+            f"sweep '{results.sweeps[0]}': {', '.join(published)} ran without dev part, so nothing of it was chosen, "
+            "and nothing is exported"
+        )
 
 
 def _check_choice(results: Results, commits: list[Commit], unfinished: list[str], fold: int | None) -> None:

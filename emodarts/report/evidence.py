@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from emodarts.errors import EmodartsError
 from emodarts.results.reader import Results, SweepTables
 from emodarts.results.statistics import Tally, pooled
-from emodarts.results.sweep_file import sweep_settings
+from emodarts.results.sweep_file import settings_of
 from emodarts.results.winners import Winner, ranked, winners_among
 
 LATE_DEV = "late_dev"
@@ -248,7 +248,7 @@ def _course(part: SweepTables, one: Results) -> Course:
     return Course(
         part.name,
         part.path,
-        sweep_settings(part.storage, part.name),
+        settings_of(part.storage, part.name),
         {(row["system"], row["status"]): row["count_all"] for row in counted},
         pc.sum(trials["retries"]).as_py() or 0,
         tuple(f"{t['system']}, {t['study']} trial {t['trial']}: {t['reason']}" for t in failed),

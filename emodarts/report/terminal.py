@@ -1,31 +1,76 @@
 """The report on a terminal: rich tables of at most 80 columns."""
 
 from collections.abc import Sequence
+from statistics import mean
 
 from rich.console import Console
 from rich.table import Table
 
-from emodarts.report.tables import Block, CrossLine, report
+from emodarts.report.evidence import Evidence, gather
+from emodarts.report.published import RULES, rule_lines
+from emodarts.report.tables import Block, CrossLine, reports
 from emodarts.results.reader import Results
+from emodarts.results.statistics import Tally, figures
+from emodarts.results.statistics.summaries import Figures
 
 
 def print_report(results: Results, console: Console) -> None:
+    """Print what there is to say of each sweep, and of published protocols."""
+    evidence = gather(results)
+    print_sweeps(evidence, console)
+    print_published(evidence, console)
+
+
+def print_sweeps(evidence: Evidence, console: Console) -> None:
     """Print each sweep's headline tables, notices, counts and failures."""
-    for part, sweep in zip(results.parts, report(results), strict=True):
+    for course, sweep in zip(evidence.courses, reports(evidence), strict=True):
         for block in sweep.blocks:
             console.print(_table(block))
         if sweep.crosses:
             console.print(_cross_table(sweep.crosses))
         told = ", ".join(f"{count} {status}" for status, count in sorted(sweep.counts.items())) or "none yet"
         again = f"; begun again {sweep.retries} times" if sweep.retries else ""
-        console.print(f"{sweep.sweep}: configurations {told}{again}", highlight=False, soft_wrap=True, markup=False)
+        _say(console, f"{sweep.sweep}: configurations {told}{again}")
         for notice in sweep.notices:
-            console.print(f"notice: {notice}", highlight=False, soft_wrap=True, markup=False)
+            _say(console, f"notice: {notice}")
         for failure in sweep.failures[:5]:
-            console.print(f"failed: {failure}", highlight=False, soft_wrap=True, markup=False)
+            _say(console, f"failed: {failure}")
         if len(sweep.failures) > 5:
-            console.print(f"failed: {len(sweep.failures) - 5} more, see the trials table")
-        console.print(f"tables: {part.path}", highlight=False, soft_wrap=True, markup=False)
+            _say(console, f"failed: {len(sweep.failures) - 5} more, see the trials table")
+        _say(console, f"tables: {course.path}")
+
+
+def print_published(evidence: Evidence, console: Console) -> None:
+    """Print each published protocol beside the clean one, and what choosing the epoch on test is worth."""
+    lines = rule_lines(evidence)
+    if not lines:
+        return
+    table = Table(title="published protocols beside clean ones, for comparison alone")
+    for name in ("system", "protocol", "epoch", "folds", "UAR", "WAR", "F1"):
+        table.add_column(name, justify="left" if name in ("system", "protocol", "epoch") else "right")
+    for line in lines:
+        names = ("uar", "war", "macro_f1")
+        values = [mean(getattr(f, name) for f in map(_figures, line.tallies)) for name in names]
+        e, rest = line.entry, line.part.test_set.partition("/")[2]
+        where = e.protocol if rest == "test" else f"{e.protocol} ({rest})"
+        table.add_row(e.system, where, RULES[e.epoch_rule], str(len(e.folds)), *map(_figure, values))
+    console.print(table)
+    for line in lines:
+        if line.above_last is not None:
+            _say(
+                console,
+                f"{line.entry.system} on {line.part.test_set}: choosing the epoch on test is worth "
+                f"{100 * line.above_last.value:.1f} points of UAR; between the two protocols labels, utterances and "
+                "folds differ too",
+            )
+
+
+def _figures(tally: Tally) -> Figures:
+    return figures(tally.confusion())
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def _table(block: Block) -> Table:

@@ -46,7 +46,8 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """The course of one epoch of a search or a training; entropy in nats, seconds of wall clock.
+    """The course of one epoch of a search or a training; entropy in nats, seconds of wall clock. The dev figures are
+    None where the fold has no dev part.
 
     A search without a supernet has candidates in the place of epochs, and they have dev figures alone. `alphas_moved`
     is the root mean square distance of the alphas from their start; `discretised_dev_uar` the supernet's dev UAR with
@@ -57,8 +58,8 @@ class EpochRecord:
     phase: str
     epoch: int
     train_loss: float | None
-    dev_loss: float
-    dev_uar: float
+    dev_loss: float | None
+    dev_uar: float | None
     dev_war: float | None
     seconds: float
     alpha_loss: float | None = None
@@ -68,6 +69,13 @@ class EpochRecord:
     alphas_moved: float | None = None
     discretised_dev_uar: float | None = None
     macs: int | None = None
+
+    @property
+    def dev_rank(self) -> tuple[float, float]:
+        """More is better: UAR on dev, then minus the loss there. Raises ValueError where there is no dev part."""
+        if self.dev_uar is None or self.dev_loss is None:
+            raise ValueError(f"epoch {self.epoch} of a {self.phase} has no dev figures to be chosen by")
+        return self.dev_uar, -self.dev_loss
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,7 @@ def register(storage: Storage, sweep: str, settings: dict[str, Any]) -> None:
         content = {"schema_version": SCHEMA_VERSION, "settings": mine}
         storage.write(path, json.dumps(content, indent=1, sort_keys=True).encode())
         return
-    try:
-        theirs = json.loads(storage.read(path))["settings"]
-    except (ValueError, KeyError) as error:
-        raise EmodartsError(
-            f"{storage.path(path)} is damaged ({error}); restore it or take another sweep.name"
-        ) from error
+    theirs = settings_of(storage, sweep)
     differing = [key for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key)]
     if differing:
         told = "; ".join(f"{key} was {theirs.get(key)}, now {mine.get(key)}" for key in differing[:8])
@@ -30,11 +25,13 @@ def register(storage: Storage, sweep: str, settings: dict[str, Any]) -> None:
         )
 
 
-def sweep_settings(storage: Storage, sweep: str) -> dict[str, Any]:
-    """The settings (dotted name -> JSON value) that a sweep was begun with. Raises EmodartsError for a damaged file."""
+def settings_of(storage: Storage, sweep: str) -> dict[str, Any]:
+    """The settings that a sweep was begun with: dotted name -> value. Raises EmodartsError for a damaged file."""
     path = f"{sweep}/sweep.json"
     try:
-        found: dict[str, Any] = json.loads(storage.read(path))["settings"]
-    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
-        raise EmodartsError(f"{storage.path(path)} is damaged ({error!r}); restore it from a copy") from error
-    return found
+        settings: dict[str, Any] = json.loads(storage.read(path))["settings"]
+    except (ValueError, KeyError) as error:
+        raise EmodartsError(
+            f"{storage.path(path)} is damaged ({error}); restore it or take another sweep.name"
+        ) from error
+    return settings

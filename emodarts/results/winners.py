@@ -36,8 +36,12 @@ class Winner:
 
 
 def winners(results: Results) -> tuple[Winner, ...]:
-    """The winner of each study: highest dev value, then fewer parameters (mean over folds), then the lower number."""
-    return tuple(w for part, one in results.each() for w in winners_among(ranked(one), part, one))
+    """The winner of each study: highest dev value, then fewer parameters (mean over folds), then the lower number.
+
+    A study without dev values, as that of a published protocol, has none.
+    """
+    found = (w for part, one in results.each() for w in winners_among(ranked(one), part, one))
+    return tuple(w for w in found if w.dev_uar is not None)
 
 
 def ranked(results: Results) -> pa.Table:
@@ -58,7 +62,7 @@ def ranked(results: Results) -> pa.Table:
 
 
 def winners_among(table: pa.Table, part: SweepTables, one: Results) -> Iterator[Winner]:
-    """Those of one sweep, whose `ranked` table this is."""
+    """Those of one sweep, whose `ranked` table this is; the only configuration of a study needs no dev value."""
     firsts, counts = _groups(table)
     best = table.take(pa.array(firsts, pa.int64())).to_pylist()
     parameters = _parameters(one, [(row["system"], row["study"], row["trial"]) for row in best])

@@ -74,7 +74,7 @@ class _Tried:
     @property
     def rank(self) -> tuple[float, float]:
         """More is better: dev UAR, then dev loss."""
-        return self.record.dev_uar, -self.record.dev_loss
+        return self.record.dev_rank
 
 
 def parent(past: list[_Tried], population: int, tournament: int, rng: np.random.Generator) -> _Tried:

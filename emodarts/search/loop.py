@@ -30,8 +30,9 @@ from emodarts.training.prediction import figures_of, is_late, predict
 def search(task: Task, progress: Progress = lambda record: None, checkpoints: Checkpoints = NO_CHECKPOINTS) -> Searched:
     """Search an architecture with the methods `darts` and `frozen`. Raises FloatingPointError for a loss that is NaN.
 
-    The genotype is that of the best dev UAR among the last quarter of the epochs; where a stopping rule ends the
-    search, that of the epoch which the rule names; with perturbation-based selection, that of the supernet at the end.
+    The genotype is that of the best dev UAR among the last quarter of the epochs, of the last epoch where there is no
+    dev part; where a stopping rule ends the search, that of the epoch which the rule names; with perturbation-based
+    selection, that of the supernet at the end.
     `frozen` leaves the alphas at their start and trains the weights alike: a coin derives its genotype.
     `progress` hears of each epoch, of those before a stop again.
     """
@@ -55,11 +56,11 @@ def search(task: Task, progress: Progress = lambda record: None, checkpoints: Ch
 
 @dataclass(frozen=True)
 class _Choice:
-    """What could be chosen of an epoch: the genotype derived there, and the supernet's dev probabilities."""
+    """What could be chosen of an epoch: the genotype derived there, and the supernet's dev probabilities, if any."""
 
     epoch: int
     genotype: Genotype
-    probabilities: NDArray[np.float32]
+    probabilities: NDArray[np.float32] | None
 
 
 @dataclass
@@ -78,7 +79,8 @@ class _Course:
 
     def add(self, record: EpochRecord, choice: _Choice, stop_figure: float | None, settings: SearchSettings) -> None:
         """One more epoch."""
-        if is_late(record.epoch, settings.epochs) and self._beats(record):
+        # Without a dev part nothing tells epochs apart, and the last one counts.
+        if record.dev_uar is None or (is_late(record.epoch, settings.epochs) and self._beats(record)):
             self.best = choice
         self.records.append(record)
         self.recent = [*self.recent, choice][-(epochs_back(settings) + 1) :]
@@ -89,8 +91,7 @@ class _Course:
     def _beats(self, record: EpochRecord) -> bool:
         if self.best is None:
             return True
-        best = self.records[self.best.epoch]
-        return (record.dev_uar, -record.dev_loss) > (best.dev_uar, -best.dev_loss)
+        return record.dev_rank > self.records[self.best.epoch].dev_rank
 
     def choices(self) -> dict[str, _Choice]:
         """All choices that may still be taken, by name."""
@@ -117,18 +118,20 @@ class _Run:
         self.supernet.held = held_weights(self.supernet, s, number)
         self.supernet.set_skip_dropout(skip_dropout(s, number))
         train_loss, alpha_loss = self.engine.train(number, self.moves(number), self.rng)
-        probabilities = predict(self.supernet, task.dev, s.batch_size, task.device)
-        genotype = self.supernet.derive()
-        discretised = discretised_uar(self.supernet, genotype, task.dev, s.batch_size, task.device)
-        dev, alphas = figures_of(probabilities, task.dev), self.supernet.alpha_figures()
+        genotype, alphas = self.supernet.derive(), self.supernet.alpha_figures()
+        probabilities = dev = discretised = None
+        if task.dev is not None:
+            probabilities = predict(self.supernet, task.dev, s.batch_size, task.device)
+            dev = figures_of(probabilities, task.dev)
+            discretised = discretised_uar(self.supernet, genotype, task.dev, s.batch_size, task.device)
         record = EpochRecord(
             phase="search",
             epoch=number,
             train_loss=train_loss,
             alpha_loss=alpha_loss,
-            dev_loss=dev.loss,
-            dev_uar=dev.uar,
-            dev_war=dev.war,
+            dev_loss=dev.loss if dev else None,
+            dev_uar=dev.uar if dev else None,
+            dev_war=dev.war if dev else None,
             seconds=time.perf_counter() - begin,
             entropy=alphas["entropy"],
             margin=alphas["margin"],
@@ -188,7 +191,11 @@ class _Run:
         tensors, state = self.engine.saved()
         chance, chance_state = random_state(self.rng, self.task.device)
         choices = course.choices()
-        kept = {f"choice.{name}": torch.from_numpy(choice.probabilities) for name, choice in choices.items()}
+        kept = {
+            f"choice.{name}": torch.from_numpy(choice.probabilities)
+            for name, choice in choices.items()
+            if choice.probabilities is not None
+        }
         named = {name: [choice.epoch, choice.genotype.to_json()] for name, choice in choices.items()}
         told = {
             "records": [asdict(record) for record in course.records],
@@ -205,10 +212,10 @@ class _Run:
         self.engine.load(checkpoint)
         restore_random(checkpoint, self.rng, self.task.device)
         told = checkpoint.state["course"]
-        choices = {
-            name: _Choice(epoch, Genotype.from_json(text), checkpoint.tensors[f"choice.{name}"].numpy())
-            for name, (epoch, text) in told["choices"].items()
-        }
+        choices = {}
+        for name, (epoch, text) in told["choices"].items():
+            found = checkpoint.tensors.get(f"choice.{name}")
+            choices[name] = _Choice(epoch, Genotype.from_json(text), None if found is None else found.numpy())
         best = choices.pop("best", None)
         recent = [choices[f"recent{number}"] for number in range(len(choices))]
         records = [EpochRecord(**record) for record in told["records"]]

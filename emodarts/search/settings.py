@@ -3,7 +3,7 @@
 `SearchSettings` is one flat class (each name is a switch `search.<name>`), in four parts that check themselves.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from emodarts.errors import EmodartsError
 from emodarts.networks.operations import CNN_OPERATIONS
@@ -257,6 +257,21 @@ class SearchSettings(ControlSettings, RobustnessSettings, BilevelSettings, Super
         """The system's name in the result tables: `emodarts`, for a control `emodarts:<method>:<joint>`."""
         plain = self.method == "darts" and self.joint == "joint"
         return "emodarts" if plain else f"emodarts:{self.method}:{self.joint}"
+
+    def named(self, system: str) -> "SearchSettings":
+        """These settings with the method and the part of a system's name: the reverse of `system`.
+
+        `emodarts` alone names no method and changes nothing. Raises EmodartsError for a name that there is not.
+        """
+        if system == "emodarts":
+            return self
+        head, *parts = system.split(":")
+        if head != "emodarts" or len(parts) != 2 or parts[0] not in METHODS or parts[1] not in JOINTS:
+            raise EmodartsError(
+                f"system={system} is unknown: a search is emodarts:<method>:<joint> with the method "
+                f"{', '.join(METHODS)} and the part that is searched {', '.join(JOINTS)}"
+            )
+        return replace(self, method=parts[0], joint=parts[1])
 
     def _contradictions(self) -> list[tuple[bool, str]]:
         last = self.turn if self.searches_in_turn else self.epochs

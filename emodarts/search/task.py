@@ -18,7 +18,8 @@ Progress = Callable[[EpochRecord], None]
 
 @dataclass(frozen=True)
 class Task:
-    """A fold as a search sees it: the two halves of its train part, all of it, and dev; nothing of test.
+    """A fold as a search sees it: the two halves of its train part, all of it, and dev (None: the fold has none);
+    nothing of test.
 
     `features` says how many frames a second has and whether the network weighs the layers of an encoder.
     """
@@ -26,7 +27,7 @@ class Task:
     weight_part: Part
     alpha_part: Part
     train_part: Part
-    dev: Part
+    dev: Part | None
     classes: int
     settings: SearchSettings
     features: FeatureSettings
@@ -66,7 +67,8 @@ class Task:
 class Searched:
     """What a search found: the genotype, the epoch it was derived at, and the supernet's dev probabilities there.
 
-    A method without a supernet has no such probabilities; its epochs are its candidates.
+    A method without a supernet has no such probabilities, nor has a fold without dev part; the epochs of the former
+    are its candidates.
     """
 
     genotype: Genotype

@@ -66,11 +66,11 @@ def train(
     torch.manual_seed(derive_seed(seed, "training"))
     rng = np.random.default_rng(derive_seed(seed, "training batches"))
     network = build().to(device)
-    course = _Course(network, part, settings, rng, device)
+    course = Course(network, part, settings, rng, device)
     course.resume(checkpoints.load())
     for record in course.records:
         progress(record)
-    crop = _crop(settings, features)
+    crop = crop_frames(settings, features)
     for epoch in range(len(course.records), settings.epochs):
         start = time.perf_counter()
         drawn = training_batches(part, settings.batch_size, crop, rng, device, batches)
@@ -115,19 +115,19 @@ def refit(
     torch.manual_seed(derive_seed(seed, "training"))
     rng = np.random.default_rng(derive_seed(seed, "training batches"))
     network = build().to(device)
-    course, crop = _Course(network, part, settings, rng, device), _crop(settings, features)
+    course, crop = Course(network, part, settings, rng, device), crop_frames(settings, features)
     for epoch in range(epochs):
         drawn = training_batches(part, settings.batch_size, crop, rng, device, batches)
         progress(epoch, course.epoch(epoch, drawn))
     return network.eval()
 
 
-def _crop(settings: TrainingSettings, features: FeatureSettings) -> int:
+def crop_frames(settings: TrainingSettings, features: FeatureSettings) -> int:
     """The longest piece of an utterance that a training batch takes, in frames."""
     return max(1, round(settings.crop_seconds * features.frames_per_second))
 
 
-class _Course:
+class Course:
     """All that changes while a network is trained: weights, optimiser, schedule, chance, records, the best so far."""
 
     def __init__(
