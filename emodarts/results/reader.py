@@ -96,8 +96,11 @@ class SweepTables:
         return tables
 
     def _small_paths(self) -> list[str]:
+        paths = self._paths("folds")
+        if not paths:  # all of it is compacted, and half a million commits need not be read to say so
+            return []
         compacted = {commit.key.name for commit in self._compacted_commits}
-        return [path for path in self._paths("folds") if PurePosixPath(path).stem not in compacted]
+        return [path for path in paths if PurePosixPath(path).stem not in compacted]
 
     def unit(self, table: str, commit: Commit) -> pa.Table:
         """The rows of one finished unit in `folds`, `predictions`, `epochs` or `genotypes`."""
