@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from speakers import EMODB, Recognition
@@ -206,6 +206,7 @@ def test_holm_by_hand():
             holm([0.5, outside])
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.001, 0.999))
 def test_holm_rejects_what_its_steps_reject(p_values, alpha):
     """Holm's own words: go up from the smallest, reject while p <= alpha / (hypotheses left)."""

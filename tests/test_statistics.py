@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from confidence_intervals import evaluate_with_conf_int
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.dummy import DummyClassifier
@@ -46,6 +46,7 @@ def by_scikit_learn(metric, labels, predicted, weight=None):
     return of(labels, predicted, labels=present, average="macro", sample_weight=weight, zero_division=0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60))
 def test_a_tally_has_scikit_learns_figures_and_confusion_matrix(rows):
     speakers, labels, predicted = (np.array(column) for column in zip(*rows, strict=True))
