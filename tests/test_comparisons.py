@@ -12,6 +12,7 @@ from emodarts.errors import EmodartsError
 from emodarts.results.statistics import (
     Tally,
     best,
+    chance,
     dev_test_drop,
     difference,
     difference_over_seeds,
@@ -104,12 +105,22 @@ def test_a_baseline_is_a_system_to_compare_with():
     assert found.p < 0.01
 
 
+@pytest.mark.parametrize("classes", range(2, 10))
+def test_guessing_is_a_system_to_compare_with_whatever_the_number_of_classes(classes):
+    labels = np.tile(np.arange(classes), 98)
+    ours = Tally.of(np.repeat(["a", "b"], len(labels) // 2), labels, labels, classes)
+    np.testing.assert_allclose(chance(ours).sizes, ours.sizes)
+    assert difference([ours], [chance(ours)]).value == pytest.approx(1 - 1 / classes)
+
+
 def test_other_speakers_or_utterances_are_refused():
     ours = Tally.of(["a", "b"], [0, 1], [0, 0], 2)
     with pytest.raises(EmodartsError, match="same speakers"):
         uar_difference([ours], [Tally.of(["a", "c"], [0, 1], [0, 0], 2)])
     with pytest.raises(EmodartsError, match="same utterances"):
         uar_difference([ours], [Tally.of(["a", "b"], [0, 0], [0, 0], 2)])
+    with pytest.raises(EmodartsError, match="same utterances"):
+        uar_difference([ours], [Tally.of(["a", "b"], [0, 1], [0, 0], 3)])
     with pytest.raises(EmodartsError, match="needs predictions"):
         uar_difference([ours], [])
     alone = uar_difference([Tally.of(["a"], [0], [0], 2)], [Tally.of(["a"], [0], [1], 2)])
