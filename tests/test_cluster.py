@@ -42,6 +42,25 @@ def test_files_for_ray_up_are_valid(name):
     assert raw["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
 
 
+@pytest.mark.parametrize("name", ["gpu.yaml", "onprem.yaml"])
+def test_what_is_not_copied_to_the_nodes_is_no_part_of_the_code(name):
+    """rsync's patterns that do not begin with / hold at any depth: `results/` left emodarts/results behind."""
+    raw = yaml.safe_load((CLUSTER / name).read_text())
+    anywhere = [pattern.rstrip("/") for pattern in raw["rsync_exclude"] if not pattern.startswith("/")]
+    for room in ("emodarts", "sweeps", "cluster"):
+        for path in (REPOSITORY / room).rglob("*"):
+            part = path.relative_to(REPOSITORY)
+            if "__pycache__" not in part.parts:
+                assert not any(part.match(pattern) for pattern in anywhere), f"{part} would not be there"
+
+
+def test_all_own_machines_are_started():
+    """Ray's second autoscaler takes the head for one of the workers that have to be there."""
+    raw = yaml.safe_load((CLUSTER / "onprem.yaml").read_text())
+    assert "RAY_enable_autoscaler_v2=0" in raw["head_start_ray_commands"][-1]
+    assert raw["max_workers"] == len(raw["provider"]["worker_ips"])
+
+
 def test_what_the_schema_does_not_look_at_in_the_aws_file():
     raw = yaml.safe_load((CLUSTER / "gpu.yaml").read_text())
     assert set(raw["provider"]) == {"type", "region", "availability_zone", "cache_stopped_nodes"}
@@ -68,12 +87,12 @@ def test_the_login_shell_of_the_head_has_the_variables(name, tmp_path):
     for _ in range(2):  # `ray up` again appends nothing twice
         for line in commands:
             subprocess.run(["bash", "-c", line], env=variables, check=True)
-    names = ("RAY_ADDRESS", "EMODARTS_RESOURCES", "EMODARTS_CORPORA", "EMODARTS_RESULTS")
+    names = ("RAY_ADDRESS", "EMODARTS_RESOURCES", "RAY_AUTH_MODE", "EMODARTS_CORPORA", "EMODARTS_RESULTS")
     shown = subprocess.run(
         ["bash", "-lc", " ".join(f"echo ${name};" for name in names)], env=variables, capture_output=True, text=True
     ).stdout.split()
-    assert shown[:2] == ["auto", "gpu"]
-    assert all("/" in value for value in shown[2:])
+    assert shown[:3] == ["auto", "gpu", "token"]  # without the mode, `ray status` there does not show the token
+    assert all("/" in value for value in shown[3:])
     assert (tmp_path / ".profile").read_text().count("emodarts_environment") == 1
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from speakers import EMODB, Recognition
@@ -12,6 +12,7 @@ from emodarts.errors import EmodartsError
 from emodarts.results.statistics import (
     Tally,
     best,
+    chance,
     dev_test_drop,
     difference,
     difference_over_seeds,
@@ -23,7 +24,7 @@ from emodarts.results.statistics import (
     shared_choice,
     uar_difference,
 )
-from emodarts.results.statistics.estimates import Bootstrap
+from emodarts.results.statistics.estimates import Bootstrap, Estimate, Term
 
 
 def by_speaker(tally):
@@ -104,12 +105,22 @@ def test_a_baseline_is_a_system_to_compare_with():
     assert found.p < 0.01
 
 
+@pytest.mark.parametrize("classes", range(2, 10))
+def test_guessing_is_a_system_to_compare_with_whatever_the_number_of_classes(classes):
+    labels = np.tile(np.arange(classes), 98)
+    ours = Tally.of(np.repeat(["a", "b"], len(labels) // 2), labels, labels, classes)
+    np.testing.assert_allclose(chance(ours).sizes, ours.sizes)
+    assert difference([ours], [chance(ours)]).value == pytest.approx(1 - 1 / classes)
+
+
 def test_other_speakers_or_utterances_are_refused():
     ours = Tally.of(["a", "b"], [0, 1], [0, 0], 2)
     with pytest.raises(EmodartsError, match="same speakers"):
         uar_difference([ours], [Tally.of(["a", "c"], [0, 1], [0, 0], 2)])
     with pytest.raises(EmodartsError, match="same utterances"):
         uar_difference([ours], [Tally.of(["a", "b"], [0, 0], [0, 0], 2)])
+    with pytest.raises(EmodartsError, match="same utterances"):
+        uar_difference([ours], [Tally.of(["a", "b"], [0, 1], [0, 0], 3)])
     with pytest.raises(EmodartsError, match="needs predictions"):
         uar_difference([ours], [])
     alone = uar_difference([Tally.of(["a"], [0], [0], 2)], [Tally.of(["a"], [0], [1], 2)])
@@ -145,6 +156,33 @@ def test_a_drop_of_many_speakers_in_each_role_takes_the_bootstrap_within_them():
     assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.05)
 
 
+def test_a_drop_with_few_speakers_in_one_role_is_welchs_test_however_many_the_other_has():
+    dev, test = (Tally.of(*predictions(np.random.default_rng(s), speakers=n), 3) for s, n in ((15, 5), (16, 40)))
+    dev = Tally(tuple(f"dev-{s}" for s in dev.speakers), dev.counts)
+    found = dev_test_drop([dev], [test], "war")
+    assert found.p == pytest.approx(stats.ttest_ind(by_speaker(dev), by_speaker(test), equal_var=False).pvalue)
+
+
+def test_a_drop_needs_the_same_speakers_in_every_seed_of_a_role():
+    one, other = Tally.of(["a", "b"], [0, 1], [0, 0], 2), Tally.of(["a", "c"], [0, 1], [0, 0], 2)
+    for dev, test in (([one, other], [one]), ([one], [one, other])):
+        with pytest.raises(EmodartsError, match="same speakers"):
+            dev_test_drop(dev, test)
+
+
+@pytest.mark.parametrize("compare", [difference, optimism, dev_test_drop])
+def test_metric_level_number_of_resamples_and_seed_reach_the_bootstrap(compare):
+    ours, theirs = two_systems(17, speakers=40)
+    found = compare([ours], [theirs], "war", 0.8, 199, 3)
+    estimate = Estimate.of("war", Term((ours,)), Term((theirs,), -1))
+    bootstrap = Bootstrap.of(estimate, 199, 3)
+    assert (found.value, found.low, found.high) == (estimate.value, *bootstrap.limits(0.8))
+    assert found.p == bootstrap.p() == 2 / 200
+    assert found != compare([ours], [theirs], "war", 0.8, 199, 4)
+    assert uar_difference([ours], [theirs], 0.8) == difference([ours], [theirs], level=0.8)
+    assert uar_difference([ours], [theirs], 0.8) != uar_difference([ours], [theirs])
+
+
 def test_a_drop_with_one_speaker_in_a_role_has_no_interval():
     dev, test = Tally.of(["d"], [0], [0], 2), Tally.of(["a", "b"], [0, 0], [0, 1], 2)
     found = dev_test_drop([dev], [test])
@@ -174,10 +212,12 @@ def test_holm_by_hand():
     corrected = holm([0.02, float("nan"), 0.01])
     assert corrected[::2] == pytest.approx((0.02, 0.02))
     assert np.isnan(corrected[1])
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        holm([1.2])
+    for outside in (1.2, -0.2):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            holm([0.5, outside])
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.001, 0.999))
 def test_holm_rejects_what_its_steps_reject(p_values, alpha):
     """Holm's own words: go up from the smallest, reject while p <= alpha / (hypotheses left)."""

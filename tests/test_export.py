@@ -333,10 +333,51 @@ def test_recordings_that_get_no_label(model, alone, demo, tmp_path):
     assert [line[3] for line in lines[1:-1]] == ["-"] * 6
     assert lines[-1][3] in lines[0][4:]
     assert sum(map(float, lines[-1][4:])) == pytest.approx(1, abs=1e-3)
-    told = ("silent: every sample", "too short: 31 ms", "give --window", "cannot be decoded", "there is no such file")
-    for words in told:
+    told = ("silent: every sample", "too short: 31 ms", "no samples in it", "61 s are no utterance: give --window")
+    for words in (*told, "cannot be decoded", "there is no such file"):
         assert words in errors
-    assert alone(model, tmp_path / "blocked")[0] == 1  # a folder without recordings
+    code, _, errors = alone(model, tmp_path / "blocked")
+    assert code == 1
+    assert f"no recordings in {tmp_path / 'blocked'}: names have to end with .wav" in errors
+    code, _, errors = alone(model, "--window", "1", tmp_path / "empty.wav")
+    assert code == 1
+    assert "no samples in it" in errors
+
+
+def test_a_folder_with_broken_recordings_of_all_kinds(model, alone, tmp_path):
+    """What is left of a cut recording is told with its own times; the others are as they would be alone."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    steps = np.arange(64000) / 16000
+    noise = np.random.default_rng(0).normal(0, 0.02, len(steps))
+    sound = 0.2 * np.sin(2 * np.pi * 150 * steps) * np.abs(np.sin(4 * steps)) + noise
+    for name in ("a.wav", "b.flac", "c.mp3"):
+        soundfile.write(folder / name, sound, 16000)
+    soundfile.write(folder / "d.wav", np.stack([sound[::2], sound[::2]], 1), 8000)
+    for name in ("b.flac", "c.mp3"):
+        content = (folder / name).read_bytes()
+        (folder / f"cut_{name}").write_bytes(content[: len(content) // 2])
+    stream = bytearray((folder / "b.flac").read_bytes())
+    stream[21] &= 0xF0  # STREAMINFO's number of samples: unknown
+    stream[22:26] = bytes(4)
+    (folder / "stream.flac").write_bytes(stream)
+    (folder / "text.mp3").write_text("no sound")
+    code, output, errors = alone(model, "--json", folder)
+    rows = {Path(row["file"]).name: row for row in json_rows(output)}
+    assert code == 1
+    assert {n for n, row in rows.items() if row["label"] is None} == {"cut_b.flac", "stream.flac", "text.mp3"}
+    assert [rows[n]["end"] for n in ("a.wav", "b.flac", "c.mp3", "d.wav")] == pytest.approx([4] * 4, abs=0.1)
+    assert 1 < rows["cut_c.mp3"]["end"] < 3
+    np.testing.assert_allclose(probabilities([rows["b.flac"]]), probabilities([rows["a.wav"]]), atol=1e-5)
+    for words in ("does not say how long it is", "text.mp3 at 0.00 s: cannot be decoded: no sound found in it"):
+        assert words in errors
+    windows = json_rows(alone(model, "--json", "--window", "1", folder / "cut_c.mp3", folder / "cut_b.flac")[1])
+    of_mp3 = [row for row in windows if "mp3" in row["file"]]
+    assert of_mp3[-1]["end"] == pytest.approx(rows["cut_c.mp3"]["end"], abs=0.1)  # not what its header promises
+    assert [(r["start"], r["label"] is None) for r in windows if "flac" in r["file"]][-1] == (
+        len(windows) - len(of_mp3) - 1,
+        True,
+    )
 
 
 def test_other_rates_and_channels_are_close_to_the_torch_pipeline(model, alone, tmp_path):

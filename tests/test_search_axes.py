@@ -13,7 +13,6 @@ from test_settings import settings as composed
 from torch import nn
 from toys import PLAIN, SIZES, noise, task
 
-from emodarts.checkpoints import Checkpoints
 from emodarts.errors import EmodartsError
 from emodarts.networks.costs import CostTable
 from emodarts.networks.genotype import Edge
@@ -397,42 +396,7 @@ def test_what_cannot_be_is_refused(given, message):
         SearchSettings(**{"warmup_epochs": 0, **given})
 
 
-# Resume
-
-
-VARIANTS = [
-    {},
-    {"unrolled": True, "optimiser": "sgd"},
-    {"stop": "eigenvalue", "stop_window": 3, "relaxation": "sigmoid"},
-    {"joint": "one_after_the_other", "regulariser": "skip_dropout", "dropout": 0.3},
-    {"selection": "perturbation", "regulariser": "skip_dropout"},
-    {"selection": "perturbation", "perturbation_steps": 1, "regulariser": "beta_decay"},
-]
-
-
-@pytest.mark.parametrize("settings", VARIANTS, ids=lambda s: "-".join(map(str, s.values())) or "plain")
-def test_a_search_that_was_stopped_goes_on_bit_for_bit(settings, tmp_path):
-    given = task(*noise(), **{**PLAIN, "epochs": 4, **settings})
-    whole = search(given)
-    kept = Checkpoints(tmp_path / "search.safetensors", {"seed": 0})
-    for stop_at in (1, 2, 4):
-        with pytest.raises(KeyboardInterrupt):
-            search(given, _stops_at(stop_at), kept)
-    told = []
-    found = search(given, told.append, kept)
-    assert found.genotype == whole.genotype
-    assert found.epoch == whole.epoch
-    assert [replace(e, seconds=0) for e in found.epochs] == [replace(e, seconds=0) for e in whole.epochs]
-    assert found.dev_probabilities.tobytes() == whole.dev_probabilities.tobytes()
-    assert [e.epoch for e in told] == list(range(len(found.epochs)))
-
-
-def _stops_at(epoch):
-    def progress(record):
-        if record.epoch == epoch - 1:
-            raise KeyboardInterrupt
-
-    return progress
+# Together
 
 
 def test_all_axes_go_together():

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from confidence_intervals import evaluate_with_conf_int
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.dummy import DummyClassifier
@@ -46,6 +46,7 @@ def by_scikit_learn(metric, labels, predicted, weight=None):
     return of(labels, predicted, labels=present, average="macro", sample_weight=weight, zero_division=0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60))
 def test_a_tally_has_scikit_learns_figures_and_confusion_matrix(rows):
     speakers, labels, predicted = (np.array(column) for column in zip(*rows, strict=True))
@@ -127,6 +128,23 @@ def test_bootstrap_draws_as_many_speakers_as_there_are_in_parts_of_any_size(monk
     monkeypatch.setattr("emodarts.results.statistics.estimates._AT_ONCE", 700)
     assert Bootstrap.of(estimate, 33, 0).values.shape == (33,)
     np.testing.assert_array_equal(Bootstrap.of(estimate, 33, 4).values, Bootstrap.of(estimate, 33, 4).values)
+    assert not np.array_equal(Bootstrap.of(estimate, 33, 4).values, Bootstrap.of(estimate, 33, 5).values)
+    assert (np.diff(values) >= 0).all()
+
+
+def test_twenty_nine_speakers_take_the_jackknife_and_thirty_the_bootstrap():
+    for speakers, symmetric in ((29, True), (30, False)):
+        tally = Tally.of(*predictions(np.random.default_rng(15), speakers=speakers), 3)
+        found = interval([tally])
+        assert (found.high - found.value == pytest.approx(found.value - found.low, rel=1e-9)) is symmetric
+
+
+def test_level_number_of_resamples_and_seed_reach_the_bootstrap():
+    tally = Tally.of(*predictions(np.random.default_rng(16), speakers=40), 3)
+    estimate = Estimate.of("war", Term((tally,)))
+    found = interval([tally], "war", 0.8, 199, 3)
+    assert (found.low, found.high) == Bootstrap.of(estimate, 199, 3).limits(0.8)
+    assert uar_interval([tally], 0.8) == interval([tally], level=0.8) != interval([tally])
 
 
 def test_intervals_of_ten_speakers_cover_what_they_promise():
@@ -176,8 +194,9 @@ def test_other_speakers_other_classes_and_nothing_are_refused():
     ):
         with pytest.raises(EmodartsError, match=told):
             uar_interval(tallies)
-    with pytest.raises(ValueError, match="class index"):
-        Tally.of(["a"], [2], [0], 2)
+    for label, predicted in ((2, 0), (-1, 0), (0, 2), (0, -1)):
+        with pytest.raises(ValueError, match="class index"):
+            Tally.of(["a"], [label], [predicted], 2)
     with pytest.raises(ValueError, match="2 speakers, 1 labels"):
         Tally.of(["a", "b"], [1], [0], 2)
 
@@ -189,6 +208,8 @@ def test_rows_of_the_predictions_table_are_counted_and_wrong_ones_named():
     np.testing.assert_array_equal(tally.counts, [[[0, 1], [0, 1]]])
     with pytest.raises(EmodartsError, match="label happy is none of the classes angry, sad"):
         Tally.of_table(pa.table(columns), ["angry", "sad"])
+    unlabelled = pa.table({"speaker": ["b", None], "label": ["sad", None], "predicted": ["sad", "sad"]})
+    assert Tally.of_table(unlabelled, ["happy", "sad"]).speakers == ("b",)
     nameless = pa.table({"speaker": [None], "label": ["sad"], "predicted": ["sad"]})
     with pytest.raises(EmodartsError, match="without a speaker"):
         Tally.of_table(nameless, ["happy", "sad"])
@@ -236,6 +257,7 @@ def test_chance_is_what_guessing_comes_to():
 def test_spread_is_mean_and_sample_deviation():
     found = spread([0.5, 0.6, 0.8])
     assert (found.mean, found.deviation, found.n) == pytest.approx((19 / 30, np.sqrt(7 / 300), 3))
+    assert spread([0.5, 0.6]).deviation == pytest.approx(np.sqrt(0.005))
     assert np.isnan(spread([0.5]).deviation)
     with pytest.raises(ValueError, match="nothing"):
         spread([])

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 Samples = NDArray[np.float32]
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".au", ".w64", ".sph")
 VERSION = 1  # of model.json
+_UNKNOWN_LENGTH = 1 << 40  # samples: what libsndfile tells of a FLAC file that was written to a pipe
 # The resampler's low-pass: flat up to 0.914 of the lower Nyquist frequency, 128 dB down at it, as soxr HQ.
 PASSBAND, ATTENUATION = 0.913744, 128.24
 
@@ -76,10 +77,12 @@ class Model:
 
         Raises Unusable for silence, broken samples and too little sound.
         """
-        peak = max(samples.max(), -samples.min()) if len(samples) else 0.0
+        if not len(samples):
+            raise Unusable("there are no samples in it")
+        peak = max(samples.max(), -samples.min())
         if not peak < 1e9:  # also where it is NaN
             raise Unusable(f"samples up to {peak:g}" if np.isfinite(peak) else "NaN or infinite samples")
-        samples = samples - samples.sum() / np.float32(max(1, len(samples)))
+        samples = samples - samples.sum() / np.float32(len(samples))
         samples = self._trimmed(samples, rate)
         if len(samples) < self.minimum_ms / 1000 * rate:
             raise Unusable(f"too short: {1000 * len(samples) / rate:.0f} ms of sound")
@@ -144,11 +147,21 @@ def _mono(samples: Samples) -> Samples:
 
 def _opened(source: str | io.BytesIO) -> soundfile.SoundFile:
     try:
-        return soundfile.SoundFile(source)
+        file = soundfile.SoundFile(source)
     except (soundfile.LibsndfileError, OSError) as error:
         if isinstance(source, str) and not os.path.exists(source):
             raise Unusable("there is no such file") from error
-        raise Unusable(f"cannot be decoded: {str(error).rsplit(': ', 1)[-1]}") from error
+        raise Unusable(_reason(error)) from error
+    if file.frames >= _UNKNOWN_LENGTH:  # libsndfile fails at the end of such a file
+        file.close()
+        raise Unusable("its header does not say how long it is: write the file anew, with ffmpeg or sox")
+    return file
+
+
+def _reason(error: Exception) -> str:
+    """libsndfile's words, but for those that it has for an MP3 file without any sound."""
+    words = str(error).rsplit(": ", 1)[-1]
+    return f"cannot be decoded: {'no sound found in it' if 'File does not exist' in words else words}"
 
 
 def whole(model: Model, name: str, source: str | io.BytesIO) -> Iterator[Piece]:
@@ -164,28 +177,46 @@ def whole(model: Model, name: str, source: str | io.BytesIO) -> Iterator[Piece]:
                     f"{model.longest_seconds:g} s)"
                 )
             samples = file.read(dtype="float32", always_2d=True)
+            seconds = len(samples) / rate
             if len(samples) < promised and file.format in ("WAV", "FLAC"):
                 raise Unusable(f"the file is cut: {promised} samples promised, {len(samples)} decoded")
         prepared = model.prepare(_mono(samples), rate)
-    except (Unusable, soundfile.LibsndfileError) as error:
-        yield Piece(name, 0.0, seconds, None, str(error))
-        return
-    yield Piece(name, 0.0, seconds, prepared)
+    except Unusable as reason:
+        yield Piece(name, 0.0, seconds, None, str(reason))
+    except soundfile.LibsndfileError as error:
+        yield Piece(name, 0.0, seconds, None, _reason(error))
+    else:
+        yield Piece(name, 0.0, seconds, prepared)
 
 
 def windows(model: Model, name: str, source: str | io.BytesIO, window: float, step: float) -> Iterator[Piece]:
     """A recording in windows of `window` s, one every `step` s, each taken as an utterance; never all in memory."""
+    start = 0.0
     try:
         with _opened(source) as file:
             rate = file.samplerate
             size, hop = max(1, round(window * rate)), max(1, round(step * rate))
-            for number, block in enumerate(file.blocks(size, size - hop, dtype="float32", always_2d=True)):
-                start = number * hop / rate
+            for number, block in enumerate(_blocks(file, size, hop)):
                 if number and len(block) <= max(size - hop, model.minimum_ms / 1000 * rate):
                     return  # nothing new, or too little of it
                 yield _piece(model, name, start, _mono(block), rate)
-    except (Unusable, soundfile.LibsndfileError) as error:
-        yield Piece(name, 0.0, 0.0, None, str(error))
+                start = (number + 1) * hop / rate
+    except Unusable as reason:
+        yield Piece(name, start, start, None, str(reason))
+    except soundfile.LibsndfileError as error:
+        yield Piece(name, start, start, None, _reason(error))
+
+
+def _blocks(file: soundfile.SoundFile, size: int, hop: int) -> Iterator[Samples]:
+    """Stretches of `size` samples, one every `hop`; the last one has what is left.
+
+    `SoundFile.blocks` goes by the header: where a file holds less than that promises, it gives old sound again.
+    """
+    block = file.read(size, dtype="float32", always_2d=True)
+    yield block
+    while len(block) == size:
+        block = np.concatenate([block[hop:], file.read(hop, dtype="float32", always_2d=True)])
+        yield block
 
 
 def _piece(model: Model, name: str, start: float, samples: Samples, rate: int) -> Piece:
@@ -259,7 +290,8 @@ def main() -> int:
             print(f"{piece.file} at {piece.start:.2f} s: {piece.reason}", file=sys.stderr)
         seen[piece.file] = seen.get(piece.file, False) or found is not None
     if not seen:
-        print("error: no recordings there", file=sys.stderr)
+        told = f"error: no recordings in {', '.join(options.recordings)}: names have to end with {' '.join(SUFFIXES)}"
+        print(told, file=sys.stderr)
     return 0 if seen and all(seen.values()) else 1
 
 

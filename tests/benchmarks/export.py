@@ -2,8 +2,10 @@
 
     python tests/benchmarks/export.py [--python VENV/bin/python] [--members 1]
 
-`--python`: an interpreter that has the requirements of an export alone (default: this one). Networks have the default
-sizes and random weights, two operations each of the slower kinds. The last line is JSON.
+predict.py runs in a virtual environment made for it, with the requirements of an export and nothing else, or with
+`--python` in one that is there. Networks have the default sizes and random weights, two operations each of the slower
+kinds. Each figure is the best of several runs, by the clock and of the processor (`cpu`: what a busy machine does not
+change much). The last line is JSON.
 """
 
 import argparse
@@ -32,7 +34,8 @@ from emodarts.networks.genotype import Edge, Genotype
 from emodarts.networks.network import DiscreteNetwork, NetworkShape
 
 CLASSES = ("angry", "happy", "neutral", "sad")
-RUNS = 7
+RUNS = 9
+ALONE = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 # In the subprocess: one model, one file, again and again.
 TIMED = """
 import sys, time, json
@@ -48,6 +51,23 @@ for _ in range(int(sys.argv[3])):
     times.append((time.perf_counter() - start[0], time.process_time() - start[1]))
 print(json.dumps(times))
 """
+
+
+# In the subprocess: what an export must not need.
+ABSENT = """
+import importlib.util, sys
+there = [name for name in ("torch", "torchaudio", "ray", "optuna", "emodarts") if importlib.util.find_spec(name)]
+sys.exit(f"{sys.executable} has {', '.join(there)}: give --python one with requirements.txt alone" if there else 0)
+"""
+
+
+def environment(folder: Path) -> str:
+    """The interpreter of a new virtual environment that has what an export requires."""
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    python = str(folder / "bin" / "python")
+    requirements = Path(predict.__file__).with_name("requirements.txt")
+    subprocess.run([python, "-m", "pip", "install", "-q", "-r", requirements], check=True, stdout=sys.stderr)
+    return python
 
 
 def network(features: FeatureSettings) -> DiscreteNetwork:
@@ -98,7 +118,8 @@ def fastest(times: list[tuple[float, float]]) -> tuple[float, float]:
 def command_seconds(python: str, folder: Path, recording: Path) -> tuple[float, float]:
     """A whole run of predict.py, from the start of the interpreter to its end."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([python, folder / "predict.py", recording], check=True, stdout=subprocess.DEVNULL)
+    command = [python, folder / "predict.py", recording]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=ALONE)
     clock, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     return clock, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
@@ -106,7 +127,7 @@ def command_seconds(python: str, folder: Path, recording: Path) -> tuple[float, 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--python")
     parser.add_argument("--members", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -116,14 +137,17 @@ def main() -> None:
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
+        python = options.python or environment(folder / "venv")
+        if subprocess.run([python, "-I", "-c", ABSENT]).returncode:
+            sys.exit(1)
         write(folder, members, features)
         short = sound(folder / "short.wav", 1.0, 16000)
-        commands = fastest([command_seconds(options.python, folder, short) for _ in range(RUNS)])
+        commands = fastest([command_seconds(python, folder, short) for _ in range(RUNS)])
         found["command_s"], found["command_cpu_s"] = commands
         for rate in (16000, 48000):
             path = sound(folder / f"{rate}.wav", 10.0, rate)
-            command = [options.python, "-c", TIMED, str(folder), str(path), str(RUNS)]
-            times = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            command = [python, "-c", TIMED, str(folder), str(path), str(RUNS)]
+            times = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=ALONE).stdout)
             for name, (clock, cpu) in (
                 ("predict", fastest(times)),
                 ("torch", torch_seconds(path, members, features)),
