@@ -154,7 +154,7 @@ def test_wilcoxon_lets_an_equal_configuration_run_whole(tmp_path):
 
 
 def test_rungs_of_systems_without_a_search():
-    settings = SweepSettings(pruner="asha")
+    settings = SweepSettings(pruner="asha", search_rungs=[0.5])
     assert {phase for phase, _ in rungs_of(settings, FoldSettings())} == {"search", "train"}
     for without in (FoldSettings(system="cnn_lstm_attention"), FoldSettings(search=SearchSettings(method="evolution"))):
         assert {phase for phase, _ in rungs_of(settings, without)} == {"train"}

@@ -13,12 +13,14 @@ import json
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from emodarts.results import reader
 
@@ -66,6 +68,27 @@ def measured(opened: reader.Results) -> dict[str, Any]:
     }
 
 
+def foretold(opened: reader.Results) -> dict[str, float]:
+    """How well the best dev UAR up to a share of a phase's epochs ranks configurations by their final dev UAR.
+
+    Spearman's rank correlation over the configurations of a study, the mean over studies.
+    """
+    final = {(r["study"], r["trial"]): r["uar"] for r in opened.figures("dev", "final", ["study", "trial", "uar"])}
+    curves: dict[tuple[str, str, int], dict[int, float]] = defaultdict(dict)
+    for row in opened.table("epochs", ["study", "trial", "phase", "epoch", "dev_uar"]).to_pylist():
+        curves[row["phase"], row["study"], row["trial"]][row["epoch"]] = row["dev_uar"]
+    found = {}
+    for phase, share in (("search", 0.5), ("search", 1.0), ("train", 0.125), ("train", 0.25), ("train", 0.5)):
+        each = []
+        for study in sorted({study for study, _ in final}):
+            trials = [trial for place, trial in final if place == study]
+            mine = [curves[phase, study, trial] for trial in trials]
+            values = [max(uar for epoch, uar in c.items() if epoch < np.ceil(share * len(c))) for c in mine]
+            each.append(spearmanr(values, [final[study, trial] for trial in trials]).statistic)
+        found[f"{phase} {share:g}"] = round(float(np.mean(each)), 2)
+    return found
+
+
 def main() -> None:
     """Both ways."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -74,9 +97,8 @@ def main() -> None:
     parser.add_argument("--default-space", action="store_true", help="without the wide learning rate")
     parser.add_argument("--results", type=Path, default=Path("pruning"))
     given = parser.parse_args()
-    without, by_asha = (
-        measured(run(given.corpus, p, given.trials, given.results, given.default_space)) for p in ("none", "asha")
-    )
+    opened = [run(given.corpus, p, given.trials, given.results, given.default_space) for p in ("none", "asha")]
+    without, by_asha = map(measured, opened)
     lost = [without["best_dev_uar"][study] - by_asha["best_dev_uar"][study] for study in without["best_dev_uar"]]
     found = {
         "corpus": given.corpus,
@@ -84,6 +106,7 @@ def main() -> None:
         "epochs_ratio": round(by_asha["epochs"] / without["epochs"], 3),
         "seconds_ratio": round(by_asha["seconds"] / without["seconds"], 3),
         "best_dev_uar_lost": round(float(np.mean(lost)), 4),
+        "foretold": foretold(opened[0]),
         "without": without,
         "asha": by_asha,
     }
