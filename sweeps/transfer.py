@@ -150,8 +150,10 @@ class Source:
             if room in _TAKEN:
                 self._refuse_other(name, mine)
             elif room == "sweep":
+                if not rest:
+                    raise EmodartsError(f"{said}: {_FROM} runs one configuration a fold, by the source's settings")
                 setting = rest.partition(".")[0]
-                if rest and setting not in _OPEN_OF_SWEEP and getattr(settings.sweep, setting, None) != plain[setting]:
+                if setting not in _OPEN_OF_SWEEP and getattr(settings.sweep, setting, None) != plain[setting]:
                     raise EmodartsError(f"{said}: {_FROM} runs one configuration a fold, and asks nobody for others")
             elif room == "system" and settings.system not in (SEARCHED, self.system):
                 raise EmodartsError(f"{said}: with {_FROM} the system is the source's: set {_FROM}_system")
@@ -236,8 +238,13 @@ def _winner(sweep: SweepTables, commit: Commit) -> Winner:
 
 def _count_folds(results: Results, protocol: str) -> int:
     """How many folds a protocol has, by the audit in the corpora table: a sweep need not have run all."""
-    audits = (json.loads(row["audit"]) for row in results.table("corpora", ["audit"]).to_pylist() if row["audit"])
-    found = next((a["protocol"] for a in audits if a["protocol"]["name"] == protocol), None)
+    rows = results.table("corpora", ["audit"]).to_pylist()
+    audited = [json.loads(row["audit"])["protocol"] for row in rows if row["audit"]]
+    if (
+        "/joined" in protocol and audited
+    ):  # each corpus has an audit by its own protocol; joined, there are the most of them
+        return max(len(one["folds"]) for one in audited)
+    found = next((one for one in audited if one["name"] == protocol), None)
     if found is None:
         raise EmodartsError(
             f"{_FROM}: sweep '{results.sweeps[0]}' has no audit of {protocol}, so how many folds that has is "

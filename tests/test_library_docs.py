@@ -60,15 +60,18 @@ def test_the_page_on_reports_computes_what_the_report_says(tmp_path, monkeypatch
     from emodarts.results import reader
 
     monkeypatch.chdir(tmp_path)
-    write("results", Made(skills={"emodarts": 0.7, "svm": 0.5}, seeds=2, speakers=2, takes=5))
+    write("results", Made("one", "one", {"emodarts": 0.7, "svm": 0.5}, seeds=2, speakers=2, takes=5))
+    write("results", Made("two", "two", {"emodarts": 0.4}, folds=3, speakers=2, takes=5))
     for line, code in blocks(REPORT.read_text()):
         exec(compile("\n" * line + code, str(REPORT), "exec"), {"__name__": "page"})
     told = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert len(told) == 4
-    (table,) = (p for p in page_of(reader.open("results")).parts() if p.name.startswith("systems"))
-    for system, uar in ((row[0], row[1].value) for row in table.rows[:2]):
-        mine = [float(figure) for name, _, figure in told if name == system]
-        assert sum(mine) / 2 == pytest.approx(uar)
+    assert len(told) == 5
+    tables = [p for p in page_of(reader.open("results")).parts() if p.name.startswith("systems")]
+    for corpus, table, seeds in zip(("one", "two"), tables, (2, 1), strict=True):
+        for system, uar in ((row[0], row[1].value) for row in table.rows if row[0] in ("emodarts", "svm")):
+            mine = [float(x[-1]) for x in told if x[:2] == [corpus, system]]
+            assert len(mine) == seeds
+            assert sum(mine) / seeds == pytest.approx(uar)
 
 
 def test_a_fold_takes_six_lines():

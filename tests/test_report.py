@@ -104,7 +104,8 @@ def test_the_page_needs_nothing_else(html):
 
 def test_figures_are_drawings_in_the_colour_of_the_page(page):
     figures = [part for part in page.parts() if isinstance(part, Figure)]
-    assert len({f.name for f in figures}) == len(figures)
+    names = [part.name for part in page.parts()]
+    assert len(set(names)) == len(names)
     for figure in figures[::4]:
         text = figure.svg()
         root = ElementTree.fromstring(text)
@@ -174,8 +175,8 @@ def test_winners_are_chosen_on_dev_and_told(page):
 
 def test_matrices_of_corpora(page):
     for normalisation in ("train", "test"):
-        table = sheet(page, f"cross-log-mel-4-{normalisation}-values")
-        places = {(row[0], row[1], row[2]): row[3].value for row in table.rows}
+        table = sheet(page, f"cross-log_mel-4-{normalisation}-values")
+        places = {row[1:4]: row[4].value for row in table.rows}
         assert set(places) == {
             *((s, "alpha*", "alpha") for s in SKILLS),
             *((s, "alpha", "beta") for s in SKILLS),
@@ -183,7 +184,7 @@ def test_matrices_of_corpora(page):
             ("emodarts", "beta", "alpha"),
         }
         assert 0.35 < places["emodarts", "alpha", "beta"] < 0.65 < places["emodarts", "alpha*", "alpha"]
-    transfer = {(row[1], row[2]): row[3].value for row in sheet(page, "transfer-4-values").rows}
+    transfer = {row[2:4]: row[4].value for row in sheet(page, "transfer-4-values").rows}
     assert set(transfer) == {("alpha*", "alpha"), ("beta*", "beta"), ("alpha", "beta")}
 
 
@@ -192,9 +193,9 @@ def test_cross_figures_are_means_over_fold_models(page, root):
     where &= pc.field("normalisation") == "test"
     frame = reader.open(root, sweep="alpha-1").table("predictions", where=where).to_pandas()
     models = [recall_score(g["label"], g["predicted"], average="macro") for _, g in frame.groupby(["fold", "seed"])]
-    rows = sheet(page, "cross-log-mel-4-test-values").rows
-    (row,) = (r for r in rows if r[:3] == ("emodarts", "alpha", "beta"))
-    assert row[3].value == pytest.approx(np.mean(models))
+    rows = sheet(page, "cross-log_mel-4-test-values").rows
+    (row,) = (r for r in rows if r[1:4] == ("emodarts", "alpha", "beta"))
+    assert row[4].value == pytest.approx(np.mean(models))
     assert row[-1] == 3
 
 
@@ -218,7 +219,7 @@ def test_the_published_habit_stands_apart(tmp_path):
         write(tmp_path, replace(base, name=name, rule=rule, skills={"emodarts": skill}))
     made = page_of(reader.open(tmp_path))
     habit = sheet(made, "published-habit")
-    assert [(row[3], row[-1]) for row in habit.rows] == [("by dev", "yes"), ("BEST ON TEST", "no")]
+    assert [(row[4], row[-1]) for row in habit.rows] == [("by dev", "yes"), ("BEST ON TEST", "no")]
     assert not any("no-dev" in part.name for part in made.parts() if part.name.startswith("systems"))
     assert any("no dev part" in notice for notice in made.notices)
 
@@ -238,7 +239,7 @@ def test_what_must_not_be_mixed_stands_apart(tmp_path):
     made = page_of(reader.open(tmp_path))
     (systems, *_) = made.sections
     assert any(isinstance(p, Words) and "must not be compared" in p.text for p in systems.parts)
-    assert any("changed between units" in notice for notice in made.notices)
+    assert any("stand apart" in notice and "other labels or data" in notice for notice in made.notices)
     assert any("several protocols" in notice for notice in made.notices)
 
 
@@ -248,6 +249,58 @@ def test_one_system_of_two_sweeps_is_told_apart(tmp_path):
     (found,) = conditions(gather(reader.open(tmp_path)))
     assert {c.name for c in found.contenders} == {"emodarts (first)", "emodarts (second)"}
     assert headline(found).standings[1].p == 1
+
+
+def test_names_that_come_again_are_told_apart(tmp_path):
+    for name, system in (("a", "b_c"), ("a-b_c", "d"), ("a-b", "c-d"), ("A", "b_c")):
+        write(tmp_path, replace(BETA, name=name, skills={system: 0.7}, crosses={}))
+    names = [(type(p).__name__, p.name.lower()) for p in page_of(reader.open(tmp_path)).parts()]
+    assert len(set(names)) == len(names)
+
+
+def test_seeds_that_not_all_folds_have_count_nowhere(tmp_path):
+    write(tmp_path, replace(ALPHA, skills={"emodarts": 0.7}, crosses={}))
+    (tmp_path / "alpha-1" / "folds" / "emodarts.fold1.t00000.s2.f1.parquet").unlink()
+    table = sheet(page_of(reader.open(tmp_path)), "systems-alpha")
+    row = dict(zip([c.title for c in table.columns], table.rows[0], strict=True))
+    assert row["seeds"] == 2
+    assert row["UAR [95 %]"].value == pytest.approx(row["UAR, mean over folds"])  # folds are of one size
+
+
+def test_a_shared_choice_heads_nothing(tmp_path, capsys):
+    write(tmp_path, replace(ALPHA, skills={"emodarts": 0.7}, seeds=1, shared=True, crosses={}))
+    made = page_of(reader.open(tmp_path))
+    assert not any(name.startswith("UAR") for name, _ in made.tiles)
+    assert "nesting=shared" in sheet(made, "systems-alpha").title
+    assert cli.main(["report", str(tmp_path)]) == 0
+    assert "nesting=shared" in capsys.readouterr().out
+
+
+def test_the_best_test_epoch_is_never_an_ordinary_table(tmp_path, capsys):
+    made = replace(ALPHA, name="x-published", rule="best_test", suffix="-no-dev", weakness="no dev part", trials=1)
+    write(tmp_path, replace(made, skills={"emodarts": 0.7}, seeds=1, crosses={}))
+    assert cli.main(["report", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "winner" not in told
+    assert "BEST ON TEST" in told
+
+
+def test_other_speakers_under_the_same_folds_stand_apart(tmp_path):
+    for name, speakers in (("one", 4), ("two", 3)):
+        write(tmp_path, replace(ALPHA, name=name, speakers=speakers, skills={"emodarts": 0.7}, seeds=1, crosses={}))
+    made = page_of(reader.open(tmp_path))
+    assert len([p for p in made.parts() if p.name.startswith("systems-alpha")]) == 2
+    assert any("of other speakers" in notice for notice in made.notices)
+
+
+def test_folds_that_are_missing_are_told(tmp_path):
+    for name in ("whole", "part"):
+        write(tmp_path, replace(ALPHA, name=name, skills={"emodarts": 0.7}, seeds=1, crosses={}))
+    for trial in range(3):
+        (tmp_path / "part" / "folds" / f"emodarts.fold2.t{trial:05d}.s0.f2.parquet").unlink()
+    told = page_of(reader.open(tmp_path)).notices
+    assert any("part: emodarts has 2 of 3 folds" in notice for notice in told)
+    assert any("part: emodarts, fold2 has a winner (trial 0) and no rows" in notice for notice in told)
 
 
 def test_one_speaker_has_no_interval(tmp_path):
@@ -369,7 +422,7 @@ class TestSheets:
             "",
             "| system_x | UAR | difference | p |",
             "| :-- | --: | --: | --: |",
-            "| a\\|b | .750 [.500, 1.000] | −.012 | < .001 |",
+            "| a\\|b | .750 [.500, 1.000] | −.012 | \\< .001 |",
             "| c_d | .500 | – | .250 |",
             "",
             "a note",
@@ -378,6 +431,6 @@ class TestSheets:
     def test_latex_is_escaped_and_ruled(self):
         text = as_latex(self.SHEET)
         assert r"\caption{A \& B, 50 \%. a note}" in text
-        assert r"a|b & .750 [.500, 1.000] & $-$.012 & $<$ .001 \\" in text
+        assert r"a$|$b & .750 [.500, 1.000] & $-$.012 & $<$ .001 \\" in text
         assert "\\midrule\nc\\_d & .500 & -- & .250 \\\\" in text
         assert r"\begin{tabular}{lrrr}" in text

@@ -10,7 +10,7 @@ from emodarts.report.evidence import LATE_DEV, SHARED, Entry, Evidence, Part, ta
 from emodarts.report.sections import Section, Words
 from emodarts.report.sheets import Cell, Column, Sheet
 from emodarts.results.reader import Results, SweepTables
-from emodarts.results.statistics import Tally, nested_choice, optimism, pooled, shared_choice
+from emodarts.results.statistics import Tally, nested_choice, optimism, shared_choice
 from emodarts.results.statistics.tallies import Floats
 
 _COLUMNS = (
@@ -95,4 +95,4 @@ def _pooled(
     found: dict[tuple[object, ...], dict[Part, Tally]], entry: Entry, chosen: list[tuple[str, int, int]], about: Part
 ) -> Tally:
     units = [(entry.system, study, trial, fold, 0, entry.epoch_rule) for study, trial, fold in chosen]
-    return pooled([found[unit][about] for unit in units if about in found[unit]])
+    return entry.pool([found[unit][about] for unit in units if about in found[unit]])

@@ -1,5 +1,6 @@
 """What may be compared: entries that were tested on the same folds, labels and classes under the same rules."""
 
+import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -41,7 +42,10 @@ class Contender:
 
 @dataclass(frozen=True)
 class Condition:
-    """A test set under a protocol, with all that were tested on it: `contenders`, the reference first."""
+    """A test set under a protocol, with all that were tested on it: `contenders`, the reference first.
+
+    `predicted` is a hash of whose predictions there are, and of how many utterances: fold hashes do not cover speakers.
+    """
 
     protocol: str
     weakness: str | None
@@ -51,6 +55,7 @@ class Condition:
     epoch_rule: str
     shared: bool
     train_corpora: tuple[str, ...]
+    predicted: str
     contenders: tuple[Contender, ...]
 
     @property
@@ -74,6 +79,23 @@ def conditions(evidence: Evidence) -> list[Condition]:
     return [Condition(*key, _named(found, evidence)) for key, found in ordered]  # type: ignore[call-arg]
 
 
+def other_predictions(found: Sequence[Condition]) -> list[str]:
+    """What stands apart though its folds are the same: predictions of other speakers, or of other utterances."""
+    alike: dict[tuple[Any, ...], list[Condition]] = defaultdict(list)
+    for c in found:
+        alike[c.protocol, c.test_set, c.classes, c.hashes, c.epoch_rule, c.shared, c.train_corpora].append(c)
+    return [
+        f"{group[0].protocol}, {group[0].test_set}: the predictions of {' and of '.join(map(_sweeps, group))} are of "
+        "other speakers, or of other numbers of utterances, though the folds are the same"
+        for group in alike.values()
+        if len(group) > 1
+    ]
+
+
+def _sweeps(condition: Condition) -> str:
+    return ", ".join(sorted({c.entry.sweep for c in condition.contenders}))
+
+
 def features_of(entry: Entry) -> str:
     """The kind of features, and the model where it is a pre-trained one."""
     found = json.loads(entry.rows[0]["settings"]).get("features", {})
@@ -89,7 +111,9 @@ def label(corpora: Sequence[str]) -> str:
 def _key(entry: Entry, part: Part) -> tuple[Any, ...]:
     hashes = tuple(h for h in entry.hashes if any(fold == h[0] for fold, _ in entry.tallies[part]))
     about = (entry.protocol, entry.weakness, part.test_set, entry.classes, hashes)
-    return (*about, entry.epoch_rule, entry.shared, entry.train_corpora)
+    tally = entry.pooled(part)[0]
+    predicted = hashlib.sha256(repr((tally.speakers, tally.sizes.tolist())).encode()).hexdigest()[:8]
+    return (*about, entry.epoch_rule, entry.shared, entry.train_corpora, predicted)
 
 
 def _named(found: list[tuple[Entry, Part]], evidence: Evidence) -> tuple[Contender, ...]:

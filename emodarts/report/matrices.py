@@ -1,8 +1,8 @@
 """Matrices of corpora: trained on one and tested on another; genotypes searched on one and trained on another."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from emodarts.results.statistics import Interval
 
 _BY = {"train": "the training corpus", "test": "the test corpus"}
 _HEAD = (
+    Column("sweep"),
     Column("system"),
     Column("row"),
     Column("tested on"),
@@ -32,6 +33,7 @@ _HEAD = (
 class Place:
     """One cell of a matrix; `own`: from the corpus itself, by its own folds."""
 
+    sweep: str
     system: str
     row: str
     column: str
@@ -99,7 +101,7 @@ def _places(entry: Entry, normalisation: str) -> list[Place]:
             sizes = (round(float(models[0].counts.sum())), len(models[0].speakers))
             folds = len({fold for fold, _ in entry.tallies[part]})
             column = part.test_set.removesuffix("/all")
-            found.append(Place(entry.system, row, column, over_speakers(models), *sizes, folds, False))
+            found.append(Place(entry.sweep, entry.system, row, column, over_speakers(models), *sizes, folds, False))
     return found
 
 
@@ -108,13 +110,14 @@ def _own(x: Contender, row: str, own: bool) -> Place:
     sizes = (round(float(tallies[0].counts.sum())), len(tallies[0].speakers))
     folds = len({fold for fold, _ in x.entry.tallies[x.part]})
     column = x.part.test_set.removesuffix("/test")
-    return Place(x.entry.system, row, column, over_speakers(tallies), *sizes, folds, own)
+    return Place(x.entry.sweep, x.entry.system, row, column, over_speakers(tallies), *sizes, folds, own)
 
 
 def _matrix(name: str, title: str, side: str, places: Sequence[Place], chance: float) -> list[Part]:
     """A heat map a system and the same as a table; nothing where no cell is off the diagonal."""
     if all(place.own for place in places):
         return []
+    places = _told_apart(places)
     rows, columns = sorted({p.row for p in places}), sorted({p.column for p in places})
     systems = list(dict.fromkeys(p.system for p in sorted(places, key=lambda p: (p.system != "emodarts", p.system))))
     panels = [_panel([p for p in places if p.system == system], rows, columns) for system in systems]
@@ -132,15 +135,23 @@ def _matrix(name: str, title: str, side: str, places: Sequence[Place], chance: f
     head = tuple(Column(side) if column.title == "row" else column for column in _HEAD)
     ordered = sorted(places, key=lambda p: (systems.index(p.system), p.row, p.column))
     table: list[tuple[Cell, ...]] = [
-        (p.system, p.row + "*" * p.own, p.column, p.uar, chance, p.utterances, p.speakers, p.models) for p in ordered
+        (p.sweep, p.system, p.row + "*" * p.own, p.column, p.uar, chance, p.utterances, p.speakers, p.models)
+        for p in ordered
     ]
     return [figure, Sheet(f"{slug(name)}-values", title, head, tuple(table))]
+
+
+def _told_apart(places: Sequence[Place]) -> list[Place]:
+    """Systems that have several results in one cell become one of each sweep."""
+    counts = Counter((p.system, p.row, p.column) for p in places)
+    several = {system for (system, _, _), count in counts.items() if count > 1}
+    return [replace(p, system=f"{p.system} ({p.sweep})") if p.system in several else p for p in places]
 
 
 def _panel(
     places: Sequence[Place], rows: Sequence[str], columns: Sequence[str]
 ) -> tuple[plots.Floats, list[list[str]]]:
-    """Values and texts; of several results in one place the first one is drawn."""
+    """Values and texts."""
     values = np.full((len(rows), len(columns)), np.nan)
     texts = [[""] * len(columns) for _ in rows]
     for place in reversed(places):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from emodarts import __version__
 from emodarts.report.choices import selection_section
-from emodarts.report.conditions import conditions
+from emodarts.report.conditions import conditions, other_predictions
 from emodarts.report.evidence import LATE_DEV, Evidence, gather
 from emodarts.report.figures import Figure
 from emodarts.report.headline import Headline, headline
@@ -13,9 +13,9 @@ from emodarts.report.matrices import corpora_section, transfer_section
 from emodarts.report.origins import losses_section, origins_section
 from emodarts.report.published import published_section
 from emodarts.report.searching import courses_section, genotypes_section, hyperparameters_section, sizes_section
-from emodarts.report.sections import More, Section, Words, each
+from emodarts.report.sections import More, Section, Words, each, told_apart
 from emodarts.report.sheets import Sheet, shown
-from emodarts.report.tables import notices
+from emodarts.report.tables import incomplete, notices
 from emodarts.report.within import classes_section, folds_section, speakers_section, systems_section
 from emodarts.results.reader import Results
 
@@ -63,8 +63,8 @@ def page_of(results: Results) -> Page:
         f"Sweeps {', '.join(results.sweeps)}; reported by emodarts {__version__}. Every figure is computed from the "
         "result tables; winners are chosen on dev alone.",
         tuple(_tiles(evidence, headlines)),
-        tuple(notices(list(evidence.entries))),
-        tuple(s for s in sections if s is not None and s.parts),
+        (*notices(list(evidence.entries)), *incomplete(evidence), *other_predictions(found)),
+        told_apart(tuple(s for s in sections if s is not None and s.parts)),
     )
 
 
@@ -87,17 +87,16 @@ def render(page: Page) -> str:
 
 def printable(text: str) -> str:
     """Without control characters, which no page may hold."""
-    return "".join(c if c.isprintable() or c == " " else "\ufffd" for c in text)
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
 
 
 def _tiles(evidence: Evidence, headlines: Sequence[Headline]) -> list[tuple[str, str]]:
     tiles = [("sweeps", str(len(evidence.courses))), ("systems", str(len(evidence.systems)))]
     tiles.append(("configurations", f"{sum(n for c in evidence.courses for n in c.statuses.values()):,}"))
-    if headlines:
-        first = headlines[0].standings[0]
-        tiles.append(
-            (f"UAR of {first.contender.name}, {headlines[0].condition.test_set}", shown(first.uar.value, "figure"))
-        )
+    for made in [h for h in headlines if not h.condition.shared][:1]:  # a shared choice heads nothing
+        first, weak = made.standings[0], " (weak protocol)" if made.condition.weakness else ""
+        name = f"UAR of {first.contender.name}, {made.condition.test_set}{weak}"
+        tiles.append((name, shown(first.uar.value, "figure")))
         tiles.append(("its interval (95 %)", shown(first.uar, "figure").partition(" ")[2] or "none"))
-        tiles.append(("test speakers", str(headlines[0].speakers)))
+        tiles.append(("test speakers", str(made.speakers)))
     return tiles

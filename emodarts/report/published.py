@@ -13,6 +13,7 @@ LAST, BEST_TEST = "last", "best_test"
 RULES = {LATE_DEV: "by dev", LAST: "last", BEST_TEST: "BEST ON TEST"}
 _QUOTED = {LATE_DEV: "yes", LAST: "with its protocol", BEST_TEST: "no"}
 _COLUMNS = (
+    Column("sweep"),
     Column("system"),
     Column("protocol"),
     Column("tested on"),
@@ -48,8 +49,9 @@ class RuleLine:
         """As a row of a table."""
         e, war = self.entry, sum(t.value("war") for t in self.tallies) / len(self.tallies)
         uar = over_speakers(self.tallies)
-        about = (e.system, e.protocol, self.part.test_set, RULES[e.epoch_rule])
-        return (*about, uar, war, self.above_last, len(e.folds), _QUOTED[e.epoch_rule])
+        about = (e.sweep, e.system, e.protocol, self.part.test_set, RULES[e.epoch_rule])
+        weak = "with its weakness" if e.weakness and e.epoch_rule == LATE_DEV else _QUOTED[e.epoch_rule]
+        return (*about, uar, war, self.above_last, len(e.folds), weak)
 
 
 def rule_lines(evidence: Evidence) -> list[RuleLine]:
@@ -57,10 +59,11 @@ def rule_lines(evidence: Evidence) -> list[RuleLine]:
 
     None of the latter two chose anything.
     """
-    lines = []
+    lines: list[RuleLine] = []
     for best in (e for e in evidence.entries if e.epoch_rule == BEST_TEST):
         alike = [e for e in evidence.entries if (e.system, e.train_corpora) == (best.system, best.train_corpora)]
         clean = [e for e in alike if e.epoch_rule == LATE_DEV and not e.shared and e.source is None]
+        clean = [e for e in clean if all(line.entry is not e for line in lines)]  # once, however often it was published
         last = next((e for e in alike if _same_run(e, best) and e.epoch_rule == LAST), None)
         lines += [RuleLine.of(e, part) for e in (*clean, *([last] if last else [])) for part in e.parts("test")]
         lines += [RuleLine.of(best, part, last) for part in best.parts("test")]

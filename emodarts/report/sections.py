@@ -1,7 +1,8 @@
 """What a page is made of: sections of words, tables and figures."""
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from emodarts.report.figures import Figure
 from emodarts.report.sheets import Sheet, slug
@@ -46,3 +47,19 @@ def each(parts: tuple[Part, ...]) -> Iterator[Sheet | Figure]:
             yield from each(part.parts)
         elif not isinstance(part, Words):
             yield part
+
+
+def told_apart(sections: tuple[Section, ...]) -> tuple[Section, ...]:
+    """The same with a number behind names that come again: they are names of files and of places on the page."""
+    seen: Counter[str] = Counter()
+
+    def renamed(part: Part) -> Part:
+        if isinstance(part, More):
+            return replace(part, parts=tuple(renamed(inner) for inner in part.parts))
+        if isinstance(part, Words):
+            return part
+        kind = f"{type(part).__name__} {part.name.lower()}"  # some file systems know no case
+        seen[kind] += 1
+        return part if seen[kind] == 1 else replace(part, name=f"{part.name}--{seen[kind]}")
+
+    return tuple(replace(section, parts=tuple(renamed(part) for part in section.parts)) for section in sections)

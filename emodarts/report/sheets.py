@@ -13,10 +13,10 @@ Kind = Literal["text", "count", "figure", "difference", "p"]
 Cell = str | int | float | Interval | None
 Tone = Literal["", "strong", "soft"]
 NONE = "–"
-_TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
+_TEX = {
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"<": "$<$", ">": "$>$", "|": "$|$", "−": "$-$", "–": "--", "±": r"$\pm$", "×": r"$\times$"},
 }
 
 
@@ -74,7 +74,7 @@ def as_markdown(sheet: Sheet) -> str:
     rule = [":--" if c.kind == "text" else "--:" for c in sheet.columns]
     lines = [[_pipe(c.title) for c in sheet.columns], rule, *([_pipe(x) for x in row] for row in sheet.texts())]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return "\n\n".join([f"**{sheet.title}**", table, *sheet.notes]) + "\n"
+    return "\n\n".join([f"**{_pipe(sheet.title)}**", table, *map(_pipe, sheet.notes)]) + "\n"
 
 
 def as_latex(sheet: Sheet) -> str:
@@ -84,7 +84,8 @@ def as_latex(sheet: Sheet) -> str:
     for number, row in enumerate(sheet.texts()):
         if number and sheet.tone(number) == "soft" and sheet.tone(number - 1) != "soft":
             lines.append(r"\midrule")
-        lines.append(" & ".join(_tex(x) for x in row) + r" \\")
+        told = " & ".join(_tex(x) for x in row)
+        lines.append(("{}" if told.startswith("[") else "") + told + r" \\")  # else the rule above would take it
     head = " & ".join(_tex(c.title) for c in sheet.columns) + r" \\"
     caption = " ".join([sheet.title + ".", *sheet.notes])
     return "\n".join(
@@ -110,8 +111,8 @@ FORMATS: dict[str, Callable[[Sheet], str]] = {"csv": as_csv, "md": as_markdown, 
 
 
 def slug(text: str) -> str:
-    """A name that is safe in file systems, in HTML and in LaTeX labels."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"
+    """A name that is safe in file systems, in HTML and in LaTeX labels; other sweeps and systems, other names."""
+    return re.sub(r"[^A-Za-z0-9_]+", "-", text).strip("-")[:100] or "x"
 
 
 def _is_there(value: float | None) -> bool:
@@ -144,15 +145,9 @@ def _three(cell: Cell) -> list[Cell]:
 
 
 def _pipe(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """Without what Markdown, or HTML in it, would take for its own."""
+    return re.sub(r"([\\|*`<>])", r"\\\1", " ".join(text.split()))
 
 
 def _tex(text: str) -> str:
-    plain = "".join(_TEX.get(c, c) for c in text)
-    return (
-        plain.replace("−", "$-$")
-        .replace("–", "--")
-        .replace("±", r"$\pm$")
-        .replace("Δ", r"$\Delta$")
-        .replace("<", "$<$")
-    )
+    return "".join(_TEX.get(c, c) for c in text)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from statistics import mean, stdev
 from typing import Any
 
-from emodarts.report.evidence import Course, Entry, Evidence, Part, gather
+from emodarts.report.evidence import LATE_DEV, Course, Entry, Evidence, Part, gather
 from emodarts.results.reader import Results
 from emodarts.results.statistics import figures, majority
 
@@ -90,10 +90,12 @@ def _sweep(course: Course, entries: list[Entry]) -> SweepReport:
     counts: Counter[str] = Counter()
     for (_, status), number in course.statuses.items():
         counts[status] += number
+    # What no dev part chose stands in a table of its own (`published`), and never beside these.
+    clean = [entry for entry in entries if entry.epoch_rule == LATE_DEV]
     return SweepReport(
         course.sweep,
-        tuple(_block(entry, part) for entry in entries for part in entry.parts("test")),
-        tuple(_cross(entry, part) for entry in entries for part in entry.parts("cross")),
+        tuple(_block(entry, part) for entry in clean for part in entry.parts("test")),
+        tuple(_cross(entry, part) for entry in clean for part in entry.parts("cross")),
         dict(counts),
         course.retries,
         course.failures,
@@ -146,18 +148,49 @@ def _cross(entry: Entry, part: Part) -> CrossLine:
     )
 
 
+def _other_data(entries: list[Entry]) -> list[str]:
+    """Folds with more than one hash: within a sweep the data changed on the way, between sweeps they are others."""
+    within: dict[tuple[str, str, int], set[str]] = defaultdict(set)
+    between: dict[tuple[str, tuple[str, ...], int], set[str]] = defaultdict(set)
+    for entry in entries:
+        for fold, digest in entry.hashes:
+            within[entry.sweep, entry.protocol, fold].add(digest)
+            between[entry.protocol, entry.classes, fold].add(digest)
+    found = []
+    changed = sorted({(sweep, fold) for (sweep, _, fold), digests in within.items() if len(digests) > 1})
+    if changed:
+        told = ", ".join(f"fold {fold} of {sweep}" for sweep, fold in changed)
+        found.append(f"{told} changed between units (different fold hashes): the data are not the same")
+    others = sorted({protocol for (protocol, _, _), digests in between.items() if len(digests) > 1})
+    if others:
+        found.append(f"{', '.join(others)}: sweeps of other labels or data (different fold hashes) stand apart")
+    return found
+
+
+def incomplete(evidence: Evidence) -> list[str]:
+    """Winners without rows, and systems that have fewer folds than others by the same protocol."""
+    found = []
+    there = {(e.sweep, *w.key) for e in evidence.entries for w in e.winners.values()}
+    lost = [w for w in evidence.winners if (w.sweep, *w.key) not in there]
+    for w in lost:
+        found.append(f"{w.sweep}: {w.system}, {w.study} has a winner (trial {w.trial}) and no rows of it in folds")
+    most: dict[str, set[int]] = defaultdict(set)
+    for entry in evidence.entries:
+        most[entry.protocol] |= set(entry.folds)
+    for entry in evidence.entries:
+        missing = sorted(most[entry.protocol] - set(entry.folds))
+        if missing:
+            told = f"{len(entry.folds)} of {len(most[entry.protocol])} folds; it stands apart from what has all"
+            found.append(f"{entry.sweep}: {entry.system} has {told}")
+    return found
+
+
 def notices(entries: list[Entry]) -> list[str]:
     """What a reader of these figures has to know before comparing them."""
     found = []
     if len({e.protocol for e in entries}) > 1:
         found.append("several protocols: their figures stand apart and must not be compared")
-    hashes: dict[tuple[str, int], set[str]] = defaultdict(set)
-    for entry in entries:
-        for fold, digest in entry.hashes:
-            hashes[entry.protocol, fold].add(digest)
-    changed = sorted({fold for (_, fold), digests in hashes.items() if len(digests) > 1})
-    if changed:
-        found.append(f"folds {changed} changed between units (different fold hashes): the data are not the same")
+    found += _other_data(entries)
     rows: list[dict[str, Any]] = [row for entry in entries for row in entry.rows]
     hidden = sorted({row["test_set"] for row in rows if row["role"] == "test" and row["n"] == 0})
     if hidden:

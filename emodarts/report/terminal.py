@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import mean
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from emodarts.report.evidence import Evidence, gather
@@ -53,7 +54,7 @@ def print_published(evidence: Evidence, console: Console) -> None:
         values = [mean(getattr(f, name) for f in map(_figures, line.tallies)) for name in names]
         e, rest = line.entry, line.part.test_set.partition("/")[2]
         where = e.protocol if rest == "test" else f"{e.protocol} ({rest})"
-        table.add_row(e.system, where, RULES[e.epoch_rule], str(len(e.folds)), *map(_figure, values))
+        table.add_row(escape(e.system), escape(where), RULES[e.epoch_rule], str(len(e.folds)), *map(_figure, values))
     console.print(table)
     for line in lines:
         if line.above_last is not None:
@@ -73,8 +74,13 @@ def _say(console: Console, text: str) -> None:
     console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
+def _title(block: Block) -> str:
+    mark = ", nesting=shared" if block.shared else ""
+    return f"{block.system} on {block.test_set}, {block.protocol}, {len(block.classes)} classes{mark}"
+
+
 def _table(block: Block) -> Table:
-    table = Table(title=f"{block.system} on {block.test_set}, {block.protocol}, {len(block.classes)} classes")
+    table = Table(title=escape(_title(block)))
     for name in ("fold", "winner", "dev UAR", "test UAR", "test WAR", "test F1", "n"):
         table.add_column(name, justify="left" if name in ("fold", "winner") else "right")
     for line in block.folds:
@@ -101,7 +107,10 @@ def _cross_table(lines: Sequence[CrossLine]) -> Table:
     for x in lines:
         deviation = "-" if x.deviation is None else _figure(x.deviation)
         figures = (_figure(x.uar), deviation, _figure(x.war), _figure(x.macro_f1))
-        table.add_row(x.system, x.test_set, x.normalisation, str(x.models), *figures, str(x.n), _figure(x.chance))
+        name = f"{x.system}, nesting=shared" if x.shared else x.system
+        table.add_row(
+            escape(name), escape(x.test_set), x.normalisation, str(x.models), *figures, str(x.n), _figure(x.chance)
+        )
     return table
 
 

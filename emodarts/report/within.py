@@ -36,7 +36,7 @@ def systems_section(headlines: Sequence[Headline]) -> Section:
         if any(s.contender.entry.dev_tallies for s in made.standings):
             parts.append(More("Dev beside test, and how much seeds differ", (worth_sheet(made),)))
     if not headlines:
-        parts.append(Words("No test figures yet: nothing is finished, or the labels are not public."))
+        parts.append(Words("No test figures by the clean rules: nothing is finished, or the labels are not public."))
     if len(headlines) > 1:
         told = (
             "Each table has one protocol, one set of folds (by hash), classes and rules. Figures of different tables "
@@ -51,8 +51,10 @@ def folds_section(conditions: Sequence[Condition]) -> Section:
     return Section("Fold by fold", tuple(part for n, c in enumerate(conditions) for part in _folds(c, n)))
 
 
-def classes_section(conditions: Sequence[Condition]) -> Section:
-    """Confusion matrices, counted over all seeds and divided by their number."""
+def classes_section(conditions: Sequence[Condition]) -> Section | None:
+    """Confusion matrices, counted over all seeds and divided by their number; None without any."""
+    if not conditions:
+        return None
     parts: list[Part] = [Words("Counts are means over seeds, all folds pooled. Rows are true classes.")]
     for number, condition in enumerate(conditions):
         drawn = [_confusion(condition, c, f"confusion-{number}-{i}") for i, c in enumerate(condition.contenders)]
@@ -106,7 +108,8 @@ def _folds(condition: Condition, number: int) -> list[Part]:
             w, row = c.entry.winners[fold], c.entry.rows_of(c.part, fold)[0]
             parameters = json.dumps(w.parameters, sort_keys=True)
             won.append((c.name, str(fold), w.trial, w.of, w.dev_uar, row["uar"], row["parameters"], parameters))
-    about = ("Chosen on the fold's dev part alone. Test figures here are those of the first seed.",)
+    how = "by the mean over the dev parts of all folds" if condition.shared else "on the fold's dev part alone"
+    about = (f"Chosen {how} among so many configurations. Test figures here are those of the first seed.",)
     winners = Sheet(f"{name}-winners", f"Winners: {condition.title}", _WINNERS, tuple(won), about)
     return [
         Sheet(name, condition.title, columns, tuple(rows), notes),
