@@ -36,12 +36,23 @@ class Made:
     weakness: str | None = None
     source: str | None = None
     marks: str = "h"  # of the fold hashes
+    beside: tuple[str, ...] = ()  # corpora that were trained on, too
     again: int | None = None  # fold i tests the speakers of fold i mod so many
 
     def key(self, system, fold, trial=0, seed=0):
         study = "shared" if self.shared else f"fold{fold}"
         protocol = f"{self.corpus}/speaker{self.folds}{self.suffix}"
-        place = (self.name, system, study, trial, seed, (self.corpus,), protocol, fold, f"{self.marks}{fold}")
+        place = (
+            self.name,
+            system,
+            study,
+            trial,
+            seed,
+            (self.corpus, *self.beside),
+            protocol,
+            fold,
+            f"{self.marks}{fold}",
+        )
         source = None if self.source is None else f"{self.source}/{system}/fold{fold}/0/0/{fold}"
         return UnitKey(*place, self.classes, genotype_from=source, weakness=self.weakness)
 

@@ -104,7 +104,7 @@ def test_the_page_needs_nothing_else(html):
 
 def test_figures_are_drawings_in_the_colour_of_the_page(page):
     figures = [part for part in page.parts() if isinstance(part, Figure)]
-    names = [part.name for part in page.parts()]
+    names = [(type(part), part.name) for part in page.parts()]
     assert len(set(names)) == len(names)
     for figure in figures[::4]:
         text = figure.svg()
@@ -202,6 +202,7 @@ def test_cross_figures_are_means_over_fold_models(page, root):
 def test_a_corpus_that_joined_folds_test_again_counts_once(tmp_path):
     """Folds 2 and 3 of a joined protocol test the speakers of folds 0 and 1 of the corpus with fewer folds again."""
     made = replace(ALPHA, folds=4, seeds=1, skills={"emodarts": 0.7}, crosses={}, suffix="/joined", again=2)
+    made = replace(made, beside=("beta",))
     write(tmp_path, made)
     (entry,) = gather(reader.open(tmp_path)).entries
     (part,) = entry.parts("test")
