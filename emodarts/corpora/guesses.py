@@ -59,8 +59,7 @@ def columns_of(names: Sequence[str], where: str, given: Mapping[str, str]) -> di
         required: tuple[str, ...] = ("file", "speaker")
     else:
         required = ("file", "speaker", "label")
-    for field in dict.fromkeys((*required, *found)):
-        _check(field, found.get(field), names, where)
+    _check({field: found.get(field) for field in dict.fromkeys((*required, *found))}, names, where)
     return found
 
 
@@ -73,15 +72,24 @@ def _offset(plain: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str
     return {"start": plain["offset"]} if "duration" in found else {}
 
 
-def _check(field: str, name: str | None, names: Sequence[str], where: str) -> None:
-    if name is None or name not in names:
-        known = ", ".join(GUESSES[field][:8])
+def _check(found: Mapping[str, str | None], names: Sequence[str], where: str) -> None:
+    """Raise EmodartsError for all fields without a column at once, and for columns that there are twice."""
+    missing = {field: name for field, name in found.items() if name not in names}
+    if missing:
+        told = [
+            f"no column for '{field}' (names such as {', '.join(GUESSES[field][:8])} are known)"
+            if name is None
+            else f"no column '{name}' for '{field}'"
+            for field, name in missing.items()
+        ]
+        settings = " ".join(f"corpus.columns.{field}=..." for field in missing)
         raise EmodartsError(
-            f"{where}: no column for '{field}' among {', '.join(names) or 'none'}; "
-            f"name it with corpus.columns.{field}=... (names such as {known} are known)"
+            f"{where}: {'; '.join(told)} among {', '.join(names) or 'none'}; name it with {settings} (each behind --set "
+            "for emodarts audit and features)"
         )
-    if list(names).count(name) > 1:
-        raise EmodartsError(f"{where}: there are several columns '{name}'; rename all but one")
+    for name in found.values():
+        if list(names).count(str(name)) > 1:
+            raise EmodartsError(f"{where}: there are several columns '{name}'; rename all but one")
 
 
 def _plain(name: str) -> str:

@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     figures = [part for part in page.parts() if isinstance(part, Figure)]
     if options.html:
         _write(options.html, render(page).encode())
-        print(f"{options.html}: {len(sheets)} tables, {len(figures)} figures")
+        print(f"{options.html.resolve()}: {len(sheets)} tables, {len(figures)} figures")
     if options.tables:
         for sheet in sheets:
             for kind, written in FORMATS.items():

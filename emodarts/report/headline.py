@@ -27,6 +27,7 @@ from emodarts.results.statistics import (
 )
 
 SIGNIFICANT = 0.05
+FEW_SPEAKERS = 8
 ENOUGH_SEEDS = 3  # for a claim about methods, rather than about the networks as they were trained
 _HEAD = (
     Column("system"),
@@ -233,6 +234,8 @@ def _notes(made: Headline) -> list[str]:
                 f"With fewer than {ENOUGH_SEEDS} seeds a verdict is about these networks as they were trained, not "
                 "about methods."
             )
+    if 1 < made.speakers < FEW_SPEAKERS:
+        notes.append(f"{made.speakers} speakers are few: the interval is wide, and rests on the t distribution.")
     if made.speakers == 1:
         notes.append("One speaker: there is no interval, and no difference can be told.")
     if made.condition.shared:

@@ -35,9 +35,8 @@ def losses_section(evidence: Evidence) -> Section:
                 More(f"{len(course.failures)} failed in {course.sweep}", tuple(map(Words, _first(course.failures))))
             )
         if course.retries:
-            parts.append(
-                Words(f"{course.sweep}: units were begun again {course.retries} times (dead workers, lost nodes).")
-            )
+            why = "dead workers, lost nodes, stopped drivers"
+            parts.append(Words(f"{course.sweep}: units were begun again {course.retries} times ({why})."))
         parts += [_dropped(course.sweep, row) for row in course.corpora if row["dropped"]]
     kinds = ("complete", "pruned", "failed", "not at their end")
     columns = (Column("sweep"), Column("system"), *(Column(k, "count") for k in kinds))
@@ -98,7 +97,7 @@ def _corpora(evidence: Evidence) -> list[Part]:
                     sum(json.loads(row["left_out"] or "{}").values()),
                     cues.get("all together"),
                     chance,
-                    "not audited" if audit is None else f"{len(worst)} warnings" if worst else "nothing found",
+                    "not audited" if audit is None else _audited(worst),
                 )
             )
             findings += [Words(f"{row['corpus']}: {f['subject']}: {f['found']}", "warning") for f in worst]
@@ -117,6 +116,26 @@ def _corpora(evidence: Evidence) -> list[Part]:
     sheet = Sheet("corpora", "Corpora and their audits", columns, tuple(rows))
     unique = list(dict.fromkeys(findings))
     return [sheet, More(f"{len(unique)} findings of the audits", tuple(unique))] if unique else [sheet]
+
+
+def _audited(worst: list[dict[str, Any]]) -> str:
+    """How many leaks and warnings an audit has."""
+    counts = Counter(finding["severity"] for finding in worst)
+    told = [f"{counts[severity]} {severity}{'s' if counts[severity] > 1 else ''}" for severity in ("leak", "warning")]
+    return (
+        ", ".join(t for t, severity in zip(told, ("leak", "warning"), strict=True) if counts[severity])
+        or "nothing found"
+    )
+
+
+def leaks(evidence: Evidence) -> list[str]:
+    """What the audits call a leak: no figure should be read without it."""
+    found: dict[str, None] = {}
+    for row in (row for course in evidence.courses for row in course.corpora if row["audit"]):
+        for finding in json.loads(row["audit"])["findings"]:
+            if finding["severity"] == "leak":
+                found[f"the audit of {row['corpus']} has a leak: {finding['subject']}: {finding['found']}"] = None
+    return list(found)
 
 
 def _settings(course: Course) -> Sheet:

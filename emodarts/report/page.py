@@ -10,7 +10,7 @@ from emodarts.report.evidence import LATE_DEV, Evidence, gather
 from emodarts.report.figures import Figure
 from emodarts.report.headline import Headline, headline
 from emodarts.report.matrices import corpora_section, transfer_section
-from emodarts.report.origins import losses_section, origins_section
+from emodarts.report.origins import leaks, losses_section, origins_section
 from emodarts.report.published import published_section
 from emodarts.report.searching import courses_section, genotypes_section, hyperparameters_section, sizes_section
 from emodarts.report.sections import More, Section, Words, each, told_apart
@@ -63,7 +63,7 @@ def page_of(results: Results) -> Page:
         f"Sweeps {', '.join(results.sweeps)}; reported by emodarts {__version__}. Every figure is computed from the "
         "result tables; winners are chosen on dev alone.",
         tuple(_tiles(evidence, headlines)),
-        (*notices(list(evidence.entries)), *incomplete(evidence), *other_predictions(found)),
+        (*leaks(evidence), *notices(list(evidence.entries)), *incomplete(evidence), *other_predictions(found)),
         told_apart(tuple(s for s in sections if s is not None and s.parts)),
     )
 

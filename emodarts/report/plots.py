@@ -137,6 +137,7 @@ def courses(canvas: "Canvas", panels: Sequence[tuple[str, Sequence[Line]]], name
             axes.plot(mine[0].x[:least], middle, color=colour(system), linewidth=2, label=names[system])
         axes.set_title(title)
         axes.set_xlabel(xlabel)
+        axes.xaxis.get_major_locator().set_params(integer=True)
     if len(names) > 1:
         canvas.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(3, len(names)))
 
@@ -198,6 +199,8 @@ def sizes(
 
     `front`: `(system, parameters, dev, test)`, chosen on dev; test is NaN where it was not read.
     """
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
     axes = canvas.subplots()
     for system, name in names.items():
         mine = [(p, dev) for s, p, dev in points if s == system]
@@ -211,6 +214,11 @@ def sizes(
             )
             axes.plot(x, test, "D", color=colour(system), markersize=5, fillstyle="none", label=f"{name}: its test UAR")
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    every = [p for _, p, _ in points]
+    if max(every) < 10 * min(every):  # not a single power of ten may lie between
+        axes.set_xticks(np.unique(np.geomspace(min(every), max(every), 4).round(-3)))
     axes.set_xlabel("parameters")
     axes.set_ylabel("UAR")
     canvas.legend(loc="outside lower center", ncols=2)
@@ -228,7 +236,7 @@ def strips(canvas: "Canvas", names: Sequence[str], colours: Sequence[int], value
         axes.plot([float(np.median(found))] * 2, [row - 0.32, row + 0.32], color=INK, linewidth=1.4)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlabel("UAR of each test speaker (mean over seeds)")
+    axes.set_xlabel("UAR of each test speaker, mean over seeds; the bar is the median")
     axes.tick_params(axis="y", length=0)
 
 

@@ -54,11 +54,13 @@ def hyperparameters_section(evidence: Evidence) -> Section | None:
             mine = table.filter(pc.equal(table["system"], system))
             figure = _parallel(part.name, system, mine, one.table)
             parts += [figure] if figure else []
-    told = (
-        "Importance is the share of the spread in dev UAR that a hyperparameter explains in a study (fANOVA, Hutter et "
-        "al. 2014), a dot a study. In the figure of parallel coordinates a line is a configuration of some fold."
-    )
-    return Section("Hyperparameters", (Words(told), *parts)) if parts else None
+    told = ["In the figure of parallel coordinates a line is a configuration of some fold."]
+    if any(course.importances for course in evidence.courses):
+        told.append(
+            "Importance is the share of the spread in dev UAR that a hyperparameter explains in a study (fANOVA, "
+            "Hutter et al. 2014), a dot a study."
+        )
+    return Section("Hyperparameters", (*map(Words, told), *parts)) if parts else None
 
 
 def sizes_section(evidence: Evidence) -> Section | None:

@@ -29,7 +29,11 @@ def print_sweeps(evidence: Evidence, console: Console) -> None:
             console.print(_table(block))
         if sweep.crosses:
             console.print(_cross_table(sweep.crosses))
-        told = ", ".join(f"{count} {status}" for status, count in sorted(sweep.counts.items())) or "none yet"
+        names = {"running": "not at their end"}
+        told = (
+            ", ".join(f"{count} {names.get(status, status)}" for status, count in sorted(sweep.counts.items()))
+            or "none yet"
+        )
         again = f"; begun again {sweep.retries} times" if sweep.retries else ""
         _say(console, f"{sweep.sweep}: configurations {told}{again}")
         for notice in sweep.notices:
