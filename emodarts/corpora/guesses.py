@@ -76,16 +76,14 @@ def _check(found: Mapping[str, str | None], names: Sequence[str], where: str) ->
     """Raise EmodartsError for all fields without a column at once, and for columns that there are twice."""
     missing = {field: name for field, name in found.items() if name not in names}
     if missing:
-        told = [
-            f"no column for '{field}' (names such as {', '.join(GUESSES[field][:8])} are known)"
-            if name is None
-            else f"no column '{name}' for '{field}'"
-            for field, name in missing.items()
+        told = [f"no column {f'{name!r} ' if name else ''}for '{field}'" for field, name in missing.items()]
+        told[0] += f" among {', '.join(names) or 'none'}"
+        told += [
+            f"names such as {', '.join(GUESSES[f][:8])} are known for '{f}'" for f, n in missing.items() if n is None
         ]
         settings = " ".join(f"corpus.columns.{field}=..." for field in missing)
         raise EmodartsError(
-            f"{where}: {'; '.join(told)} among {', '.join(names) or 'none'}; name it with {settings} (each behind --set "
-            "for emodarts audit and features)"
+            f"{where}: {'; '.join(told)}; name it with {settings} (each behind --set for emodarts audit and features)"
         )
     for name in found.values():
         if list(names).count(str(name)) > 1:
