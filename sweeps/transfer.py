@@ -134,7 +134,7 @@ class Source:
         if is_own and there != (fold.protocol, fold.hash):
             raise EmodartsError(
                 f"fold {fold.index}: sweep '{self.sweep}' searched on {', '.join(own)}, by {there[0]} ({there[1]}), "
-                f"and this is {fold.protocol} ({fold.hash}): its genotypes may have been chosen on speakers who test "
+                f"and this is {fold.protocol} ({fold.hash}): its genotypes may have been chosen on speakers that test "
                 "here; on its own corpus a winner is taken by the same fold alone, so set the protocol and the "
                 "settings of the corpus as they were"
             )

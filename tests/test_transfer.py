@@ -136,7 +136,7 @@ def test_what_was_transferred_can_be_exported(taken, tmp_path):
     corpus = corpora.read(about)
     store = features.build(corpus.utterances, corpus.root, unit.settings.features, tmp_path)
     folds = protocols.make(about, corpus.utterances, labelling.label(corpus.utterances, about))
-    _, likeness = retrain(unit, SweepCorpus(about, folds, store, "", ""))
+    _, likeness = retrain(unit, SweepCorpus(about, folds, store, ()))
     assert (likeness.difference, likeness.labels) == (0.0, 0)
 
 
