@@ -60,7 +60,8 @@ def corpora_section(evidence: Evidence) -> Section | None:
     told = (
         "A row is what was trained on, a column what was tested on. On another corpus every fold's model is tested on "
         "all of it: the UAR of each model, then their mean; intervals resample the foreign speakers with all models at "
-        "once. Marked *: the training corpus itself, the pooled figure over its own folds."
+        "once; utterances of unknown speakers count as those of one. Marked *: the training corpus itself, the pooled "
+        "figure over its own folds."
     )
     return Section("Across corpora", (Words(told), *parts)) if parts else None
 
