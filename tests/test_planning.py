@@ -64,7 +64,7 @@ def test_what_is_not_searched_is_foretold_too(foretold):
 
 def test_a_dearer_search_is_foretold_to_be_dearer(foretold):
     cheap, dear = foretold(), foretold(unrolled=True, nodes=2)
-    assert dear.seconds.mean() > 1.1 * cheap.seconds.mean()  # about 2; other work on the machine comes between
+    assert dear.seconds.mean() > 1.5 * cheap.seconds.mean()
 
 
 def test_lines_have_no_negative_part():

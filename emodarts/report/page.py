@@ -72,6 +72,8 @@ def render(page: Page) -> str:
     """The page as text. Everything from results (names of files, speakers, systems) is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    from emodarts.audit.terminal import printable
+
     environment = Environment(
         loader=PackageLoader("emodarts.report", "."),
         autoescape=True,
@@ -83,11 +85,6 @@ def render(page: Page) -> str:
         environment.tests[name] = lambda part, kind=kind: isinstance(part, kind)
     environment.filters["shown"] = printable
     return environment.get_template("page.html.j2").render(page=page)
-
-
-def printable(text: str) -> str:
-    """Without control characters, which no page may hold."""
-    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in text)
 
 
 def _tiles(evidence: Evidence, headlines: Sequence[Headline]) -> list[tuple[str, str]]:
