@@ -7,8 +7,7 @@ import hashlib
 import json
 import resource
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,24 +16,21 @@ import torch
 from numpy.typing import NDArray
 
 from emodarts.checkpoints import NO_CHECKPOINTS, Checkpoint, Checkpoints, StoredFile
-from emodarts.corpora.protocols import Fold, check
+from emodarts.corpora.protocols import Fold
 from emodarts.errors import EmodartsError
-from emodarts.features.batches import Part, Standardiser
+from emodarts.evaluations import evaluation, final_evaluations, supernet_evaluations
+from emodarts.features.batches import Part
 from emodarts.features.joined import AnyStore
-from emodarts.features.resident import Resident, keep
-from emodarts.features.settings import BatchSettings, FeatureSettings
-from emodarts.features.store import Store
+from emodarts.fold_data import SEARCHED, SVM, FoldData, FoldSettings, ForeignTest
 from emodarts.networks import baselines
 from emodarts.networks.costs import count_macs, count_parameters
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import DiscreteNetwork, NetworkShape
 from emodarts.provenance import git_revision, package_versions, source_digest
-from emodarts.results.records import EpochRecord, Evaluation, GenotypeRecord, UnitRecords
+from emodarts.results.records import BEST_TEST, LAST, EpochRecord, Evaluation, GenotypeRecord, UnitRecords
 from emodarts.results.storage import Storage
 from emodarts.search.find import find
 from emodarts.search.halves import split_train_part
-from emodarts.search.settings import SearchSettings
-from emodarts.search.subsample import subsample
 from emodarts.search.task import Candidate, Evaluate, Searched, Task
 from emodarts.seeds import derive_seed
 from emodarts.training import prediction, published, svm
@@ -43,107 +39,8 @@ from emodarts.training.settings import TrainingSettings
 from emodarts.training.train import Trained
 
 Progress = Callable[[EpochRecord], None]
-Predict = Callable[[Part], NDArray[np.float32]]  # probabilities (utterances, classes) of a part
 Folder = Path | Storage  # of a unit's checkpoints
-LATE_DEV = "late_dev"  # the best epoch on dev in the last quarter
-LAST, BEST_TEST = "last", "best_test"  # of the published protocol, which has no dev part
-SEARCHED = "emodarts"
-SVM = "svm"
-_PENALTY = "training.svm_penalty"
-SYSTEMS = (SEARCHED, *baselines.DESIGNS, SVM)
 _STAGES = ("search", "searched", "training")  # each a file of a checkpoint folder
-
-
-@dataclass(frozen=True)
-class FoldSettings:
-    """Everything that shapes a unit's result beside its fold and seed."""
-
-    features: FeatureSettings = field(default_factory=FeatureSettings)
-    search: SearchSettings = field(default_factory=SearchSettings)
-    training: TrainingSettings = field(default_factory=TrainingSettings)
-    batches: BatchSettings = field(default_factory=BatchSettings)
-    system: str = SEARCHED  # or what is trained without a search: a hand-designed network, an SVM on functionals
-
-    def __post_init__(self) -> None:
-        if self.system not in SYSTEMS:
-            raise EmodartsError(f"system={self.system} is unknown: {', '.join(SYSTEMS)}")
-
-    @property
-    def searches(self) -> bool:
-        """Whether the network is searched."""
-        return self.system == SEARCHED
-
-    def has(self, name: str) -> bool:
-        """Whether a setting (`search.nodes`) does anything for the system: only a search has those of a search, and an
-        SVM has its penalty alone.
-        """
-        if self.system == SVM or name == _PENALTY:
-            return self.system == SVM and name == _PENALTY
-        return self.searches or not name.startswith("search.")
-
-
-@dataclass(frozen=True)
-class FoldData:
-    """A fold's features, standardised by its train part; train and dev on the device where they fit.
-
-    Nothing of a test set is read before it is asked for.
-    """
-
-    store: AnyStore
-    fold: Fold
-    settings: FoldSettings
-    device: str
-    standardiser: Standardiser
-    resident: Resident | None
-
-    @classmethod
-    def of(
-        cls, store: AnyStore, fold: Fold, settings: FoldSettings, device: str = "cpu", needs_dev: bool = True
-    ) -> "FoldData":
-        """The data of a fold. Raises EmodartsError for a leaking fold, and, if it `needs_dev`, one without dev part."""
-        check(fold)
-        if needs_dev and not fold.dev:
-            raise EmodartsError(
-                f"{fold.protocol} fold {fold.index} has no dev part, and the search and the choice of an epoch need "
-                f"one: choose a protocol with dev"
-            )
-        train, dev = store.positions(fold.train), store.positions(fold.dev)
-        resident = keep(store, train, dev, device, settings.batches.device_memory_share)
-        return cls(store, fold, settings, device, Standardiser.fit(store, fold.train), resident)
-
-    @cached_property
-    def train(self) -> Part:
-        """The train part."""
-        return self.part(self.fold.train)
-
-    @cached_property
-    def dev(self) -> Part:
-        """The dev part."""
-        return self.part(self.fold.dev)
-
-    @cached_property
-    def seen_fold(self) -> Fold:
-        """The fold as the search sees it: with a part of train alone where `search.subsample` says so."""
-        s = self.settings.search
-        if s.subsample is None:
-            return self.fold
-        return replace(self.fold, train=subsample(self.fold, s.subsample, s.subsample_seed).ids)
-
-    def part(self, utterances: Sequence[str]) -> Part:
-        """Any utterances of the fold, ready to be drawn from, in this order."""
-        kept = self.resident if set(utterances) <= {*self.fold.train, *self.fold.dev} else None
-        return Part.of(self.store, self.standardiser, self.fold, utterances, kept)
-
-
-@dataclass(frozen=True)
-class ForeignTest:
-    """A test set of a corpus that is not trained on: features by the same settings, labels among the fold's classes."""
-
-    name: str
-    store: Store
-    utterances: tuple[str, ...]
-    labels: dict[str, str]
-    speakers: dict[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -204,8 +101,8 @@ def run_fold(
         searched = search(data, seed, progress, checkpoints) if settings.searches else None
     architecture = derive(data, searched) if searched else hand_designed(data)
     trained = train(data, architecture, seed, progress, checkpoints)
-    final = _final_evaluations(data, lambda part: _predict(data, trained.network, part), tests, foreign)
-    return _records(data, searched, trained, (*_supernet_evaluations(data, searched), *final))
+    final = final_evaluations(data, lambda part: _predict(data, trained.network, part), tests, foreign)
+    return _records(data, searched, trained, (*supernet_evaluations(data, searched), *final))
 
 
 def run_published(
@@ -231,7 +128,7 @@ def run_published(
     architecture = derive(data, searched) if searched else hand_designed(data)
     trained, tests = _train_published(data, architecture, seed, progress, checkpoints)
     evaluations = [
-        _evaluation(fold, fold.tests[name], "final", "test", name, probabilities, rule)
+        evaluation(fold, fold.tests[name], "final", "test", name, probabilities, rule)
         for name, tried in tests.items()
         for rule, probabilities in ((LAST, tried.last), (BEST_TEST, tried.best))
     ]
@@ -345,12 +242,6 @@ def discard_checkpoints(folder: Folder) -> None:
             folder.delete_folder("")
     elif folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
-
-
-def subsample_name(fold: Fold, settings: FoldSettings) -> str | None:
-    """The name of the part of train that a search sees, `size@seed:hash of the ids`; None: all of it, or no search."""
-    s = settings.search
-    return subsample(fold, s.subsample, s.subsample_seed).name if settings.searches and s.subsample else None
 
 
 def _task(data: FoldData, seed: int) -> Task:
@@ -474,61 +365,9 @@ def _searched(kept: Checkpoint) -> Searched:
     )
 
 
-def _supernet_evaluations(data: FoldData, searched: Searched | None) -> list[Evaluation]:
-    """The supernet's own predictions on dev; none where the search trains no supernet."""
-    if searched is None or searched.dev_probabilities is None:
-        return []
-    return [_evaluation(data.fold, data.fold.dev, "supernet", "dev", "dev", searched.dev_probabilities)]
-
-
-def _final_evaluations(
-    data: FoldData, predict: Predict, tests: bool, foreign: Sequence[ForeignTest]
-) -> list[Evaluation]:
-    """The final predictions on dev and, where `tests`, on each test set and those of other corpora."""
-    fold = data.fold
-    parts = [("dev", "dev", fold.dev), *(("test", name, ids) for name, ids in fold.tests.items() if tests)]
-    own = [_evaluation(fold, ids, "final", role, name, predict(data.part(ids))) for role, name, ids in parts]
-    return own + [e for test in foreign if tests for e in _cross_evaluations(data, predict, test)]
-
-
-def _cross_evaluations(data: FoldData, predict: Predict, test: ForeignTest) -> list[Evaluation]:
-    """Predictions on another corpus, normalised by the statistics of the fold's train part, and by its own."""
-    fold = replace(data.fold, labels=test.labels, speakers=test.speakers)
-    found = []
-    for normalisation in ("train", "test"):
-        by_own = normalisation == "test"
-        standardiser = Standardiser.fit(test.store, test.utterances) if by_own else data.standardiser
-        probabilities = predict(Part.of(test.store, standardiser, fold, test.utterances))
-        made = _evaluation(fold, test.utterances, "final", "cross", test.name, probabilities)
-        found.append(replace(made, normalisation=normalisation))
-    return found
-
-
-def _evaluation(
-    fold: Fold,
-    utterances: tuple[str, ...],
-    stage: str,
-    role: str,
-    test_set: str,
-    probabilities: NDArray[np.float32],
-    epoch_rule: str = LATE_DEV,
-) -> Evaluation:
-    return Evaluation(
-        stage=stage,
-        epoch_rule=epoch_rule,
-        role=role,
-        test_set=test_set,
-        normalisation="train",
-        utterances=utterances,
-        speakers=tuple(fold.speakers.get(u) for u in utterances),
-        labels=tuple(fold.labels.get(u) for u in utterances),
-        probabilities=probabilities,
-    )
-
-
 def _run_svm(data: FoldData, seed: int, tests: bool, foreign: Sequence[ForeignTest]) -> UnitRecords:
     machine = svm.fit(data.train, len(data.fold.classes), data.settings.training.svm_penalty, seed)
-    evaluations = _final_evaluations(data, machine.predict, tests, foreign)
+    evaluations = final_evaluations(data, machine.predict, tests, foreign)
     return UnitRecords(
         evaluations=tuple(evaluations),
         epochs=(),

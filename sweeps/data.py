@@ -11,9 +11,9 @@ from emodarts.corpora.labels import Labels
 from emodarts.corpora.protocols import Fold
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus, Dropped, dropped_table
-from emodarts.experiment import ForeignTest
 from emodarts.features.joined import AnyStore, join_stores
 from emodarts.features.store import Store
+from emodarts.fold_data import ForeignTest
 from emodarts.results.reader import Results
 from emodarts.results.writer import SweepWriter
 

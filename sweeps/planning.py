@@ -20,18 +20,9 @@ from rich.table import Table
 
 from emodarts.corpora.protocols import Fold
 from emodarts.errors import EmodartsError
-from emodarts.experiment import (
-    SVM,
-    FoldData,
-    FoldSettings,
-    choose_device,
-    derive,
-    hand_designed,
-    run_fold,
-    search,
-    train,
-)
+from emodarts.experiment import choose_device, derive, hand_designed, run_fold, search, train
 from emodarts.features.batches import Part, Standardiser
+from emodarts.fold_data import SVM, FoldData, FoldSettings
 from emodarts.networks.costs import supernet_macs
 from emodarts.results.records import EpochRecord
 from emodarts.search.subsample import subsample

@@ -16,8 +16,9 @@ from emodarts.corpora.rules import NO_DEV
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus
 from emodarts.errors import EmodartsError
-from emodarts.experiment import ForeignTest, choose_device, subsample_name
+from emodarts.experiment import choose_device
 from emodarts.features import store as features
+from emodarts.fold_data import ForeignTest, subsample_name
 from emodarts.results import reader
 from emodarts.results.storage import Storage
 from sweeps.data import Foreign, SweepData, Trained

@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from emodarts.errors import EmodartsError
-from emodarts.experiment import SVM, FoldSettings
+from emodarts.fold_data import SVM, FoldSettings
 from emodarts.results.records import EpochRecord, RungRecord
 from sweeps.settings import SweepSettings
 

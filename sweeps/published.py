@@ -5,7 +5,8 @@ from typing import Any
 
 from emodarts.corpora.registry import describe
 from emodarts.errors import EmodartsError
-from emodarts.experiment import FoldSettings, check_published
+from emodarts.experiment import check_published
+from emodarts.fold_data import FoldSettings
 from emodarts.report.published import PUBLISHED
 from sweeps.settings import Settings
 

@@ -10,11 +10,13 @@ sys.path[0] = str(REPOSITORY)  # `sweeps` by its name from any folder, and nothi
 
 import hydra  # noqa: E402
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
+from hydra.errors import CompactHydraException  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from emodarts.errors import EmodartsError  # noqa: E402
-from sweeps.settings import from_hydra, register_schema, with_corpus_group  # noqa: E402
+from sweeps.refusals import of_hydra  # noqa: E402
+from sweeps.settings import from_hydra, known_settings, register_schema, with_corpus_group  # noqa: E402
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -28,7 +30,7 @@ def main(config: DictConfig) -> None:
 
         code = run_sweep(settings, console, HydraConfig.get().overrides.task)
     except EmodartsError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
+        _say(str(error))
         code = 1
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; what is finished is kept. The same command goes on.")
@@ -37,7 +39,16 @@ def main(config: DictConfig) -> None:
     sys.exit(code)
 
 
+def _say(error: str) -> None:
+    Console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
+
+
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would print otherwise
     register_schema()
-    main()
+    try:
+        main()
+    except CompactHydraException as refused:
+        _say(of_hydra(refused, known_settings()))
+        sys.exit(1)

@@ -18,10 +18,11 @@ from emodarts.corpora.protocols import full_name
 from emodarts.corpora.registry import describe
 from emodarts.corpora.settings import OF_ONE, CorpusSettings
 from emodarts.errors import EmodartsError
-from emodarts.experiment import SEARCHED, FoldSettings
 from emodarts.features.settings import BatchSettings, FeatureSettings
+from emodarts.fold_data import SEARCHED, FoldSettings
 from emodarts.search.settings import SearchSettings
 from emodarts.training.settings import TrainingSettings
+from sweeps.refusals import of_omegaconf
 
 SAMPLERS = ("tpe", "random", "cmaes", "gp", "nsga2")
 OBJECTIVES = ("dev_uar", "parameters")
@@ -117,7 +118,7 @@ class Settings:
     """Everything the command line can say. `protocol` is short for `corpus.protocol`, which it replaces.
 
     `system`: what is compared, one or several: `emodarts` is the search, `emodarts:<method>:<joint>` a control of it,
-    the others need none (`experiment.SYSTEMS`).
+    the others need none (`fold_data.SYSTEMS`).
     `train_corpora`: several corpora that are trained on together, their order of no meaning; empty: `corpus` alone.
     They and `extra_tests` are labelled as `corpus` says: class set and policies. Raises EmodartsError for corpora that
     are unknown, named twice, or named beside settings that speak of one.
@@ -262,6 +263,11 @@ def with_corpus_group(config: DictConfig) -> DictConfig:
     return compose(hydra.job.config_name, [*given, f"corpus={names[0] if len(names) == 1 else JOINED}"])
 
 
+def known_settings() -> list[str]:
+    """The names of all settings, `search.nodes`."""
+    return [name for name, _ in _flatten(asdict(Settings()))]
+
+
 def from_hydra(config: DictConfig) -> Settings:
     """The checked settings of a composed configuration. Raises EmodartsError for what does not belong there."""
     try:
@@ -270,7 +276,7 @@ def from_hydra(config: DictConfig) -> Settings:
     except OmegaConfBaseException as error:
         if isinstance(error.__cause__, EmodartsError):
             raise error.__cause__ from None
-        raise EmodartsError(f"settings: {str(error).splitlines()[0]} (at {error.full_key})") from error
+        raise EmodartsError(of_omegaconf(error, known_settings())) from error
     assert isinstance(settings, Settings)
     if len(settings.train_corpora) == 1:  # the sweep of that corpus, under the same name
         root = settings.corpus.root or settings.roots.get(settings.corpus.name)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from emodarts.errors import EmodartsError
-from emodarts.experiment import FoldSettings
+from emodarts.fold_data import FoldSettings
 
 if TYPE_CHECKING:
     from sweeps.settings import Settings

@@ -14,9 +14,10 @@ from typing import Any
 from emodarts.corpora.protocols import Fold
 from emodarts.corpora.remote import is_remote, without_secrets
 from emodarts.errors import EmodartsError
-from emodarts.experiment import SEARCHED, FoldSettings, Transferred
+from emodarts.experiment import Transferred
 from emodarts.export.units import fold_settings
 from emodarts.features.settings import FeatureSettings
+from emodarts.fold_data import SEARCHED, FoldSettings
 from emodarts.networks.genotype import Genotype
 from emodarts.results import reader
 from emodarts.results.commits import Commit

@@ -17,9 +17,10 @@ from ray import tune
 
 from emodarts.corpora.protocols import Fold
 from emodarts.errors import EmodartsError
-from emodarts.experiment import FoldSettings, ForeignTest, Progress, Transferred, subsample_name
+from emodarts.experiment import Progress, Transferred
 from emodarts.features.joined import AnyStore, join_stores
 from emodarts.features.store import open_store
+from emodarts.fold_data import FoldSettings, ForeignTest, subsample_name
 from emodarts.results.commits import Commit, read_commit
 from emodarts.results.records import EpochRecord, UnitKey, UnitRecords
 from emodarts.results.storage import Storage, StorageError

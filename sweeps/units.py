@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from emodarts.experiment import SEARCHED
+from emodarts.fold_data import SEARCHED
 from emodarts.results.commits import Commit
 from emodarts.results.reader import Results
 from sweeps.pruning import Rung

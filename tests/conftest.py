@@ -14,9 +14,9 @@ from emodarts import corpora
 from emodarts.corpora import labels as labelling
 from emodarts.corpora import protocols
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.experiment import FoldSettings
 from emodarts.features import store as features
 from emodarts.features.settings import FeatureSettings
+from emodarts.fold_data import FoldSettings
 from emodarts.search.settings import SearchSettings
 from emodarts.training.settings import TrainingSettings
 

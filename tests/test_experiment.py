@@ -11,22 +11,10 @@ from emodarts.corpora import labels as labelling
 from emodarts.corpora import protocols, rules
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
-from emodarts.experiment import (
-    Architecture,
-    FoldData,
-    FoldSettings,
-    ForeignTest,
-    Transferred,
-    derive,
-    hand_designed,
-    predict,
-    run_fold,
-    search,
-    subsample_name,
-    train,
-)
+from emodarts.experiment import Architecture, Transferred, derive, hand_designed, predict, run_fold, search, train
 from emodarts.features import store as features
 from emodarts.features.settings import BatchSettings, FeatureSettings
+from emodarts.fold_data import FoldData, FoldSettings, ForeignTest, subsample_name
 from emodarts.networks.genotype import CellGenotype, Edge, Genotype
 from emodarts.networks.network import DiscreteNetwork
 from emodarts.results.records import UnitKey

@@ -15,12 +15,13 @@ import torch
 
 from emodarts import cli
 from emodarts.errors import EmodartsError
-from emodarts.experiment import FoldData, predict
+from emodarts.experiment import predict
 from emodarts.export import package
 from emodarts.export.data import corpora_settings, corpus_settings
 from emodarts.export.predict import VERSION
 from emodarts.export.units import chosen_units
 from emodarts.features.settings import FeatureSettings
+from emodarts.fold_data import FoldData
 from emodarts.report.tables import report
 from emodarts.results import reader
 from emodarts.results.records import TrialRecord
@@ -150,7 +151,7 @@ def test_the_ensemble_is_the_mean_and_says_that_it_has_no_test_figure(export, al
 
 
 def _settings():
-    from emodarts.experiment import FoldSettings
+    from emodarts.fold_data import FoldSettings
 
     return FoldSettings(FeatureSettings(bands=32))
 

@@ -14,12 +14,13 @@ from emodarts.corpora import labels as labelling
 from emodarts.corpora import protocols
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
-from emodarts.experiment import FoldData, FoldSettings, run_fold
+from emodarts.experiment import run_fold
 from emodarts.features import store as features
 from emodarts.features.batches import Part, Standardiser, training_batches
 from emodarts.features.joined import JoinedStore, join_stores
 from emodarts.features.resident import Resident
 from emodarts.features.settings import FeatureSettings
+from emodarts.fold_data import FoldData, FoldSettings
 from emodarts.search.settings import SearchSettings
 from emodarts.training.settings import TrainingSettings
 

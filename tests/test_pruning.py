@@ -4,7 +4,7 @@ import pytest
 from test_studies import begin, commit, rows, rows_of
 
 from emodarts.errors import EmodartsError
-from emodarts.experiment import FoldSettings
+from emodarts.fold_data import FoldSettings
 from emodarts.results import reader
 from emodarts.results.records import EpochRecord
 from emodarts.search.settings import SearchSettings

@@ -16,8 +16,9 @@ from test_sweep_corpora import SPACE
 
 from emodarts.corpora import rules
 from emodarts.errors import EmodartsError
-from emodarts.experiment import FoldData, derive, predict, run_fold, run_published, search
+from emodarts.experiment import derive, predict, run_fold, run_published, search
 from emodarts.export.units import chosen_units
+from emodarts.fold_data import FoldData
 from emodarts.metrics import uar
 from emodarts.report.evidence import gather
 from emodarts.report.published import rule_lines

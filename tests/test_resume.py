@@ -318,7 +318,7 @@ def test_killed_at_a_random_moment(demo_store, fold, settings, undisturbed, tmp_
 
 
 def test_a_search_alone_goes_on_too(demo_store, fold, settings, tmp_path):
-    from emodarts.experiment import FoldData
+    from emodarts.fold_data import FoldData
 
     data = FoldData.of(demo_store, fold, settings)
     whole = search(data, SEED)

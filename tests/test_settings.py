@@ -9,11 +9,13 @@ import pytest
 from conftest import REPOSITORY
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
 from omegaconf import open_dict
 
 from emodarts.corpora.registry import READERS, describe
 from emodarts.errors import EmodartsError
-from sweeps.settings import from_hydra, register_schema, with_corpus_group
+from sweeps.refusals import of_hydra
+from sweeps.settings import from_hydra, known_settings, register_schema, with_corpus_group
 from sweeps.space import Space
 
 
@@ -234,3 +236,23 @@ def test_a_sweep_of_one_corpus_has_the_hash_that_it_had():
 def test_what_does_not_go_with_several_corpora(given, words):
     with pytest.raises(EmodartsError, match=words):
         of_command(*given)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("corpus.rot=/data", "there is no setting corpus.rot: did you mean corpus.root? `--help` lists all"),
+        ("sytem=cnn", "there is no setting sytem: did you mean system? `--help` lists all"),
+        ("wind=4", "there is no setting wind: `--help` lists all"),
+        ("sweep.trials=many", "sweep.trials: Value 'many' of type 'str' could not be converted to Integer"),
+        ("sweep.folds=0", "sweep.folds: Invalid value assigned: int is not a ListConfig, list or tuple; a list is "
+         "written [a,b]"),
+        ("sweep=redused", "there is no sweep=redused: did you mean reduced? choose one of default, reduced"),
+        ("sweep.folds=[0", "the command line cannot be read: no viable alternative at input '[0'"),
+        ("~sweep.space.search.nods", "Could not delete from config. 'sweep.space.search.nods' does not exist."),
+    ],
+)  # fmt: skip
+def test_what_hydra_refuses_is_one_sentence(given, said):
+    with pytest.raises(CompactHydraException) as refused:
+        settings(given)
+    assert of_hydra(refused.value, known_settings()) == said

@@ -4,7 +4,7 @@ import optuna
 import pytest
 
 from emodarts.errors import EmodartsError
-from emodarts.experiment import FoldSettings
+from emodarts.fold_data import FoldSettings
 from emodarts.search.settings import SearchSettings
 from sweeps.settings import Settings, SweepSettings
 from sweeps.space import Space

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from test_results import evaluation, records
 
-from emodarts.experiment import FoldSettings
+from emodarts.fold_data import FoldSettings
 from emodarts.results import reader
 from emodarts.results.records import EpochRecord, UnitKey, UnitRecords
 from emodarts.results.storage import Storage

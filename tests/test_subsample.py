@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from emodarts import experiment
 from emodarts.errors import EmodartsError
-from emodarts.experiment import run_fold, subsample_name
+from emodarts.experiment import run_fold
+from emodarts.fold_data import subsample_name
 from emodarts.search.halves import split_train_part
 from emodarts.search.settings import SearchSettings
 from emodarts.search.subsample import subsample

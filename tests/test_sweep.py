@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,9 +12,13 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import REPOSITORY, write_tone
+from rich.console import Console
 from sklearn.metrics import f1_score, recall_score
+from test_settings import settings
 
+from emodarts.errors import EmodartsError
 from emodarts.results import reader
+from sweeps.driver import run_sweep
 
 TINY = [
     "ray.dashboard=false",
@@ -171,13 +176,8 @@ def test_interrupt_keeps_what_is_finished(environment, small_corpus, tmp_path):
     ("given", "message"),
     [
         ("search.nodes=0", "search.nodes=0 is out of range: 1 to 8"),
-        ("+search.foo=1", "foo"),
-        ("search.foo=1", "foo"),
-        ("corpus.excited=maybe", "corpus.excited=maybe: choose one of happy, drop"),
-        ("sweep.space.search.nodes={low:1,high:99}", "search.nodes=99 is out of range"),
-        ("+sweep.space.search.nonsense={low:1,high:2}", "there is no setting search.nonsense"),
+        ("sweep.trails=1", "there is no setting sweep.trails: did you mean sweep.trials? `--help` lists all"),
         ("sweep.folds=[7]", "has folds 0 to 3"),
-        ("corpus.protocol=manifest/speaker77", "manifest/speaker<k> with k from 3 to 4"),
     ],
 )
 def test_wrong_settings_are_one_clear_sentence(environment, small_corpus, tmp_path, given, message):
@@ -186,8 +186,23 @@ def test_wrong_settings_are_one_clear_sentence(environment, small_corpus, tmp_pa
         command(small_corpus, tmp_path / "r", given), env=env, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 1
+    assert (done.stderr.startswith("error: "), done.stderr.count("\n")) == (True, 1)
     assert message in done.stderr
-    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("+search.foo=1", "there is no setting search.foo: `--help` lists all"),
+        ("corpus.excited=maybe", "corpus.excited=maybe: choose one of happy, drop"),
+        ("sweep.space.search.nodes={low:1,high:99}", "search.nodes=99 is out of range"),
+        ("+sweep.space.search.nonsense={low:1,high:2}", "there is no setting search.nonsense"),
+        ("corpus.protocol=manifest/speaker77", "manifest/speaker<k> with k from 3 to 4"),
+    ],
+)
+def test_what_the_driver_refuses_before_anything_runs(small_corpus, tmp_path, given, message):
+    with pytest.raises(EmodartsError, match=re.escape(message)):
+        run_sweep(settings(*command(small_corpus, tmp_path / "r", given)[2:]), Console(quiet=True))
 
 
 def test_results_that_cannot_be_written(environment, small_corpus, tmp_path):

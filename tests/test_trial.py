@@ -12,8 +12,8 @@ from test_resume import counting
 from test_storage import bucket  # noqa: F401
 
 from emodarts import experiment
-from emodarts.experiment import FoldSettings
 from emodarts.features.settings import FeatureSettings
+from emodarts.fold_data import FoldSettings
 from emodarts.results import reader
 from emodarts.results.records import EpochRecord
 from emodarts.results.storage import Storage, StorageError

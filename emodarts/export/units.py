@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emodarts.errors import EmodartsError
-from emodarts.experiment import SVM, FoldSettings
 from emodarts.features.settings import BatchSettings, FeatureSettings
+from emodarts.fold_data import SVM, FoldSettings
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import NetworkShape
 from emodarts.results.commits import Commit

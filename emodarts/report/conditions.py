@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from emodarts.report.evidence import LATE_DEV, Entry, Evidence, Part
+from emodarts.report.evidence import Entry, Evidence, Part
+from emodarts.results.records import LATE_DEV
 from emodarts.results.statistics import Tally
 
 _REFERENCE = "emodarts"

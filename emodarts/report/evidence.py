@@ -20,7 +20,6 @@ from emodarts.results.statistics import Tally, pooled
 from emodarts.results.sweep_file import settings_of
 from emodarts.results.winners import Winner, ranked, winners_among
 
-LATE_DEV = "late_dev"
 SHARED = "shared"  # the study of a sweep with nesting=shared
 UNKNOWN = "(unknown)"  # utterances of unknown speakers count as those of one
 _COUNTED = [

@@ -8,11 +8,12 @@ import numpy as np
 
 from emodarts.report import plots
 from emodarts.report.conditions import Condition, Contender, features_of, label
-from emodarts.report.evidence import LATE_DEV, Entry, Evidence
+from emodarts.report.evidence import Entry, Evidence
 from emodarts.report.figures import Figure
 from emodarts.report.headline import over_speakers
 from emodarts.report.sections import Part, Section, Words
 from emodarts.report.sheets import Cell, Column, Sheet, shown, slug
+from emodarts.results.records import LATE_DEV
 from emodarts.results.statistics import Interval
 
 _BY = {"train": "the training corpus", "test": "the test corpus"}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from emodarts import __version__
 from emodarts.report.choices import selection_section
 from emodarts.report.conditions import conditions, other_predictions
-from emodarts.report.evidence import LATE_DEV, Evidence, gather
+from emodarts.report.evidence import Evidence, gather
 from emodarts.report.figures import Figure
 from emodarts.report.headline import Headline, headline
 from emodarts.report.matrices import corpora_section, transfer_section
@@ -18,6 +18,7 @@ from emodarts.report.sheets import Sheet, shown
 from emodarts.report.tables import incomplete, notices
 from emodarts.report.within import classes_section, folds_section, speakers_section, systems_section
 from emodarts.results.reader import Results
+from emodarts.results.records import LATE_DEV
 
 
 @dataclass(frozen=True)

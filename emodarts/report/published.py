@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from emodarts.report.evidence import LATE_DEV, Entry, Evidence, Part
+from emodarts.report.evidence import Entry, Evidence, Part
 from emodarts.report.headline import over_speakers
 from emodarts.report.sections import Section
 from emodarts.report.sheets import Cell, Column, Sheet
+from emodarts.results.records import BEST_TEST, LAST, LATE_DEV
 from emodarts.results.statistics import Difference, Tally, difference
 
 PUBLISHED = "published"  # the study of the published protocol, in a sweep `<name>-published` beside the clean `<name>`
-LAST, BEST_TEST = "last", "best_test"
 RULES = {LATE_DEV: "by dev", LAST: "last", BEST_TEST: "BEST ON TEST"}
 _QUOTED = {LATE_DEV: "yes", LAST: "with its protocol", BEST_TEST: "no"}
 _COLUMNS = (

@@ -29,6 +29,10 @@ class UnitKey:
         return f"{self.system}.{self.study}.t{self.trial:05d}.s{self.seed}.f{self.fold}".replace(":", "-")
 
 
+LATE_DEV = "late_dev"  # epoch rules: the best epoch on dev in the last quarter of the training,
+LAST, BEST_TEST = "last", "best_test"  # and those of the published protocol, which has no dev part
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Predictions on one part: `probabilities (utterances, classes)`; labels None where they are not public."""

@@ -7,14 +7,15 @@ stands as probabilities is a softmax of the distances from the hyperplanes.
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
 
 from emodarts.features.batches import Part
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 _ITERATIONS = 20_000
 
@@ -23,7 +24,7 @@ _ITERATIONS = 20_000
 class TrainedSvm:
     """A fitted machine."""
 
-    pipeline: Pipeline
+    pipeline: "Pipeline"
     classes: int
     seconds: float
 
@@ -51,6 +52,10 @@ class TrainedSvm:
 
 def fit(part: Part, classes: int, penalty: float, seed: int) -> TrainedSvm:
     """Fit on the part's recordings as they are, without copies; `penalty` is the machine's C."""
+    from sklearn.pipeline import make_pipeline  # an import of seconds, needed here alone
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import LinearSVC
+
     start = time.perf_counter()
     machine = LinearSVC(C=penalty, class_weight="balanced", random_state=seed % 2**31, max_iter=_ITERATIONS)
     pipeline = make_pipeline(StandardScaler(), machine)

@@ -32,8 +32,9 @@ from emodarts.corpora import protocols
 from emodarts.corpora.protocols import Fold
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus
-from emodarts.experiment import FoldSettings, discard_checkpoints, run_fold
+from emodarts.experiment import discard_checkpoints, run_fold
 from emodarts.features import store as features
+from emodarts.fold_data import FoldSettings
 from emodarts.results import reader
 from emodarts.results.lease import Lease
 from emodarts.results.records import UnitKey
