@@ -28,11 +28,12 @@ from sweeps import pruning, samplers
 from sweeps.data import SweepData, write_foreign, write_trained
 from sweeps.fixed import Fixed
 from sweeps.handout import Handout
+from sweeps.in_process import run_in_process
 from sweeps.journal import Journal
 from sweeps.placement import publish
 from sweeps.preparation import check_data, prepare, say_data
 from sweeps.published import beside, without_choice
-from sweeps.settings import Settings
+from sweeps.settings import NO_RAY, Settings
 from sweeps.space import Space
 from sweeps.studies import Studies
 from sweeps.systems import Systems
@@ -233,7 +234,7 @@ def _tidy(storage: Storage, known: Results) -> None:
 
 
 def _run(settings: Settings, plan: Plan, studies: Systems, console: Console) -> bool:
-    """Run the units on Ray; whether somebody stopped it. Raises EmodartsError."""
+    """Run the units on Ray, or without it; whether somebody stopped it. Raises EmodartsError."""
     from ray import tune
 
     from sweeps.live import LiveTable
@@ -241,6 +242,9 @@ def _run(settings: Settings, plan: Plan, studies: Systems, console: Console) -> 
 
     asked = Interrupt()
     try:
+        if settings.ray.address == NO_RAY:
+            run_in_process(plan, studies, LiveTable(studies, console, plan.sweep).ended)
+            return not studies.finished
         with session(settings.ray, settings.resources, console):
             live = LiveTable(studies, console, plan.sweep)
             signal.signal(signal.SIGTERM, asked)

@@ -1,6 +1,7 @@
 """What one sees while a sweep runs: a live table in a terminal, plain lines elsewhere."""
 
 import time
+from dataclasses import asdict
 from typing import Any
 
 from ray import tune
@@ -11,7 +12,7 @@ from rich.table import Table
 from sweeps.scheduler import unit_of
 from sweeps.systems import Systems
 from sweeps.telemetry import SweepTelemetry
-from sweeps.units import unit_name
+from sweeps.units import Unit, unit_name
 
 _EVERY = 5.0  # s between two tellings of the numbers
 
@@ -38,16 +39,16 @@ class LiveTable(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A unit ended."""
-        self._say(trial, trial.last_result or {})
+        self.ended(unit_of(trial), trial.last_result or {})
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A unit's worker died for good."""
-        outcome = self.systems.outcome(unit_of(trial))
-        self._line(trial, f"failed: {outcome.reason}" if outcome else "stopped: it waits for the next start")
+        outcome = self.systems.outcome(unit := unit_of(trial))
+        self._line(unit, f"failed: {outcome.reason}" if outcome else "stopped: it waits for the next start")
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A unit's worker died, and the unit is begun again."""
-        self._line(trial, "its worker died; it goes on from its last epoch")
+        self._line(unit_of(trial), "its worker died; it goes on from its last epoch")
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Tell the cluster's metrics the present numbers, now and then."""
@@ -56,6 +57,17 @@ class LiveTable(tune.Callback):
             for studies in self.systems:
                 ended, running = studies.units_ended, len(studies.running)
                 self.telemetry.tell(studies.system, ended, running, studies.units_total)
+
+    def ended(self, unit: Unit, result: dict[str, Any]) -> None:
+        """A unit ended, and this is the last that it reported."""
+        if result.get("status") == "running":
+            self._line(unit, "pruned")
+        elif result.get("dev_uar") is not None:
+            self._line(unit, f"dev UAR {result['dev_uar']:.3f}")
+        elif result.get("status") == "complete":
+            self._line(unit, "ended")  # a fold without dev part
+        elif result:
+            self._line(unit, f"{result.get('status')}: {result.get('reason')}")
 
     def close(self) -> None:
         """Take the live table away."""
@@ -91,19 +103,9 @@ class LiveTable(tune.Callback):
         left = (self.systems.units_total - self.systems.units_ended) * self._minutes() / ended
         return f"about {left:.0f} min left"
 
-    def _say(self, trial: Any, result: dict[str, Any]) -> None:
-        if result.get("status") == "running":
-            self._line(trial, "pruned")
-        elif result.get("dev_uar") is not None:
-            self._line(trial, f"dev UAR {result['dev_uar']:.3f}")
-        elif result.get("status") == "complete":
-            self._line(trial, "ended")  # a fold without dev part
-        elif result:
-            self._line(trial, f"{result.get('status')}: {result.get('reason')}")
-
-    def _line(self, trial: Any, told: str) -> None:
+    def _line(self, unit: Unit, told: str) -> None:
         if self.live is None:
-            name = unit_name(trial.config["unit"])
+            name = unit_name(asdict(unit))
             self.console.print(f"{self._minutes():6.1f} min  {name}  {told}", highlight=False, soft_wrap=True)
 
     def _minutes(self) -> float:

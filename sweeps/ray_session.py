@@ -17,7 +17,7 @@ from rich.console import Console
 from emodarts.errors import EmodartsError
 from emodarts.experiment import choose_device
 from sweeps.placement import runtime_environment
-from sweeps.settings import RaySettings, ResourceSettings
+from sweeps.settings import NO_RAY, RaySettings, ResourceSettings
 from sweeps.systems import Systems
 from sweeps.units import unit_name
 
@@ -36,7 +36,7 @@ _LOOK = 5.0  # s between two looks at the nodes of a cluster
 
 def joins(settings: RaySettings) -> bool:
     """Whether a running cluster is joined."""
-    return settings.address not in (None, "local")
+    return settings.address not in (None, "local", NO_RAY)
 
 
 @contextmanager

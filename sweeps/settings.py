@@ -27,6 +27,7 @@ from sweeps.refusals import of_omegaconf
 SAMPLERS = ("tpe", "random", "cmaes", "gp", "nsga2")
 OBJECTIVES = ("dev_uar", "parameters")
 PRUNERS = ("none", "asha", "wilcoxon")
+NO_RAY = "none"  # as ray.address
 JOINED = "joined"  # the `corpus` of a sweep that trains on several
 
 
@@ -106,7 +107,9 @@ class ResourceSettings:
 
 @dataclass(frozen=True)
 class RaySettings:
-    """Which Ray to use: `address` None (or `local`) starts one on this machine, `auto` and host:port join one."""
+    """Which Ray to use: `address` None (or `local`) starts one on this machine, `auto` and host:port join one; `none`
+    runs the units one after the other in the driver's process.
+    """
 
     address: str | None = None
     dashboard: bool = True
@@ -148,6 +151,10 @@ class Settings:
             if twice is not None:
                 raise EmodartsError(f"{setting}=[{','.join(names)}]: {twice} is named twice, name it once")
         self._check_training()
+        if self.ray.address == NO_RAY and self.resources.workers not in (None, 1):
+            raise EmodartsError(
+                f"resources.workers={self.resources.workers}: ray.address={NO_RAY} has one process, the command's own"
+            )
 
     def _check_training(self) -> None:
         """Raise EmodartsError where `corpus` and `train_corpora` do not go together."""

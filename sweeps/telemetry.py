@@ -53,7 +53,8 @@ class UnitTelemetry:
             _unit_metrics()["ended"].inc(1, {**self.tags, "status": status})
 
     def _title(self, phase: str) -> None:
-        setproctitle(f"ray::{self.name} · {phase}")
+        if ray.is_initialized():
+            setproctitle(f"ray::{self.name} · {phase}")
 
     @staticmethod
     def _set(metric: str, value: float, tags: dict[str, str]) -> None:

@@ -31,6 +31,7 @@ from sweeps.telemetry import UnitTelemetry
 from sweeps.units import outcome_of, unit_name
 
 CHECKPOINTS = "checkpoints"  # below the sweep
+Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -124,15 +125,19 @@ class Plan:
         return join_stores([open_store(store_on_this_node(place, storage)) for place in self.stores])
 
 
+def _to_nobody(told: dict[str, Any]) -> None:
+    """Of rungs that nobody prunes at."""
+
+
 def run_unit(config: dict[str, Any], plan: Plan) -> None:
     """Run one unit, write its rows, report its dev figures. A mistake of the unit's own ends it as failed."""
-    report = run_plain(config["unit"], plan)
+    report = run_plain(config["unit"], plan, tune.report)
     _release_memory()
     tune.report(report)
 
 
-def run_plain(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
-    """The same without Tune; what would be reported. A unit with rungs needs Tune to hear of them."""
+def run_plain(unit: dict[str, Any], plan: Plan, report: Report = _to_nobody) -> dict[str, Any]:
+    """The same without Tune; what would be reported. `report` hears of rungs, and may raise SystemExit to prune."""
     import torch
 
     from emodarts.checkpoints import CheckpointError
@@ -152,13 +157,13 @@ def run_plain(unit: dict[str, Any], plan: Plan) -> dict[str, Any]:
         if (standing := read_commit(storage, plan.sweep, key.name)) is not None:  # its worker died before it could tell
             return _end(standing, folder, telemetry)
         settings = plan.settings_of(unit)
-        course = _Course(unit["rungs"], settings, telemetry)
+        course = _Course(unit["rungs"], settings, telemetry, report)
         work = _work(unit, settings, plan, storage)
         try:
             records = work(course.hear, folder)
         except CheckpointError:  # of no use any more; nothing else is lost than the time since the unit began
             discard_checkpoints(folder)
-            course = _Course(unit["rungs"], settings, telemetry)
+            course = _Course(unit["rungs"], settings, telemetry, report)
             records = work(course.hear, folder)
     except SystemExit:  # pruned, or stopped with the whole experiment
         _forget_pruned(writer, key, folder, telemetry)
@@ -207,9 +212,11 @@ class _Course:
     A unit that was taken up again hears its old epochs again, and reports the same rungs.
     """
 
-    def __init__(self, rungs: Sequence[tuple[str, float]], settings: FoldSettings, telemetry: UnitTelemetry):
+    def __init__(
+        self, rungs: Sequence[tuple[str, float]], settings: FoldSettings, telemetry: UnitTelemetry, report: Report
+    ):
         self.epochs: list[EpochRecord] = []
-        self.telemetry = telemetry
+        self.telemetry, self.report = telemetry, report
         lengths = {"search": settings.search.epochs, "train": settings.training.epochs}
         self.rungs = [(number, phase, share * lengths[phase]) for number, (phase, share) in enumerate(rungs)]
 
@@ -221,7 +228,7 @@ class _Course:
         for rung in reached:
             self.rungs.remove(rung)
             told = [asdict(epoch) for epoch in self.epochs]
-            tune.report({"status": "running", "rung": rung[0], "dev_uar": record.dev_uar, "epochs": told})
+            self.report({"status": "running", "rung": rung[0], "dev_uar": record.dev_uar, "epochs": told})
 
 
 def _forget_pruned(writer: SweepWriter, key: UnitKey, folder: Path | Storage, telemetry: UnitTelemetry) -> None:

@@ -79,6 +79,14 @@ def tiny():
     )
 
 
+@pytest.fixture
+def environment(tmp_path):
+    """The environment of a command with a cache of its own."""
+    from commands import variables  # needs this file
+
+    return variables(tmp_path / "cache")
+
+
 def write_tone(path, seconds=0.6, rate=16000, f0=150.0, seed=0):
     """A voiced sound with a little noise."""
     path.parent.mkdir(parents=True, exist_ok=True)

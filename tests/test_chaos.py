@@ -3,30 +3,23 @@
 The long version, on the demo corpus: `python tests/benchmarks/chaos.py`.
 """
 
-import subprocess
-
 import pytest
 from chaos import Chaos, local_cluster
-from test_sweep import command, comparable, environment  # noqa: F401
+from commands import RUN, VARIED, comparable, manifest, run
 
 from emodarts.results import reader
 
 
 @pytest.mark.timeout(600)
-def test_kills_leave_no_trace_in_the_tables(environment, small_corpus, tmp_path):  # noqa: F811
-    variables, space = environment
+def test_kills_leave_no_trace_in_the_tables(environment, small_corpus, tmp_path):
     longer = ["search.epochs=12", "training.epochs=20", "~sweep.space.search.epochs"]
-    space = [option for option in space if "search.epochs" not in option]
+    space = [option for option in VARIED if "search.epochs" not in option]
     asked = [*space, *longer, "sweep.trials=3", "sweep.folds=[0,1]", "sweep.sampler=random"]
     with local_cluster() as cluster:
         whole, killed = tmp_path / "whole", tmp_path / "killed"
-        environment_there = {**variables, **cluster.environment}
-        done = subprocess.run(
-            command(small_corpus, whole, *asked), env=environment_there, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        run({**environment, **cluster.environment}, *manifest(small_corpus, whole, *asked))
         kills = ["driver", "worker", "worker", "node"]
-        chaos = Chaos(cluster, command(small_corpus, killed, *asked), variables, kills, pause=(0.2, 1.0))
+        chaos = Chaos(cluster, [*RUN, *manifest(small_corpus, killed, *asked)], environment, kills, pause=(0.2, 1.0))
         chaos.run(tmp_path / "log")
     assert chaos.starts == 2
     assert comparable(killed) == comparable(whole)

@@ -17,15 +17,14 @@ import pytest
 import ray
 import yaml
 from chaos import local_cluster
+from commands import RUN, VARIED, manifest
 from conftest import REPOSITORY
 from layouts import msp_podcast
 from ray.autoscaler._private.util import prepare_config, validate_config
-from test_sweep import command, environment  # noqa: F401
 
 from emodarts.results import reader
 
 CLUSTER = REPOSITORY / "cluster"
-RUN = REPOSITORY / "sweeps" / "run.py"
 
 
 @pytest.mark.parametrize("name", ["gpu.yaml", "onprem.yaml"])
@@ -253,16 +252,15 @@ def processes_below(driver):
 @pytest.mark.timeout(400)
 def test_the_variables_of_the_login_shell_let_a_sweep_join_and_ask_for_gpu_shares(
     cluster,
-    environment,  # noqa: F811
+    environment,
     small_corpus,
     tmp_path,
 ):
-    variables, space = environment
     results = tmp_path / "results"
-    variables = {**variables, **cluster.environment, "EMODARTS_RESOURCES": "gpu", "EMODARTS_RESULTS": str(results)}
+    variables = {**environment, **cluster.environment, "EMODARTS_RESOURCES": "gpu", "EMODARTS_RESULTS": str(results)}
     told = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    given = command(small_corpus, results, *space, "sweep.trials=2", "resources.device=cpu")
-    given = [option for option in given if not option.startswith("results=")]
+    asked = manifest(small_corpus, results, *VARIED, "sweep.trials=2", "resources.device=cpu")
+    given = [*RUN, *(option for option in asked if not option.startswith("results="))]
     driver = subprocess.Popen(given, env=variables, **told)
     below = set()
     while driver.poll() is None:
@@ -283,12 +281,12 @@ def test_the_variables_of_the_login_shell_let_a_sweep_join_and_ask_for_gpu_share
 
 
 @pytest.mark.timeout(500)
-def test_the_literal_command_on_a_cluster_and_sigterm_from_a_scheduler(cluster, environment, tmp_path):  # noqa: F811
+def test_the_literal_command_on_a_cluster_and_sigterm_from_a_scheduler(cluster, environment, tmp_path):
     """`python sweeps/run.py corpus=msp_podcast` with all its defaults; the same words go on with what was stopped."""
     msp_podcast.write_corpus(tmp_path / "corpora" / "msp_podcast", takes=1)
-    variables = {**environment[0], **cluster.environment, "EMODARTS_CORPORA": str(tmp_path / "corpora")}
+    variables = {**environment, **cluster.environment, "EMODARTS_CORPORA": str(tmp_path / "corpora")}
     variables["EMODARTS_RESULTS"] = str(tmp_path / "results")
-    literal, retries = [sys.executable, str(RUN), "corpus=msp_podcast"], []
+    literal, retries = [*RUN, "corpus=msp_podcast"], []
     for _ in range(2):
         driver = subprocess.Popen(
             literal, env=variables, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -8,8 +8,8 @@ from contextlib import suppress
 import psutil
 import pytest
 from chaos import local_cluster
+from commands import RUN, VARIED, manifest
 from conftest import REPOSITORY
-from test_sweep import command, environment  # noqa: F401
 
 from emodarts.results import reader
 
@@ -36,11 +36,11 @@ def fill(folder):
 
 
 @pytest.mark.timeout(400)
-def test_a_disk_that_fills_up_stops_the_sweep_and_costs_nothing(environment, small_corpus, small_disk):  # noqa: F811
-    variables, space = environment
+def test_a_disk_that_fills_up_stops_the_sweep_and_costs_nothing(environment, small_corpus, small_disk):
     results = small_disk / "results"
-    asked = command(small_corpus, results, *space, "sweep.trials=3", "sweep.folds=[0,1]", "sweep.sampler=random")
-    driver = subprocess.Popen(asked, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    space = [*VARIED, "sweep.trials=3", "sweep.folds=[0,1]", "sweep.sampler=random"]
+    asked = [*RUN, *manifest(small_corpus, results, *space)]
+    driver = subprocess.Popen(asked, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.time() + 200
     while not list(results.glob("*/folds/*.parquet")) and driver.poll() is None and time.time() < deadline:
         time.sleep(0.02)
@@ -56,7 +56,7 @@ def test_a_disk_that_fills_up_stops_the_sweep_and_costs_nothing(environment, sma
     assert {c.status for c in opened.commits} == {"complete"}
     assert {t.status for t in opened.trials()} <= {"complete", "running"}
     (small_disk / "filler").unlink()
-    done = subprocess.run(asked, env=variables, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(asked, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
     opened = reader.open(results)
     after = {c.key.name: c.attempt for c in opened.commits}
@@ -92,14 +92,14 @@ with session(RaySettings(address={address!r}), ResourceSettings(), Console(quiet
 
 
 @pytest.mark.timeout(400)
-def test_a_unit_that_eats_the_memory_fails_and_the_others_go_on(environment, tmp_path):  # noqa: F811
+def test_a_unit_that_eats_the_memory_fails_and_the_others_go_on(environment, tmp_path):
     memory = psutil.virtual_memory()
     if memory.available < 8 * 2**30:
         pytest.skip("needs 8 GB of free memory")
     share = (memory.total - memory.available + 3 * 2**30) / memory.total
     with local_cluster(nodes=1, RAY_memory_usage_threshold=f"{share:.3f}") as cluster:
         told = {"tests": str(REPOSITORY / "tests"), "address": cluster.address, "results": str(tmp_path)}
-        variables = {**environment[0], **cluster.environment}
+        variables = {**environment, **cluster.environment}
         done = subprocess.run(
             [sys.executable, "-c", HOG.format(**told)], env=variables, capture_output=True, text=True, timeout=300
         )

@@ -1,18 +1,12 @@
 """The published protocol: what it tells, what of it can choose nothing, and the experiments that run it by name."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from commands import ONE_TRIAL, TINY, run_here, settings, variables
 from layouts import iemocap, msp_improv, msp_podcast
 from rich.console import Console
-from test_settings import settings
-from test_sweep import TINY
-from test_sweep_corpora import SPACE
 
 from emodarts.corpora import rules
 from emodarts.errors import EmodartsError
@@ -27,9 +21,6 @@ from emodarts.training.train import refit
 from sweeps.preparation import prepare
 from sweeps.published import beside, without_choice
 from sweeps.transfer import Source
-
-pytestmark = pytest.mark.timeout(900)
-RUN = [sys.executable, str(REPOSITORY / "sweeps" / "run.py")]
 
 
 @pytest.fixture(scope="module")
@@ -133,16 +124,11 @@ def experiment(tmp_path_factory):
     """`experiment=emodarts_iemocap`, run twice: the results, and what was said."""
     root = tmp_path_factory.mktemp("experiment")
     iemocap.write_corpus(root / "corpora" / "iemocap", junk=False)
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("EMODARTS_", "RAY_"))}
-    kept |= {"EMODARTS_CACHE": str(root / "cache"), "EMODARTS_CORPORA": str(root / "corpora"), "OMP_NUM_THREADS": "1"}
-    small = [*TINY, *SPACE, "training.epochs=3", "sweep.folds=[0,1]", f"results={root / 'results'}"]
+    environment = variables(root / "cache", EMODARTS_CORPORA=str(root / "corpora"))
+    small = [*TINY, *ONE_TRIAL, "training.epochs=3", "sweep.folds=[0,1]", f"results={root / 'results'}"]
     said, before = [], {}
     for _ in range(2):
-        done = subprocess.run(
-            [*RUN, "experiment=emodarts_iemocap", *small], env=kept, capture_output=True, text=True, timeout=600
-        )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        said.append(done.stdout)
+        said.append(run_here(environment, "experiment=emodarts_iemocap", *small))
         files = {p: p.stat().st_mtime_ns for p in (root / "results").glob("*/*/*.parquet")}
         assert before in ({}, files), "a second start does nothing"
         before = files

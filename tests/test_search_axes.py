@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from commands import settings as composed
 from plain import plain_twin
-from test_settings import settings as composed
 from torch import nn
 from toys import PLAIN, SIZES, noise, task
 

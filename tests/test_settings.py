@@ -6,23 +6,14 @@ import re
 from dataclasses import replace
 
 import pytest
-from conftest import REPOSITORY
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
+from commands import of_command, settings
 from hydra.errors import CompactHydraException
-from omegaconf import open_dict
 
 from emodarts.corpora.registry import READERS, describe
 from emodarts.errors import EmodartsError
 from sweeps.refusals import of_hydra
-from sweeps.settings import from_hydra, known_settings, register_schema, with_corpus_group
+from sweeps.settings import known_settings
 from sweeps.space import Space
-
-
-def settings(*overrides):
-    register_schema()
-    with initialize_config_dir(str(REPOSITORY / "sweeps" / "conf"), version_base="1.3"):
-        return from_hydra(compose("config", list(overrides)))
 
 
 @pytest.mark.parametrize(
@@ -149,20 +140,6 @@ def test_the_published_search_has_no_remedies():
     assert len(published.seqnn_operations) == 14
 
 
-def of_command(*overrides):
-    """The settings of a command as Hydra runs it."""
-    register_schema()
-    with initialize_config_dir(str(REPOSITORY / "sweeps" / "conf"), version_base="1.3"):
-        config = compose("config", list(overrides), return_hydra_config=True)
-        HydraConfig.instance().set_config(config)
-        with open_dict(config):
-            del config["hydra"]
-        try:
-            return from_hydra(with_corpus_group(config))
-        finally:
-            HydraConfig.instance().cfg = None
-
-
 def test_several_corpora_make_one_sweep_in_any_order():
     first, second = (of_command(f"train_corpora=[{names}]") for names in ("ravdess,emodb", "emodb,ravdess"))
     assert first.hashed() == second.hashed()
@@ -256,3 +233,8 @@ def test_what_hydra_refuses_is_one_sentence(given, said):
     with pytest.raises(CompactHydraException) as refused:
         settings(given)
     assert of_hydra(refused.value, known_settings()) == said
+
+
+def test_workers_without_ray_are_refused():
+    with pytest.raises(EmodartsError, match=r"resources\.workers=2: ray\.address=none has one process"):
+        settings("ray.address=none", "resources.workers=2")

@@ -1,8 +1,6 @@
 """The command itself, on a tiny corpus: tables, resumption, refusals."""
 
 import json
-import os
-import re
 import signal
 import subprocess
 import sys
@@ -11,83 +9,28 @@ import time
 import numpy as np
 import pytest
 import soundfile
+from commands import RUN, VARIED, comparable, manifest, run, run_here
 from conftest import REPOSITORY, write_tone
-from rich.console import Console
 from sklearn.metrics import f1_score, recall_score
-from test_settings import settings
 
-from emodarts.errors import EmodartsError
 from emodarts.results import reader
-from sweeps.driver import run_sweep
-
-TINY = [
-    "ray.dashboard=false",
-    "features.bands=32",
-    "search.epochs=1",
-    "search.cells=2",
-    "search.nodes=1",
-    "search.channels=4",
-    "search.sequence_width=8",
-    "search.stem_channels=4",
-    "search.sequence_operations=[none,skip_connect,lstm_1,rnn_1]",
-    "training.epochs=1",
-    "training.channels=4",
-    "training.sequence_width=8",
-]
+from sweeps import in_process
+from sweeps.trial import run_plain
 
 
-def command(root, results, *more):
-    corpus = [
-        "corpus=manifest",
-        "corpus.class_set='angry,sad'",
-        f"corpus.root={root}",
-        "corpus.protocol=manifest/speaker4",
-    ]
-    arguments = [*corpus, *TINY, f"results={results}", *more]
-    return [sys.executable, str(REPOSITORY / "sweeps" / "run.py"), *arguments]
-
-
-@pytest.fixture
-def environment(tmp_path):
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("EMODARTS_", "RAY_"))}
-    space = [f"~sweep.space.search.{name}" for name in ("seqnn", "learning_rate")] + ["~sweep.space.training"]
-    fixed = [
-        f"sweep.space.search.{k}={v}" for k, v in (("nodes", 1), ("cells", 2), ("channels", 4), ("unrolled", "false"))
-    ]
-    bounds = ["sweep.space.search.epochs.low=1", "sweep.space.search.epochs.high=2"]
-    return {**kept, "EMODARTS_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}, [*space, *fixed, *bounds]
-
-
-def run(environment, root, results, *more, code=0):
-    env, space = environment
-    done = subprocess.run(command(root, results, *space, *more), env=env, capture_output=True, text=True, timeout=280)
-    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "Traceback" not in done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def comparable(results):
-    """All rows without times and attempts."""
-    loose = {"search_seconds", "train_seconds", "peak_memory_mb", "seconds", "proposed_at", "ended_at", "retries"}
-    loose |= {"git_revision"}  # somebody may edit a file meanwhile
-    opened = reader.open(results)
-    rows = {}
-    for name in ("trials", "folds", "predictions", "epochs", "genotypes"):
-        table = opened.table(name)
-        table = table.select([c for c in table.column_names if c not in loose])
-        rows[name] = sorted(json.dumps(r, sort_keys=True) for r in table.to_pylist())
-    return rows
-
-
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(600)
 def test_a_sweep_from_recordings_to_tables_and_on_after_kill(environment, small_corpus, tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole, killed, here = (tmp_path / name for name in ("whole", "killed", "here"))
     with (small_corpus / "table.csv").open("a") as table:
         table.write("a/bored.wav,a,bored\nb/empty.wav,b,sad\nb/silent.wav,b,sad\n")
     write_tone(small_corpus / "a" / "bored.wav")
     (small_corpus / "b" / "empty.wav").write_bytes(b"")
     soundfile.write(small_corpus / "b" / "silent.wav", np.zeros(16000), 16000)
-    told = run(environment, small_corpus, whole, "sweep.trials=2")
+
+    def asked(results):
+        return manifest(small_corpus, results, *VARIED, "sweep.trials=2")
+
+    told = run(environment, *asked(whole))
     assert "pooled" in told
     assert "next: emodarts report" in told
     opened = reader.open(whole)
@@ -97,24 +40,51 @@ def test_a_sweep_from_recordings_to_tables_and_on_after_kill(environment, small_
     assert corpus["utterances"] == 32
     assert json.loads(corpus["left_out"]) == {"bored": 1}
     assert [row["path"] for row in corpus["dropped"]] == ["b/empty.wav", "b/silent.wav"]
-    _kill_in_the_middle(environment, small_corpus, killed)
-    run(environment, small_corpus, killed, "sweep.trials=2")
+    _kill_in_the_middle(environment, asked(killed), killed)
+    run(environment, *asked(killed))
     assert comparable(killed) == comparable(whole)
+    run_here(environment, *asked(here))
+    assert comparable(here) == comparable(whole), "units in the driver's process are those of workers"
 
-    before = comparable(whole)
-    begin = time.time()
-    run(environment, small_corpus, whole, "sweep.trials=2")  # nothing left to do: no Ray is started
-    assert comparable(whole) == before
-    assert time.time() - begin < 60
-    refused = run(environment, small_corpus, whole, "sweep.name=" + opened.sweeps[0], "training.epochs=2", code=1)
-    assert "training.epochs was 1, now 2" in refused
+    assert "dashboard" not in run_here(environment, *asked(whole)), "nothing is left to do: no Ray is started"
+    assert comparable(whole) == comparable(here)
+    name = f"sweep.name={opened.sweeps[0]}"
+    assert "training.epochs was 1, now 2" in run_here(environment, *asked(whole), name, "training.epochs=2", code=1)
     (small_corpus / "a" / "angry0.wav").write_bytes(b"")
-    assert "files of the corpus have come or gone" in run(environment, small_corpus, whole, "sweep.trials=3", code=1)
+    told = run_here(environment, *asked(whole), "sweep.trials=3", code=1)
+    assert "files of the corpus have come or gone" in told
 
     report = [sys.executable, "-m", "emodarts.cli", "report", str(whole)]
     done = subprocess.run(report, capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
     assert done.returncode == 0
     assert "pooled" in done.stdout
+
+
+def test_without_ray_units_are_pruned_and_interrupted_alike(environment, small_corpus, tmp_path, monkeypatch):
+    asked = manifest(small_corpus, tmp_path / "results", *VARIED, "sweep.trials=5", "sweep.folds=[0]")
+    asked += ["sweep.pruner=asha", "sweep.sampler=random", "sweep.training_rungs=[0.5]", "training.epochs=2"]
+    units = []
+
+    def ctrl_c_in_the_third(unit, *given):
+        units.append(unit["trial"])
+        if len(units) == 3:
+            raise KeyboardInterrupt
+        return run_plain(unit, *given)
+
+    monkeypatch.setattr(in_process, "run_plain", ctrl_c_in_the_third)
+    assert "stopped; what is finished is kept. To go on: python" in run_here(environment, *asked, code=130)
+    assert [t.status for t in reader.open(tmp_path / "results").trials()].count("running") == 1
+    run_here(environment, *asked)
+    assert units == [0, 1, 2, 2, 3, 4]
+    opened = reader.open(tmp_path / "results")
+    statuses = {t.trial: t.status for t in opened.trials()}
+    assert sorted(statuses) == [0, 1, 2, 3, 4]
+    assert set(statuses.values()) == {"complete", "pruned"}
+    assert {c.key.trial: c.status for c in opened.commits} == statuses
+    pruned = [number for number, status in statuses.items() if status == "pruned"]
+    trained = [e["epoch"] for e in opened.table("epochs").to_pylist() if e["phase"] == "train" and e["trial"] in pruned]
+    assert set(trained) == {0}, "they stopped at their rung"
+    assert not list((tmp_path / "results").glob("*/checkpoints/*"))
 
 
 def _check_figures(opened):
@@ -136,30 +106,25 @@ def _check_figures(opened):
             assert m["predicted"] == row["classes"][int(np.argmax(m["probabilities"]))]
 
 
-def _kill_in_the_middle(environment, root, results):
-    env, space = environment
-    arguments = command(root, results, *space, "sweep.trials=2")
-    driver = subprocess.Popen(arguments, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def _kill_in_the_middle(environment, asked, results):
+    driver = subprocess.Popen([*RUN, *asked], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.time() + 200
-        while time.time() < deadline and len(list(results.glob("*/folds/*.parquet"))) < 2:
+        while time.time() < deadline and not list(results.glob("*/folds/*.parquet")):
             time.sleep(0.1)
-        second = subprocess.run(arguments, env=env, capture_output=True, text=True, timeout=100)
+        assert f"is held by process {driver.pid} on" in run_here(environment, *asked, code=1)
         assert driver.poll() is None
-        assert second.returncode == 1
-        assert f"is held by process {driver.pid} on" in second.stderr
     finally:
         driver.send_signal(signal.SIGKILL)
         driver.wait()
-    assert 2 <= len(list(results.glob("*/folds/*.parquet"))) < 8
+    assert 1 <= len(list(results.glob("*/folds/*.parquet"))) < 8
 
 
 @pytest.mark.timeout(600)
 def test_interrupt_keeps_what_is_finished(environment, small_corpus, tmp_path):
-    env, space = environment
     results = tmp_path / "results"
-    arguments = command(small_corpus, results, *space, "sweep.trials=50", "sweep.folds=[0]")
-    driver = subprocess.Popen(arguments, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    asked = [*RUN, *manifest(small_corpus, results, *VARIED, "sweep.trials=50", "sweep.folds=[0]")]
+    driver = subprocess.Popen(asked, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.time() + 200
     while time.time() < deadline and not list(results.glob("*/folds/*.parquet")):
         time.sleep(0.1)
@@ -181,10 +146,8 @@ def test_interrupt_keeps_what_is_finished(environment, small_corpus, tmp_path):
     ],
 )
 def test_wrong_settings_are_one_clear_sentence(environment, small_corpus, tmp_path, given, message):
-    env, _ = environment
-    done = subprocess.run(
-        command(small_corpus, tmp_path / "r", given), env=env, capture_output=True, text=True, timeout=120
-    )
+    asked = [*RUN, *manifest(small_corpus, tmp_path / "r", given)]
+    done = subprocess.run(asked, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert (done.stderr.startswith("error: "), done.stderr.count("\n")) == (True, 1)
     assert message in done.stderr
@@ -200,13 +163,12 @@ def test_wrong_settings_are_one_clear_sentence(environment, small_corpus, tmp_pa
         ("corpus.protocol=manifest/speaker77", "manifest/speaker<k> with k from 3 to 4"),
     ],
 )
-def test_what_the_driver_refuses_before_anything_runs(small_corpus, tmp_path, given, message):
-    with pytest.raises(EmodartsError, match=re.escape(message)):
-        run_sweep(settings(*command(small_corpus, tmp_path / "r", given)[2:]), Console(quiet=True))
+def test_what_is_refused_before_anything_runs(environment, small_corpus, tmp_path, given, message):
+    assert message in run_here(environment, *manifest(small_corpus, tmp_path / "r", given), code=1)
 
 
 def test_results_that_cannot_be_written(environment, small_corpus, tmp_path):
     (tmp_path / "file").write_text("")
-    told = run(environment, small_corpus, tmp_path / "file" / "below", code=1)
+    told = run_here(environment, *manifest(small_corpus, tmp_path / "file" / "below"), code=1)
     assert "cannot write" in told
     assert "Not a directory" in told

@@ -1,42 +1,23 @@
 """Sweeps over small copies of the licensed corpora's folders, with their default protocols, and a user's own split."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
-from conftest import REPOSITORY, write_tone
+from commands import ONE_TRIAL, RUN, TINY, run_here
+from conftest import write_tone
 from layouts import crema_d, iemocap, msp_improv, msp_podcast, savee
-from test_sweep import TINY
 
 from emodarts.report.terminal import print_report
 from emodarts.results import reader
 
-RUN = [sys.executable, str(REPOSITORY / "sweeps" / "run.py")]
-SPACE = [f"sweep.space.search.{k}={v}" for k, v in (("nodes", 1), ("cells", 2), ("channels", 4), ("unrolled", "false"))]
-SPACE += ["sweep.space.search.epochs=1", "~sweep.space.search.seqnn", "~sweep.space.search.learning_rate"]
-SPACE += ["~sweep.space.training", "sweep.trials=1"]
+
+def run(environment, *given, code=0):
+    return run_here(environment, *TINY, *ONE_TRIAL, *given, code=code)
 
 
-@pytest.fixture
-def environment(tmp_path):
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("EMODARTS_", "RAY_"))}
-    return {**kept, "EMODARTS_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-
-
-def run(environment, *arguments, code=0):
-    done = subprocess.run(
-        [*RUN, *TINY, *SPACE, *arguments], env=environment, capture_output=True, text=True, timeout=400
-    )
-    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "Traceback" not in done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-@pytest.mark.timeout(500)
 @pytest.mark.parametrize(
     ("layout", "protocol", "folds", "test_sets"),
     [
@@ -104,7 +85,6 @@ def podcast(tmp_path_factory):
     return folder
 
 
-@pytest.mark.timeout(400)
 def test_subsample_stands_in_every_row_and_hidden_labels_in_the_report(environment, podcast, capsys):
     arguments = ["corpus=msp_podcast", f"corpus.root={podcast / 'corpus'}", f"results={podcast / 'results'}"]
     run(environment, *arguments, "search.subsample=24")
@@ -119,7 +99,6 @@ def test_subsample_stands_in_every_row_and_hidden_labels_in_the_report(environme
     assert "emodarts on msp_podcast/test2" in told
 
 
-@pytest.mark.timeout(400)
 def test_systems_side_by_side_and_tested_on_another_corpus(environment, tmp_path):
     savee.write_corpus(tmp_path / "corpora" / "savee")
     crema_d.write_corpus(tmp_path / "elsewhere")
@@ -150,7 +129,6 @@ def test_systems_side_by_side_and_tested_on_another_corpus(environment, tmp_path
     assert "savee trains here (savee/speaker4)" in refused
 
 
-@pytest.mark.timeout(400)
 def test_a_weak_protocol_says_so_in_every_row(environment, tmp_path):
     iemocap.write_corpus(tmp_path / "corpus", junk=False)
     corpus = ["corpus=iemocap", f"corpus.root={tmp_path / 'corpus'}", "sweep.folds=[2]"]
@@ -161,7 +139,6 @@ def test_a_weak_protocol_says_so_in_every_row(environment, tmp_path):
         assert {row["weakness"] for row in rows} == {"dev shares speakers with train"}
 
 
-@pytest.mark.timeout(400)
 def test_a_unit_that_fails_is_told_with_its_reason(environment, podcast, tmp_path):
     arguments = ["corpus=msp_podcast", f"corpus.root={podcast / 'corpus'}", f"results={tmp_path / 'results'}"]
     told = run(environment, *arguments, "+sweep.space.search.subsample=4", "sweep.max_failures=1", code=1)
@@ -172,7 +149,6 @@ def test_a_unit_that_fails_is_told_with_its_reason(environment, podcast, tmp_pat
     assert "stopped" not in told  # refused before anything was begun
 
 
-@pytest.mark.timeout(400)
 def test_a_user_s_own_split(environment, small_corpus, tmp_path):
     role = {"a": "train", "b": "train", "c": "dev", "d": "test"}
     ids = [f"{speaker}/{name}{take}" for speaker in "abcd" for name in ("angry", "sad") for take in range(4)]

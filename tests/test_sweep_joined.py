@@ -1,17 +1,13 @@
 """Sweeps that train on several corpora: leave-one-corpus-out from folders to tables, and on to a model."""
 
 import json
-import os
 import shutil
-import subprocess
 from dataclasses import replace
 
 import pytest
+from commands import ONE_TRIAL, TINY, comparable, run_here, settings, variables
 from layouts import crema_d, savee, tess
 from rich.console import Console
-from test_settings import settings
-from test_sweep import TINY, comparable
-from test_sweep_corpora import RUN, SPACE
 
 from emodarts import cli
 from emodarts.errors import EmodartsError
@@ -37,9 +33,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def environment(folder):
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("EMODARTS_", "RAY_"))}
-    given = {"EMODARTS_CACHE": str(folder / "cache"), "EMODARTS_CORPORA": str(folder / "corpora")}
-    return {**kept, **given, "OMP_NUM_THREADS": "1"}
+    return variables(folder / "cache", EMODARTS_CORPORA=str(folder / "corpora"))
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +43,7 @@ def run(folder, environment):
     def run(names):
         roots = [f"roots.savee={folder / 'elsewhere' / 'savee'}", f"results={folder / 'results'}"]
         asked = [f"train_corpora=[{names}]", "extra_tests=[crema_d]", "sweep.folds=[0,3]", "system=cnn"]
-        command = [*RUN, *TINY, *SPACE, *roots, *asked]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        assert "Traceback" not in done.stdout + done.stderr
-        return done.stdout
+        return run_here(environment, *TINY, *ONE_TRIAL, *roots, *asked)
 
     return run
 
@@ -82,7 +72,6 @@ def data(folder, here):
     return data
 
 
-@pytest.mark.timeout(400)
 def test_leave_one_corpus_out_from_folders_to_tables(told, folder):
     assert "savee: 36 utterances of angry, happy, neutral, sad; 24 of other classes left out, 0 dropped" in told
     assert "savee+tess/joined-random-dev, 2 folds: trained on together" in told
@@ -107,7 +96,6 @@ def test_leave_one_corpus_out_from_folders_to_tables(told, folder):
     assert tested == {(0, "savee/DC"), (0, "tess/OAF"), (3, "savee/KL"), (3, "tess/YAF")}
 
 
-@pytest.mark.timeout(400)
 def test_each_corpus_has_a_row_and_an_audit_by_its_own_protocol(told, folder):
     opened = reader.open(folder / "results")
     corpora = {row["corpus"]: row for row in opened.table("corpora").to_pylist()}
@@ -123,7 +111,6 @@ def test_each_corpus_has_a_row_and_an_audit_by_its_own_protocol(told, folder):
     assert given["search.stem_strides"] != [8, 2], "the demo's budget is the demo's alone"
 
 
-@pytest.mark.timeout(400)
 def test_the_same_corpora_in_another_order_have_nothing_left_to_do(told, run, folder):
     before = comparable(folder / "results")
     files = sorted(path.name for path in (folder / "results").rglob("*.parquet"))
@@ -132,7 +119,6 @@ def test_the_same_corpora_in_another_order_have_nothing_left_to_do(told, run, fo
     assert sorted(path.name for path in (folder / "results").rglob("*.parquet")) == files
 
 
-@pytest.mark.timeout(400)
 def test_a_model_of_a_joined_sweep(told, here, folder, tmp_path, capsys):
     command = ["export", str(folder / "results"), "--out", str(tmp_path / "model"), "--fold", "3"]
     assert cli.main(command) == 1

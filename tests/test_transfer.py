@@ -1,17 +1,12 @@
 """Genotypes that one sweep found, trained and tested on another corpus; what would leak or be ignored is refused."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
-from conftest import REPOSITORY, write_tone
+from commands import ONE_TRIAL, TINY, run_here, settings, variables
+from conftest import write_tone
 from layouts import savee
-from test_settings import settings
-from test_sweep import TINY
-from test_sweep_corpora import SPACE
 
 from emodarts import corpora
 from emodarts.corpora import labels as labelling
@@ -27,22 +22,16 @@ from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import settings_of
 from sweeps.transfer import Source, refuse_changed
 
-RUN = [sys.executable, str(REPOSITORY / "sweeps" / "run.py")]
-pytestmark = pytest.mark.timeout(900)
 BRIEF = ["training.crop_seconds=0.3", "search.crop_seconds=0.3", "features.speeds=[1.0]"]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Runs the command: what it says. All runs share a cache."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("EMODARTS_", "RAY_"))}
-    environment = {**kept, "EMODARTS_CACHE": str(tmp_path_factory.mktemp("cache")), "OMP_NUM_THREADS": "1"}
+    environment = variables(tmp_path_factory.mktemp("cache"))
 
-    def command(*arguments, code=0):
-        done = subprocess.run([*RUN, *arguments], env=environment, capture_output=True, text=True, timeout=600)
-        assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
-        assert "Traceback" not in done.stdout + done.stderr
-        return done.stdout + done.stderr
+    def command(*given, code=0):
+        return run_here(environment, *given, code=code)
 
     return command
 
@@ -60,7 +49,7 @@ def source(run, tmp_path_factory):
     (root / "corpus" / "table.csv").write_text("\n".join(lines) + "\n")
     corpus = ["corpus=manifest", "corpus.class_set='angry,sad'", f"corpus.root={root / 'corpus'}"]
     given = [*corpus, "protocol=speaker3", f"results={root / 'results'}", "ray.dashboard=false"]
-    run(*TINY, *SPACE, *BRIEF, *given, "system=[emodarts,emodarts:random_architecture:joint]", "sweep.trials=2")
+    run(*TINY, *ONE_TRIAL, *BRIEF, *given, "system=[emodarts,emodarts:random_architecture:joint]", "sweep.trials=2")
     return next(p for p in (root / "results").iterdir()), given
 
 

@@ -18,8 +18,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from chaos import Chaos, local_cluster
+from commands import comparable
 from conftest import REPOSITORY
-from test_sweep import comparable
 
 from emodarts.results import reader
 
