@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 
-from emodarts.audit.model import SCHEMA_VERSION
+from emodarts.audit.findings import of_copies, ordered
+from emodarts.audit.model import SCHEMA_VERSION, Finding
 from emodarts.corpora.labels import Labels
 from emodarts.corpora.protocols import Fold
 from emodarts.corpora.settings import CorpusSettings
@@ -110,12 +111,14 @@ def write_trained(writer: SweepWriter, known: Results, data: SweepData) -> list[
     """Write the rows of the corpora table of what is trained on, each audited by the protocol of its own; what the
     audits warn of, a line each.
     """
-    found = [(one.corpus.name, line) for one in data.trained for line in _warnings(_audited(writer, known, one))]
+    copies = {one: [of_copies(other, n) for a, other, n in data.copies if a == one] for one in data.names}
+    audits = {one.corpus.name: _audited(writer, known, one, copies[one.corpus.name]) for one in data.trained}
+    found = [(name, line) for name, audit in audits.items() for line in _warnings(audit)]
     return [f"  {name}, {line}" if len(data.trained) > 1 else f"  {line}" for name, line in found]
 
 
-def _audited(writer: SweepWriter, known: Results, one: Trained) -> str:
-    """Write the row of a corpus; its audit.
+def _audited(writer: SweepWriter, known: Results, one: Trained, copies: list[Finding]) -> str:
+    """Write the row of a corpus; its audit, and in it the `copies` that stand in other corpora of the sweep.
 
     An audit that is there already is kept where the rest of the row and the folds are the same; the sweep's file holds
     a hash of the recordings.
@@ -134,9 +137,10 @@ def _audited(writer: SweepWriter, known: Results, one: Trained) -> str:
 
     unread = [Dropped(**row) for row in one.corpus.dropped.to_pylist()]
     whole = replace(one.corpus, dropped=dropped_table([*unread, *one.store.dropped]))
-    made = audit(whole, one.labels, one.folds, one.store.measures(), one.settings).to_json()
-    writer.write_corpus(one.corpus.name, utterances, one.dropped, left_out, made)
-    return made
+    made = audit(whole, one.labels, one.folds, one.store.measures(), one.settings)
+    told = replace(made, findings=ordered([*made.findings, *copies])).to_json()
+    writer.write_corpus(one.corpus.name, utterances, one.dropped, left_out, told)
+    return told
 
 
 def write_foreign(writer: SweepWriter, data: SweepData) -> None:

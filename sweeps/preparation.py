@@ -150,11 +150,6 @@ def say_data(console: Console, name: str, storage: Storage, data: SweepData, aud
             f"{test.name}: {len(test.utterances)} utterances of {speakers} speakers, tested on by every network; "
             f"{sum(other.labels.left_out.values())} of other classes left out, {len(other.dropped)} dropped"
         )
-    lines += [
-        f"  leak: {count} recordings of {one} are recordings of {another} too, where they are no test: leave one of "
-        "the corpora out, or take the copies out of one"
-        for one, another, count in data.copies
-    ]
     for line in [*lines, *audit]:
         _say(console, line)
 

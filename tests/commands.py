@@ -15,6 +15,7 @@ from omegaconf import open_dict
 from ray import cloudpickle
 from rich.console import Console
 
+from emodarts.audit import cues
 from emodarts.errors import EmodartsError
 from emodarts.results import reader
 from sweeps import in_process
@@ -87,7 +88,10 @@ def run(environment, *given, code=0, timeout=280):
 
 
 def run_here(environment, *given, code=0):
-    """What the driver says in this process, where it runs the units, too, with what would reach their workers."""
+    """What the driver says in this process, where it runs the units, too, with what would reach their workers.
+
+    The audit's forests are small: they have tests of their own.
+    """
     told, plain = io.StringIO(), in_process.run_plain
 
     def run_plain(unit, plan, report):
@@ -99,6 +103,7 @@ def run_here(environment, *given, code=0):
         for name, value in environment.items():
             patch.setenv(name, value)
         patch.setattr(in_process, "run_plain", run_plain)
+        patch.setattr(cues, "TREES", 2)
         try:
             found = run_sweep(of_command(*given, "ray.address=none"), Console(file=told, width=80), given)
         except EmodartsError as error:

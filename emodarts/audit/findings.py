@@ -118,6 +118,16 @@ def _missing_classes(folds: Sequence[FoldAudit]) -> Iterator[Finding]:
         )
 
 
+def of_copies(other: str, count: int) -> Finding:
+    """Equal recordings in another corpus of a sweep."""
+    return Finding(
+        "leak",
+        f"copies in {other}",
+        f"{count:,} recordings of this corpus are recordings of {other} too",
+        "Where one of them trains, its copy is no test: leave one of the corpora out, or take the copies out of one.",
+    )
+
+
 def of_duplicates(duplicates: Sequence[SameAudio]) -> Iterator[Finding]:
     """Equal recordings: across test and the other roles, across train and dev, under several labels, and within."""
     leaking = [same for same in duplicates if same.leaks]
