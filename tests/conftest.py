@@ -23,9 +23,12 @@ from emodarts.training.settings import TrainingSettings
 REPOSITORY = Path(__file__).resolve().parent.parent
 RECORDINGS = REPOSITORY.parent / "shared" / "corpora"
 torch.set_num_threads(1)
+# Files of minutes begin first, so that no process is left alone with one at the end.
+LONG = ["test_teacher", "test_chaos", "test_sweep", "test_cluster", "test_faults", "test_ray_session", "test_resume"]
 
 
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
     if not torch.cuda.is_available():
         skip = pytest.mark.skip(reason="needs a CUDA device")
         for item in items:

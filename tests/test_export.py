@@ -363,6 +363,9 @@ def test_a_folder_with_broken_recordings_of_all_kinds(model, alone, tmp_path):
     stream[22:26] = bytes(4)
     (folder / "stream.flac").write_bytes(stream)
     (folder / "text.mp3").write_text("no sound")
+    whole = (folder / "a.wav").read_bytes()
+    (folder / "cut_a.wav").write_bytes(whole[: len(whole) // 2])
+    (folder / "piped.wav").write_bytes(whole[:4] + b"\xff" * 4 + whole[8:40] + b"\xff" * 4 + whole[44:])
     code, output, errors = alone(model, "--json", folder)
     rows = {Path(row["file"]).name: row for row in json_rows(output)}
     assert code == 1
@@ -370,9 +373,18 @@ def test_a_folder_with_broken_recordings_of_all_kinds(model, alone, tmp_path):
     assert [rows[n]["end"] for n in ("a.wav", "b.flac", "c.mp3", "d.wav")] == pytest.approx([4] * 4, abs=0.1)
     assert 1 < rows["cut_c.mp3"]["end"] < 3
     np.testing.assert_allclose(probabilities([rows["b.flac"]]), probabilities([rows["a.wav"]]), atol=1e-5)
-    for words in ("does not say how long it is", "text.mp3 at 0.00 s: cannot be decoded: no sound found in it"):
+    assert rows["cut_a.wav"]["end"] == pytest.approx(2, abs=0.01)
+    assert {n for n, row in rows.items() if row["label"] and "reason" in row} == {"cut_a.wav"}
+    assert rows["piped.wav"]["probabilities"] == rows["a.wav"]["probabilities"], "written to a pipe, and whole"
+    cut = f"the file is cut, and taken up to its end: its header promises {len(whole)} bytes, it has {len(whole) // 2}"
+    for words in (cut, "does not say how long it is", "text.mp3 at 0.00 s: cannot be decoded: no sound found in it"):
         assert words in errors
-    windows = json_rows(alone(model, "--json", "--window", "1", folder / "cut_c.mp3", folder / "cut_b.flac")[1])
+    windows = json_rows(
+        alone(model, "--json", "--window", "1", folder / "cut_c.mp3", folder / "cut_b.flac", folder / "cut_a.wav")[1]
+    )
+    of_wav = [row for row in windows if "wav" in row["file"]]
+    assert [row.get("reason") for row in of_wav] == [cut, None]
+    windows = windows[: -len(of_wav)]
     of_mp3 = [row for row in windows if "mp3" in row["file"]]
     assert of_mp3[-1]["end"] == pytest.approx(rows["cut_c.mp3"]["end"], abs=0.1)  # not what its header promises
     assert [(r["start"], r["label"] is None) for r in windows if "flac" in r["file"]][-1] == (

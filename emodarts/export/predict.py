@@ -29,6 +29,7 @@ Samples = NDArray[np.float32]
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".au", ".w64", ".sph")
 VERSION = 1  # of model.json
 _UNKNOWN_LENGTH = 1 << 40  # samples: what libsndfile tells of a FLAC file that was written to a pipe
+_UNKNOWN_SIZE = 0x7FFF0000  # bytes of a WAV file, as its header says
 # The resampler's low-pass: flat up to 0.914 of the lower Nyquist frequency, 128 dB down at it, as soxr HQ.
 PASSBAND, ATTENUATION = 0.913744, 128.24
 
@@ -39,7 +40,9 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Piece:
-    """A recording, or a part of it from `start` to `end` (s): clean samples, or the reason why there are none."""
+    """A recording, or a part of it from `start` to `end` (s): clean samples, or none. `reason`: why there are none, or
+    what else is wrong with it.
+    """
 
     file: str
     start: float
@@ -158,6 +161,21 @@ def _opened(source: str | io.BytesIO) -> soundfile.SoundFile:
     return file
 
 
+def _missing(source: str | io.BytesIO) -> str:
+    """What a WAV file lacks by its own header, nothing if it is whole: libsndfile shortens it without a word."""
+    if isinstance(source, io.BytesIO):
+        head, size = source.getbuffer()[:12].tobytes(), source.getbuffer().nbytes
+    else:
+        with open(source, "rb") as file:
+            head, size = file.read(12), os.fstat(file.fileno()).st_size
+    promised = 8 + int.from_bytes(head[4:8], "little")
+    is_wav = head[:4] == b"RIFF" and head[8:] == b"WAVE"
+    # What was written to a pipe does not know its length: 0, or about as much as fits into the field.
+    if not is_wav or not 8 < promised < _UNKNOWN_SIZE or promised <= size + 1:
+        return ""
+    return f"the file is cut, and taken up to its end: its header promises {promised} bytes, it has {size}"
+
+
 def _reason(error: Exception) -> str:
     """libsndfile's words, but for those that it has for an MP3 file without any sound."""
     words = str(error).rsplit(": ", 1)[-1]
@@ -186,7 +204,7 @@ def whole(model: Model, name: str, source: str | io.BytesIO) -> Iterator[Piece]:
     except soundfile.LibsndfileError as error:
         yield Piece(name, 0.0, seconds, None, _reason(error))
     else:
-        yield Piece(name, 0.0, seconds, prepared)
+        yield Piece(name, 0.0, seconds, prepared, _missing(source))
 
 
 def windows(model: Model, name: str, source: str | io.BytesIO, window: float, step: float) -> Iterator[Piece]:
@@ -199,7 +217,7 @@ def windows(model: Model, name: str, source: str | io.BytesIO, window: float, st
             for number, block in enumerate(_blocks(file, size, hop)):
                 if number and len(block) <= max(size - hop, model.minimum_ms / 1000 * rate):
                     return  # nothing new, or too little of it
-                yield _piece(model, name, start, _mono(block), rate)
+                yield _piece(model, name, start, _mono(block), rate, "" if number else _missing(source))
                 start = (number + 1) * hop / rate
     except Unusable as reason:
         yield Piece(name, start, start, None, str(reason))
@@ -219,10 +237,10 @@ def _blocks(file: soundfile.SoundFile, size: int, hop: int) -> Iterator[Samples]
         yield block
 
 
-def _piece(model: Model, name: str, start: float, samples: Samples, rate: int) -> Piece:
+def _piece(model: Model, name: str, start: float, samples: Samples, rate: int, missing: str) -> Piece:
     end = start + len(samples) / rate
     try:
-        return Piece(name, start, end, model.prepare(samples, rate))
+        return Piece(name, start, end, model.prepare(samples, rate), missing)
     except Unusable as reason:
         return Piece(name, start, end, None, str(reason))
 
@@ -257,12 +275,13 @@ def as_row(model: Model, piece: Piece, found: NDArray[np.float32] | None) -> str
 
 
 def as_json(model: Model, piece: Piece, found: NDArray[np.float32] | None) -> str:
-    """A JSON line; label and probabilities are null where there is a reason."""
+    """A JSON line; label and probabilities are null where there are no samples."""
     row: dict[str, Any] = {"file": piece.file, "start": round(piece.start, 3), "end": round(piece.end, 3)}
     if found is None:
         return json.dumps({**row, "label": None, "probabilities": None, "reason": piece.reason})
     probabilities = {name: round(x, 6) for name, x in zip(model.classes, found.tolist(), strict=True)}
-    return json.dumps({**row, "label": model.classes[int(found.argmax())], "probabilities": probabilities})
+    told = {"reason": piece.reason} if piece.reason else {}
+    return json.dumps({**row, "label": model.classes[int(found.argmax())], "probabilities": probabilities, **told})
 
 
 def main() -> int:
@@ -286,7 +305,7 @@ def main() -> int:
     seen: dict[str, bool] = {}
     for piece, found in labelled(model, pieces, options.batch):
         print((as_json if options.json else as_row)(model, piece, found), flush=True)
-        if found is None:
+        if piece.reason:
             print(f"{piece.file} at {piece.start:.2f} s: {piece.reason}", file=sys.stderr)
         seen[piece.file] = seen.get(piece.file, False) or found is not None
     if not seen:
