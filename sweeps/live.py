@@ -33,6 +33,8 @@ class LiveTable(tune.Callback):
 
     def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: Any = None, **info: Any) -> None:
         """Tune begins."""
+        waiting = self.systems.units_total - self.before
+        self.console.print(f"{waiting} units to run; each is told of when it ends", highlight=False)
         if self.console.is_terminal:
             self.live = Live(get_renderable=self.table, console=self.console, refresh_per_second=1, transient=True)
             self.live.start()

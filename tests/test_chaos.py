@@ -5,7 +5,7 @@ The long version, on the demo corpus: `python tests/benchmarks/chaos.py`.
 
 import pytest
 from chaos import Chaos, local_cluster
-from commands import RUN, VARIED, comparable, manifest, run
+from commands import RUN, VARIED, comparable, manifest, run_here
 
 from emodarts.results import reader
 
@@ -15,9 +15,9 @@ def test_kills_leave_no_trace_in_the_tables(environment, small_corpus, tmp_path)
     longer = ["search.epochs=12", "training.epochs=20", "~sweep.space.search.epochs"]
     space = [option for option in VARIED if "search.epochs" not in option]
     asked = [*space, *longer, "sweep.trials=3", "sweep.folds=[0,1]", "sweep.sampler=random"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run_here(environment, *manifest(small_corpus, whole, *asked))
     with local_cluster() as cluster:
-        whole, killed = tmp_path / "whole", tmp_path / "killed"
-        run({**environment, **cluster.environment}, *manifest(small_corpus, whole, *asked))
         kills = ["driver", "worker", "worker", "node"]
         chaos = Chaos(cluster, [*RUN, *manifest(small_corpus, killed, *asked)], environment, kills, pause=(0.2, 1.0))
         chaos.run(tmp_path / "log")

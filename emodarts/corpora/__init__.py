@@ -43,9 +43,14 @@ def resolve_root(settings: CorpusSettings, say: Callable[[str], None] = _nothing
     if corpora:
         return (Path(corpora).expanduser() / settings.name).resolve()
     raise EmodartsError(
-        f"where is {settings.name}? set corpus.root=<folder> (roots.{settings.name} where a sweep has several "
-        f"corpora), or EMODARTS_CORPORA to the folder that holds {settings.name}/"
+        f"where is {settings.name}? set {_how_to_name(settings.name)}, or EMODARTS_CORPORA to the folder that holds "
+        f"{settings.name}/"
     )
+
+
+def _how_to_name(corpus: str) -> str:
+    """Where a command is told the folder of a corpus."""
+    return f"corpus.root=<folder> (roots.{corpus} where a sweep has several corpora, --root of `emodarts`)"
 
 
 def read(settings: CorpusSettings, say: Callable[[str], None] = _nothing) -> Corpus:
@@ -55,8 +60,7 @@ def read(settings: CorpusSettings, say: Callable[[str], None] = _nothing) -> Cor
     if settings.name != "demo" and not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise EmodartsError(
-            f"the folder of {settings.name}, {root}, {what}: set corpus.root (roots.{settings.name} where a sweep has "
-            "several corpora) or EMODARTS_CORPORA"
+            f"the folder of {settings.name}, {root}, {what}: set {_how_to_name(settings.name)}, or EMODARTS_CORPORA"
         )
     corpus = build(settings.name, root, description.rows(root, settings), description.looked_for)
     about = {
