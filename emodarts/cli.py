@@ -52,9 +52,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _labels(options: argparse.Namespace) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from emodarts.console import output
     from emodarts.corpora.labels import mappings
     from emodarts.corpora.registry import describe
 
@@ -66,7 +66,7 @@ def _labels(options: argparse.Namespace) -> None:
     table = Table("corpus", "class", "words")
     for (corpus, name), found in words.items():
         table.add_row(corpus, name, ", ".join(found))
-    Console().print(table)
+    output().print(table)
 
 
 def _compact(options: argparse.Namespace) -> None:

@@ -89,7 +89,12 @@ def _show_plan(jobs: Sequence[Job], console: Console) -> int:
     from sweeps import planning
 
     for name, system in jobs[0].systems.items():
-        planning.show(name, planning.forecast(jobs[0].settings, system, jobs[0].data), console)
+        try:
+            planning.show(name, planning.forecast(jobs[0].settings, system, jobs[0].data), console)
+        except EmodartsError as error:
+            if len(jobs[0].systems) == 1:
+                raise
+            console.print(f"{name}: not foretold: {error}", highlight=False, soft_wrap=True, markup=False)
     for job in jobs[1:]:
         units = len(job.systems) * len(job.data.folds) * job.settings.sweep.seeds
         console.print(f"beside it {units} units of the preset's own configuration by {job.data.protocol}")

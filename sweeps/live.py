@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from emodarts.fold_data import SEARCHED
 from sweeps.scheduler import unit_of
 from sweeps.systems import Systems
 from sweeps.telemetry import SweepTelemetry
@@ -108,6 +109,8 @@ class LiveTable(tune.Callback):
     def _line(self, unit: Unit, told: str) -> None:
         if self.live is None:
             name = unit_name(asdict(unit))
+            if len(self.systems.studies) > 1 and unit.system == SEARCHED:
+                name = f"{SEARCHED} · {name}"  # beside others, which are named
             self.console.print(f"{self._minutes():6.1f} min  {name}  {told}", highlight=False, soft_wrap=True)
 
     def _minutes(self) -> float:

@@ -96,10 +96,10 @@ class Forecast:
 
 
 def forecast(settings: Settings, system: System, data: SweepData) -> Forecast:
-    """Measure, and foretell each unit's seconds of a system. Raises EmodartsError for a search without a supernet."""
+    """Measure, and foretell each unit's seconds of a system. Raises EmodartsError for a search by candidates."""
     fold_settings, begin = system.settings, time.perf_counter()
-    if fold_settings.searches and fold_settings.search.method not in ("darts", "frozen"):
-        raise EmodartsError(f"sweep.plan: search.method={fold_settings.search.method} has no supernet to measure")
+    if fold_settings.searches and fold_settings.search.method not in ("darts", "frozen", "random_architecture"):
+        raise EmodartsError(f"search.method={fold_settings.search.method} has no supernet to measure")
     device = choose_device(settings.resources.device)
     torch.set_num_threads(settings.resources.cpus_per_fold)
     fold = next(iter(data.folds.values()))
@@ -192,7 +192,8 @@ def _measure(made: FoldSettings, macs: float, data: FoldData, utterances: int) -
         return _Measured(macs, 0.0, 0.0, 1, training_times * fitted.train_seconds / made.training.epochs, 0.0)
     if made.searches:
         found = search(data)
-        warm, moving = (search_times * _mean(found.epochs[a:b]) for a, b in ((1, _WARM), (_WARM, None)))
+        if found.epochs:  # none of a random architecture
+            warm, moving = (search_times * _mean(found.epochs[a:b]) for a, b in ((1, _WARM), (_WARM, None)))
         selection = found.seconds - sum(e.seconds for e in found.epochs)
         architecture = derive(data, found)
     trained = train(data, architecture or hand_designed(data))

@@ -14,6 +14,7 @@ from hydra.errors import CompactHydraException  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
 from rich.console import Console  # noqa: E402
 
+from emodarts.console import output  # noqa: E402
 from emodarts.errors import EmodartsError  # noqa: E402
 from sweeps.refusals import of_hydra  # noqa: E402
 from sweeps.settings import from_hydra, known_settings, register_schema, with_corpus_group  # noqa: E402
@@ -22,7 +23,7 @@ from sweeps.settings import from_hydra, known_settings, register_schema, with_co
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(config: DictConfig) -> None:
     """Compose the settings, run the sweep, exit with its code."""
-    console = Console()
+    console = output()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's SIGTERM is taken as Ctrl-C
     try:
         settings = from_hydra(with_corpus_group(config))

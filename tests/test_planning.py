@@ -62,6 +62,7 @@ def test_hours_follow_units_and_slots(foretold):
 def test_what_is_not_searched_is_foretold_too(foretold):
     searched, by_hand, machine = (foretold(system=s).seconds.mean() for s in ("emodarts", "cnn", "svm"))
     assert searched > by_hand > machine > 0
+    assert searched > foretold(method="random_architecture").seconds.mean() > machine
 
 
 def test_a_dearer_search_is_foretold_to_be_dearer(foretold):

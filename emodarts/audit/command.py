@@ -32,10 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Audit as the options say. Raises EmodartsError for what cannot be read or written, and under --strict."""
-    from rich.console import Console
-
     from emodarts.audit.page import render_page
     from emodarts.audit.terminal import print_audit
+    from emodarts.console import output
 
     _check_options(options)
     with _progress() as progress:
@@ -44,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
         _write(Path(options.json), audit.to_json())
     if options.html:
         _write(Path(options.html), render_page(audit))
-    print_audit(audit, Console())
+    print_audit(audit, output())
     bad = [finding for finding in audit.findings if finding.severity in ("leak", "warning")]
     if options.strict and bad:
         raise EmodartsError(f"--strict: {len(bad)} findings are leaks or warnings, the first: {bad[0].subject}")

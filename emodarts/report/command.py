@@ -26,11 +26,10 @@ def run(options: argparse.Namespace) -> None:
 
     results = reader.open(*options.results)
     if not (options.html or options.tables or options.figures):
-        from rich.console import Console
-
+        from emodarts.console import output
         from emodarts.report.terminal import print_report
 
-        print_report(results, Console())
+        print_report(results, output())
         return
     from emodarts.report.figures import Figure
     from emodarts.report.page import page_of, render

@@ -1,0 +1,15 @@
+"""Where commands print."""
+
+import os
+
+from rich.console import Console
+
+_WIDTH = 160  # columns of a file or a pipe: rich takes 80 there, and cuts names until they look alike
+
+
+def output() -> Console:
+    """Standard output: as wide as the terminal, or as `$COLUMNS` says; tables in a log file are whole."""
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _WIDTH
+    return console
