@@ -21,6 +21,7 @@ from emodarts.report.evidence import gather
 from emodarts.report.figures import INK, Figure
 from emodarts.report.headline import headline
 from emodarts.report.page import page_of, render
+from emodarts.report.searching import within_sizes
 from emodarts.report.sections import Words
 from emodarts.report.sheets import Column, Sheet, as_csv, as_latex, as_markdown
 from emodarts.results import reader
@@ -435,3 +436,15 @@ class TestSheets:
         assert r"a$|$b & .750 [.500, 1.000] & $-$.012 & $<$ .001 \\" in text
         assert "\\midrule\nc\\_d & .500 & -- & .250 \\\\" in text
         assert r"\begin{tabular}{lrrr}" in text
+
+
+def test_a_limit_of_the_size_is_kept_in_every_study():
+    fronts = [
+        [{"size": 10, "value": 0.5}, {"size": 30, "value": 0.7}],
+        [{"size": 20, "value": 0.6}, {"size": 40, "value": 0.9}],
+    ]
+    chosen = [(limit, [row["value"] for row in rows]) for limit, rows in within_sizes(fronts)]
+    assert chosen == [(20, [0.5, 0.6]), (30, [0.7, 0.6]), (40, [0.7, 0.9])]
+    many = [[{"size": size, "value": size / 100} for size in range(1, 100)]]
+    limits = [limit for limit, _ in within_sizes(many)]
+    assert (limits[0], limits[-1], len(limits)) == (1, 99, 12)

@@ -138,6 +138,8 @@ def courses(canvas: "Canvas", panels: Sequence[tuple[str, Sequence[Line]]], name
         axes.set_title(title)
         axes.set_xlabel(xlabel)
         axes.xaxis.get_major_locator().set_params(integer=True)
+        if all(float(y).is_integer() for line in lines for y in line.y):
+            axes.yaxis.get_major_locator().set_params(integer=True)
     if len(names) > 1:
         canvas.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(3, len(names)))
 
@@ -192,12 +194,12 @@ def parallel(
 def sizes(
     canvas: "Canvas",
     points: Sequence[tuple[int, float, float]],
-    front: Sequence[tuple[int, float, float, float]],
+    limits: Sequence[tuple[int, float, float, float]],
     names: dict[int, str],
 ) -> None:
-    """Dev UAR against parameters of all configurations `(system, parameters, dev)`, and what the fronts reach on test.
+    """Dev UAR against parameters of configurations `(system, parameters, dev)`, and what is best of the small ones.
 
-    `front`: `(system, parameters, dev, test)`, chosen on dev; test is NaN where it was not read.
+    `limits`: `(system, parameters at most, dev, test)`, chosen on dev; test is NaN where it was not read.
     """
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
@@ -206,13 +208,20 @@ def sizes(
         mine = [(p, dev) for s, p, dev in points if s == system]
         if mine:
             axes.plot(*zip(*mine, strict=True), "o", color=colour(system), markersize=3, alpha=0.3)
-        best = sorted((p, dev, test) for s, p, dev, test in front if s == system)
+        best = sorted((p, dev, test) for s, p, dev, test in limits if s == system)
         if best:
             x, dev, test = (list(values) for values in zip(*best, strict=True))
             axes.plot(
-                x, dev, drawstyle="steps-post", color=colour(system), linewidth=1.6, label=f"{name}: front on dev"
+                x,
+                dev,
+                "-o",
+                drawstyle="steps-post",
+                color=colour(system),
+                linewidth=1.6,
+                markersize=4,
+                label=f"{name}: best on dev",
             )
-            axes.plot(x, test, "D", color=colour(system), markersize=5, fillstyle="none", label=f"{name}: its test UAR")
+            axes.plot(x, test, "D", color=colour(system), markersize=5, fillstyle="none", label=f"{name}: test")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -236,7 +245,7 @@ def strips(canvas: "Canvas", names: Sequence[str], colours: Sequence[int], value
         axes.plot([float(np.median(found))] * 2, [row - 0.32, row + 0.32], color=INK, linewidth=1.4)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlabel("UAR of each test speaker, mean over seeds; the bar is the median")
+    axes.set_xlabel("UAR of each test speaker, and the median")
     axes.tick_params(axis="y", length=0)
 
 

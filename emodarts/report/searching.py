@@ -19,6 +19,7 @@ from emodarts.report.sections import More, Part, Section, Words
 from emodarts.report.sheets import Cell, Column, Sheet, slug
 
 _MOST_LINES = 300  # configurations in a figure; more are no longer told apart
+_MOST_LIMITS = 12  # of the size, a line
 _CELLS = {"normal": ("c[k-2]", "c[k-1]"), "reduction": ("c[k-2]", "c[k-1]"), "sequence": ("s[k-2]", "s[k-1]")}
 
 
@@ -64,12 +65,15 @@ def hyperparameters_section(evidence: Evidence) -> Section | None:
 
 
 def sizes_section(evidence: Evidence) -> Section | None:
-    """UAR against parameters: the front is chosen on dev, its test figures stand beside it; None without any."""
+    """UAR against parameters: what is best on dev of what is small enough, its test figures beside it; None where no
+    study had a choice.
+    """
     parts: list[Part] = []
     for sweep, table in evidence.rankings.items():
         parts += _sizes(sweep, table, evidence)
     told = (
-        "Mean over the folds' studies of one configuration number is not taken: a dot is one configuration of one fold."
+        "A dot is one configuration of one study. A line shows what a limit of the size costs: in each study the best "
+        "on dev of at most so many parameters, then the mean over the studies; diamonds are the test UAR of these."
     )
     return Section("Size", (Words(told), *parts)) if parts else None
 
@@ -162,17 +166,17 @@ def _parallel(sweep: str, system: str, table: pa.Table, read: Callable[..., pa.T
     ]
     if not names:
         return None
-    axes = [_axis([p.get(name) for p, _ in found]) for name in names]
-    rows = np.array([places for places, _ in axes]).T
     values = np.array([value for _, value in found])
-    shown = [name.removeprefix("search.").removeprefix("training.") for name in names]
+    axes = [*(_axis([p.get(name) for p, _ in found]) for name in names), _axis(values.tolist())]
+    rows = np.array([places for places, _ in axes]).T
+    shown = [*(name.removeprefix("search.").removeprefix("training.") for name in names), "dev UAR"]
     of = f" ({len(found)} of {len(table)}, evenly by rank)" if len(table) > len(found) else ""
     return Figure(
         slug(f"configurations {sweep} {system}"),
         f"{sweep}: configurations of {system}{of}",
-        f"Parallel coordinates of {', '.join(shown)}, coloured by dev UAR",
+        f"Parallel coordinates of {', '.join(shown)}",
         lambda canvas: plots.parallel(canvas, shown, rows, [ticks for _, ticks in axes], values),
-        width=max(5.0, 1.05 * len(names) + 1.2),
+        width=max(5.0, 1.05 * len(shown) + 1.2),
         height=3.6,
     )
 
@@ -195,42 +199,65 @@ def _axis(given: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:
 
 
 def _sizes(sweep: str, table: pa.Table, evidence: Evidence) -> list[Part]:
-    """The figure, and the fronts as a table."""
+    """The figure, and its lines as a table; nothing where every study has one configuration."""
     table = table.filter(pc.and_(pc.is_finite(table["value"]), pc.is_valid(table["size"])))
     names = {evidence.systems.index(n): n for n in sorted(set(table["system"].to_pylist())) if n in evidence.systems}
     points: list[tuple[int, float, float]] = []
-    front: list[tuple[int, float, float, float]] = []
+    line: list[tuple[int, float, float, float]] = []
     rows: list[tuple[Cell, ...]] = []
     for number, name in sorted(names.items()):
         mine = table.filter(pc.equal(table["system"], name)).sort_by([("size", "ascending"), ("value", "descending")])
-        size, value = (np.asarray(mine[c], np.float64) for c in ("size", "value"))
         even = np.unique(np.linspace(0, len(mine) - 1, min(len(mine), _MOST_LINES)).astype(int))
-        points += [(number, float(size[i]), float(value[i])) for i in even]
-        best = np.flatnonzero(value > np.concatenate([[-np.inf], np.maximum.accumulate(value)[:-1]]))
-        chosen = mine.take(best).to_pylist()
-        tested = _tested(sweep, evidence, chosen)
-        for row in chosen:
-            test = tested.get((row["system"], row["study"], row["trial"]), float("nan"))
-            front.append((number, row["size"], row["value"], test))
-            rows.append((name, row["study"], row["trial"], row["size"], row["value"], test))
-    if not points:
+        points += [(number, r["size"], r["value"]) for r in mine.take(even).to_pylist()]
+        limits = within_sizes(_fronts(mine))
+        tested = _tested(sweep, evidence, [row for _, chosen in limits for row in chosen])
+        for limit, chosen in limits:
+            keys = [(row["system"], row["study"], row["trial"]) for row in chosen]
+            test = mean(tested.get(key, float("nan")) for key in keys)
+            dev = mean(row["value"] for row in chosen)
+            line.append((number, limit, dev, test))
+            rows.append((name, limit, len(chosen), dev, test))
+    if len(set(zip(table["system"].to_pylist(), table["study"].to_pylist(), strict=True))) == len(table):
         return []
-    kinds = ("text", "text", "count", "count", "figure", "figure")
-    titles = ("system", "study", "trial", "parameters", "dev UAR", "test UAR")
-    columns = tuple(Column(t, k) for t, k in zip(titles, kinds, strict=True))  # type: ignore[arg-type]
+    columns = (
+        Column("system"), Column("parameters at most", "count"), Column("studies", "count"),
+        Column("dev UAR", "figure"), Column("test UAR", "figure"),
+    )  # fmt: skip
     figure = Figure(
         slug(f"sizes {sweep}"),
         f"{sweep}: UAR against parameters",
-        "Dots: dev UAR of configurations; lines: fronts chosen on dev; diamonds: their test UAR",
-        lambda canvas: plots.sizes(canvas, points, front, names),
+        "Dots: dev UAR of configurations; lines: the best on dev of at most so many parameters; diamonds: its test UAR",
+        lambda canvas: plots.sizes(canvas, points, line, names),
         width=6.8,
         height=3.4 + 0.2 * len(names),
     )
-    notes = ("Dev figures of different folds have different dev speakers: a front says what was there to choose from.",)
-    return [
-        figure,
-        More("The fronts", (Sheet(slug(f"fronts {sweep}"), f"Fronts of {sweep}", columns, tuple(rows), notes),)),
-    ]
+    notes = ("Chosen on dev in each study, then the mean over the studies; the first seed.",)
+    sheet = Sheet(slug(f"limits of size {sweep}"), f"Limits of the size, {sweep}", columns, tuple(rows), notes)
+    return [figure, More("The lines", (sheet,))]
+
+
+def _fronts(ordered: pa.Table) -> list[list[dict[str, Any]]]:
+    """Of each study what nothing smaller, or as small, beats on dev; `ordered` by size, the better of a size first."""
+    fronts: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in ordered.to_pylist():
+        front = fronts[row["study"]]
+        if not front or row["value"] > front[-1]["value"]:
+            front.append(row)
+    return list(fronts.values())
+
+
+def within_sizes(fronts: list[list[dict[str, Any]]]) -> list[tuple[int, list[dict[str, Any]]]]:
+    """Limits of the size, from the first that every study can keep to: each with what is best on dev in each study.
+
+    `fronts`: of each study its best rows, `size` and `value` rising. Of very many limits some are taken, evenly.
+    """
+    least = max((front[0]["size"] for front in fronts), default=0)
+    limits = sorted({row["size"] for front in fronts for row in front if row["size"] >= least})
+    even = np.unique(np.linspace(0, len(limits) - 1, min(len(limits), _MOST_LIMITS)).astype(int))
+    found = []
+    for limit in (limits[i] for i in even):
+        found.append((limit, [[row for row in front if row["size"] <= limit][-1] for front in fronts]))
+    return found
 
 
 def _tested(sweep: str, evidence: Evidence, chosen: list[dict[str, Any]]) -> dict[tuple[str, str, int], float]:

@@ -61,7 +61,7 @@ def classes_section(conditions: Sequence[Condition]) -> Section | None:
         parts += [x for pair in drawn[:_OPEN] for x in pair]
         if drawn[_OPEN:]:
             rest = tuple(x for pair in drawn[_OPEN:] for x in pair)
-            parts.append(More(f"{len(drawn) - _OPEN} more systems: {condition.title}", rest))
+            parts.append(More(f"The other systems: {condition.title}", rest))
     return Section("Class by class", tuple(parts))
 
 
