@@ -27,6 +27,10 @@ from sweeps.refusals import of_omegaconf
 SAMPLERS = ("tpe", "random", "cmaes", "gp", "nsga2")
 OBJECTIVES = ("dev_uar", "parameters")
 PRUNERS = ("none", "asha", "wilcoxon")
+_OF_PRUNERS = {  # settings that do nothing without theirs
+    "asha": ("reduction_factor", "search_rungs", "training_rungs"),
+    "wilcoxon": ("first_folds", "p_threshold"),
+}
 NO_RAY = "none"  # as ray.address
 JOINED = "joined"  # the `corpus` of a sweep that trains on several
 
@@ -45,9 +49,9 @@ class SweepSettings:
     sampler: str = "tpe"  # tpe | random | cmaes | gp | nsga2
     objectives: list[str] = field(default_factory=lambda: ["dev_uar"])  # or [dev_uar, parameters]
     pruner: str = "none"  # none | asha (within a unit) | wilcoxon (between the folds of a configuration)
-    reduction_factor: int = 2  # asha: one of so many goes on at each rung
+    reduction_factor: int = 3  # asha: one of so many goes on at each rung
     search_rungs: list[float] = field(default_factory=list)  # shares of a search's own epochs; none: see docs/sweeps.md
-    training_rungs: list[float] = field(default_factory=lambda: [0.125, 0.25, 0.5])  # shares of a training's own epochs
+    training_rungs: list[float] = field(default_factory=lambda: [0.125])  # shares of a training's own epochs
     first_folds: int = 3  # wilcoxon: folds of a configuration that run before it may be pruned
     p_threshold: float = 0.1  # wilcoxon
     max_failures: int = 10  # so many failed configurations and no complete one end the sweep
@@ -224,7 +228,8 @@ class Settings:
         # A file counts by its name: fold hashes and the store's key stand for what is in it.
         if self.features.checkpoint is not None:
             content["features"]["checkpoint"] = PurePath(self.features.checkpoint).name
-        for name in ("name", "trials", "folds", "seeds", "hours", "max_failures", "plan"):
+        of_others = (name for pruner, names in _OF_PRUNERS.items() if pruner != self.sweep.pruner for name in names)
+        for name in ("name", "trials", "folds", "seeds", "hours", "max_failures", "plan", *of_others):
             content["sweep"].pop(name)
         kept = {room: content[room] for room in ("corpus", "features", "batches", "search", "training", "sweep")}
         # A sweep of one corpus has the hash that it had before there were lists of them.

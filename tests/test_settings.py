@@ -238,3 +238,11 @@ def test_what_hydra_refuses_is_one_sentence(given, said):
 def test_workers_without_ray_are_refused():
     with pytest.raises(EmodartsError, match=r"resources\.workers=2: ray\.address=none has one process"):
         settings("ray.address=none", "resources.workers=2")
+
+
+def test_settings_of_a_pruner_that_is_not_taken_change_nothing():
+    names = {settings(*given).sweep_name for given in ([], ["sweep.reduction_factor=4"], ["sweep.p_threshold=0.2"])}
+    assert len(names) == 1
+    by_asha = [["sweep.pruner=asha", *more] for more in ([], ["sweep.training_rungs=[0.5]"], ["sweep.first_folds=4"])]
+    names |= {settings(*given).sweep_name for given in by_asha}
+    assert len(names) == 3

@@ -25,16 +25,16 @@ from scipy.stats import spearmanr
 from emodarts.results import reader
 
 RUN = Path(__file__).resolve().parents[2] / "sweeps" / "run.py"
-# A learning rate over three decades makes configurations truly differ; in the default space they hardly do, and what is
-# best of twelve is then mostly luck, of which every pruner loses some (docs/sweeps.md has both).
-WIDE = "+sweep.space.training.learning_rate={low:0.0001,high:0.1,log:true}"
+# A learning rate over four and a half decades makes configurations truly differ; in the default space they hardly do, and
+# what is best of twelve is then mostly luck, of which every pruner loses some (docs/sweeps.md has both).
+WIDE = "+sweep.space.training.learning_rate={low:0.00001,high:0.3,log:true}"
 CORPORA = {
-    "demo": ["corpus=demo", WIDE],
-    # Smaller than the default, so that a run takes minutes: 1 or 2 nodes, 2 or 3 cells, 6 to 8 epochs of search.
+    "demo": ["corpus=demo", "training.epochs=48", WIDE],
+    # Smaller than the default, so that a run takes minutes: 1 or 2 nodes, 2 cells, 4 channels, 5 or 6 epochs of search.
     "emodb": [
         "corpus=emodb", "corpus.source=intended", "sweep.folds=[0,3,6]", "~sweep.space.search.unrolled",
-        "sweep.space.search.nodes.high=2", "sweep.space.search.cells.high=3", "sweep.space.search.channels=8",
-        "sweep.space.search.epochs={low:6,high:8}", "training.epochs=30", WIDE,
+        "sweep.space.search.nodes.high=2", "sweep.space.search.cells=2", "sweep.space.search.channels=4",
+        "sweep.space.search.epochs={low:5,high:6}", "training.epochs=60", WIDE,
     ],
 }  # fmt: skip
 DEFAULT = {corpus: [option for option in options if option != WIDE] for corpus, options in CORPORA.items()}
