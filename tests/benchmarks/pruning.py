@@ -25,15 +25,18 @@ from scipy.stats import spearmanr
 from emodarts.results import reader
 
 RUN = Path(__file__).resolve().parents[2] / "sweeps" / "run.py"
-# A learning rate over four and a half decades makes configurations truly differ; in the default space they hardly do, and
-# what is best of twelve is then mostly luck, of which every pruner loses some (docs/sweeps.md has both).
+# A learning rate over four and a half decades makes configurations truly differ; in the default space they hardly do,
+# and what is best of twelve is then mostly luck, of which every pruner loses some (docs/sweeps.md has both).
 WIDE = "+sweep.space.training.learning_rate={low:0.00001,high:0.3,log:true}"
 CORPORA = {
-    "demo": ["corpus=demo", "training.epochs=48", WIDE],
-    # Smaller than the default, so that a run takes minutes: 1 or 2 nodes, 2 cells, 4 channels, 5 or 6 epochs of search.
+    # Smaller than the default, so that a run takes minutes.
+    "demo": [
+        "corpus=demo", "sweep.space.search.nodes=1", "sweep.space.search.cells=2", "sweep.space.search.channels=4",
+        "training.epochs=36", WIDE,
+    ],
     "emodb": [
         "corpus=emodb", "corpus.source=intended", "sweep.folds=[0,3,6]", "~sweep.space.search.unrolled",
-        "sweep.space.search.nodes.high=2", "sweep.space.search.cells=2", "sweep.space.search.channels=4",
+        "sweep.space.search.nodes=1", "sweep.space.search.cells=2", "sweep.space.search.channels=4",
         "sweep.space.search.epochs={low:5,high:6}", "training.epochs=60", WIDE,
     ],
 }  # fmt: skip
