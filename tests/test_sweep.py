@@ -1,6 +1,7 @@
 """The command itself, on a tiny corpus: tables, resumption, refusals."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,6 +166,15 @@ def test_wrong_settings_are_one_clear_sentence(environment, small_corpus, tmp_pa
 )
 def test_what_is_refused_before_anything_runs(environment, small_corpus, tmp_path, given, message):
     assert message in run_here(environment, *manifest(small_corpus, tmp_path / "r", given), code=1)
+
+
+def test_a_sweep_whose_folder_is_deleted_says_so(environment, small_corpus, tmp_path, monkeypatch):
+    asked = manifest(small_corpus, tmp_path / "results", *VARIED, "sweep.trials=1", "sweep.folds=[0]")
+    monkeypatch.setattr(
+        in_process, "run_plain", lambda *given: shutil.rmtree(tmp_path / "results") or run_plain(*given)
+    )
+    told = run_here(environment, *asked, code=1)
+    assert "sweep.json is gone: the sweep's folder was moved or deleted" in told
 
 
 def test_results_that_cannot_be_written(environment, small_corpus, tmp_path):

@@ -26,10 +26,12 @@ def register(storage: Storage, sweep: str, settings: dict[str, Any]) -> None:
 
 
 def settings_of(storage: Storage, sweep: str) -> dict[str, Any]:
-    """The settings that a sweep was begun with: dotted name -> value. Raises EmodartsError for a damaged file."""
+    """The settings that a sweep was begun with: dotted name -> value. Raises EmodartsError where there are none."""
     path = f"{sweep}/sweep.json"
     try:
         settings: dict[str, Any] = json.loads(storage.read(path))["settings"]
+    except FileNotFoundError as error:
+        raise EmodartsError(f"{storage.path(path)} is gone: the sweep's folder was moved or deleted") from error
     except (ValueError, KeyError) as error:
         raise EmodartsError(
             f"{storage.path(path)} is damaged ({error}); restore it or take another sweep.name"
