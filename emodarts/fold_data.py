@@ -1,7 +1,7 @@
 """What a unit of work is given: its settings, its fold's features, and test sets of other corpora."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 from emodarts.corpora.protocols import Fold, check
@@ -12,13 +12,14 @@ from emodarts.features.resident import Resident, keep
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.features.store import Store
 from emodarts.networks import baselines
-from emodarts.search.settings import SearchSettings
+from emodarts.search.settings import SearchSettings, SupernetSettings
 from emodarts.search.subsample import subsample
 from emodarts.training.settings import TrainingSettings
 
 SEARCHED = "emodarts"
 SVM = "svm"
 _PENALTY = "training.svm_penalty"
+_DRAWN = {f"search.{name}" for name in ("method", "joint", *(one.name for one in fields(SupernetSettings)))}
 SYSTEMS = (SEARCHED, *baselines.DESIGNS, SVM)
 
 
@@ -42,12 +43,16 @@ class FoldSettings:
         return self.system == SEARCHED
 
     def has(self, name: str) -> bool:
-        """Whether a setting (`search.nodes`) does anything for the system: only a search has those of a search, and an
-        SVM has its penalty alone.
+        """Whether a setting (`search.nodes`) does anything for the system: only a search has those of a search, an
+        architecture that is drawn by chance those of the network alone, and an SVM has its penalty alone.
         """
         if self.system == SVM or name == _PENALTY:
             return self.system == SVM and name == _PENALTY
-        return self.searches or not name.startswith("search.")
+        if not name.startswith("search."):
+            return True
+        if self.searches and self.search.method == "random_architecture":
+            return name in _DRAWN
+        return self.searches
 
 
 @dataclass(frozen=True)

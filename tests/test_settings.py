@@ -86,6 +86,9 @@ def test_each_system_has_the_dimensions_that_do_something_for_it():
     assert dimensions["svm"] == {"training.svm_penalty"}
     assert "search.nodes" in dimensions["emodarts"]
     assert "training.svm_penalty" not in dimensions["emodarts"]
+    drawn = set(Space.of(settings("system=emodarts:random_architecture:joint")).free)
+    assert drawn < dimensions["emodarts"]
+    assert dimensions["emodarts"] - drawn == {f"search.{n}" for n in ("alpha_learning_rate", "epochs", "learning_rate")}
 
 
 def test_systems_of_one_sweep_may_be_named_one_after_the_other():
