@@ -246,6 +246,6 @@ def test_workers_without_ray_are_refused():
 def test_settings_of_a_pruner_that_is_not_taken_change_nothing():
     names = {settings(*given).sweep_name for given in ([], ["sweep.reduction_factor=4"], ["sweep.p_threshold=0.2"])}
     assert len(names) == 1
-    by_asha = [["sweep.pruner=asha", *more] for more in ([], ["sweep.training_rungs=[0.5]"], ["sweep.first_folds=4"])]
+    by_asha = [["sweep.pruner=asha", *more] for more in ([], ["sweep.training_rungs=[0.25]"], ["sweep.first_folds=4"])]
     names |= {settings(*given).sweep_name for given in by_asha}
     assert len(names) == 3
