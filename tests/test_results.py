@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ from emodarts import cli
 from emodarts.errors import EmodartsError
 from emodarts.report.tables import report
 from emodarts.results import reader
-from emodarts.results.lease import STALE, Lease
+from emodarts.results.lease import STALE, Lease, process_start
 from emodarts.results.records import EpochRecord, Evaluation, GenotypeRecord, TrialRecord, UnitKey, UnitRecords
 from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import register
@@ -200,6 +201,18 @@ def test_the_second_holder_is_told_who_holds_the_sweep(storage):
     with Lease(storage, "s"):
         pass
     assert not storage.exists("s/lease.json")
+
+
+def test_the_start_of_a_process_with_a_title_that_is_cut_within_a_character():
+    """As those of Ray's workers are: `ray::trial 12 · fold 3`."""
+    title = "from ray._raylet import setproctitle as s; s('ray::trial 12 \u00b7 x'); print(1, flush=True); input()"
+    process = subprocess.Popen([sys.executable, "-c", title], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        process.stdout.readline()
+        assert b"\xc2)" in Path(f"/proc/{process.pid}/stat").read_bytes()
+        assert process_start(process.pid).isdigit()
+    finally:
+        process.communicate(b"\n")
 
 
 def test_the_lease_of_a_killed_holder_is_taken_over(storage):

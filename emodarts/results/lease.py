@@ -120,7 +120,8 @@ class Lease:
 def process_start(pid: int) -> str | None:
     """Start time of a process of this host (clock ticks since boot), or None where there is no such process."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        # A process's name is cut at 15 bytes there, be it within a character.
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
         return None if fields[0] == "Z" else fields[19]
     except OSError:
         try:
