@@ -8,7 +8,7 @@ from contextlib import suppress
 import psutil
 import pytest
 from chaos import local_cluster
-from commands import RUN, VARIED, manifest
+from commands import RUN, VARIED, manifest, run_here
 from conftest import REPOSITORY
 
 from emodarts.results import reader
@@ -56,8 +56,7 @@ def test_a_disk_that_fills_up_stops_the_sweep_and_costs_nothing(environment, sma
     assert {c.status for c in opened.commits} == {"complete"}
     assert {t.status for t in opened.trials()} <= {"complete", "running"}
     (small_disk / "filler").unlink()
-    done = subprocess.run(asked, env=environment, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_here(environment, *asked[len(RUN) :])
     opened = reader.open(results)
     after = {c.key.name: c.attempt for c in opened.commits}
     assert len(after) == 6
