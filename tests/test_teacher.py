@@ -33,7 +33,7 @@ SIZES = {
     "final_learning_rate": 1e-3,
     "alpha_learning_rate": 0.1,
 }
-SEEDS = range(4)
+SEEDS = range(3)
 
 
 def sounds(count=640, frames=28, bands=4, gap=12, seed=0):
