@@ -49,9 +49,9 @@ class SweepSettings:
     sampler: str = "tpe"  # tpe | random | cmaes | gp | nsga2
     objectives: list[str] = field(default_factory=lambda: ["dev_uar"])  # or [dev_uar, parameters]
     pruner: str = "none"  # none | asha (within a unit) | wilcoxon (between the folds of a configuration)
-    reduction_factor: int = 2  # asha: one of so many goes on at each rung
+    reduction_factor: int = 3  # asha: one of so many goes on at each rung
     search_rungs: list[float] = field(default_factory=list)  # shares of a search's own epochs; none: see docs/sweeps.md
-    training_rungs: list[float] = field(default_factory=lambda: [0.125, 0.5])  # shares of a training's own epochs
+    training_rungs: list[float] = field(default_factory=lambda: [0.125])  # shares of a training's own epochs
     first_folds: int = 3  # wilcoxon: folds of a configuration that run before it may be pruned
     p_threshold: float = 0.1  # wilcoxon
     max_failures: int = 10  # so many failed configurations and no complete one end the sweep

@@ -1,15 +1,17 @@
 """What ASHA saves and costs: the same proposals with and without it, on the demo corpus and on EmoDB.
 
     export EMODARTS_CORPORA=...   # a folder with emodb/
-    python tests/benchmarks/pruning.py demo | emodb [--default-space] [--trials 12] [--results FOLDER]
+    python tests/benchmarks/pruning.py demo | emodb [--default-space] [--replay] [--trials 12] [--results FOLDER]
 
 Random proposals (those of TPE depend on what was pruned), one study a fold. Epochs of search and training that were
-run, and the best dev UAR of each study, both ways. Design figures: nothing of a test part is looked at here. A run that
-was stopped goes on. The last line is JSON.
+run, and the best dev UAR of each study, both ways. `replayed` has the same from the curves of the unpruned run, its
+configurations taken in 100 random orders, one after the other; with --replay that alone. Design figures: nothing of a
+test part is looked at here. A run that was stopped goes on. The last line is JSON.
 """
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -20,9 +22,12 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
+import optuna
 from scipy.stats import spearmanr
 
 from emodarts.results import reader
+from sweeps.pruning import Brackets
+from sweeps.settings import SweepSettings
 
 RUN = Path(__file__).resolve().parents[2] / "sweeps" / "run.py"
 # A learning rate over four and a half decades makes configurations truly differ; in the default space they hardly do,
@@ -71,25 +76,69 @@ def measured(opened: reader.Results) -> dict[str, Any]:
     }
 
 
+def curves_of(opened: reader.Results) -> dict[tuple[str, str, int], list[float]]:
+    """Dev UAR epoch by epoch, by phase, study and trial."""
+    curves = defaultdict(list)
+    rows = opened.table("epochs", ["study", "trial", "phase", "epoch", "dev_uar"]).to_pylist()
+    for row in sorted(rows, key=lambda row: row["epoch"]):
+        curves[row["phase"], row["study"], row["trial"]].append(row["dev_uar"])
+    return curves
+
+
+def epochs_until(share: float, curve: list[float]) -> int:
+    """Epochs behind a unit that has come to a share of a phase."""
+    return math.ceil(share * len(curve))
+
+
+def best_until(share: float, curve: list[float]) -> float:
+    """The best dev UAR up to there."""
+    return max(curve[: epochs_until(share, curve)])
+
+
 def foretold(opened: reader.Results) -> dict[str, float]:
     """How well the best dev UAR up to a share of a phase's epochs ranks configurations by their final dev UAR.
 
     Spearman's rank correlation over the configurations of a study, the mean over studies.
     """
     final = {(r["study"], r["trial"]): r["uar"] for r in opened.figures("dev", "final", ["study", "trial", "uar"])}
-    curves: dict[tuple[str, str, int], dict[int, float]] = defaultdict(dict)
-    for row in opened.table("epochs", ["study", "trial", "phase", "epoch", "dev_uar"]).to_pylist():
-        curves[row["phase"], row["study"], row["trial"]][row["epoch"]] = row["dev_uar"]
-    found = {}
+    curves, found = curves_of(opened), {}
     for phase, share in (("search", 0.5), ("search", 1.0), ("train", 0.125), ("train", 0.25), ("train", 0.5)):
         each = []
         for study in sorted({study for study, _ in final}):
             trials = [trial for place, trial in final if place == study]
             mine = [curves[phase, study, trial] for trial in trials]
-            values = [max(uar for epoch, uar in c.items() if epoch < np.ceil(share * len(c))) for c in mine]
+            values = [best_until(share, curve) for curve in mine]
             each.append(spearmanr(values, [final[study, trial] for trial in trials]).statistic)
         found[f"{phase} {share:g}"] = round(float(np.mean(each)), 2)
     return found
+
+
+def replayed(opened: reader.Results, orders: int = 100) -> dict[str, float]:
+    """What ASHA would have made of an unpruned sweep, its configurations in random orders: means over the orders."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    settings = SweepSettings(pruner="asha")
+    final = {(r["study"], r["trial"]): r["uar"] for r in opened.figures("dev", "final", ["study", "trial", "uar"])}
+    curves, rng = curves_of(opened), np.random.default_rng(0)
+    studies = {study: sorted(trial for place, trial in final if place == study) for study, _ in final}
+    used, lost = 0, []
+    for _ in range(orders):
+        brackets = Brackets(settings)
+        for study, trials in studies.items():
+            kept = []
+            for trial in rng.permutation(trials).tolist():
+                training, searched = curves["train", study, trial], len(curves["search", study, trial])
+                for rung, share in enumerate(settings.training_rungs):
+                    if brackets.decide(study, trial, 0, rung, best_until(share, training)):
+                        used += searched + epochs_until(share, training)
+                        break
+                else:
+                    used += searched + len(training)
+                    kept.append(final[study, trial])
+            lost.append(max(final[study, trial] for trial in trials) - max(kept))
+    return {
+        "epochs_ratio": round(used / orders / sum(map(len, curves.values())), 3),
+        "best_dev_uar_lost": round(float(np.mean(lost)), 4),
+    }
 
 
 def main() -> None:
@@ -98,21 +147,23 @@ def main() -> None:
     parser.add_argument("corpus", choices=list(CORPORA))
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--default-space", action="store_true", help="without the wide learning rate")
+    parser.add_argument("--replay", action="store_true", help="no run with ASHA: the curves without it, replayed")
     parser.add_argument("--results", type=Path, default=Path("pruning"))
     given = parser.parse_args()
-    opened = [run(given.corpus, p, given.trials, given.results, given.default_space) for p in ("none", "asha")]
-    without, by_asha = map(measured, opened)
-    lost = [without["best_dev_uar"][study] - by_asha["best_dev_uar"][study] for study in without["best_dev_uar"]]
-    found = {
-        "corpus": given.corpus,
-        "trials": given.trials,
-        "epochs_ratio": round(by_asha["epochs"] / without["epochs"], 3),
-        "seconds_ratio": round(by_asha["seconds"] / without["seconds"], 3),
-        "best_dev_uar_lost": round(float(np.mean(lost)), 4),
-        "foretold": foretold(opened[0]),
-        "without": without,
-        "asha": by_asha,
-    }
+    asked = (given.trials, given.results, given.default_space)
+    plain = run(given.corpus, "none", *asked)
+    found: dict[str, Any] = {"corpus": given.corpus, "trials": given.trials}
+    found |= {"replayed": replayed(plain), "foretold": foretold(plain)}
+    if not given.replay:
+        without, by_asha = measured(plain), measured(run(given.corpus, "asha", *asked))
+        lost = [uar - by_asha["best_dev_uar"][study] for study, uar in without["best_dev_uar"].items()]
+        found |= {
+            "epochs_ratio": round(by_asha["epochs"] / without["epochs"], 3),
+            "seconds_ratio": round(by_asha["seconds"] / without["seconds"], 3),
+            "best_dev_uar_lost": round(float(np.mean(lost)), 4),
+            "without": without,
+            "asha": by_asha,
+        }
     print(json.dumps(found))
 
 
