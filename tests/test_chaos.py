@@ -12,7 +12,7 @@ from emodarts.results import reader
 
 @pytest.mark.timeout(600)
 def test_kills_leave_no_trace_in_the_tables(environment, small_corpus, tmp_path):
-    longer = ["search.epochs=12", "training.epochs=20", "~sweep.space.search.epochs"]
+    longer = ["search.epochs=8", "training.epochs=12", "~sweep.space.search.epochs"]
     space = [option for option in VARIED if "search.epochs" not in option]
     asked = [*space, *longer, "sweep.trials=3", "sweep.folds=[0,1]", "sweep.sampler=random"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"

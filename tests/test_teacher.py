@@ -34,6 +34,7 @@ SIZES = {
     "alpha_learning_rate": 0.1,
 }
 SEEDS = range(3)
+STEPS = 400  # of the teacher's own training
 
 
 def sounds(count=640, frames=28, bands=4, gap=12, seed=0):
@@ -61,7 +62,7 @@ def taught():
     return teach(*sounds())
 
 
-def teach(x, rule, steps=400):
+def teach(x, rule):
     """The sounds, and what a teacher says of them that was trained until it follows the rule."""
     shape = task(x, rule, **settings_of(PLAIN)).shape
     torch.manual_seed(0)
@@ -69,8 +70,8 @@ def teach(x, rule, steps=400):
     inputs, targets = torch.from_numpy(x).permute(0, 2, 1)[:, None], torch.from_numpy(rule)
     lengths = torch.full((len(x),), x.shape[1])
     optimiser = torch.optim.AdamW(teacher.parameters(), 1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=steps)
-    for step in range(steps):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=STEPS)
+    for step in range(STEPS):
         rows = torch.arange(64) + 64 * (step % 10)
         loss = F.cross_entropy(teacher(inputs[rows], lengths[rows]), targets[rows])
         optimiser.zero_grad()
@@ -105,7 +106,7 @@ def test_the_default_finds_the_teacher_more_often_than_plain_darts(taught):
 
 def test_where_memory_pays_late_plain_darts_ends_in_skips_and_the_default_does_not():
     """Skip connections serve at once, an LSTM over 32 frames after some epochs: plain alphas have decided by then."""
-    taught = teach(*sounds(frames=48, gap=32), steps=800)
+    taught = teach(*sounds(frames=48, gap=32))
     default = {f.name: getattr(SearchSettings(), f.name) for f in fields(RobustnessSettings)}
     by_default, by_plain = ([row[2:] for row in found(taught, axes)] for axes in (default, PLAIN))
     told = f"sequence edges: default {by_default}, plain {by_plain}"
