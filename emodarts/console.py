@@ -8,8 +8,11 @@ _WIDTH = 160  # columns of a file or a pipe: rich takes 80 there, and cuts names
 
 
 def output() -> Console:
-    """Standard output: as wide as the terminal, or as `$COLUMNS` says; tables in a log file are whole."""
-    console = Console()
+    """Standard output: as wide as the terminal, or as `$COLUMNS` says; tables in a log file are whole.
+
+    Brackets are text, as in `extra_tests=[ravdess]`: nothing is markup.
+    """
+    console = Console(markup=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _WIDTH
     return console

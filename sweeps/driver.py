@@ -94,7 +94,7 @@ def _show_plan(jobs: Sequence[Job], console: Console) -> int:
         except EmodartsError as error:
             if len(jobs[0].systems) == 1:
                 raise
-            console.print(f"{name}: not foretold: {error}", highlight=False, soft_wrap=True, markup=False)
+            console.print(f"{name}: not foretold: {error}", highlight=False, soft_wrap=True)
     for job in jobs[1:]:
         units = len(job.systems) * len(job.data.folds) * job.settings.sweep.seeds
         console.print(f"beside it {units} units of the preset's own configuration by {job.data.protocol}")
@@ -118,7 +118,7 @@ def _published(settings: Settings, console: Console) -> Job:
     clean, settings = settings.sweep_name, beside(settings)
     made, refused = without_choice(settings.systems)
     for why in refused.values():
-        console.print(f"beside the clean protocol alone: {why}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"beside the clean protocol alone: {why}", highlight=False, soft_wrap=True)
     systems = {name: System(each, Space.of(settings, each)) for name, each in made.items()}
     return Job(settings, settings.hashed(), prepare(settings, console, needs_dev=False), systems, beside=clean)
 
@@ -142,7 +142,7 @@ def _transfer(settings: Settings, storage: Storage, console: Console, given: Seq
     data = prepare(resolved, console)
     winners = source.assign(data.folds, resolved)
     for fold, winner in winners.items():
-        console.print(f"fold {fold} takes {winner.source}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"fold {fold} takes {winner.source}", highlight=False, soft_wrap=True)
     theirs = next(iter(winners.values())).settings
     return Job(resolved, hashed, data, {source.system: System(theirs, Space({}, {}))}, winners)
 
@@ -276,7 +276,6 @@ def _conclude(job: Job, storage: Storage, studies: Systems, interrupted: bool, c
             f"{studies.stopped}. Nothing is lost: once that is mended, go on with {command}",
             highlight=False,
             soft_wrap=True,
-            markup=False,
         )
         return 1
     if studies.finished and studies.failing:

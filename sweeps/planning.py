@@ -136,7 +136,7 @@ def show(system: str, plan: Forecast, console: Console) -> None:
         "of train, alone: slots that share its cores or its GPU are slower; nothing is said of other devices",
         "assumed: configurations are drawn evenly, no unit is pruned or fails, every slot is like this one",
     ):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _sample(settings: Settings, system: System) -> list[FoldSettings]:

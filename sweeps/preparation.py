@@ -170,4 +170,4 @@ def _lines_of_trained(data: SweepData) -> list[str]:
 
 
 def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
+    console.print(text, highlight=False, soft_wrap=True)

@@ -105,7 +105,7 @@ def run_here(environment, *given, code=0):
         patch.setattr(in_process, "run_plain", run_plain)
         patch.setattr(cues, "TREES", 2)
         try:
-            found = run_sweep(of_command(*given, "ray.address=none"), Console(file=told, width=80), given)
+            found = run_sweep(of_command(*given, "ray.address=none"), Console(file=told, width=80, markup=False), given)
         except EmodartsError as error:
             told.write(f"error: {error}")
             found = 1

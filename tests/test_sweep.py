@@ -1,6 +1,7 @@
 """The command itself, on a tiny corpus: tables, resumption, refusals."""
 
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -131,7 +132,7 @@ def test_interrupt_keeps_what_is_finished(environment, small_corpus, tmp_path):
     driver.send_signal(signal.SIGTERM)
     told = driver.communicate(timeout=90)[0]
     assert driver.returncode == 130, told
-    assert "To go on: python" in told
+    assert f"To go on: {shlex.join(['python', *asked[1:]])}" in told
     assert "Traceback" not in told
     assert not list(results.glob("*/lease.json"))
     assert reader.open(results).commits

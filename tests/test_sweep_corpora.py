@@ -93,7 +93,7 @@ def test_subsample_stands_in_every_row_and_hidden_labels_in_the_report(environme
     assert name.startswith("24@0:")
     from rich.console import Console
 
-    print_report(opened, Console(width=200))
+    print_report(opened, Console(width=200, markup=False))
     told = capsys.readouterr().out
     assert "msp_podcast/test3: the labels are not public" in told
     assert "emodarts on msp_podcast/test2" in told

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from statistics import mean
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from emodarts.report.evidence import Evidence, gather
@@ -58,7 +57,7 @@ def print_published(evidence: Evidence, console: Console) -> None:
         values = [mean(getattr(f, name) for f in map(_figures, line.tallies)) for name in names]
         e, rest = line.entry, line.part.test_set.partition("/")[2]
         where = e.protocol if rest == "test" else f"{e.protocol} ({rest})"
-        table.add_row(escape(e.system), escape(where), RULES[e.epoch_rule], str(len(e.folds)), *map(_figure, values))
+        table.add_row(e.system, where, RULES[e.epoch_rule], str(len(e.folds)), *map(_figure, values))
     console.print(table)
     for line in lines:
         if line.above_last is not None:
@@ -75,7 +74,7 @@ def _figures(tally: Tally) -> Figures:
 
 
 def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def _title(block: Block) -> str:
@@ -84,7 +83,7 @@ def _title(block: Block) -> str:
 
 
 def _table(block: Block) -> Table:
-    table = Table(title=escape(_title(block)))
+    table = Table(title=_title(block))
     for name in ("fold", "winner", "dev UAR", "test UAR", "test WAR", "test F1", "n"):
         table.add_column(name, justify="left" if name in ("fold", "winner") else "right")
     for line in block.folds:
@@ -112,9 +111,7 @@ def _cross_table(lines: Sequence[CrossLine]) -> Table:
         deviation = "-" if x.deviation is None else _figure(x.deviation)
         figures = (_figure(x.uar), deviation, _figure(x.war), _figure(x.macro_f1))
         name = f"{x.system}, nesting=shared" if x.shared else x.system
-        table.add_row(
-            escape(name), escape(x.test_set), x.normalisation, str(x.models), *figures, str(x.n), _figure(x.chance)
-        )
+        table.add_row(name, x.test_set, x.normalisation, str(x.models), *figures, str(x.n), _figure(x.chance))
     return table
 
 
