@@ -151,7 +151,7 @@ def test_means_far_from_zero_cost_no_digits():
 
 @pytest.mark.parametrize("dtype", list(OUTPUTS))
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (5, 5), (1, 7), (7, 9), (1, 3)])
-@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (1, 3), (2, 3)])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (1, 3), (2, 3), (2, 2), (2, 4)])
 def test_depthwise_convolution(kernel, stride, dilation, dtype):
     check_depthwise((2, 4, 6, 11), kernel, stride, dilation, dtype)
 
@@ -172,7 +172,7 @@ def check_depthwise(shape, kernel, stride, dilation, dtype):
 
 @pytest.mark.parametrize("frames", [1, 2, 3])
 @pytest.mark.parametrize("columns", [7, 9, 11])
-@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2)])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (2, 2)])
 def test_depthwise_convolution_of_few_frames(stride, dilation, columns, frames):
     check_depthwise((2, 4, 6, frames), (3, columns), stride, dilation, torch.float64)
 
