@@ -1,3 +1,4 @@
+import copy
 import json
 from dataclasses import replace
 
@@ -60,7 +61,7 @@ def test_over_time_is_the_middle_row_of_the_kernel(name):
     plain, over_time = (CNN_OPERATIONS[name](4, 1, False, flag) for flag in (False, True))
     weights = plain.state_dict()
     for key, weight in weights.items():
-        if key.endswith("depthwise.weight") and weight.shape[2] > 1:
+        if weight.dim() == 4 and weight.shape[2] > 1:
             weights[key] = weight[:, :, weight.shape[2] // 2 :][:, :, :1]
     over_time.load_state_dict(weights)
     x, mask = inputs(channels=4, bins=1), image_mask(LENGTHS, 40, torch.float32)
@@ -208,6 +209,24 @@ def test_strided_pointwise_convolutions_have_the_gradients_of_double_precision(i
     wanted.square().sum().backward()
     for one, other in ((found, wanted), (layer.weight.grad, weight.grad), (x.grad, y.grad)):
         torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 8, 12])
+@pytest.mark.parametrize("over_time", [False, True])
+def test_halving_convolutions_have_the_gradients_of_double_precision(channels, over_time):
+    torch.manual_seed(channels)
+    operation = CNN_OPERATIONS["conv_3x3"](channels, 2, True, over_time)
+    x = torch.randn(3, channels, 1 if over_time else 4, 21).contiguous(memory_format=torch.channels_last)
+    mask, precise = image_mask(torch.tensor([21, 9, 1]), 21, x.dtype), copy.deepcopy(operation).double()
+    outputs, gradients = [], []
+    for module, dtype in ((operation, torch.float32), (precise, torch.float64)):
+        leaf = (x * mask).to(dtype).requires_grad_()
+        outputs.append(module(leaf, mask.to(dtype)))
+        outputs[-1].pow(3).sum().backward()
+        gradients.append([leaf.grad, *(p.grad for p in module.parameters())])
+    torch.testing.assert_close(outputs[0].double(), outputs[1], rtol=1e-4, atol=1e-5)
+    for found, wanted in zip(*gradients, strict=True):
+        torch.testing.assert_close(found.double(), wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
 
 
 def test_no_network_has_a_strided_pointwise_convolution_of_torch():

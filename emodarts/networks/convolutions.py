@@ -7,7 +7,7 @@ comes behind the ReLU, once by itself, `(batch, F, T, channels)`, and once repea
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from emodarts.networks.depthwise import depthwise
 from emodarts.networks.mixture import batch_mixture, running_mixture
 from emodarts.networks.operations import (
+    Convolution,
     DepthwiseSeparable,
     FactorizedReduction,
     MaskedBatchNorm,
@@ -78,6 +79,30 @@ class Stacked(nn.Module):
     def unstack(self, edge: int, plain: Any) -> None:
         """Copy the weights and running statistics of an edge into its plain operation."""
         raise NotImplementedError
+
+
+class StackedConvolution(Stacked):
+    """`conv_*`: one convolution from a state to the channels of all edges; unit matrices stand for pointwise ones."""
+
+    def __init__(self, plain: Sequence[Convolution]):
+        super().__init__()
+        convolution = plain[0].convolution
+        self.strides, self.padding = convolution.stride, convolution.padding
+        self.kernels = nn.Parameter(torch.cat([p.convolution.weight.detach() for p in plain]))
+        channels = convolution.out_channels
+        self.register_buffer("units", torch.eye(channels).repeat(len(plain), 1, 1), persistent=False)
+        self.statistics = RunningStatistics(len(plain), channels)
+
+    def forward(self, x: Tensor, repeated: Tensor, mask: Tensor) -> list[Term]:
+        """The terms, from a state and its mask."""
+        y = F.conv2d(x.permute(0, 3, 1, 2), self.kernels, None, self.strides, self.padding)
+        return [Term(y.permute(0, 2, 3, 1), cast(Tensor, self.units), self.statistics)]
+
+    @torch.no_grad()
+    def unstack(self, edge: int, plain: Convolution) -> None:
+        """Copy the weights and running statistics of an edge into its plain operation."""
+        plain.convolution.weight.copy_(self.kernels.unflatten(0, (len(cast(Tensor, self.units)), -1))[edge])
+        _unstack_statistics(self.statistics, edge, plain.norm)
 
 
 class StackedDepthwiseSeparable(Stacked):
@@ -177,6 +202,7 @@ def _unstack_statistics(statistics: Any, edge: int, norm: MaskedBatchNorm, rows:
 
 
 _STACKED: dict[type[nn.Module], type[Any]] = {
+    Convolution: StackedConvolution,
     DepthwiseSeparable: StackedDepthwiseSeparable,
     SeparableConvolution: StackedSeparable,
     FactorizedReduction: StackedReduction,

@@ -166,6 +166,9 @@ def _cnn_costs(
         return Costs(0, 0)
     if name == "skip_connect":
         return Costs(channels * channels + norm, positions * channels * channels)
+    if name == "conv_3x3":
+        weights = (3 if over_time else 9) * channels * channels
+        return Costs(weights + norm, positions * weights)
     if name not in _CONVOLUTIONS:
         raise EmodartsError(f"no costs are known of the CNN operation '{name}'")
     extent, layers = _CONVOLUTIONS[name]

@@ -125,6 +125,22 @@ def window(size: int, over_time: bool) -> tuple[int, int]:
     return (1 if over_time else size), size
 
 
+class Convolution(nn.Module):
+    """ReLU, convolution, batch norm (`conv_*`); `kernel` in frequency and time."""
+
+    def __init__(self, channels: int, kernel: tuple[int, int], stride: int, affine: bool):
+        super().__init__()
+        self.stride = stride
+        self.relu = nn.ReLU()
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        self.convolution = nn.Conv2d(channels, channels, kernel, stride, padding, bias=False)
+        self.norm = MaskedBatchNorm(channels, affine)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """`(batch, channels, F, T)` -> `(batch, channels, F', T')`."""
+        return self.norm(self.convolution(self.relu(x)), strided_mask(mask, self.stride))
+
+
 class DepthwiseSeparable(nn.Module):
     """ReLU, depthwise convolution, pointwise convolution, batch norm; `kernel` in frequency and time."""
 
@@ -310,7 +326,7 @@ def _skip(channels: int, stride: int, affine: bool, over_time: bool = False) -> 
 
 
 # name -> how it is built: DARTS's eight in DARTS's order; a time-channel separable convolution (QuartzNet, Kriman et
-# al. 2020), which leaves the bins apart; squeeze-excite
+# al. 2020), which leaves the bins apart; squeeze-excite; an ordinary convolution
 CNN_OPERATIONS: dict[str, Build] = {
     "none": lambda channels, stride, affine, over_time=False: Zero(stride),
     "max_pool_3x3": lambda channels, stride, affine, over_time=False: MaxPool(channels, stride, over_time),
@@ -324,4 +340,7 @@ CNN_OPERATIONS: dict[str, Build] = {
         channels, window(7, True), stride, 1, affine
     ),
     "se_conv_3x3": _squeeze_excite(3),
+    "conv_3x3": lambda channels, stride, affine, over_time=False: Convolution(
+        channels, window(3, over_time), stride, affine
+    ),
 }

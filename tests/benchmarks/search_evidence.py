@@ -2,6 +2,7 @@
 
     export EMODARTS_CORPORA=...   # a folder with emodb/ and ravdess/
     python tests/benchmarks/search_evidence.py 1            # stage 1: each axis and space, dev figures only
+    python tests/benchmarks/search_evidence.py operations   # which operations, after stage 2 was run once; dev only
     python tests/benchmarks/search_evidence.py 2            # stage 2: systems on test speakers, once the defaults stand
     python tests/benchmarks/search_evidence.py tables       # docs/search.md, between its markers
 
@@ -35,6 +36,7 @@ from emodarts.corpora.table import Corpus
 from emodarts.experiment import discard_checkpoints, run_fold
 from emodarts.features import store as features
 from emodarts.fold_data import FoldSettings
+from emodarts.networks.spaces import SPACES
 from emodarts.results import reader
 from emodarts.results.lease import Lease
 from emodarts.results.records import UnitKey
@@ -95,6 +97,11 @@ class Stage:
         return FoldSettings(search=search, training=training, system=about.system)
 
 
+def _one_convolution(name: str) -> Condition:
+    """An architecture without a search whose every CNN edge is this operation; the sequence part is drawn."""
+    return Condition({"method": "random_architecture", "space": "compact", "cnn_operations": [name]})
+
+
 STAGES = {
     "1": Stage(
         {
@@ -112,6 +119,17 @@ STAGES = {
         {"emodb": (0, 3, 6), "ravdess": (0, 3)},
         tests=False,
         training_epochs=15,
+    ),
+    "operations": Stage(
+        {
+            **{name: Condition({"space": name}) for name in SPACES},
+            **{f"{name}, random": Condition({"space": name, "method": "random_architecture"}) for name in SPACES},
+            "cnn_lstm_attention": Condition(system="cnn_lstm_attention"),
+            "sep_conv_3x3 alone": _one_convolution("sep_conv_3x3"),
+            "conv_3x3 alone": _one_convolution("conv_3x3"),
+        },
+        {"emodb": (0, 3, 6), "ravdess": tuple(range(6))},
+        tests=False,
     ),
     "2": Stage(
         {
@@ -251,7 +269,7 @@ def write_tables(results: str) -> int:
     for name in STAGES:
         if not any(f"evidence-{name}-{corpus}" in opened.sweeps for corpus in CORPORA):
             continue
-        lines = {"1": _screening, "2": _comparison}[name](opened)
+        lines = {"1": _screening, "operations": _by_operations, "2": _comparison}[name](opened)
         begin, end = f"<!-- evidence {name} -->", f"<!-- end of evidence {name} -->"
         head, _, rest = text.partition(begin)
         text = f"{head}{begin}\n" + "\n".join(lines) + f"\n{end}" + rest.partition(end)[2]
@@ -288,7 +306,7 @@ def _screening(opened: reader.Results) -> list[str]:
             str(len({r["seed"] for r in mine})),
             *map(_three, by_corpus),
             _three(_mean(by_corpus)),
-            _minus_plain(final, condition),
+            _minus(final, condition, "plain DARTS"),
             _three(_mean([r["uar"] for r in supernet if r["study"] == condition])),
             _three(_mean(gaps)),
             *(
@@ -301,13 +319,40 @@ def _screening(opened: reader.Results) -> list[str]:
     return lines
 
 
-def _minus_plain(final: list[dict[str, Any]], condition: str) -> str:
-    """Mean and standard error of the differences to plain DARTS, paired by fold and seed."""
+def _minus(final: list[dict[str, Any]], condition: str, other: str) -> str:
+    """Mean and standard error of the differences to another condition, paired by fold and seed."""
     of = {(r["study"], r["sweep"], r["fold"], r["seed"]): r["uar"] for r in final}
-    pairs = [uar - of["plain DARTS", *rest] for (study, *rest), uar in of.items() if study == condition]
-    if condition == "plain DARTS" or len(pairs) < 2:
+    mine = {tuple(rest): uar for (study, *rest), uar in of.items() if study == condition}
+    pairs = [uar - of[other, *rest] for rest, uar in mine.items() if (other, *rest) in of]
+    if condition == other or len(pairs) < 2:
         return "-"
     return f"{np.mean(pairs):+.3f} ± {np.std(pairs, ddof=1) / len(pairs) ** 0.5:.3f}".replace("0.", ".")
+
+
+def _by_operations(opened: reader.Results) -> list[str]:
+    """Which operations make good networks: dev figures, a mean over folds for each corpus."""
+    final = _rows(opened, "operations", "folds", role="dev", stage="final")
+    lines = [
+        f"`{_COMMAND} operations`: {_count(final, 'operations')}; UAR on dev, mean over folds {_folds('operations')}; "
+        f"{_epochs_of('emodarts', 'operations')}; nothing of a test part was read. {_made_of(final)}",
+        "",
+        "| condition | seeds | EmoDB | RAVDESS | minus emodarts | parameters | search s | train s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for condition in STAGES["operations"].conditions:
+        mine = [r for r in final if r["study"] == condition]
+        if not mine:
+            continue
+        cells = [
+            condition,
+            str(len({r["seed"] for r in mine})),
+            *(_three(_mean([r["uar"] for r in mine if r["train_corpora"] == [c]])) for c in CORPORA),
+            _minus(final, condition, "emodarts"),
+            f"{_mean([r['parameters'] for r in mine]):,.0f}",
+            *(f"{_mean([r[name] for r in mine]):.0f}" for name in ("search_seconds", "train_seconds")),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def _comparison(opened: reader.Results) -> list[str]:
@@ -317,8 +362,8 @@ def _comparison(opened: reader.Results) -> list[str]:
     lines = [
         f"`{_COMMAND} 2`: {_count(folds, '2')}; pooled test UAR of the folds {_folds('2')}, mean over seeds, with "
         f"95 % intervals over speakers (the speakers of a RAVDESS fold share a model, so that its intervals are rather "
-        f"too narrow); {_epochs_of('2')}. Every system has one configuration; choices on dev: epochs of the search or "
-        f"candidates that dev chose among, and epochs of the training. {_made_of(folds)}",
+        f"too narrow); {_epochs_of('default', '2')}. Every system has one configuration; choices on dev: epochs of the "
+        f"search or candidates that dev chose among, and epochs of the training. {_made_of(folds)}",
         "",
         "| system | seeds | EmoDB | difference | RAVDESS | difference | on dev | parameters | search s | train s |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -353,8 +398,8 @@ def _choices(condition: str, searched: list[dict[str, Any]]) -> str:
     return f"{late[0]} + {late[1]}"
 
 
-def _epochs_of(stage: str) -> str:
-    settings = STAGES[stage].settings("default")
+def _epochs_of(condition: str, stage: str) -> str:
+    settings = STAGES[stage].settings(condition)
     return f"{settings.search.epochs} epochs of search, {settings.training.epochs} of training"
 
 
@@ -422,7 +467,7 @@ def _interval(found: Interval, sign: str = "") -> str:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["1", "2", "tables"])
+    parser.add_argument("what", choices=[*STAGES, "tables"])
     parser.add_argument("--results", default="evidence")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--hours", type=float, default=None)
