@@ -1,6 +1,6 @@
 """Search spaces: which operations a search chooses among, in the order of the alphas' columns."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from emodarts.errors import EmodartsError
 
@@ -71,9 +71,23 @@ _MODERN = Space(
     fixed_sequence_operation="bilstm_1",
 )
 
-# Ordinary convolutions as in NAS-Bench-201 (Dong & Yang 2020), whose five are these with an average pooling and a 1 x 1
-# convolution; on small corpora networks of depthwise-separable ones are worse. The sequence part is that of `modern`.
-_COMPACT = replace(_MODERN, cnn_operations=("none", "max_pool_3x3", "skip_connect", "conv_3x3"))
+# The published kinds of operations, few and small. CNN: ordinary convolutions as in NAS-Bench-201 (Dong & Yang 2020);
+# networks of separable ones are worse on small corpora (docs/search.md, which operations). Sequence: at most two layers.
+_COMPACT = Space(
+    cnn_operations=("none", "max_pool_3x3", "skip_connect", "conv_3x3"),
+    sequence_operations=(
+        "none",
+        "skip_connect",
+        "lstm_1",
+        "lstm_2",
+        "rnn_1",
+        "rnn_2",
+        "lstm_attention_1",
+        "rnn_attention_1",
+    ),
+    fixed_cnn_operation="conv_3x3",
+    fixed_sequence_operation="lstm_attention_1",
+)
 
 SPACES: dict[str, Space] = {"emodarts": _EMODARTS, "modern": _MODERN, "compact": _COMPACT}
 
