@@ -14,11 +14,10 @@ from emodarts.networks.masking import image_mask
 from emodarts.networks.mixture import batch_mixture
 from emodarts.networks.network import NetworkShape
 from emodarts.networks.operations import CNN_OPERATIONS, RunningStatistics, frozen_statistics
-from emodarts.networks.spaces import SPACES
+from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES
 from emodarts.networks.supernet import Supernet
 from emodarts.search import bilevel
 from emodarts.search.bilevel import first_order_step, second_order_step
-from emodarts.search.settings import SMALL_SEQUENCE_OPERATIONS
 
 EVERY = tuple(CNN_OPERATIONS)
 LENGTHS = torch.tensor([11, 17, 5])

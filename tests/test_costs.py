@@ -22,9 +22,8 @@ from emodarts.networks.genotype import Edge, Genotype
 from emodarts.networks.network import DiscreteNetwork, NetworkShape
 from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
-from emodarts.networks.spaces import SPACES, space
+from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES, space
 from emodarts.networks.supernet import Supernet
-from emodarts.search.settings import SMALL_SEQUENCE_OPERATIONS
 
 SHAPE = NetworkShape(4, 2, 19, 3, 1, 4, 2, 1, 8, 6, (4, 2))
 OVER_TIME = replace(SHAPE, over_time=True, layer_weighting=True)
@@ -105,7 +104,9 @@ def test_counting_leaves_the_network_as_it_was():
 
 
 @pytest.mark.parametrize("shape", [SHAPE, OVER_TIME, replace(SHAPE, stem_strides=(5, 3), cells=4, bins=9)])
-@pytest.mark.parametrize(("cnn", "sequence"), [("se_conv_3x3", "lstm_attention_1"), ("skip_connect", "rnn_2")])
+@pytest.mark.parametrize(
+    ("cnn", "sequence"), [("se_conv_3x3", "lstm_attention_1"), ("conv_3x3", "gru_1"), ("skip_connect", "rnn_2")]
+)
 def test_a_supernet_of_two_inputs_costs_what_its_derived_network_has(shape, cnn, sequence):
     cnns, sequences = space("modern").cnn_operations, tuple(SEQUENCE_OPERATIONS)
     bare, network = (DiscreteNetwork(shape, uniform(*names)) for names in (("none", "none"), (cnn, sequence)))
@@ -171,7 +172,9 @@ def test_unknown_names_are_refused():
 
 
 def test_the_sequence_part_is_a_sane_share_of_the_parameters():
-    choices = {"emodarts": SMALL_SEQUENCE_OPERATIONS, "modern": MODERN.sequence_operations}
+    choices = {
+        name: SMALL_SEQUENCE_OPERATIONS if name == "emodarts" else space(name).sequence_operations for name in SPACES
+    }
     for name, sequences in choices.items():
         cnns = space(name).cnn_operations
         assert sequence_share(Supernet(SMALL, cnns, space(name).sequence_operations)) < 0.85

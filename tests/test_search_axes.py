@@ -348,7 +348,7 @@ def test_a_supernet_mixed_by_a_genotype_is_its_network():
 
 
 AXES = {
-    "space": ["modern"],
+    "space": ["emodarts", "modern", "compact"],
     "relaxation": ["softmax", "sigmoid"],
     "regulariser": ["none", "beta_decay", "skip_dropout"],
     "selection": ["magnitude", "perturbation"],

@@ -9,8 +9,7 @@ from emodarts.networks.cell import Edges
 from emodarts.networks.recurrence import Chains, recurrence
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS, SelfAttention, family_of
 from emodarts.networks.sequence_edges import SequenceEdges
-from emodarts.networks.spaces import SPACES
-from emodarts.search.settings import SMALL_SEQUENCE_OPERATIONS
+from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES
 
 ALL = tuple(SEQUENCE_OPERATIONS)
 MIXTURES = {

@@ -18,6 +18,18 @@ class Space:
     fixed_sequence_operation: str
 
 
+# Of the published sequence operations those of at most two layers, two directions with attention of one.
+SMALL_SEQUENCE_OPERATIONS = (
+    "none",
+    "skip_connect",
+    "lstm_1",
+    "lstm_2",
+    "rnn_1",
+    "rnn_2",
+    "lstm_attention_1",
+    "rnn_attention_1",
+)
+
 # The published space: the CNN operations of DARTS (Liu et al. 2019, sec. 3.1.1), and one to four layers of LSTM or RNN,
 # or one to two bidirectional ones with self-attention (emoDARTS, Rajapakshe et al. 2024).
 _EMODARTS = Space(
@@ -72,19 +84,10 @@ _MODERN = Space(
 )
 
 # The published kinds of operations, few and small. CNN: ordinary convolutions as in NAS-Bench-201 (Dong & Yang 2020);
-# networks of separable ones are worse on small corpora (docs/search.md, which operations). Sequence: at most two layers.
+# networks of separable ones are worse on small corpora (docs/search.md, "Which operations").
 _COMPACT = Space(
     cnn_operations=("none", "max_pool_3x3", "skip_connect", "conv_3x3"),
-    sequence_operations=(
-        "none",
-        "skip_connect",
-        "lstm_1",
-        "lstm_2",
-        "rnn_1",
-        "rnn_2",
-        "lstm_attention_1",
-        "rnn_attention_1",
-    ),
+    sequence_operations=SMALL_SEQUENCE_OPERATIONS,
     fixed_cnn_operation="conv_3x3",
     fixed_sequence_operation="lstm_attention_1",
 )

@@ -8,18 +8,8 @@ from dataclasses import dataclass, field, replace
 from emodarts.errors import EmodartsError
 from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS, family_of, operations_of
-from emodarts.networks.spaces import SPACES, Space
+from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES, Space
 
-SMALL_SEQUENCE_OPERATIONS = (
-    "none",
-    "skip_connect",
-    "lstm_1",
-    "lstm_2",
-    "rnn_1",
-    "rnn_2",
-    "lstm_attention_1",
-    "rnn_attention_1",
-)
 METHODS = ("darts", "frozen", "random_architecture", "random_search", "evolution")
 JOINTS = ("joint", "cnn_only", "seqnn_only", "one_after_the_other")
 RELAXATIONS = ("softmax", "sigmoid")
@@ -47,7 +37,7 @@ class SupernetSettings:
     sequence_cells: int = 1
     sequence_nodes: int = 1
     sequence_width: int = 32
-    space: str = "emodarts"  # emodarts | modern
+    space: str = "emodarts"  # emodarts | modern | compact
     cnn_operations: list[str] | None = None
     sequence_operations: list[str] | None = None
     seqnn: str = "all"  # all, or one family of the sequence operations: lstm | rnn | lstm_attention | ...

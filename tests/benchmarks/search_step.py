@@ -30,10 +30,9 @@ from plain import backward, first_order, plain_twin, saved_bytes, second_order
 
 from emodarts.networks.network import NetworkShape
 from emodarts.networks.operations import frozen_statistics
-from emodarts.networks.spaces import SPACES
+from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES
 from emodarts.networks.supernet import Supernet
 from emodarts.search.bilevel import first_order_step, second_order_step
-from emodarts.search.settings import SMALL_SEQUENCE_OPERATIONS
 
 XI = 0.025
 LEAST = {"first_order_ratio": 3.0, "second_order_ratio": 3.0, "seqnn_ratio": 2.0}  # and activation_ratio at most .5

@@ -22,8 +22,7 @@ from emodarts.networks.cell import Edges, SearchCell, edges_of
 from emodarts.networks.network import SequencePreprocess
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
 from emodarts.networks.sequence_edges import SequenceEdges
-from emodarts.networks.spaces import SPACES
-from emodarts.search.settings import SMALL_SEQUENCE_OPERATIONS
+from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES
 
 
 class Case(NamedTuple):
