@@ -291,12 +291,13 @@ def test_the_second_part_is_searched_at_the_derived_first_one(monkeypatch):
 
 
 def test_fixed_parts_are_those_of_the_space():
-    cells = fixed_cells(SearchSettings(nodes=2, warmup_epochs=0))
-    assert cells["N"] == (
-        (Edge("sep_conv_3x3", 0), Edge("sep_conv_3x3", 1)),
-        (Edge("sep_conv_3x3", 1), Edge("sep_conv_3x3", 2)),
-    )
-    assert cells["S"] == ((Edge("lstm_attention_1", 0), Edge("lstm_attention_1", 1)),)
+    for name, convolution in (("compact", "conv_3x3"), ("emodarts", "sep_conv_3x3")):
+        cells = fixed_cells(SearchSettings(space=name, nodes=2, warmup_epochs=0))
+        assert cells["N"] == (
+            (Edge(convolution, 0), Edge(convolution, 1)),
+            (Edge(convolution, 1), Edge(convolution, 2)),
+        )
+        assert cells["S"] == ((Edge("lstm_attention_1", 0), Edge("lstm_attention_1", 1)),)
     modern = fixed_cells(SearchSettings(space="modern", warmup_epochs=0))
     assert modern["S"] == ((Edge("bilstm_1", 0), Edge("bilstm_1", 1)),)
     lstm = fixed_cells(SearchSettings(seqnn="lstm", warmup_epochs=0))  # without the space's: the first with weights

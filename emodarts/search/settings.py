@@ -37,7 +37,7 @@ class SupernetSettings:
     sequence_cells: int = 1
     sequence_nodes: int = 1
     sequence_width: int = 32
-    space: str = "emodarts"  # emodarts | modern | compact
+    space: str = "compact"  # compact | emodarts | modern
     cnn_operations: list[str] | None = None
     sequence_operations: list[str] | None = None
     seqnn: str = "all"  # all, or one family of the sequence operations: lstm | rnn | lstm_attention | ...
