@@ -106,7 +106,7 @@ STAGES = {
     "1": Stage(
         {
             "plain DARTS": Condition(PLAIN, seeds=3),
-            "default": Condition(seeds=3),
+            "default": Condition({"space": "emodarts"}, seeds=3),
             "relaxation=sigmoid": Condition({**PLAIN, "relaxation": "sigmoid"}),
             "regulariser=beta_decay": Condition({**PLAIN, "regulariser": "beta_decay"}),
             "regulariser=skip_dropout": Condition({**PLAIN, "regulariser": "skip_dropout"}),
