@@ -36,11 +36,13 @@ WIDE = "+sweep.space.training.learning_rate={low:0.00001,high:0.3,log:true}"
 CORPORA = {
     # Smaller than the default, so that a run takes minutes.
     "demo": [
-        "corpus=demo", "search.space=emodarts", "sweep.space.search.nodes=1", "sweep.space.search.cells=2", "sweep.space.search.channels=4",
+        "corpus=demo", "search.space=emodarts",
+        "sweep.space.search.nodes=1", "sweep.space.search.cells=2", "sweep.space.search.channels=4",
         "training.epochs=36", WIDE,
     ],
     "emodb": [
-        "corpus=emodb", "corpus.source=intended", "search.space=emodarts", "sweep.folds=[0,3,6]", "~sweep.space.search.unrolled",
+        "corpus=emodb", "corpus.source=intended", "search.space=emodarts",
+        "sweep.folds=[0,3,6]", "~sweep.space.search.unrolled",
         "sweep.space.search.nodes=1", "sweep.space.search.cells=2", "sweep.space.search.channels=4",
         "sweep.space.search.epochs={low:5,high:6}", "training.epochs=60", WIDE,
     ],
