@@ -372,7 +372,8 @@ def test_a_folder_with_broken_recordings_of_all_kinds(model, alone, tmp_path):
     assert {n for n, row in rows.items() if row["label"] is None} == {"cut_b.flac", "stream.flac", "text.mp3"}
     assert [rows[n]["end"] for n in ("a.wav", "b.flac", "c.mp3", "d.wav")] == pytest.approx([4] * 4, abs=0.1)
     assert 1 < rows["cut_c.mp3"]["end"] < 3
-    np.testing.assert_allclose(probabilities([rows["b.flac"]]), probabilities([rows["a.wav"]]), atol=1e-5)
+    # both of 16 bits, rounded each in its own way
+    np.testing.assert_allclose(probabilities([rows["b.flac"]]), probabilities([rows["a.wav"]]), atol=1e-3)
     assert rows["cut_a.wav"]["end"] == pytest.approx(2, abs=0.01)
     assert {n for n, row in rows.items() if row["label"] and "reason" in row} == {"cut_a.wav"}
     assert rows["piped.wav"]["probabilities"] == rows["a.wav"]["probabilities"], "written to a pipe, and whole"
