@@ -124,7 +124,7 @@ STAGES = {
         {
             **{name: Condition({"space": name}) for name in SPACES},
             **{f"{name}, random": Condition({"space": name, "method": "random_architecture"}) for name in SPACES},
-            "cnn_lstm_attention": Condition(system="cnn_lstm_attention"),
+            "cnn_lstm_attention": Condition({"space": "emodarts"}, system="cnn_lstm_attention"),
             "sep_conv_3x3 alone": _one_convolution("sep_conv_3x3"),
             "conv_3x3 alone": _one_convolution("conv_3x3"),
         },
