@@ -283,7 +283,7 @@ def test_the_variables_of_the_login_shell_let_a_sweep_join_and_ask_for_gpu_share
 @pytest.mark.timeout(500)
 def test_the_literal_command_on_a_cluster_and_sigterm_from_a_scheduler(cluster, environment, tmp_path):
     """`python sweeps/run.py corpus=msp_podcast` with all its defaults; the same words go on with what was stopped."""
-    msp_podcast.write_corpus(tmp_path / "corpora" / "msp_podcast", takes=1)
+    msp_podcast.write_corpus(tmp_path / "corpora" / "msp_podcast", takes=6)  # no unit ends while its sweep stops
     variables = {**environment, **cluster.environment, "EMODARTS_CORPORA": str(tmp_path / "corpora")}
     variables["EMODARTS_RESULTS"] = str(tmp_path / "results")
     literal, retries = [*RUN, "corpus=msp_podcast"], []
@@ -291,10 +291,10 @@ def test_the_literal_command_on_a_cluster_and_sigterm_from_a_scheduler(cluster, 
         driver = subprocess.Popen(
             literal, env=variables, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        kept = set(tmp_path.glob("results/*/checkpoints/*/search*"))
-        deadline = time.time() + 200
+        begun, deadline = time.time(), time.time() + 200
         while time.time() < deadline and driver.poll() is None:
-            if (set(tmp_path.glob("results/*/checkpoints/*/search*")) - kept) and any(cluster.workers()):
+            searches = tmp_path.glob("results/*/checkpoints/*/search.safetensors")
+            if any(search.stat().st_mtime > begun for search in searches) and any(cluster.workers()):
                 break
             time.sleep(0.1)
         assert not processes_below(driver) & {"raylet", "gcs_server"}, "a second Ray was started"
