@@ -16,6 +16,7 @@ import os
 import sys
 import time
 import uuid
+from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -36,6 +37,7 @@ from emodarts.corpora.table import Corpus
 from emodarts.experiment import discard_checkpoints, run_fold
 from emodarts.features import store as features
 from emodarts.fold_data import FoldSettings
+from emodarts.networks.genotype import Genotype
 from emodarts.networks.spaces import SPACES
 from emodarts.results import reader
 from emodarts.results.lease import Lease
@@ -383,7 +385,28 @@ def _comparison(opened: reader.Results) -> list[str]:
         cells.append(f"{_mean([r['parameters'] for r in mine]):,.0f}")
         cells += [f"{_mean([r[name] for r in mine]):.0f}" for name in ("search_seconds", "train_seconds")]
         lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, "", *_taken(_rows(opened, "2", "genotypes"))]
+
+
+def _taken(genotypes: list[dict[str, Any]]) -> list[str]:
+    """Which operations searches took: their shares of the edges that were searched."""
+    lines = [
+        "Operations taken, as shares of the edges of the CNN cells, and of the sequence cell:",
+        "",
+        "| system | CNN | sequence |",
+        "|---|---|---|",
+    ]
+    for condition, about in STAGES["2"].conditions.items():
+        found = [Genotype.from_json(r["genotype"]) for r in genotypes if r["study"] == condition]
+        if about.system == "emodarts" and found:
+            cnn = Counter(e.operation for g in found for cell in (g.normal, g.reduction) for node in cell for e in node)
+            sequence = Counter(e.operation for g in found for node in g.sequence for e in node)
+            lines.append(f"| {condition} | {_shares(cnn)} | {_shares(sequence)} |")
     return lines
+
+
+def _shares(counted: Counter[str]) -> str:
+    return ", ".join(f"{name} {count / counted.total():.0%}" for name, count in counted.most_common())
 
 
 def _choices(condition: str, searched: list[dict[str, Any]]) -> str:
