@@ -245,6 +245,8 @@ def discard_checkpoints(folder: Folder) -> None:
 
 
 def _task(data: FoldData, seed: int) -> Task:
+    if data.settings.search.level == "single":
+        return _undivided(data, seed)
     halves = split_train_part(data.seen_fold, derive_seed(seed, "split"))
     weight_part, alpha_part = (data.part(ids) for ids in halves)
     return replace(_undivided(data, seed), weight_part=weight_part, alpha_part=alpha_part)

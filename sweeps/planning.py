@@ -37,7 +37,6 @@ _SAMPLE = 64  # configurations
 _MOST = 400  # utterances of train in the trial epochs; dev in proportion
 _WARM, _MOVING, _TRAINING = 2, 2, 3  # trial epochs: alphas held, alphas moving, training; the first is not counted
 _START = 10.0  # s until a new worker has imported and read what it needs
-_PASSES = {False: 2, True: 5}  # of an epoch whose alphas move, by search.unrolled
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class _Model:
         """Of a unit with these settings."""
         s, (begin, slope) = made.search, self.search
         moving = s.epochs - s.warmup if s.method == "darts" else 0
-        search = (s.epochs - moving) * (begin + slope * macs) + moving * (begin + slope * macs * _PASSES[s.unrolled])
+        search = (s.epochs - moving) * (begin + slope * macs) + moving * (begin + slope * macs * s.passes)
         training = made.training.epochs * (self.training[0] + self.training[1] * macs)
         return (search + self.selection if made.searches else 0.0) + training
 
@@ -171,7 +170,7 @@ def _macs(made: FoldSettings, data: SweepData) -> float:
 def _work(made: FoldSettings, macs: float) -> float:
     """What orders configurations from cheap to dear."""
     s = made.search
-    return macs * (s.warmup + (s.epochs - s.warmup) * _PASSES[s.unrolled] + made.training.epochs)
+    return macs * (s.warmup + (s.epochs - s.warmup) * s.passes + made.training.epochs)
 
 
 def _measure(made: FoldSettings, macs: float, data: FoldData, utterances: int) -> _Measured:
@@ -198,7 +197,7 @@ def _measure(made: FoldSettings, macs: float, data: FoldData, utterances: int) -
         architecture = derive(data, found)
     trained = train(data, architecture or hand_designed(data))
     training = training_times * _mean(trained.epochs[1:])
-    return _Measured(macs, warm, moving, _PASSES[s.unrolled], training, selection)
+    return _Measured(macs, warm, moving, s.passes, training, selection)
 
 
 def _line(points: list[tuple[float, float]]) -> tuple[float, float]:

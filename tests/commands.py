@@ -40,7 +40,7 @@ TINY = [
 _SPACE = [
     *(f"~sweep.space.search.{name}" for name in ("seqnn", "learning_rate")),
     "~sweep.space.training",
-    *(f"sweep.space.search.{k}={v}" for k, v in (("nodes", 1), ("cells", 2), ("channels", 4), ("unrolled", "false"))),
+    *(f"sweep.space.search.{k}={v}" for k, v in (("nodes", 1), ("cells", 2), ("channels", 4))),
 ]
 VARIED = [*_SPACE, "sweep.space.search.epochs.low=1", "sweep.space.search.epochs.high=2"]
 ONE_TRIAL = [*_SPACE, "sweep.space.search.epochs=1", "sweep.trials=1"]

@@ -169,6 +169,9 @@ def test_the_formula_of_the_budget():
     assert Budget.of(made).total == one * half * (2 * 1 + 3 * 2)
     unrolled = replace(made, settings=replace(s, unrolled=True))
     assert Budget.of(unrolled).total == one * half * (2 * 1 + 3 * 5)
+    single = given(epochs=5, warmup_epochs=2, level="single")
+    assert len(single.weight_part.utterances) == 2 * half
+    assert Budget.of(single).total == one * 2 * half * (2 + 3)
     eigenvalue = replace(made, settings=replace(s, stop="eigenvalue"))
     assert Budget.of(eigenvalue).total - Budget.of(made).total == one * 3 * 20 * s.batch_size
     tuned = replace(made, settings=replace(s, selection="perturbation", nodes=2, perturbation_steps=3))
@@ -183,7 +186,7 @@ def test_the_formula_of_the_budget():
 
 def test_the_budget_counts_the_passes_that_are_made(monkeypatch):
     """Utterances that went forward and backward, counted in the search itself, are those of the formula."""
-    for settings in ({}, {"unrolled": True}, {"warmup_epochs": 2}, {"method": "frozen"}):
+    for settings in ({}, {"unrolled": True}, {"warmup_epochs": 2}, {"method": "frozen"}, {"level": "single"}):
         made = given(**settings)
         passed = []
         original = loop.Engine._loss

@@ -243,10 +243,22 @@ def test_halves_share_no_speaker_and_lose_nobody(demo):
     assert not {fold.groups[u] for u in weight} & {fold.groups[u] for u in alpha}
 
 
-def test_second_order_runs_and_differs(demo, demo_store, tiny, undisturbed):
-    unrolled = replace(tiny, search=replace(tiny.search, unrolled=True))
-    records = run_fold(demo_store, demo[2][0], unrolled, seed=3)
-    assert records.epochs[0].alpha_loss != undisturbed.epochs[0].alpha_loss
+@pytest.mark.parametrize("level", ["bilevel", "single"])
+def test_a_search_learns_from_train_alone_in_halves_or_whole(demo, demo_store, tiny, monkeypatch, level):
+    fold, tasks = demo[2][0], []
+    find = experiment.find
+    monkeypatch.setattr(experiment, "find", lambda task, *rest: tasks.append(task) or find(task, *rest))
+    run_fold(demo_store, fold, replace(tiny, search=replace(tiny.search, level=level)), seed=3)
+    (task,) = tasks
+    weight, alpha = set(task.weight_part.utterances), set(task.alpha_part.utterances)
+    assert weight | alpha == set(fold.train)
+    assert (weight & alpha) == (set(fold.train) if level == "single" else set())
+
+
+def test_second_order_runs_and_differs(demo, demo_store, tiny):
+    orders = [replace(tiny, search=replace(tiny.search, level="bilevel", unrolled=order)) for order in (False, True)]
+    first, second = (run_fold(demo_store, demo[2][0], settings, seed=3).epochs[0] for settings in orders)
+    assert second.alpha_loss != first.alpha_loss
 
 
 def test_a_diverging_training_says_so(demo, demo_store, tiny, monkeypatch):

@@ -18,11 +18,12 @@ from emodarts.experiment import discard_checkpoints, run_fold, search
 from emodarts.features.settings import BatchSettings
 
 SEED = 3
-STOPS = np.random.default_rng(20240607).random(12)  # how far into a run, as a part of its steps
+STOPS = np.random.default_rng(20240607).random(18)  # how far into a run, as a part of its steps
 
 WAYS = {
-    "first order": {},
-    "second order": {"unrolled": True, "optimiser": "sgd"},
+    "first order": {"level": "bilevel"},
+    "second order": {"level": "bilevel", "unrolled": True, "optimiser": "sgd"},
+    "single level": {},
     "perturbation": {"selection": "perturbation", "perturbation_steps": 1, "perturbation_batches": 1, "epochs": 2},
     "eigenvalue": {"stop": "eigenvalue", "stop_window": 1, "epochs": 2},
     "skip dropout in turn": {"joint": "one_after_the_other", "regulariser": "skip_dropout", "epochs": 4},
@@ -32,6 +33,7 @@ WAYS = {
     "evolution": {"method": "evolution", "candidates": 4, "candidate_epochs": 1, "population": 2, "tournament": 1},
     "random architecture": {"method": "random_architecture"},
 }
+_STEPS = list(WAYS)[:3]
 
 
 class Stopped(Exception):
@@ -122,16 +124,16 @@ def stop_and_go_on(store, fold, settings, folder, stop):
     return told(run_fold(store, fold, settings, SEED, checkpoints=folder))
 
 
-@pytest.mark.parametrize("name", ["first order", "second order"])
+@pytest.mark.parametrize("name", _STEPS)
 @pytest.mark.parametrize("part", range(6))
 def test_stopped_at_a_random_step(demo_store, fold, settings, undisturbed, tmp_path, name, part):
-    """Six random points for each order, one in each sixth of the run: in the search and in the training."""
+    """Six random points for each kind of step, one in each sixth of the run: in the search and in the training."""
     expected, steps = undisturbed(name)
-    stop = 1 + int((part + STOPS[part + 6 * (name == "second order")]) / 6 * steps)
+    stop = 1 + int((part + STOPS[part + 6 * _STEPS.index(name)]) / 6 * steps)
     assert stop_and_go_on(demo_store, fold, chosen(settings, name), tmp_path, stop) == expected
 
 
-@pytest.mark.parametrize("name", [*list(WAYS)[2:], "hand-designed"])
+@pytest.mark.parametrize("name", [*list(WAYS)[3:], "hand-designed"])
 def test_every_other_way_to_an_architecture(demo_store, fold, settings, undisturbed, tmp_path, name):
     expected, steps = undisturbed(name)
     stop = int(0.45 * steps)
@@ -140,7 +142,7 @@ def test_every_other_way_to_an_architecture(demo_store, fold, settings, undistur
 
 def test_stopped_after_every_epoch_and_told_of_all_epochs(demo_store, fold, settings, undisturbed, tmp_path):
     """Six times the callback raises: each run gets one epoch further; the last one tells of every epoch, in order."""
-    expected, _ = undisturbed("first order")
+    expected, _ = undisturbed("single level")
     heard = []
 
     def until(count):
@@ -162,7 +164,7 @@ def test_stopped_after_every_epoch_and_told_of_all_epochs(demo_store, fold, sett
 
 
 def test_a_finished_search_is_not_searched_again(demo_store, fold, settings, undisturbed, tmp_path):
-    expected, _ = undisturbed("first order")
+    expected, _ = undisturbed("single level")
 
     def stop_in_training(record):
         if record.phase == "train":
@@ -216,7 +218,7 @@ def test_the_best_epoch_may_lie_before_the_stop(demo_store, fold, settings, tmp_
 
 
 def test_stopped_while_a_checkpoint_is_written(demo_store, fold, settings, undisturbed, tmp_path, monkeypatch):
-    expected, _ = undisturbed("first order")
+    expected, _ = undisturbed("single level")
     written = Counter()
 
     def stop(path):
@@ -232,13 +234,13 @@ def test_stopped_while_a_checkpoint_is_written(demo_store, fold, settings, undis
 
 
 def test_checkpoints_change_nothing_and_are_kept_until_discarded(demo_store, fold, settings, undisturbed, tmp_path):
-    expected, _ = undisturbed("first order")
+    expected, _ = undisturbed("single level")
     folder = tmp_path / "unit"
     steps = Counter()
     with counting(steps):
         for _ in range(2):  # the second time, everything is there
             assert told(run_fold(demo_store, fold, settings, SEED, checkpoints=folder)) == expected
-    assert steps["steps"] == undisturbed("first order")[1]
+    assert steps["steps"] == undisturbed("single level")[1]
     (folder / "training.safetensors.123-abc.partial").write_bytes(b"of a killed process")
     discard_checkpoints(folder)
     assert not folder.exists()
@@ -282,7 +284,7 @@ def test_a_damaged_checkpoint_is_refused_and_a_deleted_one_starts_anew(
     with pytest.raises(EmodartsError, match=r"search\.safetensors is damaged.*delete it to start anew"):
         run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)
     file.unlink()
-    assert told(run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)) == undisturbed("first order")[0]
+    assert told(run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)) == undisturbed("single level")[0]
 
 
 SCRIPT = """
@@ -314,7 +316,7 @@ def test_killed_at_a_random_moment(demo_store, fold, settings, undisturbed, tmp_
     process.wait()
     process.stdout.close()
     assert Path(tmp_path, "searched.safetensors").exists() or Path(tmp_path, "search.safetensors").exists()
-    assert told(run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)) == undisturbed("first order")[0]
+    assert told(run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)) == undisturbed("single level")[0]
 
 
 def test_a_search_alone_goes_on_too(demo_store, fold, settings, tmp_path):

@@ -14,12 +14,15 @@ from torch import nn
 from toys import PLAIN, SIZES, noise, task
 
 from emodarts.errors import EmodartsError
+from emodarts.features.batches import training_batches
 from emodarts.networks.costs import CostTable
 from emodarts.networks.genotype import Edge
 from emodarts.networks.network import NetworkShape
 from emodarts.networks.operations import frozen_statistics
 from emodarts.networks.supernet import Supernet, cell_weights, derive_cell
+from emodarts.search import engine as engine_module
 from emodarts.search import loop
+from emodarts.search.engine import Engine
 from emodarts.search.loop import search
 from emodarts.search.regularisers import beta_decay, beta_decay_weight, skip_dropout, zero_one_loss
 from emodarts.search.selection import Selector
@@ -50,6 +53,51 @@ def after(**settings):
         patch.setattr(loop._Run, "select", lambda run, course: kept.append(run) or original(run, course))
         found = searched(**settings)
     return kept[0].supernet, found
+
+
+# Level
+
+
+def test_one_pass_moves_alphas_and_weights_as_two_optimisers_would_by_themselves():
+    made = task(*noise(), **{**PLAIN, "level": "single", "cost_weight": 0.0})
+    s = made.settings
+    batch = next(training_batches(made.train_part, 16, made.crop, np.random.default_rng(0), "cpu", made.batches))
+    net = supernet(shape=made.shape)
+    twin = copy.deepcopy(net)
+    engine = Engine(net, made)
+    net.train()
+    told = engine.shared_step(batch)
+
+    alphas, weights = twin.architecture_parameters(), twin.weight_parameters()
+    optimisers = (
+        torch.optim.AdamW(weights, s.learning_rate, weight_decay=s.weight_decay),
+        torch.optim.Adam(alphas, s.alpha_learning_rate, betas=(0.5, 0.999), weight_decay=s.alpha_weight_decay),
+    )
+    loss = F.cross_entropy(twin.train()(batch.inputs, batch.lengths), batch.labels, engine.class_weights[0])
+    loss.backward()
+    for parameters in (alphas, weights):  # each has a norm of its own
+        nn.utils.clip_grad_norm_(parameters, s.gradient_clip)
+    for optimiser in optimisers:
+        optimiser.step()
+    assert told == (loss.item(), loss.item())
+    for (name, ours), theirs in zip(net.state_dict().items(), twin.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6, msg=name)
+    assert not torch.equal(net.alphas["N"], net.start_N)
+
+
+def test_a_single_level_learns_from_all_of_train_by_one_pass(monkeypatch):
+    passes, seen = [], []
+    original, draw = Engine._loss, engine_module.training_batches
+    monkeypatch.setattr(Engine, "_loss", lambda e, batch, half: passes.append(half) or original(e, batch, half))
+    monkeypatch.setattr(engine_module, "training_batches", lambda part, *a: seen.append(part) or draw(part, *a))
+    given = task(*noise(), **{**PLAIN, "level": "single", "epochs": 4, "warmup_epochs": 1})
+    found = search(given)
+    assert seen == [given.train_part] * 4
+    assert len(given.train_part.utterances) == 32
+    assert passes == [0] * 4 * 2  # batches of 16, once each
+    assert found.epochs[0].alpha_loss is None
+    assert all(e.alpha_loss == e.train_loss for e in found.epochs[1:])
+    assert found.epochs[0].alphas_moved == 0 < found.epochs[1].alphas_moved < found.epochs[3].alphas_moved
 
 
 # Relaxation
@@ -348,6 +396,7 @@ def test_a_supernet_mixed_by_a_genotype_is_its_network():
 
 
 AXES = {
+    "level": ["bilevel", "single"],
     "space": ["emodarts", "modern", "compact"],
     "relaxation": ["softmax", "sigmoid"],
     "regulariser": ["none", "beta_decay", "skip_dropout"],
@@ -387,7 +436,9 @@ def test_searching_in_turn_is_a_switch():
         ({"joint": "one_after_the_other", "stop": "skips"}, "set search.stop=none"),
         ({"joint": "one_after_the_other", "method": "evolution"}, "no meaning for search.method=evolution"),
         ({"joint": "seqnn_only", "sequence_cells": 0}, "needs a sequence part"),
-        ({"unrolled": True, "precision": "bfloat16"}, "set search.precision=float32"),
+        ({"level": "bilevel", "unrolled": True, "precision": "bfloat16"}, "set search.precision=float32"),
+        ({"level": "upper"}, "search.level=upper is out of range: single | bilevel"),
+        ({"level": "single", "unrolled": True}, "set search.unrolled=false, or search.level=bilevel"),
         ({"population": 2, "tournament": 3}, "search.tournament=3"),
     ],
 )

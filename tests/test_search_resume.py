@@ -14,6 +14,7 @@ from emodarts.search.loop import search
 VARIANTS = [
     {},
     {"unrolled": True, "optimiser": "sgd"},
+    {"level": "single", "regulariser": "skip_dropout", "cost_weight": 0.5},
     {"stop": "eigenvalue", "stop_window": 3, "relaxation": "sigmoid"},
     {"joint": "one_after_the_other", "regulariser": "skip_dropout", "dropout": 0.3},
     {"selection": "perturbation", "regulariser": "skip_dropout"},

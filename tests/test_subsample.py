@@ -95,7 +95,7 @@ def test_the_search_sees_the_subsample_and_the_training_all(demo, demo_store, ti
     find, train = experiment.find, experiment.training.train
 
     def spy_find(task, *rest):
-        searched.append(sorted((*task.weight_part.utterances, *task.alpha_part.utterances)))
+        searched.append(sorted({*task.weight_part.utterances, *task.alpha_part.utterances}))
         return find(task, *rest)
 
     def spy_train(build, part, *rest):

@@ -33,6 +33,7 @@ SIZES = {
     "final_learning_rate": 1e-3,
     "alpha_learning_rate": 0.1,
 }
+DEFAULT = {name: getattr(SearchSettings(), name) for name in ("level", *(f.name for f in fields(RobustnessSettings)))}
 SEEDS = range(3)
 STEPS = 400  # of the teacher's own training
 
@@ -96,8 +97,7 @@ def share(found, *wanted):
 
 
 def test_the_default_finds_the_teacher_more_often_than_plain_darts(taught):
-    default = {f.name: getattr(SearchSettings(), f.name) for f in fields(RobustnessSettings)}
-    by_default, by_plain = found(taught, default), found(taught, PLAIN)
+    by_default, by_plain = found(taught, DEFAULT), found(taught, PLAIN)
     told = f"default {by_default}, plain {by_plain}"
     assert share(by_default, CONVOLUTION, MEMORY) >= CHANCE + 0.3, told
     assert share(by_default, CONVOLUTION, MEMORY) > share(by_plain, CONVOLUTION, MEMORY), told
@@ -107,8 +107,7 @@ def test_the_default_finds_the_teacher_more_often_than_plain_darts(taught):
 def test_where_memory_pays_late_plain_darts_ends_in_skips_and_the_default_does_not():
     """Skip connections serve at once, an LSTM over 32 frames after some epochs: plain alphas have decided by then."""
     taught = teach(*sounds(frames=48, gap=32))
-    default = {f.name: getattr(SearchSettings(), f.name) for f in fields(RobustnessSettings)}
-    by_default, by_plain = ([row[2:] for row in found(taught, axes)] for axes in (default, PLAIN))
+    by_default, by_plain = ([row[2:] for row in found(taught, axes)] for axes in (DEFAULT, PLAIN))
     told = f"sequence edges: default {by_default}, plain {by_plain}"
     assert share(by_plain, "skip_connect") >= 0.75, told
     assert share(by_default, MEMORY) >= 0.6, told

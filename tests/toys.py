@@ -23,6 +23,7 @@ SIZES = {
     "sequence_operations": ["none", "skip_connect", "lstm_1"],
 }
 PLAIN = {
+    "level": "bilevel",
     "relaxation": "softmax",
     "regulariser": "none",
     "selection": "magnitude",
@@ -54,11 +55,16 @@ def part(frames, labels):
 
 
 def task(frames, labels, half=None, seed=0, **settings):
-    """A search: so many utterances for the weights, so many for the alphas, the others for dev."""
+    """A search: so many utterances for the weights, so many for the alphas, the others for dev.
+
+    With a single level the first two learn from both halves, as in `experiment`.
+    """
     half = half or len(labels) // 3
     halves = (slice(0, half), slice(half, 2 * half), slice(0, 2 * half), slice(2 * half, None))
     parts = [part(frames[rows], labels[rows]) for rows in halves]
     chosen = SearchSettings(**{**SIZES, **settings})
+    if chosen.level == "single":
+        parts[:2] = parts[2], parts[2]
     return Task(*parts, int(labels.max()) + 1, chosen, FeatureSettings(), BatchSettings(), seed)
 
 

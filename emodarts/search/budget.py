@@ -3,14 +3,15 @@
 A pass is one forward and backward pass of one utterance; it is counted by the MACs of its forward part, on both sides
 alike. Passes forward only (dev figures, the losses that perturbation-based selection compares) are not counted.
 
-    supernet  = MACs of the supernet * utterances of the weight half * sum over epochs of passes
+    supernet  = MACs of the supernet * utterances that the weights learn from * sum over epochs of passes
                 + MACs of the supernet * batch size * passes of the stopping rule and of perturbation-based selection
     candidate = MACs of its network * utterances of the train part * search.candidate_epochs
 
-An epoch passes each utterance of the weight half once for the weights, and as many of the alpha half for the alphas:
-first order 1 pass; second order 4 (for w', at w', and two for the finite difference); none in a warm-up. Utterances are
-counted as long as `search.crop_seconds`. Candidates have the supernet's sizes; the one that is found is trained anew at
-those of the training.
+With `search.level=single` an epoch passes each utterance of the train part once, for weights and alphas. With two
+levels it passes each of the weight half once for the weights, and as many of the alpha half for the alphas: first order
+1 pass; second order 4 (for w', at w', and two for the finite difference); none in a warm-up. Utterances are counted as
+long as `search.crop_seconds`. Candidates have the supernet's sizes; the one that is found is trained anew at those of
+the training.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from emodarts.search.task import Task
 
 @dataclass(frozen=True)
 class Budget:
-    """The cost of a supernet's search: `macs` of one forward pass of an utterance, `utterances` of the weight half."""
+    """The cost of a supernet's search: `macs` of one forward pass of an utterance, `utterances` of an epoch."""
 
     macs: int
     utterances: int
@@ -46,7 +47,7 @@ class Budget:
         if frozen or epoch < s.warmup:
             return self.macs * self.utterances
         eigenvalue = 2 * LANCZOS_STEPS * s.batch_size if s.stop == "eigenvalue" else 0
-        return self.macs * (self.utterances * (5 if s.unrolled else 2) + eigenvalue)
+        return self.macs * (self.utterances * s.passes + eigenvalue)
 
     @property
     def of_selection(self) -> int:

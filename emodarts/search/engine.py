@@ -1,4 +1,4 @@
-"""The two optimisers of a search and one bilevel step: alphas first, then weights."""
+"""The two optimisers of a search, and its step: alphas first, then weights; or both by one pass."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -20,7 +20,7 @@ from emodarts.training.acceleration import training_forward
 
 
 class Engine:
-    """Trains a supernet's weights and alphas on the two halves of a task."""
+    """Trains a supernet's weights and alphas, on the two halves of a task or on all of its train part."""
 
     def __init__(self, supernet: Supernet, task: Task):
         s = task.settings
@@ -46,32 +46,49 @@ class Engine:
         self.costs = cost_table(supernet, s, task.crop, task.device)
 
     def train(self, epoch: int, moving: bool, rng: np.random.Generator) -> tuple[float, float | None]:
-        """One epoch of bilevel steps; mean losses of weights and alphas (None where they do not move)."""
+        """One epoch of steps; mean losses of weights and alphas (None where they do not move)."""
         self.epoch = epoch
         self.supernet.train()
-        alpha_batches = self._endless(self.task.alpha_part, rng) if moving else None
-        losses = [
-            self.step(batch, None if alpha_batches is None else next(alpha_batches))
-            for batch in self._batches(self.task.weight_part, rng)
-        ]
+        losses = list(self._steps(moving, rng))
         self.schedule.step()
         alpha_losses = [a for _, a in losses if a is not None]
         return float(np.mean([w for w, _ in losses])), float(np.mean(alpha_losses)) if alpha_losses else None
 
-    def step(self, weight_batch: Batch, alpha_batch: Batch | None) -> tuple[float, float | None]:
-        """One step of the alphas, where there is a batch for them, and one of the weights; their losses."""
-        alpha_loss = None if alpha_batch is None else float(self.alpha_step(weight_batch, alpha_batch))
+    def _steps(self, moving: bool, rng: np.random.Generator) -> Iterator[tuple[float, float | None]]:
+        batches = self._batches(self.task.weight_part, rng)
+        if not moving:
+            yield from ((self.weight_step(batch), None) for batch in batches)
+        elif self.settings.level == "single":
+            yield from map(self.shared_step, batches)
+        else:
+            yield from map(self.step, batches, self._endless(self.task.alpha_part, rng))
+
+    def step(self, weight_batch: Batch, alpha_batch: Batch) -> tuple[float, float]:
+        """One step of the alphas and one of the weights; the losses of the weights and of the alphas."""
+        alpha_loss = float(self.alpha_step(weight_batch, alpha_batch))
         return self.weight_step(weight_batch), alpha_loss
+
+    def shared_step(self, batch: Batch) -> tuple[float, float]:
+        """One step of the alphas and one of the weights by one pass (Hou et al. 2021); its loss, for both."""
+        alphas = self.supernet.architecture_parameters()
+        loss = self._loss(batch, 0)
+        found = torch.autograd.grad(loss, [*alphas, *self.weights], allow_unused=True)
+        self._move_alphas(alphas, found[: len(alphas)])
+        self._move_weights(found[len(alphas) :])
+        told = float(loss.detach())
+        return told, told
 
     def weight_step(self, batch: Batch) -> float:
         """One step of the weights; the loss."""
         loss = self._loss(batch, 0)
-        gradients = torch.autograd.grad(loss, self.weights, allow_unused=True)
+        self._move_weights(torch.autograd.grad(loss, self.weights, allow_unused=True))
+        return float(loss.detach())
+
+    def _move_weights(self, gradients: Sequence[Tensor | None]) -> None:
         for weight, gradient in zip(self.weights, gradients, strict=True):
             weight.grad = None if gradient is None else gradient.contiguous()  # it may be an expanded view
         nn.utils.clip_grad_norm_(self.weights, self.settings.gradient_clip, error_if_nonfinite=True)
         self.weight_optimiser.step()
-        return float(loss.detach())
 
     def tune(self, steps: int, rng: np.random.Generator) -> None:
         """So many steps of the weights alone, at the learning rate of the first epoch (as in DARTS-PT)."""
@@ -89,6 +106,10 @@ class Engine:
                 gradients, loss = self._unrolled(alphas, weight_batch, alpha_batch)
             else:
                 gradients, loss = first_order_step(alphas, lambda: self._loss(alpha_batch, 1), self.weights)
+        self._move_alphas(alphas, gradients)
+        return loss
+
+    def _move_alphas(self, alphas: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> None:
         added = penalty(self.supernet, self.settings, self.epoch, self.costs)
         if added is not None:
             more = torch.autograd.grad(added, alphas)
@@ -98,7 +119,6 @@ class Engine:
             alpha.grad = gradient
         nn.utils.clip_grad_norm_(alphas, self.settings.gradient_clip, error_if_nonfinite=True)
         self.alpha_optimiser.step()
-        return loss
 
     def _unrolled(
         self, alphas: Sequence[Tensor], weight_batch: Batch, alpha_batch: Batch

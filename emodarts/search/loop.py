@@ -1,4 +1,4 @@
-"""The search of one fold by a supernet: weights on one half of the train part, alphas on the other, epoch by dev."""
+"""The search of one fold by a supernet: weights and alphas learn from the train part, the epoch is chosen on dev."""
 
 import time
 from dataclasses import asdict, dataclass, field

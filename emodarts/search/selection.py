@@ -1,6 +1,6 @@
 """Perturbation-based selection: what matters is how much worse the supernet gets without an operation.
 
-The alphas' size is no measure of that (DARTS-PT, Wang et al. 2021). All is measured on the alpha half.
+The alphas' size is no measure of that (DARTS-PT, Wang et al. 2021). All is measured on what the alphas learn from.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -10,6 +10,7 @@ from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS, family_of, operations_of
 from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES, Space
 
+LEVELS = ("single", "bilevel")
 METHODS = ("darts", "frozen", "random_architecture", "random_search", "evolution")
 JOINTS = ("joint", "cnn_only", "seqnn_only", "one_after_the_other")
 RELAXATIONS = ("softmax", "sigmoid")
@@ -97,10 +98,15 @@ class SupernetSettings:
 
 @dataclass(frozen=True)
 class BilevelSettings:
-    """The bilevel optimisation. `crop_seconds` bounds the utterances of training batches."""
+    """The optimisation of weights and alphas. `crop_seconds` bounds the utterances of training batches.
+
+    `level`: weights and alphas learn from all of the train part, by one pass for both (single, Hou et al. 2021), or the
+    weights from one half of it and the alphas from the other (bilevel, Liu et al. 2019).
+    """
 
     epochs: int = 15
-    unrolled: bool = False  # second order
+    level: str = "single"  # single | bilevel
+    unrolled: bool = False  # bilevel: second order
     optimiser: str = "adamw"  # of the weights: adamw | sgd
     learning_rate: float = 3e-3
     final_learning_rate: float = 1e-4
@@ -119,6 +125,7 @@ class BilevelSettings:
     def _bilevel_checks(self) -> _Checks:
         return {
             "epochs": (1 <= self.epochs <= 1000, "1 to 1000"),
+            "level": (self.level in LEVELS, " | ".join(LEVELS)),
             "optimiser": (self.optimiser in ("adamw", "sgd"), "adamw or sgd"),
             "learning_rate": (0 < self.learning_rate < 10, "above 0 and below 10"),
             "final_learning_rate": (0 <= self.final_learning_rate <= self.learning_rate, "0 to search.learning_rate"),
@@ -151,7 +158,7 @@ class RobustnessSettings:
     skip_dropout: float = 0.8  # at the first epoch, 0 after the last
     selection: str = "magnitude"  # magnitude | perturbation
     perturbation_steps: int = 10  # of the weights between two decisions
-    perturbation_batches: int = 8  # of the alpha half, by which a decision is made
+    perturbation_batches: int = 8  # of what the alphas learn from, by which a decision is made
     stop: str = "none"  # none | skips | eigenvalue
     stop_skips: int = 2  # so many in one cell end the search
     stop_ratio: float = 0.75  # the search ends where the eigenvalue `stop_window` epochs ago is below this part of it
@@ -233,6 +240,17 @@ class SearchSettings(ControlSettings, RobustnessSettings, BilevelSettings, Super
         return 3 * self.epochs // 10 if self.warmup_epochs is None else self.warmup_epochs
 
     @property
+    def passes(self) -> int:
+        """Forward and backward passes of an epoch whose alphas move, for each utterance that the weights learn from.
+
+        Weights 1, and alphas 1 by first order, 4 by second (at w', and two for the finite difference, and for w'); with
+        a single level one pass serves both.
+        """
+        if self.level == "single":
+            return 1
+        return 5 if self.unrolled else 2
+
+    @property
     def searches_in_turn(self) -> bool:
         """Whether the CNN and the sequence part are searched one after the other."""
         return self.joint == "one_after_the_other"
@@ -295,6 +313,11 @@ class SearchSettings(ControlSettings, RobustnessSettings, BilevelSettings, Super
             (
                 self.searches_in_turn and self.epochs < 2,
                 f"{in_turn} needs search.epochs of 2 or more",
+            ),
+            (
+                self.unrolled and self.level != "bilevel",
+                "search.unrolled=true looks ahead from one half of the train part to the other, and "
+                "search.level=single has no halves: set search.unrolled=false, or search.level=bilevel",
             ),
             (
                 self.unrolled and self.precision == "bfloat16",

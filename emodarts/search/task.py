@@ -18,8 +18,8 @@ Progress = Callable[[EpochRecord], None]
 
 @dataclass(frozen=True)
 class Task:
-    """A fold as a search sees it: the two halves of its train part, all of it, and dev (None: the fold has none);
-    nothing of test.
+    """A fold as a search sees it: the parts of train that weights and alphas learn from (`search.level`: its halves, or
+    all of it), all of train, and dev (None: the fold has none); nothing of test.
 
     `features` says how many frames a second has and whether the network weighs the layers of an encoder.
     """

@@ -23,7 +23,7 @@ from conftest import REPOSITORY
 
 from emodarts.results import reader
 
-BUDGET = ["search.epochs=4", "training.epochs=8", "~sweep.space.search.epochs", "sweep.space.search.unrolled=false"]
+BUDGET = ["search.epochs=4", "training.epochs=8", "~sweep.space.search.epochs"]
 
 
 def main() -> int:

@@ -42,7 +42,7 @@ CORPORA = {
     ],
     "emodb": [
         "corpus=emodb", "corpus.source=intended", "search.space=emodarts",
-        "sweep.folds=[0,3,6]", "~sweep.space.search.unrolled",
+        "sweep.folds=[0,3,6]",
         "sweep.space.search.nodes=1", "sweep.space.search.cells=2", "sweep.space.search.channels=4",
         "sweep.space.search.epochs={low:5,high:6}", "training.epochs=60", WIDE,
     ],

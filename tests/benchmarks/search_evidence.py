@@ -1,10 +1,10 @@
 """The evidence behind the defaults of the search: runs it in resumable parts, and writes its tables into the docs.
 
     export EMODARTS_CORPORA=...   # a folder with emodb/ and ravdess/
-    python tests/benchmarks/search_evidence.py 1            # stage 1: each axis and space, dev figures only
-    python tests/benchmarks/search_evidence.py operations   # which operations, after stage 2 was run once; dev only
-    python tests/benchmarks/search_evidence.py 2            # stage 2: systems on test speakers, once the defaults stand
-    python tests/benchmarks/search_evidence.py tables       # docs/search.md, between its markers
+    python tests/benchmarks/search_evidence.py 1        # stage 1: each axis and space, dev figures only
+    python tests/benchmarks/search_evidence.py level    # search.level, after stage 2 had been run twice; dev only
+    python tests/benchmarks/search_evidence.py 2        # stage 2: systems on test speakers, once the defaults stand
+    python tests/benchmarks/search_evidence.py tables   # docs/search.md, between its markers
 
 Options: --results FOLDER (default evidence), --workers N (processes of one thread each, default 2), --hours H.
 A run that was stopped goes on where it stopped; finished units are never run again.
@@ -38,7 +38,6 @@ from emodarts.experiment import discard_checkpoints, run_fold
 from emodarts.features import store as features
 from emodarts.fold_data import FoldSettings
 from emodarts.networks.genotype import Genotype
-from emodarts.networks.spaces import SPACES
 from emodarts.results import reader
 from emodarts.results.lease import Lease
 from emodarts.results.records import UnitKey
@@ -59,6 +58,7 @@ CORPORA = {
 _COMMAND = "python tests/benchmarks/search_evidence.py"
 NAMES = {"emodb": "EmoDB", "ravdess": "RAVDESS"}
 PLAIN = {
+    "level": "bilevel",
     "space": "emodarts",
     "relaxation": "softmax",
     "regulariser": "none",
@@ -99,16 +99,11 @@ class Stage:
         return FoldSettings(search=search, training=training, system=about.system)
 
 
-def _one_convolution(name: str) -> Condition:
-    """An architecture without a search whose every CNN edge is this operation; the sequence part is drawn."""
-    return Condition({"method": "random_architecture", "space": "compact", "cnn_operations": [name]})
-
-
 STAGES = {
     "1": Stage(
         {
             "plain DARTS": Condition(PLAIN, seeds=3),
-            "default": Condition({"space": "emodarts"}, seeds=3),
+            "default": Condition({"level": "bilevel", "space": "emodarts"}, seeds=3),
             "relaxation=sigmoid": Condition({**PLAIN, "relaxation": "sigmoid"}),
             "regulariser=beta_decay": Condition({**PLAIN, "regulariser": "beta_decay"}),
             "regulariser=skip_dropout": Condition({**PLAIN, "regulariser": "skip_dropout"}),
@@ -122,13 +117,11 @@ STAGES = {
         tests=False,
         training_epochs=15,
     ),
-    "operations": Stage(
+    "level": Stage(
         {
-            **{name: Condition({"space": name}) for name in SPACES},
-            **{f"{name}, random": Condition({"space": name, "method": "random_architecture"}) for name in SPACES},
-            "cnn_lstm_attention": Condition({"space": "emodarts"}, system="cnn_lstm_attention"),
-            "sep_conv_3x3 alone": _one_convolution("sep_conv_3x3"),
-            "conv_3x3 alone": _one_convolution("conv_3x3"),
+            "single": Condition({"level": "single", "space": "compact"}, seeds=3),
+            "bilevel": Condition({"level": "bilevel", "space": "compact"}, seeds=3),
+            "cnn_lstm_attention": Condition(system="cnn_lstm_attention", seeds=3),
         },
         {"emodb": (0, 3, 6), "ravdess": tuple(range(6))},
         tests=False,
@@ -271,7 +264,7 @@ def write_tables(results: str) -> int:
     for name in STAGES:
         if not any(f"evidence-{name}-{corpus}" in opened.sweeps for corpus in CORPORA):
             continue
-        lines = {"1": _screening, "operations": _by_operations, "2": _comparison}[name](opened)
+        lines = {"1": _screening, "level": _by_level, "2": _comparison}[name](opened)
         begin, end = f"<!-- evidence {name} -->", f"<!-- end of evidence {name} -->"
         head, _, rest = text.partition(begin)
         text = f"{head}{begin}\n" + "\n".join(lines) + f"\n{end}" + rest.partition(end)[2]
@@ -331,30 +324,34 @@ def _minus(final: list[dict[str, Any]], condition: str, other: str) -> str:
     return f"{np.mean(pairs):+.3f} ± {np.std(pairs, ddof=1) / len(pairs) ** 0.5:.3f}".replace("0.", ".")
 
 
-def _by_operations(opened: reader.Results) -> list[str]:
-    """Which operations make good networks: dev figures, a mean over folds for each corpus."""
-    final = _rows(opened, "operations", "folds", role="dev", stage="final")
+def _by_level(opened: reader.Results) -> list[str]:
+    """One level or two: dev figures, a mean over folds for each corpus."""
+    final = _rows(opened, "level", "folds", role="dev", stage="final")
+    epochs = _rows(opened, "level", "epochs", phase="train")
     lines = [
-        f"`{_COMMAND} operations`: {_count(final, 'operations')}; UAR on dev, mean over folds {_folds('operations')}; "
-        f"{_epochs_of('emodarts', 'operations')}; nothing of a test part was read. {_made_of(final)}",
+        f"`{_COMMAND} level`: {_count(final, 'level')}; UAR on dev, mean over folds {_folds('level')}, of the chosen "
+        "epoch, and the mean over the last quarter of the training, which nothing chose; "
+        f"{_epochs_of('single', 'level')}; nothing of a test part was read. {_made_of(final)}",
         "",
-        "| condition | seeds | EmoDB | RAVDESS | minus emodarts | parameters | search s | train s |",
-        "|---|---|---|---|---|---|---|---|",
+        "| condition | seeds | EmoDB | last quarter | RAVDESS | last quarter | minus bilevel | parameters | search s "
+        "| train s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for condition in STAGES["operations"].conditions:
+    for condition in STAGES["level"].conditions:
         mine = [r for r in final if r["study"] == condition]
         if not mine:
             continue
-        cells = [
-            condition,
-            str(len({r["seed"] for r in mine})),
-            *(_three(_mean([r["uar"] for r in mine if r["train_corpora"] == [c]])) for c in CORPORA),
-            _minus(final, condition, "emodarts"),
-            f"{_mean([r['parameters'] for r in mine]):,.0f}",
-            *(f"{_mean([r[name] for r in mine]):.0f}" for name in ("search_seconds", "train_seconds")),
-        ]
+        cells = [condition, str(len({r["seed"] for r in mine}))]
+        for corpus in CORPORA:
+            own = [e for e in epochs if e["study"] == condition and e["train_corpora"] == [corpus]]
+            trained = STAGES["level"].settings(condition).training.epochs
+            cells.append(_three(_mean([r["uar"] for r in mine if r["train_corpora"] == [corpus]])))
+            cells.append(_three(_mean([e["dev_uar"] for e in own if is_late(e["epoch"], trained)])))
+        cells.append(_minus(final, condition, "bilevel"))
+        cells.append(f"{_mean([r['parameters'] for r in mine]):,.0f}")
+        cells += [f"{_mean([r[name] for r in mine]):.0f}" for name in ("search_seconds", "train_seconds")]
         lines.append("| " + " | ".join(cells) + " |")
-    return lines
+    return [*lines, "", *_taken(opened, "level")]
 
 
 def _comparison(opened: reader.Results) -> list[str]:
@@ -385,18 +382,19 @@ def _comparison(opened: reader.Results) -> list[str]:
         cells.append(f"{_mean([r['parameters'] for r in mine]):,.0f}")
         cells += [f"{_mean([r[name] for r in mine]):.0f}" for name in ("search_seconds", "train_seconds")]
         lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, "", *_taken(_rows(opened, "2", "genotypes"))]
+    return [*lines, "", *_taken(opened, "2")]
 
 
-def _taken(genotypes: list[dict[str, Any]]) -> list[str]:
+def _taken(opened: reader.Results, stage: str) -> list[str]:
     """Which operations searches took: their shares of the edges that were searched."""
+    genotypes = _rows(opened, stage, "genotypes")
     lines = [
         "Operations taken, as shares of the edges of the CNN cells, and of the sequence cell:",
         "",
         "| system | CNN | sequence |",
         "|---|---|---|",
     ]
-    for condition, about in STAGES["2"].conditions.items():
+    for condition, about in STAGES[stage].conditions.items():
         found = [Genotype.from_json(r["genotype"]) for r in genotypes if r["study"] == condition]
         if about.system == "emodarts" and found:
             cnn = Counter(e.operation for g in found for cell in (g.normal, g.reduction) for node in cell for e in node)
