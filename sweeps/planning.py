@@ -25,6 +25,7 @@ from emodarts.features.batches import Part, Standardiser
 from emodarts.fold_data import SVM, FoldData, FoldSettings
 from emodarts.networks.costs import supernet_macs
 from emodarts.results.records import EpochRecord
+from emodarts.search.settings import SearchSettings
 from emodarts.search.subsample import subsample
 from emodarts.search.task import Task
 from emodarts.seeds import derive_seed
@@ -41,12 +42,15 @@ _START = 10.0  # s until a new worker has imported and read what it needs
 
 @dataclass(frozen=True)
 class _Measured:
-    """Seconds of an epoch of one configuration on all of the fold; `macs` of an utterance through its supernet."""
+    """Seconds of an epoch of one configuration on all of the fold; `macs` of an utterance through its supernet.
+
+    `passes` as `_passes` tells them.
+    """
 
     macs: float
     warm: float
     moving: float
-    passes: int
+    passes: tuple[float, float]
     training: float
     selection: float
 
@@ -62,15 +66,16 @@ class _Model:
     @classmethod
     def of(cls, measured: list[_Measured]) -> "_Model":
         """The lines through what was measured."""
-        warm, moving = [(m.macs, m.warm) for m in measured], [(m.macs * m.passes, m.moving) for m in measured]
+        search = [(m.macs * p, t) for m in measured for p, t in zip(m.passes, (m.warm, m.moving), strict=True)]
         training = [(m.macs, m.training) for m in measured]
-        return cls(_line([*warm, *moving]), _line(training), max(m.selection for m in measured))
+        return cls(_line(search), _line(training), max(m.selection for m in measured))
 
     def seconds(self, made: FoldSettings, macs: float) -> float:
         """Of a unit with these settings."""
         s, (begin, slope) = made.search, self.search
         moving = s.epochs - s.warmup if s.method == "darts" else 0
-        search = (s.epochs - moving) * (begin + slope * macs) + moving * (begin + slope * macs * s.passes)
+        of_warm, of_moving = (begin + slope * macs * passes for passes in _passes(s))
+        search = (s.epochs - moving) * of_warm + moving * of_moving
         training = made.training.epochs * (self.training[0] + self.training[1] * macs)
         return (search + self.selection if made.searches else 0.0) + training
 
@@ -169,8 +174,14 @@ def _macs(made: FoldSettings, data: SweepData) -> float:
 
 def _work(made: FoldSettings, macs: float) -> float:
     """What orders configurations from cheap to dear."""
-    s = made.search
-    return macs * (s.warmup + (s.epochs - s.warmup) * s.passes + made.training.epochs)
+    s, (warm, moving) = made.search, _passes(made.search)
+    return macs * (s.warmup * warm + (s.epochs - s.warmup) * moving + made.training.epochs)
+
+
+def _passes(s: SearchSettings) -> tuple[float, float]:
+    """Passes forward and backward for each utterance of train: of an epoch with the alphas held, and moving."""
+    share = 1.0 if s.level == "single" else 0.5  # of train, what the weights learn from
+    return share, share * s.passes
 
 
 def _measure(made: FoldSettings, macs: float, data: FoldData, utterances: int) -> _Measured:
@@ -188,7 +199,7 @@ def _measure(made: FoldSettings, macs: float, data: FoldData, utterances: int) -
     architecture = None
     if made.system == SVM:
         fitted = run_fold(data.store, data.fold, shortened, device=data.device, tests=False)
-        return _Measured(macs, 0.0, 0.0, 1, training_times * fitted.train_seconds / made.training.epochs, 0.0)
+        return _Measured(macs, 0.0, 0.0, (1.0, 1.0), training_times * fitted.train_seconds / made.training.epochs, 0.0)
     if made.searches:
         found = search(data)
         if found.epochs:  # none of a random architecture
@@ -197,7 +208,7 @@ def _measure(made: FoldSettings, macs: float, data: FoldData, utterances: int) -
         architecture = derive(data, found)
     trained = train(data, architecture or hand_designed(data))
     training = training_times * _mean(trained.epochs[1:])
-    return _Measured(macs, warm, moving, s.passes, training, selection)
+    return _Measured(macs, warm, moving, _passes(s), training, selection)
 
 
 def _line(points: list[tuple[float, float]]) -> tuple[float, float]:

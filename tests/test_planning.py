@@ -10,6 +10,7 @@ from rich.console import Console
 from emodarts.corpora import protocols
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
+from emodarts.fold_data import FoldSettings
 from emodarts.search.settings import SearchSettings
 from sweeps import planning
 from sweeps.data import SweepData, Trained
@@ -66,8 +67,20 @@ def test_what_is_not_searched_is_foretold_too(foretold):
 
 
 def test_a_dearer_search_is_foretold_to_be_dearer(foretold):
-    cheap, dear = foretold(), foretold(level="bilevel", unrolled=True, nodes=2)
+    cheap, dear = foretold(level="bilevel"), foretold(level="bilevel", unrolled=True, nodes=2)
     assert dear.seconds.mean() > 1.5 * cheap.seconds.mean()
+
+
+def test_two_levels_pass_half_of_train_for_each():
+    """One model may foretell both, where a sweep chooses between them."""
+    model = planning._Model(search=(0.0, 1.0), training=(0.0, 0.0), selection=0.0)
+
+    def seconds(**search):
+        return model.seconds(FoldSettings(search=SearchSettings(epochs=10, warmup_epochs=4, **search)), 2.0)
+
+    assert seconds(level="single") == 2 * 10
+    assert seconds(level="bilevel") == 2 * (4 / 2 + 6)
+    assert seconds(level="bilevel", unrolled=True) == 2 * (4 / 2 + 6 * 5 / 2)
 
 
 def test_lines_have_no_negative_part():

@@ -97,7 +97,7 @@ class SupernetSettings:
 
 
 @dataclass(frozen=True)
-class BilevelSettings:
+class OptimisationSettings:
     """The optimisation of weights and alphas. `crop_seconds` bounds the utterances of training batches.
 
     `level`: weights and alphas learn from all of the train part, by one pass for both (single, Hou et al. 2021), or the
@@ -122,7 +122,7 @@ class BilevelSettings:
     precision: str = "float32"  # float32 | bfloat16: of the forward pass (autocast); weights stay float32
     compile: str = "none"  # none | default | reduce-overhead: torch.compile's mode
 
-    def _bilevel_checks(self) -> _Checks:
+    def _optimisation_checks(self) -> _Checks:
         return {
             "epochs": (1 <= self.epochs <= 1000, "1 to 1000"),
             "level": (self.level in LEVELS, " | ".join(LEVELS)),
@@ -217,11 +217,16 @@ class ControlSettings:
 
 
 @dataclass(frozen=True)
-class SearchSettings(ControlSettings, RobustnessSettings, BilevelSettings, SupernetSettings):
+class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, SupernetSettings):
     """All settings of a search. Raises EmodartsError for values out of range and for those that exclude each other."""
 
     def __post_init__(self) -> None:
-        parts = (self._supernet_checks(), self._bilevel_checks(), self._robustness_checks(), self._control_checks())
+        parts = (
+            self._supernet_checks(),
+            self._optimisation_checks(),
+            self._robustness_checks(),
+            self._control_checks(),
+        )
         for name, (good, allowed) in ((n, c) for checks in parts for n, c in checks.items()):
             if not good:
                 raise EmodartsError(f"search.{name}={getattr(self, name)} is out of range: {allowed}")
