@@ -27,7 +27,9 @@ from emodarts.networks.supernet import Supernet
 
 SHAPE = NetworkShape(4, 2, 19, 3, 1, 4, 2, 1, 8, 6, (4, 2))
 OVER_TIME = replace(SHAPE, over_time=True, layer_weighting=True)
-SMALL = NetworkShape(4, 1, 64, 3, 2, 8, 1, 1, 32, 16, (8, 2))  # the defaults of SearchSettings and FeatureSettings
+SMALL = NetworkShape(  # the defaults of SearchSettings and FeatureSettings
+    4, 1, 64, 3, 2, 8, 1, 1, 32, 16, (8, 4), frequency_fold="mean", sequence_shortcut=True
+)
 FRAMES = 41
 MODERN = space("modern")
 
@@ -116,7 +118,9 @@ def test_a_supernet_of_two_inputs_costs_what_its_derived_network_has(shape, cnn,
         assert sum(costs[kind][:, column].sum() for kind, column in chosen.items()) == count(network) - count(bare)
 
 
-@pytest.mark.parametrize("shape", [replace(SHAPE, nodes=3, sequence_nodes=2), replace(OVER_TIME, nodes=2)])
+@pytest.mark.parametrize(
+    "shape", [replace(SHAPE, nodes=3, sequence_nodes=2, sequence_shortcut=True), replace(OVER_TIME, nodes=2)]
+)
 def test_macs_of_a_supernet_are_those_of_the_plain_one(shape, monkeypatch):
     class Cnn(Edges):
         def __init__(self, operations, channels, edges, stride, over_time=False):

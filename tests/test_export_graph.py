@@ -62,7 +62,9 @@ def test_every_operation_is_the_same_in_onnx(cnn, sequence):
     assert difference(Classifier([member(DiscreteNetwork(SHAPE, genotype(cnn, sequence)))], None)) < 1e-5
 
 
-@pytest.mark.parametrize("changes", [{"over_time": True}, {"frequency_fold": "mean", "cells": 4}])
+@pytest.mark.parametrize(
+    "changes", [{"over_time": True, "sequence_shortcut": True}, {"frequency_fold": "mean", "cells": 4}]
+)
 def test_every_shape_is_the_same_in_onnx(changes):
     shape = NetworkShape(**{**SHAPE.__dict__, **changes})
     for name in ("avg_pool_3x3", "skip_connect"):

@@ -24,9 +24,9 @@ def inputs(channels=1, bins=16, frames=40, seed=0):
     return x * image_mask(LENGTHS, frames, x.dtype)
 
 
-def supernet(seed=0):
+def supernet(seed=0, **changes):
     torch.manual_seed(seed)
-    return Supernet(SHAPE, tuple(CNN_OPERATIONS), tuple(SEQUENCE_OPERATIONS))
+    return Supernet(replace(SHAPE, **changes), tuple(CNN_OPERATIONS), tuple(SEQUENCE_OPERATIONS))
 
 
 @pytest.mark.parametrize(("bins", "over_time"), [(7, False), (1, True)])
@@ -132,12 +132,13 @@ def test_masked_batch_norm_is_batch_norm_of_the_real_frames():
     assert torch.equal(ours.running_mean, before)
 
 
+@pytest.mark.parametrize("shortcut", [False, True])
 @pytest.mark.parametrize("discrete", [False, True])
-def test_a_prediction_does_not_depend_on_its_batch(discrete):
-    network = supernet()
+def test_a_prediction_does_not_depend_on_its_batch(discrete, shortcut):
+    network = supernet(sequence_shortcut=shortcut)
     network(inputs(seed=1), LENGTHS)  # some running statistics
     if discrete:
-        network = DiscreteNetwork(SHAPE, network.derive())
+        network = DiscreteNetwork(network.shape, network.derive())
         network(inputs(seed=1), LENGTHS)
     network.eval()
     x = inputs()
@@ -155,6 +156,22 @@ def test_time_order_matters():
     lengths = torch.tensor([40, 40])
     shuffled = x[..., torch.randperm(40, generator=torch.Generator().manual_seed(0))]
     assert (network(x, lengths) - network(shuffled, lengths)).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(("cells", "shortcut", "reads"), [(1, True, True), (1, False, False), (0, True, True)])
+def test_with_the_shortcut_pooling_reads_what_sequence_cells_let_through_or_not(cells, shortcut, reads):
+    shape = replace(SHAPE, sequence_cells=cells, sequence_nodes=1, sequence_shortcut=shortcut)
+    normal, nothing = ((Edge(name, 0), Edge(name, 1)) for name in ("skip_connect", "none"))
+    torch.manual_seed(0)
+    network = DiscreteNetwork(shape, Genotype((normal,), (normal,), (nothing,))).eval()
+    assert torch.equal(network(inputs(seed=1), LENGTHS), network(inputs(seed=2), LENGTHS)) != reads
+
+
+def test_the_shortcut_takes_nothing_from_the_sequence_cells():
+    network = supernet(sequence_shortcut=True)
+    network(inputs(), LENGTHS).sum().backward()
+    assert network.alphas["S"].grad.abs().sum() > 0
+    assert network.pool.score[0].in_features == SHAPE.sequence_width * (1 + SHAPE.sequence_nodes)
 
 
 def test_layout_of_the_paper():

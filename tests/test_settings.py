@@ -140,7 +140,7 @@ def test_the_published_search_has_no_remedies():
     published = settings("search=paper").search
     assert (published.warmup, published.relaxation, published.regulariser) == (0, "softmax", "none")
     assert (published.selection, published.stop, published.cost_weight) == ("magnitude", "none", 0.0)
-    assert len(published.seqnn_operations) == 14
+    assert (len(published.seqnn_operations), published.sequence_shortcut) == (14, False)
 
 
 def test_several_corpora_make_one_sweep_in_any_order():

@@ -43,6 +43,7 @@ class NetworkShape:
     layer_weighting: bool = False  # the input channels are an encoder's layers, and one learned mean of them goes on
     over_time: bool = False
     frequency_fold: str = "flatten"  # before the sequence cells bins become channels (flatten), or their mean goes on
+    sequence_shortcut: bool = False  # pooling over time reads the sequence cells' input beside their output
 
     @property
     def layout(self) -> str:
@@ -126,8 +127,13 @@ class Network(nn.Module):
         for _ in range(shape.sequence_cells):
             self.sequence_cells.append(self._sequence_cell(before, previous, width))
             before, previous = previous, sequence_nodes * width
-        self.pool = AttentiveStatistics(previous)
-        self.head = nn.Sequential(nn.Dropout(shape.dropout), nn.Linear(2 * previous, shape.classes))
+        pooled = previous + width if self._has_shortcut else previous
+        self.pool = AttentiveStatistics(pooled)
+        self.head = nn.Sequential(nn.Dropout(shape.dropout), nn.Linear(2 * pooled, shape.classes))
+
+    @property
+    def _has_shortcut(self) -> bool:
+        return self.shape.sequence_shortcut and self.shape.sequence_cells > 0
 
     def _stem(self) -> Stem | TimeStem:
         shape = self.shape
@@ -180,7 +186,8 @@ class Network(nn.Module):
         states = (sequence, sequence)
         for cell in self.sequence_cells:
             states = (states[1], cell(states, (lengths, lengths, lengths), *arguments.get("S", ())))
-        logits: Tensor = self.head(self.pool(states[1], lengths))
+        pooled = torch.cat([sequence, states[1]], 2) if self._has_shortcut else states[1]
+        logits: Tensor = self.head(self.pool(pooled, lengths))
         return logits
 
     def _frames(self, x: Tensor) -> Tensor:

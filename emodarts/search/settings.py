@@ -45,6 +45,7 @@ class SupernetSettings:
     stem_channels: int = 16
     stem_strides: list[int] = field(default_factory=lambda: [8, 4])  # frequency, time
     frequency_fold: str = "mean"  # of the bins left before the sequence cells: mean | flatten (they become channels)
+    sequence_shortcut: bool = True  # pooling over time reads the sequence cells' input beside their output
     dropout: float = 0.2
 
     @property

@@ -59,6 +59,7 @@ class Task:
             dropout=s.dropout,
             layer_weighting=self.features.learned_layers,
             frequency_fold=s.frequency_fold,
+            sequence_shortcut=s.sequence_shortcut,
             over_time=self.features.kind in ("pretrained", "egemaps"),  # bins without an order
         )
 

@@ -2,7 +2,7 @@
 
     export EMODARTS_CORPORA=...   # a folder with emodb/ and ravdess/
     python tests/benchmarks/search_evidence.py 1        # stage 1: each axis and space, dev figures only
-    python tests/benchmarks/search_evidence.py level    # search.level, after stage 2 had been run twice; dev only
+    python tests/benchmarks/search_evidence.py default  # what the default changed after two looks at stage 2; dev only
     python tests/benchmarks/search_evidence.py 2        # stage 2: systems on test speakers, once the defaults stand
     python tests/benchmarks/search_evidence.py tables   # docs/search.md, between its markers
 
@@ -68,7 +68,9 @@ PLAIN = {
     "unrolled": False,
     "cost_weight": 0.0,
     "skip_dropout": 0.5,
+    "sequence_shortcut": False,
 }
+THEN = {"level": "bilevel", "space": "emodarts", "sequence_shortcut": False}  # the default when stage 1 was run
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ STAGES = {
     "1": Stage(
         {
             "plain DARTS": Condition(PLAIN, seeds=3),
-            "default": Condition({"level": "bilevel", "space": "emodarts"}, seeds=3),
+            "default": Condition(THEN, seeds=3),
             "relaxation=sigmoid": Condition({**PLAIN, "relaxation": "sigmoid"}),
             "regulariser=beta_decay": Condition({**PLAIN, "regulariser": "beta_decay"}),
             "regulariser=skip_dropout": Condition({**PLAIN, "regulariser": "skip_dropout"}),
@@ -117,10 +119,11 @@ STAGES = {
         tests=False,
         training_epochs=15,
     ),
-    "level": Stage(
+    "default": Stage(
         {
-            "single": Condition({"level": "single", "space": "compact"}, seeds=3),
-            "bilevel": Condition({"level": "bilevel", "space": "compact"}, seeds=3),
+            "default": Condition(seeds=3),
+            "sequence_shortcut=false": Condition({"sequence_shortcut": False}, seeds=3),
+            "level=bilevel": Condition({"level": "bilevel"}, seeds=3),
             "cnn_lstm_attention": Condition(system="cnn_lstm_attention", seeds=3),
         },
         {"emodb": (0, 3, 6), "ravdess": tuple(range(6))},
@@ -264,7 +267,7 @@ def write_tables(results: str) -> int:
     for name in STAGES:
         if not any(f"evidence-{name}-{corpus}" in opened.sweeps for corpus in CORPORA):
             continue
-        lines = {"1": _screening, "level": _by_level, "2": _comparison}[name](opened)
+        lines = {"1": _screening, "default": _changes, "2": _comparison}[name](opened)
         begin, end = f"<!-- evidence {name} -->", f"<!-- end of evidence {name} -->"
         head, _, rest = text.partition(begin)
         text = f"{head}{begin}\n" + "\n".join(lines) + f"\n{end}" + rest.partition(end)[2]
@@ -324,34 +327,34 @@ def _minus(final: list[dict[str, Any]], condition: str, other: str) -> str:
     return f"{np.mean(pairs):+.3f} ± {np.std(pairs, ddof=1) / len(pairs) ** 0.5:.3f}".replace("0.", ".")
 
 
-def _by_level(opened: reader.Results) -> list[str]:
-    """One level or two: dev figures, a mean over folds for each corpus."""
-    final = _rows(opened, "level", "folds", role="dev", stage="final")
-    epochs = _rows(opened, "level", "epochs", phase="train")
+def _changes(opened: reader.Results) -> list[str]:
+    """What the default changed, undone one by one: dev figures, a mean over folds for each corpus."""
+    final = _rows(opened, "default", "folds", role="dev", stage="final")
+    epochs = _rows(opened, "default", "epochs", phase="train")
     lines = [
-        f"`{_COMMAND} level`: {_count(final, 'level')}; UAR on dev, mean over folds {_folds('level')}, of the chosen "
-        "epoch, and the mean over the last quarter of the training, which nothing chose; "
-        f"{_epochs_of('single', 'level')}; nothing of a test part was read. {_made_of(final)}",
+        f"`{_COMMAND} default`: {_count(final, 'default')}; UAR on dev, mean over folds {_folds('default')}, of the "
+        "chosen epoch, and the mean over the last quarter of the training, which nothing chose; "
+        f"{_epochs_of('default', 'default')}; nothing of a test part was read. {_made_of(final)}",
         "",
-        "| condition | seeds | EmoDB | last quarter | RAVDESS | last quarter | minus bilevel | parameters | search s "
+        "| condition | seeds | EmoDB | last quarter | RAVDESS | last quarter | minus default | parameters | search s "
         "| train s |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for condition in STAGES["level"].conditions:
+    for condition in STAGES["default"].conditions:
         mine = [r for r in final if r["study"] == condition]
         if not mine:
             continue
         cells = [condition, str(len({r["seed"] for r in mine}))]
         for corpus in CORPORA:
             own = [e for e in epochs if e["study"] == condition and e["train_corpora"] == [corpus]]
-            trained = STAGES["level"].settings(condition).training.epochs
+            trained = STAGES["default"].settings(condition).training.epochs
             cells.append(_three(_mean([r["uar"] for r in mine if r["train_corpora"] == [corpus]])))
             cells.append(_three(_mean([e["dev_uar"] for e in own if is_late(e["epoch"], trained)])))
-        cells.append(_minus(final, condition, "bilevel"))
+        cells.append(_minus(final, condition, "default"))
         cells.append(f"{_mean([r['parameters'] for r in mine]):,.0f}")
         cells += [f"{_mean([r[name] for r in mine]):.0f}" for name in ("search_seconds", "train_seconds")]
         lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, "", *_taken(opened, "level")]
+    return [*lines, "", *_taken(opened, "default")]
 
 
 def _comparison(opened: reader.Results) -> list[str]:
