@@ -24,6 +24,7 @@ SIZES = {
 }
 PLAIN = {
     "level": "bilevel",
+    "sequence_shortcut": False,
     "relaxation": "softmax",
     "regulariser": "none",
     "selection": "magnitude",
