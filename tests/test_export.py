@@ -19,15 +19,16 @@ from emodarts.experiment import predict
 from emodarts.export import package
 from emodarts.export.data import corpora_settings, corpus_settings
 from emodarts.export.predict import VERSION
-from emodarts.export.units import chosen_units
+from emodarts.export.units import chosen_units, fold_settings
 from emodarts.features.settings import FeatureSettings
-from emodarts.fold_data import FoldData
+from emodarts.fold_data import FoldData, FoldSettings
 from emodarts.report.tables import report
 from emodarts.results import reader
 from emodarts.results.records import TrialRecord
 from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
+from emodarts.search.settings import SearchSettings
 from sweeps import telemetry, trial
 from sweeps.placement import StorePlace
 from sweeps.settings import Settings, SweepSettings
@@ -418,3 +419,11 @@ def test_other_rates_and_channels_are_close_to_the_torch_pipeline(model, alone, 
         (row,) = json_rows(alone(model, "--json", path)[1])
         tolerance = 1e-4 if rate == 48000 else 1e-3
         np.testing.assert_allclose(probabilities([row])[0], logits.softmax(1)[0], atol=tolerance)
+
+
+@pytest.mark.parametrize("level", ["single", "bilevel"])
+def test_stored_settings_that_do_not_name_what_came_later_are_as_they_were(level):
+    now = asdict(FoldSettings(search=SearchSettings(level=level)))
+    assert fold_settings(json.dumps(now)).search == SearchSettings(level=level)
+    then = {**now, "search": {k: v for k, v in now["search"].items() if k not in ("level", "sequence_shortcut")}}
+    assert fold_settings(json.dumps(then)).search == SearchSettings(level="bilevel", sequence_shortcut=False)

@@ -21,6 +21,8 @@ from emodarts.seeds import derive_seed
 from emodarts.training.prediction import is_late
 from emodarts.training.settings import TrainingSettings
 
+_BEFORE = {"level": "bilevel", "sequence_shortcut": False}  # what searches did before these could be set
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -118,12 +120,15 @@ def unit_seed(sweep_seed: int, fold: int, trial: int, seed: int) -> int:
 
 
 def fold_settings(text: str) -> FoldSettings:
-    """The settings that a row of `folds` holds as JSON. Raises EmodartsError for those of another version."""
+    """The settings that a row of `folds` holds as JSON; what it does not name yet is as it was then.
+
+    Raises EmodartsError for those of another version.
+    """
     try:
         content = json.loads(text)
         return FoldSettings(
             FeatureSettings(**content["features"]),
-            SearchSettings(**content["search"]),
+            SearchSettings(**{**_BEFORE, **content["search"]}),
             TrainingSettings(**content["training"]),
             BatchSettings(**content["batches"]),
             content["system"],
