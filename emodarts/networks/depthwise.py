@@ -6,7 +6,6 @@ dilation: the others take 10 to 30 times as long. Both gradients are brought to 
 approximated.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -70,63 +69,60 @@ def _gradient_of_input(gradient: Tensor, x: Tensor, kernel: Tensor, stride: int,
     """With stride 1 it is the same convolution, of the output's gradient with the kernel turned round."""
     if stride == 1:
         return _convolve(gradient, kernel.flip(2, 3), 1, dilation)
-    return _native_gradients(gradient, x, kernel, stride, _padding(kernel, 1), [True, False])[0]
+    return _native_gradients(gradient, x, kernel, [stride, stride], _padding(kernel, 1), [True, False])[0]
 
 
 def _gradient_of_kernel(gradient: Tensor, x: Tensor, kernel: Tensor, stride: int, dilation: int) -> Tensor:
-    """As that of a larger kernel without dilation, of whose rows some do not count, on columns that lie apart."""
-    if dilation == 1:
-        return _gradient_of_undilated(gradient, x, len(kernel), kernel.shape[2:], stride)
-    rows = dilation * (kernel.shape[2] - 1) + 1
-    gradient, x = _phases(gradient, dilation), _phases(x, dilation)
-    of_phases = _gradient_of_undilated(gradient, x, x.shape[1], (rows, kernel.shape[3]), stride)
-    return of_phases[:, :, ::dilation].unflatten(0, (dilation, -1)).sum(0)
+    """Three columns at a time: the middle one and two equally far from it, those of a narrow kernel on thinner images.
 
-
-def _phases(x: Tensor, dilation: int) -> Tensor:
-    """Columns `dilation` apart beside each other, a view if channels-last: a dilated kernel never mixes the others.
-
-    `(batch, channels, F, T)` -> `(batch, dilation * channels, F, ceil(T / dilation))`.
+    With a stride the images that lie between each other, of every stride-th column, meet columns of their own.
     """
-    missing = -x.shape[3] % dilation
-    x = _with_margins(x, 0, missing) if missing else x
-    return x.permute(0, 2, 3, 1).unflatten(2, (-1, dilation)).flatten(3).permute(0, 3, 1, 2)
+    columns = kernel.shape[3]
+    if dilation == 1 and columns <= FAST_COLUMNS:
+        return _native_gradients(gradient, x, kernel, [stride, stride], _padding(kernel, 1), [False, True])[1]
+    half = columns // 2
+    found: dict[int, Tensor] = {}
+    for first in range(stride):
+        part = x if stride == 1 else _columns(x[..., first::stride], gradient.shape[3])
+        for step in range(1, max(1, (half + first) // stride) + 1):
+            three = _three_columns(gradient, part, kernel.shape[2], step, stride, dilation).unbind(3)
+            found |= zip((first - step * stride, first, first + step * stride), three, strict=True)
+    return torch.stack([found[offset] for offset in range(-half, half + 1)], 3)
 
 
-def _gradient_of_undilated(gradient: Tensor, x: Tensor, channels: int, size: Sequence[int], stride: int) -> Tensor:
-    """Three columns at a time, each three as those of a narrow kernel on x moved to the left or the right.
+def _three_columns(gradient: Tensor, x: Tensor, rows: int, step: int, stride: int, dilation: int) -> Tensor:
+    """The kernel's gradient in the middle and `step` columns from it, `(channels, 1, rows, 3)`.
 
-    Neighbouring triples share a column, since the number of columns is odd. An input shorter than half a kernel cannot
-    be moved that far, and is soon done with anyway.
+    The stride is that of the rows alone. A dilated kernel is taken as a larger one, of whose rows some do not count.
     """
-    rows, columns = size
-    if columns <= FAST_COLUMNS or x.shape[3] < columns // 2:
-        kernel = x.new_empty(channels, 1, rows, columns)  # its values do not matter
-        return _native_gradients(gradient, x, kernel, stride, _padding(kernel, 1), [False, True])[1]
-    kernel = x.new_empty(channels, 1, rows, FAST_COLUMNS)
-    triples = []
-    for first in range(0, columns - 2, 2):
-        before = columns // 2 - first  # so many columns are left of the input when the first of the three meets it
-        moved = _with_margins(x, before, 2 - before)
-        triples.append(_native_gradients(gradient, moved, kernel, stride, [rows // 2, 0], [False, True])[1])
-    return torch.cat([triple[..., :2] for triple in triples[:-1]] + [triples[-1]], 3)
+    extent = dilation * (rows - 1) + 1
+    gradient, x = _phases(gradient, step * dilation), _phases(x, step * dilation)
+    kernel = x.new_empty(x.shape[1], 1, extent, FAST_COLUMNS)  # its values do not matter
+    of_phases = _native_gradients(gradient, x, kernel, [stride, 1], _padding(kernel, 1), [False, True])[1]
+    return of_phases[:, :, ::dilation].unflatten(0, (step * dilation, -1)).sum(0)
 
 
-def _with_margins(x: Tensor, before: int, after: int) -> Tensor:
-    """Columns of zeros before and after those of x, or so many columns less: `F.pad`, filling nothing twice."""
-    columns = x.shape[3]
-    padded = x.new_empty(x.shape[0], x.shape[2], before + columns + after, x.shape[1]).permute(0, 3, 1, 2)
-    padded[..., max(0, before) : before + columns] = x[..., max(0, -before) : columns - max(0, -after)]
-    padded[..., : max(0, before)] = 0
-    padded[..., padded.shape[3] - max(0, after) :] = 0
+def _phases(x: Tensor, apart: int) -> Tensor:
+    """Columns so far apart beside each other, a view if channels-last: `(batch, channels, F, T)` -> `(batch, apart *
+    channels, F, ceil(T / apart))`."""
+    missing = -x.shape[3] % apart
+    x = _columns(x, x.shape[3] + missing) if missing else x
+    return x.permute(0, 2, 3, 1).unflatten(2, (-1, apart)).flatten(3).permute(0, 3, 1, 2)
+
+
+def _columns(x: Tensor, columns: int) -> Tensor:
+    """A channels-last copy with so many columns, the last of zeros."""
+    padded = x.new_empty(x.shape[0], x.shape[2], columns, x.shape[1]).permute(0, 3, 1, 2)
+    padded[..., : x.shape[3]] = x
+    padded[..., x.shape[3] :] = 0
     return padded
 
 
 def _native_gradients(
-    gradient: Tensor, x: Tensor, kernel: Tensor, stride: int, padding: list[int], wanted: list[bool]
+    gradient: Tensor, x: Tensor, kernel: Tensor, strides: list[int], padding: list[int], wanted: list[bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """PyTorch's own gradients for input and kernel of an undilated convolution."""
-    strides, groups = [stride, stride], kernel.shape[0]
+    groups = kernel.shape[0]
     gradients: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
         gradient, x, kernel, None, strides, padding, [1, 1], False, [0, 0], groups, [*wanted, False]
     )
