@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-GROUPED_CHANNELS = 32  # products of fewer columns take a CPU as long; see `_group`
+GROUPED_CHANNELS = 16  # products of fewer columns take a CPU as long; see `_group`
 
 
 def batch_mixture(
@@ -131,7 +131,7 @@ def _group(edges: int, channels: int) -> int:
     `channels` are those of all edges.
     """
     divisors = [g for g in range(1, edges + 1) if edges % g == 0]
-    return max(g for g in divisors if g == 1 or g * channels <= GROUPED_CHANNELS * edges)
+    return next((g for g in divisors if g * channels >= GROUPED_CHANNELS * edges), edges)
 
 
 def _grouped(x: Tensor, edges: int) -> Tensor:
