@@ -23,7 +23,12 @@ def edges_of(nodes: int) -> Iterator[tuple[int, int]]:
 
 
 def select(weights: Tensor, numbers: Sequence[int], dim: int) -> Tensor:
-    """Some rows (dim 0) or columns (dim 1) of a matrix; a list as an index would be copied to a GPU at each call."""
+    """Some rows (dim 0) or columns (dim 1) of a matrix: a view, if they are neighbours.
+
+    A list as an index would be copied to a GPU at each call.
+    """
+    if list(numbers) == list(range(numbers[0], numbers[0] + len(numbers))):
+        return weights.narrow(dim, numbers[0], len(numbers))
     parts = weights.unbind(dim)
     return torch.stack([parts[number] for number in numbers], dim)
 
@@ -76,9 +81,10 @@ class SearchCell(nn.Module):
         self.nodes = nodes
         self.preprocess = nn.ModuleList(preprocess)
         sources = [source for _, source in edges_of(nodes)]
-        self.rows = [[i for i, source in enumerate(sources) if source == s] for s in range(nodes + 1)]
+        self.counts = [sources.count(source) for source in range(nodes + 1)]
+        self.order = sorted(range(len(sources)), key=sources.__getitem__)  # the edges, state by state
         self.sources = nn.ModuleList(
-            build(len(rows), 2 if reduction and source < 2 else 1) for source, rows in enumerate(self.rows)
+            build(count, 2 if reduction and source < 2 else 1) for source, count in enumerate(self.counts)
         )
 
     def forward(self, inputs: tuple[Tensor, Tensor], extents: tuple[Tensor, Tensor, Tensor], weights: Tensor) -> Tensor:
@@ -86,11 +92,11 @@ class SearchCell(nn.Module):
         inputs = (_channels_last(inputs[0]), _channels_last(inputs[1]))
         states = [pre(x, e) for pre, x, e in zip(self.preprocess, inputs, extents, strict=False)]
         terms: list[list[Tensor]] = [[] for _ in range(self.nodes)]
+        mixing = select(weights, self.order, 0).split(self.counts)
         for source, edges in enumerate(self.sources):
             extent = extents[1] if source < 2 else extents[2]
             first = max(0, source - 1)  # the first node that reads this state
-            mixing = select(weights, self.rows[source], 0)
-            for node, term in enumerate(edges(states[source], extent, mixing), start=first):
+            for node, term in enumerate(edges(states[source], extent, mixing[source]), start=first):
                 terms[node].append(term)
             if source:
                 states.append(_sum(terms[source - 1]))

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from emodarts.networks.cell import select
 from emodarts.networks.depthwise import depthwise
 from emodarts.networks.mixture import batch_mixture, running_mixture
 from emodarts.networks.operations import (
@@ -53,8 +54,7 @@ def mixed(
     that of the terms' frames; `relu`: the sum behind a ReLU.
     """
     terms = [term for operation in operations for term in operation]
-    columns = zip(weights.unbind(1), operations, strict=True)
-    by_term = torch.stack([column for column, operation in columns for _ in operation])
+    by_term = select(weights.t(), [column for column, operation in enumerate(operations) for _ in operation], 0)
     inputs, pointwise = [term.inputs for term in terms], torch.stack([term.pointwise for term in terms])
     statistics = [term.statistics for term in terms]
     if not training:

@@ -77,15 +77,15 @@ def _gradient_of_kernel(gradient: Tensor, x: Tensor, kernel: Tensor, stride: int
 
     With a stride the images that lie between each other, of every stride-th column, meet columns of their own.
     """
-    columns = kernel.shape[3]
-    if dilation == 1 and columns <= FAST_COLUMNS:
+    rows, columns = kernel.shape[2:]
+    if dilation == 1 and columns <= FAST_COLUMNS and rows <= x.shape[2]:
         return _native_gradients(gradient, x, kernel, [stride, stride], _padding(kernel, 1), [False, True])[1]
     half = columns // 2
     found: dict[int, Tensor] = {}
     for first in range(stride):
-        part = x if stride == 1 else _columns(x[..., first::stride], gradient.shape[3])
+        part = _padded(x[..., first::stride], x.shape[2], gradient.shape[3])
         for step in range(1, max(1, (half + first) // stride) + 1):
-            three = _three_columns(gradient, part, kernel.shape[2], step, stride, dilation).unbind(3)
+            three = _three_columns(gradient, part, rows, step, stride, dilation).unbind(3)
             found |= zip((first - step * stride, first, first + step * stride), three, strict=True)
     return torch.stack([found[offset] for offset in range(-half, half + 1)], 3)
 
@@ -93,28 +93,31 @@ def _gradient_of_kernel(gradient: Tensor, x: Tensor, kernel: Tensor, stride: int
 def _three_columns(gradient: Tensor, x: Tensor, rows: int, step: int, stride: int, dilation: int) -> Tensor:
     """The kernel's gradient in the middle and `step` columns from it, `(channels, 1, rows, 3)`.
 
-    The stride is that of the rows alone. A dilated kernel is taken as a larger one, of whose rows some do not count.
+    The stride is that of the rows alone. A dilated kernel is taken as a larger one, of whose rows some do not count;
+    images that are less high are padded.
     """
-    extent = dilation * (rows - 1) + 1
-    gradient, x = _phases(gradient, step * dilation), _phases(x, step * dilation)
+    extent, apart = dilation * (rows - 1) + 1, step * dilation
+    height, width = max(extent, x.shape[2]), x.shape[3] + -x.shape[3] % apart
+    gradient = _phases(_padded(gradient, -(-height // stride), width), apart)
+    x = _phases(_padded(x, height, width), apart)
     kernel = x.new_empty(x.shape[1], 1, extent, FAST_COLUMNS)  # its values do not matter
     of_phases = _native_gradients(gradient, x, kernel, [stride, 1], _padding(kernel, 1), [False, True])[1]
-    return of_phases[:, :, ::dilation].unflatten(0, (step * dilation, -1)).sum(0)
+    return of_phases[:, :, ::dilation].unflatten(0, (apart, -1)).sum(0)
 
 
 def _phases(x: Tensor, apart: int) -> Tensor:
-    """Columns so far apart beside each other, a view if channels-last: `(batch, channels, F, T)` -> `(batch, apart *
-    channels, F, ceil(T / apart))`."""
-    missing = -x.shape[3] % apart
-    x = _columns(x, x.shape[3] + missing) if missing else x
+    """Columns so far apart beside each other: a view `(batch, apart * channels, F, T / apart)`."""
     return x.permute(0, 2, 3, 1).unflatten(2, (-1, apart)).flatten(3).permute(0, 3, 1, 2)
 
 
-def _columns(x: Tensor, columns: int) -> Tensor:
-    """A channels-last copy with so many columns, the last of zeros."""
-    padded = x.new_empty(x.shape[0], x.shape[2], columns, x.shape[1]).permute(0, 3, 1, 2)
-    padded[..., : x.shape[3]] = x
-    padded[..., x.shape[3] :] = 0
+def _padded(x: Tensor, rows: int, columns: int) -> Tensor:
+    """Channels-last, with so many rows and columns, the last of zeros."""
+    if x.shape[2:] == (rows, columns):
+        return x.contiguous(memory_format=torch.channels_last)
+    padded = x.new_empty(x.shape[0], rows, columns, x.shape[1]).permute(0, 3, 1, 2)
+    padded[:, :, : x.shape[2], : x.shape[3]] = x
+    padded[:, :, x.shape[2] :] = 0
+    padded[:, :, : x.shape[2], x.shape[3] :] = 0
     return padded
 
 

@@ -62,19 +62,19 @@ class _BatchMixture(torch.autograd.Function):
         ctx: Any, mask: Tensor, eps: float, relu: bool, a: Tensor, p: Tensor, *inputs: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         edges = p.shape[1]
-        count = mask.sum() * inputs[0].shape[1]
-        means = [x.mul_(mask).sum((0, 1, 2)) / count for x in inputs]
-        x = [x.sub_(mean).mul_(mask) for x, mean in zip(inputs, means, strict=True)]
-        s = torch.stack([_products_over_frames(x_f, x_f, edges) for x_f in x]) / count
+        real, count = _of_channels(mask, inputs[0]), mask.sum() * inputs[0].shape[1]
+        means = _means(inputs, real, count)
+        x = _centred(inputs, means, real, inputs)
+        s = _products_over_frames(x, x, edges) / count
         variance = (p @ s * p).sum(3).clamp(min=0)
         r = torch.rsqrt(variance + eps)
         m = (a[:, :, None] * r)[..., None] * p
-        y = _sum_of_products(x, m.transpose(2, 3))
+        y = _sum_of_products(x, _block_diagonal(m.transpose(2, 3)))
         if relu:
             y.clamp_(min=0)
         ctx.save_for_backward(mask, count, a, p, s, r, *([y] if relu else []), *x)
         ctx.relu = relu
-        mean = (p @ torch.stack(means).unflatten(1, (edges, -1, 1)))[..., 0]
+        mean = (p @ means.unflatten(1, (edges, -1, 1)))[..., 0]
         ctx.mark_non_differentiable(mean, variance)
         return y, mean, variance
 
@@ -82,12 +82,13 @@ class _BatchMixture(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         mask, count, a, p, s, r, *x = ctx.saved_tensors
-        dy = torch.ops.aten.threshold_backward(dy, x.pop(0), 0) if ctx.relu else dy * mask
-        edges = p.shape[1]
+        edges, real = p.shape[1], _of_channels(mask, dy)
         # The gradient of the centring, once for all terms: X is centred, so it does not matter to dM that dY is.
-        dy.sub_(dy.sum((0, 1, 2)) / count).mul_(mask)
+        own = [torch.ops.aten.threshold_backward(dy, x.pop(0), 0).contiguous()] if ctx.relu else None
+        given = own or [dy.contiguous()]
+        dy = _centred(given, _means(given, real, count), real, own)[0]
         # M = diag(a r) P and r = (diag(P S P') + eps)^(-1/2): all of these are small
-        dm = torch.stack([_products_over_frames(dy, x_f, edges) for x_f in x])
+        dm = _products_over_frames([dy] * len(x), x, edges)
         scale = a[:, :, None] * r
         dscale = (dm * p).sum(3)
         dvariance = (-0.5 * dscale * scale * r * r)[..., None]
@@ -95,33 +96,53 @@ class _BatchMixture(torch.autograd.Function):
         dp = scale[..., None] * dm + 2 * dvariance * (p @ s)
         ds = p.transpose(2, 3) @ (dvariance * p)
         # Y = X M' and S = X' X / frames
-        matrices = torch.stack([scale[..., None] * p, ds * (2 / count)], 1)
+        matrices = _block_diagonal(torch.stack([scale[..., None] * p, ds * (2 / count)], 1))
         wanted = ctx.needs_input_grad[5:]
         dx = [_sum_of_products([dy, x_f], m) if w else None for x_f, m, w in zip(x, matrices, wanted, strict=True)]
         return None, None, None, da, dp, *dx
 
 
+def _of_channels(mask: Tensor, x: Tensor) -> Tensor:
+    """The mask for each channel, `(batch, 1, T, channels)`: products with it go through memory in longer runs."""
+    return mask.expand(-1, -1, -1, x.shape[3]).contiguous()
+
+
+def _means(terms: Sequence[Tensor], real: Tensor, count: Tensor) -> Tensor:
+    """The means over real frames of each term's channels, `(terms, channels)`."""
+    return (torch.stack([x.sum(1, keepdim=True) for x in terms]) * real).sum((1, 2, 3)) / count
+
+
+def _centred(
+    terms: Sequence[Tensor], means: Tensor, real: Tensor, out: Sequence[Tensor] | None = None
+) -> list[Tensor]:
+    """`(x - mean) * real` of each term, in one pass; `out` may be the terms themselves."""
+    shifts = (means[:, None, None, None] * -real).unbind()
+    return [torch.addcmul(s, x, real, out=o) for s, x, o in zip(shifts, terms, out or [None] * len(terms), strict=True)]
+
+
 def _sum_of_products(frames: Sequence[Tensor], matrices: Tensor) -> Tensor:
-    """`sum_f frames_f matrices_f`: each `(batch, F, T, edges * inputs)`, and `(edges, inputs, outputs)` for each."""
-    edges = matrices.shape[1]
-    total = frames[0].new_empty(*frames[0].shape[:3], edges * matrices.shape[3])
-    grouped_total = _grouped(total, edges)
-    for number, (x, m) in enumerate(zip(frames, _block_diagonal(matrices), strict=True)):
+    """`sum_f frames_f matrices_f`: frames `(batch, F, T, edges * inputs)` and a matrix of each group of edges."""
+    groups = matrices.shape[1]
+    total = frames[0].new_empty(*frames[0].shape[:3], groups * matrices.shape[3])
+    grouped_total = _grouped(total, groups)
+    for number, (x, m) in enumerate(zip(frames, matrices.unbind(), strict=True)):
         if number == 0:
-            torch.bmm(_grouped(x, edges), m, out=grouped_total)
+            torch.bmm(_grouped(x, groups), m, out=grouped_total)
         else:
-            grouped_total.baddbmm_(_grouped(x, edges), m)
+            grouped_total.baddbmm_(_grouped(x, groups), m)
     return total
 
 
-def _products_over_frames(x: Tensor, y: Tensor, edges: int) -> Tensor:
-    """`X' Y` of each edge, `(edges, channels of x, channels of y)`: sums over all frames."""
-    group = _group(edges, x.shape[3])
-    blocks = _grouped(x, edges).transpose(1, 2) @ _grouped(y, edges)
+def _products_over_frames(x: Sequence[Tensor], y: Sequence[Tensor], edges: int) -> Tensor:
+    """`X' Y` of each term and edge, `(terms, edges, channels of x, channels of y)`: sums over all frames."""
+    group = _group(edges, x[0].shape[3])
+    groups = edges // group
+    pairs = zip(x, y, strict=True)
+    products = torch.stack([torch.bmm(_grouped(x_f, groups).mT, _grouped(y_f, groups)) for x_f, y_f in pairs])
     if group == 1:
-        return blocks
-    blocks = blocks.unflatten(2, (group, -1)).unflatten(1, (group, -1))
-    return blocks.diagonal(dim1=1, dim2=3).movedim(3, 1).flatten(0, 1)
+        return products
+    blocks = products.unflatten(3, (group, -1)).unflatten(2, (group, -1))
+    return blocks.diagonal(dim1=2, dim2=4).movedim(4, 2).flatten(1, 2)
 
 
 @cache
@@ -134,17 +155,16 @@ def _group(edges: int, channels: int) -> int:
     return next((g for g in divisors if g * channels >= GROUPED_CHANNELS * edges), edges)
 
 
-def _grouped(x: Tensor, edges: int) -> Tensor:
+def _grouped(x: Tensor, groups: int) -> Tensor:
     """A view `(groups, frames, channels of a group)`."""
-    group = _group(edges, x.shape[3])
-    return x.flatten(0, 2).unflatten(1, (edges // group, -1)).transpose(0, 1)
+    return x.view(-1, groups, x.shape[3] // groups).transpose(0, 1)
 
 
 def _block_diagonal(matrices: Tensor) -> Tensor:
-    """`(terms, edges, inputs, outputs)` -> the edges of each group as one matrix: `(terms, groups, ..., ...)`."""
-    edges, inputs = matrices.shape[1:3]
+    """`(..., edges, inputs, outputs)` -> the edges of each group as one matrix: `(..., groups, inputs, outputs)`."""
+    edges, inputs = matrices.shape[-3:-1]
     group = _group(edges, edges * inputs)
     if group == 1:
         return matrices
-    blocks = matrices.unflatten(1, (edges // group, group)).movedim(2, 4)
-    return torch.diag_embed(blocks, dim1=2, dim2=4).flatten(4).flatten(2, 3)
+    blocks = matrices.unflatten(-3, (edges // group, group)).movedim(-3, -1)
+    return torch.diag_embed(blocks, dim1=-4, dim2=-2).flatten(-2).flatten(-3, -2)

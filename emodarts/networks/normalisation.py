@@ -30,33 +30,34 @@ class _Normalise(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, mask: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        rows, real = _rows(x), _real(x, mask)
-        count = real.sum()
-        mean = (real @ rows) / count
-        centred = rows - mean  # a mean of squares less a squared mean would lose digits
-        variance = (real @ centred.square()) / count
+        rows, real, count = _rows(x), of_channels(mask.permute(0, 2, 3, 1), x.shape[1]), mask.sum() * x.shape[2]
+        mean = (rows.sum(1, keepdim=True) * real).sum((0, 1, 2)) / count
+        centred = torch.addcmul(-mean * real, rows, real)  # a mean of squares less a squared mean would lose digits
+        variance = centred.square().sum((0, 1, 2)) / count
         r = torch.rsqrt(variance + eps)
-        output = centred.mul_(r if weight is None else r * weight)
+        output = centred.mul_(real * (r if weight is None else r * weight))
         if bias is not None:
-            output.add_(bias)
-        output.mul_(real[:, None])
+            output.add_(real * bias)
         ctx.save_for_backward(x, mask, weight, bias, mean, r, count)
         ctx.eps = eps
         ctx.mark_non_differentiable(mean, variance, count)
-        return _image(output, x), mean, variance, count
+        return output.permute(0, 3, 1, 2), mean, variance, count
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, mask, weight, bias, mean, r, count = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative is wanted
             return (*_differentiable_gradients(x, mask, weight, bias, ctx.eps, dy), None)
-        centred, real, dy = _rows(x) - mean, _real(x, mask), _rows(dy)
-        dbias = real @ dy
-        dweight = (real @ (dy * centred)) * r
+        dy, real = _rows(dy), of_channels(mask.permute(0, 2, 3, 1), x.shape[1])
+        centred = torch.addcmul(-mean * real, _rows(x), real)
+        products = dy * centred
+        dbias = (dy.sum(1, keepdim=True) * real).sum((0, 1, 2))
+        dweight = products.sum((0, 1, 2)) * r
         scale = r if weight is None else r * weight
-        dx = centred.mul_(-scale * r * dweight / count).sub_(scale * dbias / count)
-        dx.addcmul_(dy, scale).mul_(real[:, None])
-        return _image(dx, x), None, dweight if weight is not None else None, dbias if bias is not None else None, None
+        dx = torch.addcmul(real * (-scale * dbias / count), dy, real * scale, out=products)
+        dx.addcmul_(centred, real * (-scale * r * dweight / count))
+        of_weight, of_bias = (d if p is not None else None for p, d in ((weight, dweight), (bias, dbias)))
+        return dx.permute(0, 3, 1, 2), None, of_weight, of_bias, None
 
 
 def _differentiable_gradients(
@@ -78,16 +79,10 @@ def _differentiable_gradients(
 
 
 def _rows(x: Tensor) -> Tensor:
-    """`(batch, channels, F, T)` -> `(batch * F * T, channels)`: a view if channels-last."""
-    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+    """`(batch, channels, F, T)` -> `(batch, F, T, channels)`: a view if channels-last."""
+    return x.permute(0, 2, 3, 1).contiguous()
 
 
-def _real(x: Tensor, mask: Tensor) -> Tensor:
-    """One for each row of a real frame, zero for the others."""
-    batch, _, bins, frames = x.shape
-    return mask.permute(0, 2, 3, 1).expand(batch, bins, frames, 1).reshape(-1)
-
-
-def _image(rows: Tensor, like: Tensor) -> Tensor:
-    batch, channels, bins, frames = like.shape
-    return rows.view(batch, bins, frames, channels).permute(0, 3, 1, 2)
+def of_channels(mask: Tensor, channels: int) -> Tensor:
+    """`(batch, 1, T, 1)` -> `(batch, 1, T, channels)`: products with it go through memory in longer runs."""
+    return mask.expand(-1, -1, -1, channels).contiguous()
