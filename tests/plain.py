@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from emodarts.networks.cell import Edges, SearchCell
+from emodarts.networks.cell import Edges, SearchCell, channel_axis
 from emodarts.networks.masking import strided_mask
 from emodarts.networks.operations import (
     DepthwiseSeparable,
@@ -77,7 +77,7 @@ class PlainEdges(Edges):
     """Every operation of every edge, one after the other."""
 
     def forward(self, x, extent, weights):
-        return [self.edge(number, x, extent, row) for number, row in enumerate(weights)]
+        return torch.cat([self.edge(number, x, extent, row) for number, row in enumerate(weights)], channel_axis(x))
 
     def edge(self, number, x, extent, weights):
         """The mixed operation of one edge, of those that leave the state."""
@@ -101,7 +101,7 @@ class PlainCell(SearchCell):
                 terms.append(self.sources[source].edge(read[source], states[source], extent, next(rows)))
                 read[source] += 1
             states.append(sum(terms[1:], terms[0]))
-        return torch.cat(states[2:], 1 if states[0].dim() == 4 else 2)
+        return torch.cat(states[2:], channel_axis(states[0]))
 
 
 def with_plain_parts(module):

@@ -87,17 +87,12 @@ def check_edges(operations, size, stride, over_time, dtype, lengths=LENGTHS, wei
     weights = torch.rand(size[1], len(operations), dtype=dtype) if weights is None else weights
     weights = weights.requires_grad_()
     outputs = [edges(x, mask, weights) for edges in (fast, plain)]
-    for f, p in zip(*outputs, strict=True):
-        torch.testing.assert_close(f, p, atol=OUTPUTS[dtype], rtol=OUTPUTS[dtype])
+    torch.testing.assert_close(*outputs, atol=OUTPUTS[dtype], rtol=OUTPUTS[dtype])
     if operations == ("none",):
         return
-    against = [torch.randn_like(p) for p in outputs[1]]
+    against = torch.randn_like(outputs[1])
     gradients = [
-        torch.autograd.grad(
-            sum((o * a).sum() for o, a in zip(output, against, strict=True)),
-            [x, weights, *edges.parameters()],
-            allow_unused=True,
-        )
+        torch.autograd.grad(output, [x, weights, *edges.parameters()], against, allow_unused=True)
         for output, edges in zip(outputs, (fast, plain), strict=True)
     ]
     # Gradients at padded frames are of no account: what made the state is masked.
@@ -124,9 +119,9 @@ def test_running_statistics_and_evaluation_mode(stride, dtype):
     with frozen_statistics(fast):
         fast(x, mask, weights)
     assert all(torch.equal(b, a) for b, a in zip(before, fast.buffers(), strict=True))
-    for f, p in zip(fast.eval()(x, mask, weights), plain.eval()(x, mask, weights), strict=True):
-        torch.testing.assert_close(f, p, atol=OUTPUTS[dtype], rtol=OUTPUTS[dtype])
-        assert (f * (1 - mask[..., ::stride])).abs().sum() == 0
+    found, expected = fast.eval()(x, mask, weights), plain.eval()(x, mask, weights)
+    torch.testing.assert_close(found, expected, atol=OUTPUTS[dtype], rtol=OUTPUTS[dtype])
+    assert (found * (1 - mask[..., ::stride])).abs().sum() == 0
 
 
 def test_means_far_from_zero_cost_no_digits():
@@ -186,16 +181,15 @@ def test_skip_dropout_is_that_of_the_plain_edges(stride, monkeypatch):
     plain = plain_edges(fast, EVERY)
     alone = torch.zeros_like(weights)
     alone[:, EVERY.index("skip_connect")] = 1
-    skips = fast(x, mask, alone)
+    skips = fast(x, mask, alone).chunk(3, 1)
     assert not torch.equal(skips[0] == 0, skips[1] == 0)  # each edge drops its own
     # The same values are dropped, at the same place, where chance is taken out.
     monkeypatch.setattr(
         F, "dropout", lambda y, p, training=True: torch.where(y > 0.2, y / (1 - p), 0) if training else y
     )
-    for f, p in zip(fast(x, mask, weights), plain(x, mask, weights), strict=True):
-        torch.testing.assert_close(f, p, atol=1e-9, rtol=1e-9)
-    for f, p in zip(fast.eval()(x, mask, weights), plain.eval()(x, mask, weights), strict=True):
-        torch.testing.assert_close(f, p, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(fast(x, mask, weights), plain(x, mask, weights), atol=1e-9, rtol=1e-9)
+    fast.eval(), plain.eval()
+    torch.testing.assert_close(fast(x, mask, weights), plain(x, mask, weights), atol=1e-9, rtol=1e-9)
 
 
 def test_weights_start_as_those_of_the_plain_modules():
@@ -316,8 +310,7 @@ def test_what_has_no_joint_form_is_computed_edge_by_edge(monkeypatch):
     plain = plain_edges(slow, EVERY)
     x, mask = inputs(6, 7, torch.float64)
     weights = torch.rand(3, len(EVERY), dtype=torch.float64)
-    for f, p in zip(slow(x, mask, weights), plain(x, mask, weights), strict=True):
-        torch.testing.assert_close(f, p, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(slow(x, mask, weights), plain(x, mask, weights), atol=1e-9, rtol=1e-9)
 
 
 @pytest.mark.parametrize(("shape", "over_time"), [((1, 4, 1, 2), True), ((1, 4, 2, 2), False)])
@@ -325,7 +318,7 @@ def test_the_smallest_reduction_spoils_no_tensor_that_others_need(shape, over_ti
     """One edge, one utterance, two frames: every other frame of the state is a tensor without gaps."""
     edges = CnnEdges(tuple(CNN_OPERATIONS), 4, 1, 2, over_time=over_time)
     x = torch.randn(shape, requires_grad=True)
-    (term,) = edges(x, torch.ones(1, 1, 1, 2), torch.full((1, len(CNN_OPERATIONS)), 0.1))
+    term = edges(x, torch.ones(1, 1, 1, 2), torch.full((1, len(CNN_OPERATIONS)), 0.1))
     term.square().sum().backward()
     assert x.grad.isfinite().all()
 
@@ -345,10 +338,9 @@ def test_mixing_weights_are_not_rounded_under_autocast(operations, stride, train
         weights = torch.tensor([[weight, 0.2, 0.3][: len(operations)]] * 2)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found, expected = edges(x, mask, weights), plain(x, mask, weights)
-        for f, e in zip(found, expected, strict=True):
-            assert f.dtype == e.dtype == torch.float32
-            torch.testing.assert_close(f, e, atol=2e-2, rtol=2e-2)  # convolutions are rounded to 8 bits
-        outputs.append(found[0])
+        assert found.dtype == expected.dtype == torch.float32
+        torch.testing.assert_close(found, expected, atol=2e-2, rtol=2e-2)  # convolutions are rounded to 8 bits
+        outputs.append(found.chunk(2, 1)[0])
     assert not torch.equal(*outputs)
     if stride == 1:  # pools and identities have no convolution that would be rounded
         difference = (outputs[1] - outputs[0])[mask.expand_as(outputs[0]) > 0]

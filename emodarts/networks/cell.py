@@ -22,6 +22,11 @@ def edges_of(nodes: int) -> Iterator[tuple[int, int]]:
     return ((node, source) for node in range(nodes) for source in range(node + 2))
 
 
+def channel_axis(x: Tensor) -> int:
+    """1 for images `(batch, channels, F, T)`, 2 for sequences `(batch, time, width)`."""
+    return 1 if x.dim() == 4 else 2
+
+
 def select(weights: Tensor, numbers: Sequence[int], dim: int) -> Tensor:
     """Some rows (dim 0) or columns (dim 1) of a matrix: a view, if they are neighbours.
 
@@ -49,13 +54,16 @@ class Edges(nn.Module):
             nn.ModuleDict({name: build(name, stride) for name in operations}) for _ in range(edges)
         )
 
-    def forward(self, x: Tensor, extent: Tensor, weights: Tensor) -> list[Tensor]:
-        """`sum_o weights[e, o] * o(x)` for each edge e; weights `(edges, operations)`."""
-        terms = []
+    def forward(self, x: Tensor, extent: Tensor, weights: Tensor) -> Tensor:
+        """`sum_o weights[e, o] * o(x)` of all edges e, one after the other along the channels.
+
+        weights `(edges, operations)`; output `(batch, edges * channels, F, T)` or `(batch, time, edges * width)`.
+        """
+        sums = []
         for row, operations in zip(weights, self.operations, strict=True):
             named = zip(self.names, operations.children(), strict=True)
-            terms.append(_sum([w * self._output(n, o, x, extent) for w, (n, o) in zip(row, named, strict=True)]))
-        return terms
+            sums.append(_sum([w * self._output(n, o, x, extent) for w, (n, o) in zip(row, named, strict=True)]))
+        return torch.cat(sums, channel_axis(x))
 
     def _output(self, name: str, operation: nn.Module, x: Tensor, extent: Tensor) -> Tensor:
         y: Tensor = operation(x, extent)
@@ -91,20 +99,16 @@ class SearchCell(nn.Module):
         """Two states -> the concatenated nodes. `extents`: of each input, and of the nodes; weights `(edges, ops)`."""
         inputs = (_channels_last(inputs[0]), _channels_last(inputs[1]))
         states = [pre(x, e) for pre, x, e in zip(self.preprocess, inputs, extents, strict=False)]
-        terms: list[list[Tensor]] = [[] for _ in range(self.nodes)]
-        mixing = select(weights, self.order, 0).split(self.counts)
+        axis, mixing = channel_axis(states[0]), select(weights, self.order, 0).split(self.counts)
+        sums: Tensor | None = None  # of the nodes that are not whole yet, which are those that the next state reaches
         for source, edges in enumerate(self.sources):
-            extent = extents[1] if source < 2 else extents[2]
-            first = max(0, source - 1)  # the first node that reads this state
-            for node, term in enumerate(edges(states[source], extent, mixing[source]), start=first):
-                terms[node].append(term)
+            terms = edges(states[source], extents[1] if source < 2 else extents[2], mixing[source])
+            sums = terms if sums is None else sums + terms
             if source:
-                states.append(_sum(terms[source - 1]))
-        return torch.cat(states[2:], self._axis(states[0]))
-
-    @staticmethod
-    def _axis(x: Tensor) -> int:
-        return 1 if x.dim() == 4 else 2
+                width = sums.shape[axis] // self.counts[source]
+                node, sums = sums.split([width, sums.shape[axis] - width], axis)
+                states.append(_channels_last(node))
+        return torch.cat(states[2:], axis)
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -154,7 +158,7 @@ class DerivedCell(nn.Module):
                 term = operation(states[source], extents[1] if source < 2 else extents[2])
                 terms.append(term if identity else _drop_path(term, drop_path, self.training))
             states.append(_sum(terms))
-        return torch.cat(states[2:], SearchCell._axis(states[0]))
+        return torch.cat(states[2:], channel_axis(states[0]))
 
 
 def _drop_path(x: Tensor, probability: float, training: bool) -> Tensor:

@@ -43,8 +43,8 @@ class CnnEdges(Edges):
             left = {name: self.operations.get_submodule(f"{edge}.{name}") for name in self.names}
             self.operations[edge] = nn.ModuleDict(left)
 
-    def forward(self, x: Tensor, extent: Tensor, weights: Tensor) -> list[Tensor]:
-        """`sum_o weights[e, o] * o(x)` for each edge e; x `(batch, channels, F, T)`, extent its mask.
+    def forward(self, x: Tensor, extent: Tensor, weights: Tensor) -> Tensor:
+        """See `Edges`; x `(batch, channels, F, T)`, extent its mask.
 
         Under autocast the operations are computed in its precision, their weighted sums in the mask's.
         """
@@ -69,11 +69,10 @@ class CnnEdges(Edges):
                 sums = torch.addmm(sums.flatten(0, 2), outputs, by_channel).view(shape)
         if dropped is not None:
             sums = sums + (self._columns(weights, ["skip_connect"]) * dropped).flatten(3)
-        terms = [term.permute(0, 3, 1, 2) for term in sums.unflatten(3, (self.edges, -1)).unbind(3)]
+        sums = sums.permute(0, 3, 1, 2)
         if self.names:
-            plain = super().forward(x, extent, self._columns(weights, self.names))
-            terms = [term + p for term, p in zip(terms, plain, strict=True)]
-        return terms
+            sums = sums + super().forward(x, extent, self._columns(weights, self.names))
+        return sums
 
     def _dropped_skips(self, same: dict[str, Tensor], stacked: dict[str, list[Term]], mask: Tensor) -> Tensor | None:
         """Take the skip connection out of its sum; its output for each edge, with values dropped at random."""

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from emodarts.networks.normalisation import of_channels
+
 GROUPED_CHANNELS = 16  # products of fewer columns take a CPU as long; see `_group`
 
 
@@ -62,7 +64,7 @@ class _BatchMixture(torch.autograd.Function):
         ctx: Any, mask: Tensor, eps: float, relu: bool, a: Tensor, p: Tensor, *inputs: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         edges = p.shape[1]
-        real, count = _of_channels(mask, inputs[0]), mask.sum() * inputs[0].shape[1]
+        real, count = of_channels(mask, inputs[0].shape[3]), mask.sum() * inputs[0].shape[1]
         means = _means(inputs, real, count)
         x = _centred(inputs, means, real, inputs)
         s = _products_over_frames(x, x, edges) / count
@@ -82,11 +84,11 @@ class _BatchMixture(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         mask, count, a, p, s, r, *x = ctx.saved_tensors
-        edges, real = p.shape[1], _of_channels(mask, dy)
+        edges, real = p.shape[1], of_channels(mask, dy.shape[3])
         # The gradient of the centring, once for all terms: X is centred, so it does not matter to dM that dY is.
-        own = [torch.ops.aten.threshold_backward(dy, x.pop(0), 0).contiguous()] if ctx.relu else None
-        given = own or [dy.contiguous()]
-        dy = _centred(given, _means(given, real, count), real, own)[0]
+        own = torch.ops.aten.threshold_backward(dy, x.pop(0), 0).contiguous() if ctx.relu else None
+        dy = dy.contiguous() if own is None else own
+        (dy,) = _centred([dy], _means([dy], real, count), real, [own])
         # M = diag(a r) P and r = (diag(P S P') + eps)^(-1/2): all of these are small
         dm = _products_over_frames([dy] * len(x), x, edges)
         scale = a[:, :, None] * r
@@ -102,22 +104,17 @@ class _BatchMixture(torch.autograd.Function):
         return None, None, None, da, dp, *dx
 
 
-def _of_channels(mask: Tensor, x: Tensor) -> Tensor:
-    """The mask for each channel, `(batch, 1, T, channels)`: products with it go through memory in longer runs."""
-    return mask.expand(-1, -1, -1, x.shape[3]).contiguous()
-
-
 def _means(terms: Sequence[Tensor], real: Tensor, count: Tensor) -> Tensor:
     """The means over real frames of each term's channels, `(terms, channels)`."""
     return (torch.stack([x.sum(1, keepdim=True) for x in terms]) * real).sum((1, 2, 3)) / count
 
 
 def _centred(
-    terms: Sequence[Tensor], means: Tensor, real: Tensor, out: Sequence[Tensor] | None = None
+    terms: Sequence[Tensor], means: Tensor, real: Tensor, out: Sequence[Tensor | None] = (None,)
 ) -> list[Tensor]:
-    """`(x - mean) * real` of each term, in one pass; `out` may be the terms themselves."""
+    """`(x - mean) * real` of each term in one pass; `out` may be the terms themselves."""
     shifts = (means[:, None, None, None] * -real).unbind()
-    return [torch.addcmul(s, x, real, out=o) for s, x, o in zip(shifts, terms, out or [None] * len(terms), strict=True)]
+    return [torch.addcmul(shift, x, real, out=o) for shift, x, o in zip(shifts, terms, out, strict=True)]
 
 
 def _sum_of_products(frames: Sequence[Tensor], matrices: Tensor) -> Tensor:

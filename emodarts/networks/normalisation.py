@@ -20,6 +20,14 @@ def normalise(
     return output, mean, variance, count
 
 
+def of_channels(mask: Tensor, channels: int) -> Tensor:
+    """The mask of a channels-last image `(batch, 1, T, 1)` for each channel, `(batch, 1, T, channels)`.
+
+    Products with it go through memory in longer runs.
+    """
+    return mask.expand(-1, -1, -1, channels).contiguous()
+
+
 class _Normalise(torch.autograd.Function):
     """With z = (x - mean) r and r = 1 / sqrt(variance + eps), over `count` real values of a channel:
 
@@ -81,8 +89,3 @@ def _differentiable_gradients(
 def _rows(x: Tensor) -> Tensor:
     """`(batch, channels, F, T)` -> `(batch, F, T, channels)`: a view if channels-last."""
     return x.permute(0, 2, 3, 1).contiguous()
-
-
-def of_channels(mask: Tensor, channels: int) -> Tensor:
-    """`(batch, 1, T, 1)` -> `(batch, 1, T, channels)`: products with it go through memory in longer runs."""
-    return mask.expand(-1, -1, -1, channels).contiguous()

@@ -51,8 +51,8 @@ class SequenceEdges(Edges):
         )
         self.attending = frozenset(attention)
 
-    def forward(self, x: Tensor, extent: Tensor, weights: Tensor) -> list[Tensor]:
-        """`sum_o weights[e, o] * o(x)` for each edge e; x `(batch, time, width)`, `extent` the lengths `(batch,)`."""
+    def forward(self, x: Tensor, extent: Tensor, weights: Tensor) -> Tensor:
+        """See `Edges`; x `(batch, time, width)`, `extent` the lengths `(batch,)`."""
         mask = time_mask(extent, x.shape[1])
         mixed = x.new_zeros(self.edges, *x.shape)
         for names, outputs in self._outputs(x, extent, mask):
@@ -60,11 +60,10 @@ class SequenceEdges(Edges):
         mixed = mixed * mask[:, :, None]
         if "skip_connect" in self.columns:
             mixed = mixed + self._columns(weights, ("skip_connect",))[:, :, None, None] * self._skip(x)
-        terms = list(mixed.unbind(0))
-        if not self.names:
-            return terms
-        alone = super().forward(x, extent, self._columns(weights, self.names))
-        return [term + other for term, other in zip(terms, alone, strict=True)]
+        sums = mixed.movedim(0, 2).flatten(2)
+        if self.names:
+            sums = sums + super().forward(x, extent, self._columns(weights, self.names))
+        return sums
 
     def _outputs(self, x: Tensor, lengths: Tensor, mask: Tensor) -> list[tuple[tuple[str, ...], Tensor]]:
         """Names and outputs `(operations * edges, time, batch, width)`, neither normalised nor masked."""
