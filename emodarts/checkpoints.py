@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from emodarts.errors import EmodartsError
-from emodarts.features.files import PARTIAL, replacing, sync
-from emodarts.results.storage import Storage, StorageError
+from emodarts.features.store.files import PARTIAL, replacing, sync
+from emodarts.storage import Storage, StorageError
 
 VERSION = 1
 _KEYS = ("version", "identity", "state")

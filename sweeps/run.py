@@ -16,7 +16,7 @@ from rich.console import Console  # noqa: E402
 
 from emodarts.console import output  # noqa: E402
 from emodarts.errors import EmodartsError  # noqa: E402
-from sweeps.refusals import of_hydra  # noqa: E402
+from sweeps.hydra_errors import of_hydra  # noqa: E402
 from sweeps.settings import from_hydra, known_settings, register_schema, with_corpus_group  # noqa: E402
 
 
@@ -27,7 +27,7 @@ def main(config: DictConfig) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's SIGTERM is taken as Ctrl-C
     try:
         settings = from_hydra(with_corpus_group(config))
-        from sweeps.driver import run_sweep  # after the settings: a typing mistake is told at once
+        from sweeps.sweep import run_sweep  # after the settings: a typing mistake is told at once
 
         code = run_sweep(settings, console, HydraConfig.get().overrides.task)
     except EmodartsError as error:

@@ -14,15 +14,15 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from emodarts.corpora.labels import source_of
-from emodarts.corpora.protocols import full_name
+from emodarts.corpora.protocols.folds import full_name
 from emodarts.corpora.registry import describe
 from emodarts.corpora.settings import OF_ONE, CorpusSettings
 from emodarts.errors import EmodartsError
+from emodarts.experiment.fold_data import SEARCHED, FoldSettings
 from emodarts.features.settings import BatchSettings, FeatureSettings
-from emodarts.fold_data import SEARCHED, FoldSettings
 from emodarts.search.settings import SearchSettings
 from emodarts.training.settings import TrainingSettings
-from sweeps.refusals import of_omegaconf
+from sweeps.hydra_errors import of_omegaconf
 
 SAMPLERS = ("tpe", "random", "cmaes", "gp", "nsga2")
 OBJECTIVES = ("dev_uar", "parameters")

@@ -4,9 +4,9 @@ import time
 
 from emodarts import corpora
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.features import building
-from emodarts.features.plan import Plan
 from emodarts.features.settings import FeatureSettings
+from emodarts.features.store import building
+from emodarts.features.store.plan import Plan
 
 SETTINGS = FeatureSettings(bands=32, noise_snr_db=[10.0])
 

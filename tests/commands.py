@@ -18,9 +18,9 @@ from rich.console import Console
 from emodarts.audit import cues
 from emodarts.errors import EmodartsError
 from emodarts.results import reader
-from sweeps import in_process
-from sweeps.driver import run_sweep
+from sweeps.execution import local
 from sweeps.settings import from_hydra, register_schema, with_corpus_group
+from sweeps.sweep import run_sweep
 
 RUN = [sys.executable, str(REPOSITORY / "sweeps" / "run.py")]
 TINY = [
@@ -92,7 +92,7 @@ def run_here(environment, *given, code=0):
 
     The audit's forests are small: they have tests of their own.
     """
-    told, plain = io.StringIO(), in_process.run_plain
+    told, plain = io.StringIO(), local.run_plain
 
     def run_plain(unit, plan, report):
         return plain(*pickle.loads(cloudpickle.dumps((unit, plan))), report)
@@ -102,7 +102,7 @@ def run_here(environment, *given, code=0):
             patch.delenv(name)
         for name, value in environment.items():
             patch.setenv(name, value)
-        patch.setattr(in_process, "run_plain", run_plain)
+        patch.setattr(local, "run_plain", run_plain)
         patch.setattr(cues, "TREES", 2)
         try:
             found = run_sweep(of_command(*given, "ray.address=none"), Console(file=told, width=80, markup=False), given)

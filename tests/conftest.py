@@ -12,11 +12,11 @@ import torch
 
 from emodarts import corpora
 from emodarts.corpora import labels as labelling
-from emodarts.corpora import protocols
+from emodarts.corpora.protocols import folds
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.features import store as features
+from emodarts.experiment.fold_data import FoldSettings
 from emodarts.features.settings import FeatureSettings
-from emodarts.fold_data import FoldSettings
+from emodarts.features.store import store as features
 from emodarts.search.settings import SearchSettings
 from emodarts.training.settings import TrainingSettings
 
@@ -55,7 +55,7 @@ def demo(cache):
     settings = CorpusSettings(name="demo", root=str(cache / "demo"))
     corpus = corpora.read(settings)
     labels = labelling.label(corpus.utterances, settings)
-    return corpus, labels, protocols.make(settings, corpus.utterances, labels)
+    return corpus, labels, folds.make(settings, corpus.utterances, labels)
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,10 @@ import numpy as np
 from emodarts.networks.genotype import Edge, Genotype
 from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
-from emodarts.results.records import EpochRecord, Evaluation, GenotypeRecord, TrialRecord, UnitKey, UnitRecords
-from emodarts.results.storage import Storage
+from emodarts.records import EpochRecord, Evaluation, GenotypeRecord, TrialRecord, UnitKey, UnitRecords
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
+from emodarts.storage import Storage
 
 CLASSES = ("angry", "happy", "neutral", "sad")
 

@@ -18,7 +18,7 @@ from emodarts.audit.page import render_page
 from emodarts.audit.tallies import reasons
 from emodarts.audit.view import view
 from emodarts.corpora import labels as labelling
-from emodarts.corpora import protocols
+from emodarts.corpora.protocols import folds as protocols
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import DROPPED, UTTERANCES, Corpus
 from emodarts.errors import EmodartsError

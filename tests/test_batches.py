@@ -12,7 +12,7 @@ from emodarts.features import resident
 from emodarts.features.batches import Part, Standardiser, class_weights, evaluation_batches, training_batches
 from emodarts.features.resident import Resident, keep
 from emodarts.features.settings import BatchSettings, Variant
-from emodarts.features.store import Store
+from emodarts.features.store.store import Store
 
 BINS, CHANNELS = 6, 2
 PLAIN = BatchSettings(bucket=0)

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from plain import first_order, plain_edges, plain_gradients, plain_twin, saved_bytes, second_order
 
-from emodarts.networks import convolutions
-from emodarts.networks.cnn_edges import CnnEdges
 from emodarts.networks.depthwise import depthwise
+from emodarts.networks.fused import convolutions
+from emodarts.networks.fused.cnn_edges import CnnEdges
+from emodarts.networks.fused.mixture import batch_mixture
 from emodarts.networks.masking import image_mask
-from emodarts.networks.mixture import batch_mixture
 from emodarts.networks.network import NetworkShape
 from emodarts.networks.operations import CNN_OPERATIONS, RunningStatistics, frozen_statistics
 from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES

@@ -9,15 +9,15 @@ from test_studies import begin, commit, run_all
 
 from emodarts.cli import main
 from emodarts.errors import EmodartsError
+from emodarts.records import TrialRecord
 from emodarts.results import open as open_results
 from emodarts.results import reader
 from emodarts.results.compaction import ABOUT, compact
 from emodarts.results.lease import Lease
-from emodarts.results.records import TrialRecord
 from emodarts.results.schemas import TABLES
-from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
+from emodarts.storage import Storage
 
 
 class Killed(Exception):

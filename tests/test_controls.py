@@ -18,9 +18,9 @@ from emodarts.search import controls, loop
 from emodarts.search.budget import Budget, candidate_macs
 from emodarts.search.candidates import CandidateSpace
 from emodarts.search.controls import parent
-from emodarts.search.find import find
-from emodarts.search.joint import fixed_cells
 from emodarts.search.loop import search
+from emodarts.search.methods import find
+from emodarts.search.scope import fixed_cells
 from emodarts.search.settings import SearchSettings
 from emodarts.search.task import Candidate
 

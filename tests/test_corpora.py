@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from emodarts import corpora
 from emodarts.corpora import labels as labelling
-from emodarts.corpora import protocols
+from emodarts.corpora.protocols import folds as protocols
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import UTTERANCES, Utterance, audio_files
 from emodarts.errors import EmodartsError

@@ -12,15 +12,16 @@ from torchaudio.pipelines import Wav2Vec2Bundle
 
 from emodarts import corpora
 from emodarts.corpora import labels as labelling
-from emodarts.corpora import protocols
+from emodarts.corpora.protocols import folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
-from emodarts.experiment import run_fold
-from emodarts.features import encoders, extractors
-from emodarts.features import store as features
-from emodarts.features.encoders import Encoder
+from emodarts.experiment.unit import run_fold
+from emodarts.features.extractors import encoders
+from emodarts.features.extractors import extractor as extractors
+from emodarts.features.extractors.encoders import Encoder
+from emodarts.features.extractors.spectra import Spectra
 from emodarts.features.settings import BUNDLES, Bundle, FeatureSettings
-from emodarts.features.spectra import Spectra
+from emodarts.features.store import store as features
 from emodarts.networks.costs import count_parameters
 from emodarts.networks.network import DiscreteNetwork, LayerWeighting, NetworkShape
 from emodarts.networks.operations import CNN_OPERATIONS
@@ -339,7 +340,7 @@ def test_older_networks_stay_as_they_are():
 def test_a_whole_unit_on_frames_of_an_encoder(small_bundle, small_corpus, tiny, tmp_path, weighting, channels):
     corpus_settings = CorpusSettings(name="manifest", root=str(small_corpus), class_set="full")
     corpus = corpora.read(corpus_settings)
-    fold = protocols.make(corpus_settings, corpus.utterances, labelling.label(corpus.utterances, corpus_settings))[0]
+    fold = folds.make(corpus_settings, corpus.utterances, labelling.label(corpus.utterances, corpus_settings))[0]
     settings = small_settings(
         layers=[1, 3], layer_weighting=weighting, checkpoint=str(small_bundle), speeds=[1.0], trim_db=None
     )

@@ -6,21 +6,23 @@ import numpy as np
 import pytest
 import soundfile
 
-from emodarts import corpora, experiment
+from emodarts import corpora
 from emodarts.corpora import labels as labelling
-from emodarts.corpora import protocols, rules
+from emodarts.corpora.protocols import folds as protocols
+from emodarts.corpora.protocols import rules
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
-from emodarts.experiment import Architecture, Transferred, derive, hand_designed, predict, run_fold, search, train
-from emodarts.features import store as features
+from emodarts.experiment import unit
+from emodarts.experiment.fold_data import FoldData, FoldSettings, ForeignTest, subsample_name
+from emodarts.experiment.unit import Architecture, Transferred, derive, hand_designed, predict, run_fold, search, train
 from emodarts.features.settings import BatchSettings, FeatureSettings
-from emodarts.fold_data import FoldData, FoldSettings, ForeignTest, subsample_name
+from emodarts.features.store import store as features
 from emodarts.networks.genotype import CellGenotype, Edge, Genotype
 from emodarts.networks.network import DiscreteNetwork
-from emodarts.results.records import UnitKey
-from emodarts.results.storage import Storage
+from emodarts.records import UnitKey
 from emodarts.results.writer import SweepWriter
-from emodarts.search.halves import split_train_part
+from emodarts.search.bilevel_split import split_train_part
+from emodarts.storage import Storage
 
 
 def dev_side(records):
@@ -111,8 +113,8 @@ def test_the_test_part_is_not_even_read_before_the_last_epoch(demo, demo_store, 
     def after_each_epoch(record):
         seen.append(read & test)
 
-    fit = experiment.svm.fit
-    monkeypatch.setattr(experiment.svm, "fit", lambda *given: (fit(*given), after_each_epoch(None))[0])
+    fit = unit.svm.fit
+    monkeypatch.setattr(unit.svm, "fit", lambda *given: (fit(*given), after_each_epoch(None))[0])
     records = run_fold(demo_store, fold, settings, progress=after_each_epoch)
     assert len(seen) == (1 if name == "svm" else len(records.epochs)) >= 1
     assert not any(seen)
@@ -246,8 +248,8 @@ def test_halves_share_no_speaker_and_lose_nobody(demo):
 @pytest.mark.parametrize("level", ["bilevel", "single"])
 def test_a_search_learns_from_train_alone_in_halves_or_whole(demo, demo_store, tiny, monkeypatch, level):
     fold, tasks = demo[2][0], []
-    find = experiment.find
-    monkeypatch.setattr(experiment, "find", lambda task, *rest: tasks.append(task) or find(task, *rest))
+    find = unit.find
+    monkeypatch.setattr(unit, "find", lambda task, *rest: tasks.append(task) or find(task, *rest))
     run_fold(demo_store, fold, replace(tiny, search=replace(tiny.search, level=level)), seed=3)
     (task,) = tasks
     weight, alpha = set(task.weight_part.utterances), set(task.alpha_part.utterances)

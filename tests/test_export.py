@@ -15,26 +15,26 @@ import torch
 
 from emodarts import cli
 from emodarts.errors import EmodartsError
-from emodarts.experiment import predict
+from emodarts.experiment.fold_data import FoldData, FoldSettings
+from emodarts.experiment.unit import predict
 from emodarts.export import package
 from emodarts.export.data import corpora_settings, corpus_settings
 from emodarts.export.predict import VERSION
 from emodarts.export.units import chosen_units, fold_settings
 from emodarts.features.settings import FeatureSettings
-from emodarts.fold_data import FoldData, FoldSettings
+from emodarts.records import TrialRecord
 from emodarts.report.tables import report
 from emodarts.results import reader
-from emodarts.results.records import TrialRecord
-from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from emodarts.search.settings import SearchSettings
-from sweeps import telemetry, trial
-from sweeps.placement import StorePlace
+from emodarts.storage import Storage
+from sweeps.data.placement import StorePlace
+from sweeps.execution import metrics, worker
+from sweeps.execution.worker import Plan
 from sweeps.settings import Settings, SweepSettings
-from sweeps.space import Space
-from sweeps.trial import Plan
-from sweeps.units import Unit
+from sweeps.study.search_space import Space
+from sweeps.units.unit import Unit
 
 BLOCKED = ("torch", "torchaudio", "ray", "emodarts", "pyarrow", "scipy", "soxr")
 
@@ -48,14 +48,14 @@ def swept(demo, demo_store, tiny, tmp_path_factory):
     folds = {fold.index: fold for fold in demo[2][:2]}
     store = StorePlace(str(demo_store.folder), socket.gethostname(), None)
     space = Space.of(replace(settings, sweep=SweepSettings(space={})))
-    plan = Plan("s", str(results), ("demo",), (store,), folds, {"emodarts": trial.System(tiny, space)}, 5, "cpu", 1)
+    plan = Plan("s", str(results), ("demo",), (store,), folds, {"emodarts": worker.System(tiny, space)}, 5, "cpu", 1)
     storage = Storage.open(results)
     register(storage, "s", settings.hashed())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(telemetry, "setproctitle", lambda title: None)
+        patch.setattr(metrics, "setproctitle", lambda title: None)
         for fold, number in ((0, 0), (0, 1), (1, 0)):
             parameters = {"training.learning_rate": (3e-3, 1e-5)[number]}
-            done = trial.run_plain(asdict(Unit("emodarts", f"fold{fold}", number, 0, fold, parameters, ())), plan)
+            done = worker.run_plain(asdict(Unit("emodarts", f"fold{fold}", number, 0, fold, parameters, ())), plan)
             record = TrialRecord(
                 "emodarts", f"fold{fold}", number, 0, parameters, "complete", values=(done["dev_uar"],)
             )
@@ -152,7 +152,7 @@ def test_the_ensemble_is_the_mean_and_says_that_it_has_no_test_figure(export, al
 
 
 def _settings():
-    from emodarts.fold_data import FoldSettings
+    from emodarts.experiment.fold_data import FoldSettings
 
     return FoldSettings(FeatureSettings(bands=32))
 
@@ -398,7 +398,7 @@ def test_a_folder_with_broken_recordings_of_all_kinds(model, alone, tmp_path):
 def test_other_rates_and_channels_are_close_to_the_torch_pipeline(model, alone, tmp_path):
     """Resampling by numpy is soxr's to some ten-thousandths of the signal."""
     from emodarts.features.audio import at_speed, decode, prepare
-    from emodarts.features.extractors import SpectraExtractor
+    from emodarts.features.extractors.extractor import SpectraExtractor
     from emodarts.networks.masking import image_mask
 
     features = FeatureSettings(bands=32)

@@ -10,8 +10,8 @@ from emodarts.export import onnx, predict
 from emodarts.export.graph import Classifier, Member, SpectraGraph
 from emodarts.features.audio import at_speed, decode, prepare
 from emodarts.features.batches import Standardiser
+from emodarts.features.extractors.spectra import Spectra
 from emodarts.features.settings import FeatureSettings
-from emodarts.features.spectra import Spectra
 from emodarts.networks import baselines
 from emodarts.networks.genotype import Edge, Genotype
 from emodarts.networks.network import DiscreteNetwork, NetworkShape

@@ -16,9 +16,9 @@ from emodarts.features.audio import (
     with_noise,
 )
 from emodarts.features.batches import Standardiser
+from emodarts.features.extractors.spectra import Spectra
 from emodarts.features.measures import MEASURES, measure
 from emodarts.features.settings import FeatureSettings
-from emodarts.features.spectra import Spectra
 
 
 def noise(samples, level=0.1, seed=0):

@@ -12,8 +12,8 @@ import soundfile
 from conftest import write_tone
 
 from emodarts.cli import main
-from emodarts.features.inventory import stores
-from emodarts.features.locks import locked
+from emodarts.features.store.inventory import stores
+from emodarts.features.store.locks import locked
 
 
 @pytest.fixture

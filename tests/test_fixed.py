@@ -4,15 +4,15 @@ import pytest
 from test_results import evaluation, records
 from test_studies import key_of
 
+from emodarts.records import UnitRecords
 from emodarts.results import reader
-from emodarts.results.records import UnitRecords
-from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import register
 from emodarts.results.winners import winners
 from emodarts.results.writer import SweepWriter
-from sweeps.fixed import Fixed
+from emodarts.storage import Storage
 from sweeps.settings import SweepSettings
-from sweeps.units import Outcome
+from sweeps.units.fixed_queue import Fixed
+from sweeps.units.unit import Outcome
 
 SINGLE = {"fold0": (0,), "fold1": (1,)}
 TOGETHER = {"published": (0, 1)}

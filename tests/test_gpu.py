@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from emodarts.experiment import choose_device, run_fold
+from emodarts.experiment.unit import choose_device, run_fold
 from emodarts.features.batches import Part, Standardiser, evaluation_batches, training_batches
-from emodarts.features.encoders import Encoder
+from emodarts.features.extractors.encoders import Encoder
 from emodarts.features.resident import keep
 from emodarts.features.settings import BatchSettings
 from emodarts.networks.network import DiscreteNetwork

@@ -11,16 +11,16 @@ from layouts import savee, tess
 
 from emodarts import corpora
 from emodarts.corpora import labels as labelling
-from emodarts.corpora import protocols
+from emodarts.corpora.protocols import folds as protocols
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
-from emodarts.experiment import run_fold
-from emodarts.features import store as features
+from emodarts.experiment.fold_data import FoldData, FoldSettings
+from emodarts.experiment.unit import run_fold
 from emodarts.features.batches import Part, Standardiser, training_batches
-from emodarts.features.joined import JoinedStore, join_stores
 from emodarts.features.resident import Resident
 from emodarts.features.settings import FeatureSettings
-from emodarts.fold_data import FoldData, FoldSettings
+from emodarts.features.store import store as features
+from emodarts.features.store.joined import JoinedStore, join_stores
 from emodarts.search.settings import SearchSettings
 from emodarts.training.settings import TrainingSettings
 

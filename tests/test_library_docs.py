@@ -8,9 +8,9 @@ from conftest import REPOSITORY
 from test_results import key, records
 
 from emodarts.results.schemas import TABLES
-from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
+from emodarts.storage import Storage
 
 PAGE = REPOSITORY / "docs" / "library.md"
 RESULTS = REPOSITORY / "docs" / "results.md"

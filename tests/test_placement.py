@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from emodarts.features.store import open_store
-from emodarts.results.storage import Storage, StorageError
-from sweeps import placement
-from sweeps.placement import publish, store_on_this_node
+from emodarts.features.store.store import open_store
+from emodarts.storage import Storage, StorageError
+from sweeps.data import placement
+from sweeps.data.placement import publish, store_on_this_node
 
 
 @pytest.fixture

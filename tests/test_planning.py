@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from emodarts.corpora import protocols
+from emodarts.corpora.protocols import folds as protocols
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
-from emodarts.fold_data import FoldSettings
+from emodarts.experiment.fold_data import FoldSettings
 from emodarts.search.settings import SearchSettings
-from sweeps import planning
-from sweeps.data import SweepData, Trained
+from sweeps.data.sweep_data import SweepData, Trained
+from sweeps.execution.worker import System
 from sweeps.settings import Settings, SweepSettings
-from sweeps.space import Space
-from sweeps.trial import System
+from sweeps.study.search_space import Space
+from sweeps.variants import forecast
 
 SPACE = {"search": {"channels": {"choices": [4, 8]}, "epochs": {"low": 2, "high": 12}}}
 
@@ -39,7 +39,7 @@ def foretold(demo, demo_store, tiny):
             system=system,
         )
         (made,) = settings.systems.values()
-        return planning.forecast(settings, System(made, Space.of(settings, made)), data)
+        return forecast.forecast(settings, System(made, Space.of(settings, made)), data)
 
     return forecast
 
@@ -54,7 +54,7 @@ def test_hours_follow_units_and_slots(foretold):
     assert few.hours(1) * 3600 == pytest.approx(few.seconds.sum() + 10)
     assert few.hours(64) * 3600 == pytest.approx(few.seconds.max() + 10)
     console = Console(record=True, width=200)
-    planning.show("emodarts", many, console)
+    forecast.show("emodarts", many, console)
     told = console.export_text()
     assert "emodarts: 68 units" in told
     assert "this machine's CPU" in told
@@ -73,7 +73,7 @@ def test_a_dearer_search_is_foretold_to_be_dearer(foretold):
 
 def test_two_levels_pass_half_of_train_for_each():
     """One model may foretell both, where a sweep chooses between them."""
-    model = planning._Model(search=(0.0, 1.0), training=(0.0, 0.0), selection=0.0)
+    model = forecast._Model(search=(0.0, 1.0), training=(0.0, 0.0), selection=0.0)
 
     def seconds(**search):
         return model.seconds(FoldSettings(search=SearchSettings(epochs=10, warmup_epochs=4, **search)), 2.0)
@@ -84,16 +84,16 @@ def test_two_levels_pass_half_of_train_for_each():
 
 
 def test_lines_have_no_negative_part():
-    assert planning._line([(1.0, 3.0), (3.0, 7.0)]) == pytest.approx((1.0, 2.0))
-    assert planning._line([(1.0, 1.0), (3.0, 9.0)])[0] == 0
-    assert planning._line([(1.0, 3.0), (3.0, 1.0)]) == pytest.approx((2.0, 0.0))
-    assert planning._line([(0.0, 2.0), (0.0, 4.0)]) == pytest.approx((3.0, 0.0))
+    assert forecast._line([(1.0, 3.0), (3.0, 7.0)]) == pytest.approx((1.0, 2.0))
+    assert forecast._line([(1.0, 1.0), (3.0, 9.0)])[0] == 0
+    assert forecast._line([(1.0, 3.0), (3.0, 1.0)]) == pytest.approx((2.0, 0.0))
+    assert forecast._line([(0.0, 2.0), (0.0, 4.0)]) == pytest.approx((3.0, 0.0))
 
 
 def test_a_large_fold_is_measured_on_a_part_of_it(demo, monkeypatch):
-    monkeypatch.setattr(planning, "_MOST", 40)
+    monkeypatch.setattr(forecast, "_MOST", 40)
     fold = demo[2][0]
-    part = planning._part_of(fold)
+    part = forecast._part_of(fold)
     protocols.check(part)
     assert len(part.train) == 40
     assert set(part.train) < set(fold.train)

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emodarts.corpora import labels as labelling
-from emodarts.corpora import protocols, rules
+from emodarts.corpora.protocols import folds as protocols
+from emodarts.corpora.protocols import rules
 from emodarts.corpora.registry import describe
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import UTTERANCES

@@ -4,13 +4,13 @@ import pytest
 from test_studies import begin, commit, rows, rows_of
 
 from emodarts.errors import EmodartsError
-from emodarts.fold_data import FoldSettings
+from emodarts.experiment.fold_data import FoldSettings
+from emodarts.records import EpochRecord
 from emodarts.results import reader
-from emodarts.results.records import EpochRecord
 from emodarts.search.settings import SearchSettings
-from sweeps.pruning import check, rungs_of
 from sweeps.settings import SweepSettings
-from sweeps.units import Outcome
+from sweeps.study.pruners import check, rungs_of
+from sweeps.units.unit import Outcome
 
 
 def epochs(phase, *curve):

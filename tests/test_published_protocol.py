@@ -8,19 +8,19 @@ from commands import ONE_TRIAL, TINY, run_here, settings, variables
 from layouts import iemocap, msp_improv, msp_podcast
 from rich.console import Console
 
-from emodarts.corpora import rules
+from emodarts.corpora.protocols import rules
 from emodarts.errors import EmodartsError
-from emodarts.experiment import derive, predict, run_fold, run_published, search
+from emodarts.experiment.fold_data import FoldData
+from emodarts.experiment.unit import derive, predict, run_fold, run_published, search
 from emodarts.export.units import chosen_units
-from emodarts.fold_data import FoldData
 from emodarts.metrics import uar
-from emodarts.report.evidence import gather
 from emodarts.report.published import rule_lines
+from emodarts.report.report_data import gather
 from emodarts.results import reader
 from emodarts.training.train import refit
-from sweeps.preparation import prepare
-from sweeps.published import beside, without_choice
-from sweeps.transfer import Source
+from sweeps.data.preparation import prepare
+from sweeps.variants.genotype_transfer import Source
+from sweeps.variants.published_protocol import beside, without_choice
 
 
 @pytest.fixture(scope="module")

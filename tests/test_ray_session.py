@@ -13,18 +13,18 @@ from rich.console import Console
 from test_studies import DEFAULT, RUNGS, SPACE, key_of, rows
 
 from emodarts.errors import EmodartsError
+from emodarts.records import EpochRecord
 from emodarts.results import reader
-from emodarts.results.records import EpochRecord
-from emodarts.results.storage import Storage, StorageError
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
-from sweeps.journal import Journal
-from sweeps.placement import runtime_environment
-from sweeps.ray_session import Slots, fit, of_a_unit, session
+from emodarts.storage import Storage, StorageError
+from sweeps.data.placement import runtime_environment
+from sweeps.execution.dashboard_journal import Journal
+from sweeps.execution.metrics import UnitTelemetry
+from sweeps.execution.ray_session import Slots, fit, of_a_unit, session
 from sweeps.settings import RaySettings, ResourceSettings, SweepSettings
-from sweeps.studies import Studies
-from sweeps.systems import Systems
-from sweeps.telemetry import UnitTelemetry
+from sweeps.units.study_queue import Studies
+from sweeps.units.system_queues import Systems
 
 
 @pytest.fixture(scope="module")

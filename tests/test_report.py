@@ -17,17 +17,17 @@ from sklearn.metrics import accuracy_score, f1_score, recall_score
 from emodarts import cli
 from emodarts.errors import EmodartsError
 from emodarts.report.conditions import conditions
-from emodarts.report.evidence import gather
 from emodarts.report.figures import INK, Figure
 from emodarts.report.headline import headline
 from emodarts.report.page import page_of, render
+from emodarts.report.report_data import gather
 from emodarts.report.searching import within_sizes
 from emodarts.report.sections import Words
 from emodarts.report.sheets import Column, Sheet, as_csv, as_latex, as_markdown
 from emodarts.results import reader
 from emodarts.results.compaction import compact
 from emodarts.results.statistics import Interval
-from emodarts.results.storage import Storage
+from emodarts.storage import Storage
 
 SKILLS = {"emodarts": 0.75, "cnn_lstm_attention": 0.74, "svm": 0.45}
 ALPHA = Made("alpha-1", "alpha", SKILLS, folds=3, speakers=4, takes=6, seeds=3, crosses={"beta": 0.5})

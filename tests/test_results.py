@@ -14,13 +14,13 @@ from conftest import REPOSITORY
 
 from emodarts import cli
 from emodarts.errors import EmodartsError
+from emodarts.records import EpochRecord, Evaluation, GenotypeRecord, TrialRecord, UnitKey, UnitRecords
 from emodarts.report.tables import report
 from emodarts.results import reader
 from emodarts.results.lease import STALE, Lease, process_start
-from emodarts.results.records import EpochRecord, Evaluation, GenotypeRecord, TrialRecord, UnitKey, UnitRecords
-from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
+from emodarts.storage import Storage
 
 CLASSES = ("a", "b")
 

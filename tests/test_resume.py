@@ -14,7 +14,7 @@ import torch
 
 from emodarts import checkpoints as module
 from emodarts.errors import EmodartsError
-from emodarts.experiment import discard_checkpoints, run_fold, search
+from emodarts.experiment.unit import discard_checkpoints, run_fold, search
 from emodarts.features.settings import BatchSettings
 
 SEED = 3
@@ -320,7 +320,7 @@ def test_killed_at_a_random_moment(demo_store, fold, settings, undisturbed, tmp_
 
 
 def test_a_search_alone_goes_on_too(demo_store, fold, settings, tmp_path):
-    from emodarts.fold_data import FoldData
+    from emodarts.experiment.fold_data import FoldData
 
     data = FoldData.of(demo_store, fold, settings)
     whole = search(data, SEED)

@@ -8,11 +8,11 @@ import pytest
 from optuna.trial import TrialState
 
 from emodarts.errors import EmodartsError
-from emodarts.results.records import TrialRecord
-from sweeps import importances, samplers
-from sweeps.proposals import Proposals
+from emodarts.records import TrialRecord
 from sweeps.settings import Settings, SweepSettings
-from sweeps.space import Space
+from sweeps.study import importances, samplers
+from sweeps.study.optuna_study import Proposals
+from sweeps.study.search_space import Space
 
 DIMENSIONS = {
     "search": {

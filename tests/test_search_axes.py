@@ -20,14 +20,14 @@ from emodarts.networks.genotype import Edge
 from emodarts.networks.network import NetworkShape
 from emodarts.networks.operations import frozen_statistics
 from emodarts.networks.supernet import Supernet, cell_weights, derive_cell
-from emodarts.search import engine as engine_module
 from emodarts.search import loop
-from emodarts.search.engine import Engine
+from emodarts.search import supernet_trainer as engine_module
 from emodarts.search.loop import search
 from emodarts.search.regularisers import beta_decay, beta_decay_weight, skip_dropout, zero_one_loss
 from emodarts.search.selection import Selector
 from emodarts.search.settings import SearchSettings
 from emodarts.search.stopping import dominant_eigenvalue, eigenvalue_rose, hessian_vector_product, skips_rose
+from emodarts.search.supernet_trainer import Engine
 
 CNN = ("none", "skip_connect", "avg_pool_3x3", "sep_conv_3x3")
 SEQUENCE = ("none", "skip_connect", "lstm_1")

@@ -6,9 +6,9 @@ from torch import nn
 
 from emodarts.errors import EmodartsError
 from emodarts.networks.cell import Edges
-from emodarts.networks.recurrence import Chains, recurrence
+from emodarts.networks.fused.recurrence import Chains, recurrence
+from emodarts.networks.fused.sequence_edges import SequenceEdges
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS, SelfAttention, family_of
-from emodarts.networks.sequence_edges import SequenceEdges
 from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES
 
 ALL = tuple(SEQUENCE_OPERATIONS)
@@ -127,7 +127,7 @@ def test_it_starts_as_the_plain_edges_would():
 
 
 def test_the_alphas_alone_need_no_gradient_of_the_weights(monkeypatch):
-    from emodarts.networks import recurrence as module
+    from emodarts.networks.fused import recurrence as module
 
     fast, plain, x, weights, _ = problem(MIXTURES["emodarts"], 8, 2, torch.float64)
     asked = []

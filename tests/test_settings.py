@@ -11,9 +11,9 @@ from hydra.errors import CompactHydraException
 
 from emodarts.corpora.registry import READERS, describe
 from emodarts.errors import EmodartsError
-from sweeps.refusals import of_hydra
+from sweeps.hydra_errors import of_hydra
 from sweeps.settings import known_settings
-from sweeps.space import Space
+from sweeps.study.search_space import Space
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ import optuna
 import pytest
 
 from emodarts.errors import EmodartsError
-from emodarts.fold_data import FoldSettings
+from emodarts.experiment.fold_data import FoldSettings
 from emodarts.search.settings import SearchSettings
 from sweeps.settings import Settings, SweepSettings
-from sweeps.space import Space
+from sweeps.study.search_space import Space
 
 WHEN = {"low": 0.1, "high": 1.0, "log": True, "when": {"search.regulariser": "beta_decay"}}
 

@@ -17,13 +17,13 @@ from emodarts.corpora import remote
 from emodarts.corpora.remote import mirror
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
-from emodarts.experiment import discard_checkpoints, run_fold
-from emodarts.features.store import open_store
+from emodarts.experiment.unit import discard_checkpoints, run_fold
+from emodarts.features.store.store import open_store
 from emodarts.results import reader
-from emodarts.results.storage import Storage, StorageError
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
-from sweeps.placement import publish, store_on_this_node
+from emodarts.storage import Storage, StorageError
+from sweeps.data.placement import publish, store_on_this_node
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def failing(storage, monkeypatch, error, times):
 def test_a_store_that_is_away_for_a_moment_is_waited_for(tmp_path, monkeypatch):
     storage = Storage.open(tmp_path)
     waited = []
-    monkeypatch.setattr("emodarts.results.storage.time.sleep", waited.append)
+    monkeypatch.setattr("emodarts.storage.time.sleep", waited.append)
     failing(storage, monkeypatch, OSError(errno.ESTALE, "Stale file handle"), 3)
     storage.write("a", b"content")
     assert storage.read("a") == b"content"
@@ -123,7 +123,7 @@ def test_a_store_that_is_away_for_a_moment_is_waited_for(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_told_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("emodarts.results.storage.time.sleep", lambda s: pytest.fail("waiting makes no room"))
+    monkeypatch.setattr("emodarts.storage.time.sleep", lambda s: pytest.fail("waiting makes no room"))
     storage = Storage.open(tmp_path)
     failing(storage, monkeypatch, OSError(errno.ENOSPC, "No space left on device"), 1)
     with pytest.raises(StorageError, match="No space left on device; make room"):

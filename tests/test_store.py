@@ -17,11 +17,12 @@ from builders import SETTINGS, plan_of, read
 from conftest import write_tone
 
 from emodarts.errors import EmodartsError
-from emodarts.features import building, extraction, files, measures
-from emodarts.features import store as features
+from emodarts.features import measures
 from emodarts.features.audio import UnreadableAudio, decode
-from emodarts.features.plan import Plan
 from emodarts.features.settings import FeatureSettings, Variant
+from emodarts.features.store import building, extraction, files
+from emodarts.features.store import store as features
+from emodarts.features.store.plan import Plan
 
 
 def build(root, cache, **more):

@@ -13,11 +13,13 @@ from builders import builder, plan_of
 from test_store import assert_same_bytes
 
 from emodarts.errors import EmodartsError
-from emodarts.features import building
-from emodarts.features import store as features
+from emodarts.features.store import building
+from emodarts.features.store import store as features
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["emodarts.features.building", "emodarts.corpora.manifest"])  # once, not in each builder
+CONTEXT.set_forkserver_preload(
+    ["emodarts.features.store.building", "emodarts.corpora.readers.manifest"]
+)  # once, not in each builder
 
 
 def start(*arguments):

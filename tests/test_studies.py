@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from test_results import evaluation, records
 
-from emodarts.fold_data import FoldSettings
+from emodarts.experiment.fold_data import FoldSettings
+from emodarts.records import EpochRecord, UnitKey, UnitRecords
 from emodarts.results import reader
-from emodarts.results.records import EpochRecord, UnitKey, UnitRecords
-from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
+from emodarts.storage import Storage
 from sweeps.settings import Settings, SweepSettings
-from sweeps.space import Space
-from sweeps.studies import Studies
-from sweeps.systems import Systems
-from sweeps.units import Outcome
+from sweeps.study.search_space import Space
+from sweeps.units.study_queue import Studies
+from sweeps.units.system_queues import Systems
+from sweeps.units.unit import Outcome
 
 SPACE = Space.of(
     Settings(

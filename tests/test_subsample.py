@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emodarts import experiment
 from emodarts.errors import EmodartsError
-from emodarts.experiment import run_fold
-from emodarts.fold_data import subsample_name
-from emodarts.search.halves import split_train_part
+from emodarts.experiment import unit
+from emodarts.experiment.fold_data import subsample_name
+from emodarts.experiment.unit import run_fold
+from emodarts.search.bilevel_split import split_train_part
 from emodarts.search.settings import SearchSettings
 from emodarts.search.subsample import subsample
 
@@ -92,7 +92,7 @@ def test_the_search_sees_the_subsample_and_the_training_all(demo, demo_store, ti
     fold = demo[2][0]
     settings = replace(tiny, search=replace(tiny.search, subsample=40, subsample_seed=7))
     searched, trained = [], []
-    find, train = experiment.find, experiment.training.train
+    find, train = unit.find, unit.training.train
 
     def spy_find(task, *rest):
         searched.append(sorted({*task.weight_part.utterances, *task.alpha_part.utterances}))
@@ -102,8 +102,8 @@ def test_the_search_sees_the_subsample_and_the_training_all(demo, demo_store, ti
         trained.append(sorted(part.utterances))
         return train(build, part, *rest)
 
-    monkeypatch.setattr(experiment, "find", spy_find)
-    monkeypatch.setattr(experiment.training, "train", spy_train)
+    monkeypatch.setattr(unit, "find", spy_find)
+    monkeypatch.setattr(unit.training, "train", spy_train)
     run_fold(demo_store, fold, settings, seed=1)
     run_fold(demo_store, fold, settings, seed=2)
     chosen = subsample(fold, 40, 7)

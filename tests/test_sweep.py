@@ -16,8 +16,8 @@ from conftest import REPOSITORY, write_tone
 from sklearn.metrics import f1_score, recall_score
 
 from emodarts.results import reader
-from sweeps import in_process
-from sweeps.trial import run_plain
+from sweeps.execution import local
+from sweeps.execution.worker import run_plain
 
 
 @pytest.mark.timeout(600)
@@ -72,7 +72,7 @@ def test_without_ray_units_are_pruned_and_interrupted_alike(environment, small_c
             raise KeyboardInterrupt
         return run_plain(unit, *given)
 
-    monkeypatch.setattr(in_process, "run_plain", ctrl_c_in_the_third)
+    monkeypatch.setattr(local, "run_plain", ctrl_c_in_the_third)
     assert "stopped; what is finished is kept. To go on: python" in run_here(environment, *asked, code=130)
     assert [t.status for t in reader.open(tmp_path / "results").trials()].count("running") == 1
     run_here(environment, *asked)
@@ -170,9 +170,7 @@ def test_what_is_refused_before_anything_runs(environment, small_corpus, tmp_pat
 
 def test_a_sweep_whose_folder_is_deleted_says_so(environment, small_corpus, tmp_path, monkeypatch):
     asked = manifest(small_corpus, tmp_path / "results", *VARIED, "sweep.trials=1", "sweep.folds=[0]")
-    monkeypatch.setattr(
-        in_process, "run_plain", lambda *given: shutil.rmtree(tmp_path / "results") or run_plain(*given)
-    )
+    monkeypatch.setattr(local, "run_plain", lambda *given: shutil.rmtree(tmp_path / "results") or run_plain(*given))
     told = run_here(environment, *asked, code=1)
     assert "sweep.json is gone: the sweep's folder was moved or deleted" in told
 

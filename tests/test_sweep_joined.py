@@ -12,16 +12,16 @@ from rich.console import Console
 from emodarts import cli
 from emodarts.audit import cues
 from emodarts.errors import EmodartsError
-from emodarts.report.evidence import gather
 from emodarts.report.origins import leaks as leaks_of
+from emodarts.report.report_data import gather
 from emodarts.results import reader
-from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
-from sweeps.data import write_trained
-from sweeps.placement import publish
-from sweeps.preparation import prepare
-from sweeps.trial import Plan
+from emodarts.storage import Storage
+from sweeps.data.placement import publish
+from sweeps.data.preparation import prepare
+from sweeps.data.sweep_data import write_trained
+from sweeps.execution.worker import Plan
 
 LAYOUTS = {"crema_d": crema_d, "savee": savee, "tess": tess}
 CLASSES = ["angry", "happy", "neutral", "sad"]
@@ -186,7 +186,7 @@ def test_a_weak_part_is_told(data):
 
 
 def test_what_cannot_be_joined_is_told_before_extraction(data, monkeypatch):
-    from emodarts.features import store
+    from emodarts.features.store import store
 
     monkeypatch.setattr(store, "build", lambda *a, **k: pytest.fail("extracted"))
     with pytest.raises(EmodartsError, match="savee trains here"):

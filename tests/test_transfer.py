@@ -10,17 +10,17 @@ from layouts import savee
 
 from emodarts import corpora
 from emodarts.corpora import labels as labelling
-from emodarts.corpora import protocols
+from emodarts.corpora.protocols import folds as protocols
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.export.data import SweepCorpus
 from emodarts.export.units import chosen_units
 from emodarts.export.weights import retrain
-from emodarts.features import store as features
+from emodarts.features.store import store as features
 from emodarts.results import reader
-from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import settings_of
-from sweeps.transfer import Source, refuse_changed
+from emodarts.storage import Storage
+from sweeps.variants.genotype_transfer import Source, refuse_changed
 
 BRIEF = ["training.crop_seconds=0.3", "search.crop_seconds=0.3", "features.speeds=[1.0]"]
 

@@ -11,22 +11,22 @@ from ray import tune
 from test_resume import counting
 from test_storage import bucket  # noqa: F401
 
-from emodarts import experiment
+from emodarts.experiment import unit as experiment
+from emodarts.experiment.fold_data import FoldSettings
 from emodarts.features.settings import FeatureSettings
-from emodarts.fold_data import FoldSettings
+from emodarts.records import EpochRecord
 from emodarts.results import reader
-from emodarts.results.records import EpochRecord
-from emodarts.results.storage import Storage, StorageError
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from emodarts.search.settings import SearchSettings
+from emodarts.storage import Storage, StorageError
 from emodarts.training.settings import TrainingSettings
-from sweeps import telemetry
-from sweeps.placement import StorePlace
+from sweeps.data.placement import StorePlace
+from sweeps.execution import metrics as telemetry
+from sweeps.execution.worker import CHECKPOINTS, Plan, System, run_unit
 from sweeps.settings import Settings, SweepSettings
-from sweeps.space import Space
-from sweeps.trial import CHECKPOINTS, Plan, System, run_unit
-from sweeps.units import Unit
+from sweeps.study.search_space import Space
+from sweeps.units.unit import Unit
 
 UNIT = asdict(Unit("emodarts", "fold0", 0, 0, 0, {}, (("search", 0.5), ("train", 0.5))))
 CONFIG = {"unit": UNIT}

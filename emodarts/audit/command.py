@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from emodarts.audit.measuring import Progress
     from emodarts.audit.model import Audit
     from emodarts.corpora.labels import Labels
-    from emodarts.corpora.protocols import Fold
+    from emodarts.corpora.protocols.folds import Fold
     from emodarts.corpora.table import Corpus
 
 
@@ -73,7 +73,7 @@ def _labels_and_folds(
 ) -> "tuple[Labels | EmodartsError, tuple[Fold, ...] | EmodartsError]":
     """Labels and folds, or the error that stands in the way: the rest of the audit may show why."""
     from emodarts.corpora.labels import label
-    from emodarts.corpora.protocols import make
+    from emodarts.corpora.protocols.folds import make
 
     try:
         labels = label(corpus.utterances, settings)

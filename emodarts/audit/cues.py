@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from emodarts.audit.model import CueFigure, Cues
 from emodarts.audit.view import View
-from emodarts.corpora.protocols import Fold
+from emodarts.corpora.protocols.folds import Fold
 from emodarts.errors import EmodartsError
 from emodarts.metrics import uar
 from emodarts.seeds import derive_seed

@@ -10,7 +10,7 @@ import pyarrow as pa
 from emodarts.audit.model import FoldAudit, Part, ProtocolAudit
 from emodarts.audit.tallies import reasons
 from emodarts.audit.view import View
-from emodarts.corpora.protocols import Fold
+from emodarts.corpora.protocols.folds import Fold
 from emodarts.corpora.registry import describe
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from emodarts.audit.model import Oddity, Reason, Recordings, SameAudio
 from emodarts.audit.view import View, examples
-from emodarts.corpora.protocols import Fold
+from emodarts.corpora.protocols.folds import Fold
 
 CLIPPED = 1e-3  # share of samples at full scale
 SHIFTED = 1e-3  # DC offset, of full scale: 33 steps of 16-bit audio

@@ -7,17 +7,17 @@ from emodarts.errors import EmodartsError
 
 # corpus -> the module whose `CORPUS` describes it
 READERS = {
-    "demo": "emodarts.corpora.demo",
-    "emodb": "emodarts.corpora.emodb",
-    "ravdess": "emodarts.corpora.ravdess",
-    "iemocap": "emodarts.corpora.iemocap",
-    "msp_improv": "emodarts.corpora.msp_improv",
-    "msp_podcast": "emodarts.corpora.msp_podcast",
-    "crema_d": "emodarts.corpora.crema_d",
-    "tess": "emodarts.corpora.tess",
-    "savee": "emodarts.corpora.savee",
-    "audformat": "emodarts.corpora.audformat",
-    "manifest": "emodarts.corpora.manifest",
+    "demo": "emodarts.corpora.readers.demo",
+    "emodb": "emodarts.corpora.readers.emodb",
+    "ravdess": "emodarts.corpora.readers.ravdess",
+    "iemocap": "emodarts.corpora.readers.iemocap",
+    "msp_improv": "emodarts.corpora.readers.msp_improv",
+    "msp_podcast": "emodarts.corpora.readers.msp_podcast",
+    "crema_d": "emodarts.corpora.readers.crema_d",
+    "tess": "emodarts.corpora.readers.tess",
+    "savee": "emodarts.corpora.readers.savee",
+    "audformat": "emodarts.corpora.readers.audformat",
+    "manifest": "emodarts.corpora.readers.manifest",
 }
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from emodarts import __version__
-from emodarts.corpora.protocols import Fold
+from emodarts.corpora.protocols.folds import Fold
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.export.data import Source
 from emodarts.export.units import Unit

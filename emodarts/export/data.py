@@ -9,15 +9,15 @@ import pyarrow.compute as pc
 
 from emodarts import corpora
 from emodarts.corpora import labels as labelling
-from emodarts.corpora import protocols
-from emodarts.corpora.protocols import Fold
+from emodarts.corpora.protocols import folds as protocols
+from emodarts.corpora.protocols.folds import Fold
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus
 from emodarts.errors import EmodartsError
-from emodarts.features import store as features
-from emodarts.features.joined import AnyStore, join_stores
 from emodarts.features.settings import FeatureSettings
-from emodarts.results.records import UnitKey
+from emodarts.features.store import store as features
+from emodarts.features.store.joined import AnyStore, join_stores
+from emodarts.records import UnitKey
 
 Say = Callable[[str], None]
 

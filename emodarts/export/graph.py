@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from emodarts.errors import EmodartsError
 from emodarts.features.batches import Standardiser
+from emodarts.features.extractors.spectra import Spectra
 from emodarts.features.settings import FeatureSettings
-from emodarts.features.spectra import Spectra
 from emodarts.networks.masking import image_mask, time_mask
 from emodarts.networks.network import DiscreteNetwork
 from emodarts.networks.operations import AveragePool

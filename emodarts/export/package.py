@@ -16,7 +16,7 @@ from torch import Tensor
 
 from emodarts import __version__
 from emodarts.errors import EmodartsError
-from emodarts.experiment import Architecture
+from emodarts.experiment.unit import Architecture
 from emodarts.export.card import Card
 from emodarts.export.graph import Classifier, Member, SpectraGraph
 from emodarts.export.units import Unit, network_shape

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emodarts.errors import EmodartsError
+from emodarts.experiment.fold_data import SVM, FoldSettings
 from emodarts.features.settings import BatchSettings, FeatureSettings
-from emodarts.fold_data import SVM, FoldSettings
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import NetworkShape
+from emodarts.records import TrialRecord, UnitKey
 from emodarts.results.commits import Commit
 from emodarts.results.reader import Results
-from emodarts.results.records import TrialRecord, UnitKey
 from emodarts.results.winners import winners
 from emodarts.search.settings import SearchSettings
 from emodarts.seeds import derive_seed

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emodarts.corpora.protocols import Fold
+from emodarts.corpora.protocols.folds import Fold
 from emodarts.errors import EmodartsError
-from emodarts.experiment import Architecture, hand_designed, predict, train
+from emodarts.experiment.fold_data import FoldData
+from emodarts.experiment.unit import Architecture, hand_designed, predict, train
 from emodarts.export.data import SweepCorpus
 from emodarts.export.graph import Member
 from emodarts.export.units import Unit
 from emodarts.features.batches import Part, Standardiser
-from emodarts.fold_data import FoldData
-from emodarts.results.records import EpochRecord
+from emodarts.records import EpochRecord
 from emodarts.training.train import refit as train_on_all
 
 Tell = Callable[[int, int], None]  # epochs done, of so many

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emodarts.corpora.protocols import Fold
-from emodarts.features.joined import AnyStore
+from emodarts.corpora.protocols.folds import Fold
 from emodarts.features.resident import Resident
 from emodarts.features.settings import BatchSettings
+from emodarts.features.store.joined import AnyStore
 
 Ints = NDArray[np.int64]
 _DEFAULTS = BatchSettings()

@@ -41,8 +41,8 @@ def _build(console: "Console", options: argparse.Namespace) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from emodarts import corpora
-    from emodarts.features import store as features
     from emodarts.features.settings import FeatureSettings
+    from emodarts.features.store import store as features
 
     settings = with_overrides(FeatureSettings(), "features", options.set)
     _check_device(options.device)
@@ -75,8 +75,8 @@ def _build(console: "Console", options: argparse.Namespace) -> None:
 def _list(console: "Console") -> None:
     from rich.table import Table
 
-    from emodarts.features.files import amount
-    from emodarts.features.inventory import stores
+    from emodarts.features.store.files import amount
+    from emodarts.features.store.inventory import stores
 
     found = stores(_cache())
     if not found:
@@ -95,8 +95,8 @@ def _list(console: "Console") -> None:
 
 
 def _delete(console: "Console", name: str) -> None:
-    from emodarts.features.files import amount
-    from emodarts.features.inventory import delete
+    from emodarts.features.store.files import amount
+    from emodarts.features.store.inventory import delete
 
     deleted = delete(_cache(), name)
     for store in deleted:

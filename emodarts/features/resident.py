@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emodarts.features.joined import AnyStore
+from emodarts.features.store.joined import AnyStore
 
 _CHUNK = 1 << 25  # values copied to the device at once: 64 MB
 

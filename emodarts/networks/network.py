@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from emodarts.networks.cell import DerivedCell, SearchCell
-from emodarts.networks.cnn_edges import CnnEdges
+from emodarts.networks.fused.cnn_edges import CnnEdges
+from emodarts.networks.fused.sequence_edges import SequenceEdges
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.masking import strided_lengths, strided_mask, time_mask
 from emodarts.networks.operations import CNN_OPERATIONS, ReluConvNorm
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
-from emodarts.networks.sequence_edges import SequenceEdges
 from emodarts.networks.stem import LayerWeighting, Stem, TimeStem
 
 

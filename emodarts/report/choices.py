@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from emodarts.report.evidence import SHARED, Entry, Evidence, Part, tallies_of, unit_of
+from emodarts.records import LATE_DEV
+from emodarts.report.report_data import SHARED, Entry, Evidence, Part, tallies_of, unit_of
 from emodarts.report.sections import Section, Words
 from emodarts.report.sheets import Cell, Column, Sheet
 from emodarts.results.reader import Results, SweepTables
-from emodarts.results.records import LATE_DEV
 from emodarts.results.statistics import Tally, nested_choice, optimism, shared_choice
 from emodarts.results.statistics.tallies import Floats
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from emodarts.report.evidence import Entry, Evidence, Part
-from emodarts.results.records import LATE_DEV
+from emodarts.records import LATE_DEV
+from emodarts.report.report_data import Entry, Evidence, Part
 from emodarts.results.statistics import Tally
 
 _REFERENCE = "emodarts"

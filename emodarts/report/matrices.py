@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from emodarts.records import LATE_DEV
 from emodarts.report import plots
 from emodarts.report.conditions import Condition, Contender, features_of, label
-from emodarts.report.evidence import Entry, Evidence
 from emodarts.report.figures import Figure
 from emodarts.report.headline import over_speakers
+from emodarts.report.report_data import Entry, Evidence
 from emodarts.report.sections import Part, Section, Words
 from emodarts.report.sheets import Cell, Column, Sheet, shown, slug
-from emodarts.results.records import LATE_DEV
 from emodarts.results.statistics import Interval
 
 _BY = {"train": "the training corpus", "test": "the test corpus"}

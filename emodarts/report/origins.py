@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 from emodarts.report.conditions import label
-from emodarts.report.evidence import Course, Evidence
+from emodarts.report.report_data import Course, Evidence
 from emodarts.report.sections import More, Part, Section, Words
 from emodarts.report.sheets import Cell, Column, Sheet, slug
 

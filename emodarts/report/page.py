@@ -4,21 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emodarts import __version__
+from emodarts.records import LATE_DEV
 from emodarts.report.choices import selection_section
 from emodarts.report.conditions import conditions, other_predictions
-from emodarts.report.evidence import Evidence, gather
 from emodarts.report.figures import Figure
 from emodarts.report.headline import Headline, headline
 from emodarts.report.matrices import corpora_section, transfer_section
 from emodarts.report.origins import leaks, losses_section, origins_section
 from emodarts.report.published import published_section
+from emodarts.report.report_data import Evidence, gather
 from emodarts.report.searching import courses_section, genotypes_section, hyperparameters_section, sizes_section
 from emodarts.report.sections import More, Section, Words, each, told_apart
 from emodarts.report.sheets import Sheet, shown
 from emodarts.report.tables import incomplete, notices
 from emodarts.report.within import classes_section, folds_section, speakers_section, systems_section
 from emodarts.results.reader import Results
-from emodarts.results.records import LATE_DEV
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from emodarts.report.evidence import Entry, Evidence, Part
+from emodarts.records import BEST_TEST, LAST, LATE_DEV
 from emodarts.report.headline import over_speakers
+from emodarts.report.report_data import Entry, Evidence, Part
 from emodarts.report.sections import Section
 from emodarts.report.sheets import Cell, Column, Sheet
-from emodarts.results.records import BEST_TEST, LAST, LATE_DEV
 from emodarts.results.statistics import Difference, Tally, difference
 
 PUBLISHED = "published"  # the study of the published protocol, in a sweep `<name>-published` beside the clean `<name>`

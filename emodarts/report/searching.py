@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from emodarts.errors import EmodartsError
 from emodarts.networks.genotype import Genotype
 from emodarts.report import plots
-from emodarts.report.evidence import Evidence
 from emodarts.report.figures import Figure
+from emodarts.report.report_data import Evidence
 from emodarts.report.sections import More, Part, Section, Words
 from emodarts.report.sheets import Cell, Column, Sheet, slug
 

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from statistics import mean, stdev
 from typing import Any
 
-from emodarts.report.evidence import Course, Entry, Evidence, Part, gather
+from emodarts.records import LATE_DEV
+from emodarts.report.report_data import Course, Entry, Evidence, Part, gather
 from emodarts.results.reader import Results
-from emodarts.results.records import LATE_DEV
 from emodarts.results.statistics import figures, majority
 
 

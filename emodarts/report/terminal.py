@@ -6,8 +6,8 @@ from statistics import mean
 from rich.console import Console
 from rich.table import Table
 
-from emodarts.report.evidence import Evidence, gather
 from emodarts.report.published import RULES, rule_lines
+from emodarts.report.report_data import Evidence, gather
 from emodarts.report.tables import Block, CrossLine, reports
 from emodarts.results.reader import Results
 from emodarts.results.statistics import Tally, figures

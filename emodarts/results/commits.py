@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emodarts.errors import EmodartsError
-from emodarts.results.records import UnitKey
+from emodarts.records import UnitKey
 from emodarts.results.schemas import check_version, verify
-from emodarts.results.storage import Storage
+from emodarts.storage import Storage
 
 COMMIT_KEY = "emodarts.commit"
 

@@ -16,7 +16,7 @@ from emodarts.errors import EmodartsError
 from emodarts.results.commits import COMMIT_KEY, Commit
 from emodarts.results.lease import Lease
 from emodarts.results.schemas import SCHEMA_VERSION, TABLES, stamped
-from emodarts.results.storage import Storage
+from emodarts.storage import Storage
 
 ABOUT = "compact.json"
 FOLDER = "compact"

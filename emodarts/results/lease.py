@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from emodarts.errors import EmodartsError
-from emodarts.results.storage import Storage
+from emodarts.storage import Storage
 
 RENEWAL = 30.0  # s
 STALE = 180.0  # s without renewal, judged from another host

@@ -18,11 +18,11 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from emodarts.errors import EmodartsError
+from emodarts.records import RungRecord, TrialRecord
 from emodarts.results.commits import Commit, commit_in, read_parquet
 from emodarts.results.compaction import Compacted, commits_of
-from emodarts.results.records import RungRecord, TrialRecord
 from emodarts.results.schemas import TABLES, verify
-from emodarts.results.storage import Storage
+from emodarts.storage import Storage
 
 _READERS = 8
 T = TypeVar("T")

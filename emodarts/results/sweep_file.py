@@ -5,7 +5,7 @@ from typing import Any
 
 from emodarts.errors import EmodartsError
 from emodarts.results.schemas import SCHEMA_VERSION
-from emodarts.results.storage import Storage
+from emodarts.storage import Storage
 
 
 def register(storage: Storage, sweep: str, settings: dict[str, Any]) -> None:

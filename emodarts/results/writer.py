@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 
 from emodarts import metrics
 from emodarts.errors import EmodartsError
+from emodarts.records import EpochRecord, Evaluation, RungRecord, TrialRecord, UnitKey, UnitRecords
 from emodarts.results.commits import Commit, read_commit
-from emodarts.results.records import EpochRecord, Evaluation, RungRecord, TrialRecord, UnitKey, UnitRecords
 from emodarts.results.schemas import SCHEMA_VERSION, TABLES, stamped
-from emodarts.results.storage import Storage
+from emodarts.storage import Storage
 
 
 class SweepWriter:

@@ -20,7 +20,7 @@ from emodarts.networks.cell import edges_of
 from emodarts.networks.costs import count_macs, supernet_macs
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import DiscreteNetwork
-from emodarts.search.joint import held_kinds
+from emodarts.search.scope import held_kinds
 from emodarts.search.settings import SearchSettings
 from emodarts.search.stopping import LANCZOS_STEPS
 from emodarts.search.task import Task

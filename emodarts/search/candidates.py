@@ -8,7 +8,7 @@ import numpy as np
 from emodarts.networks.genotype import CellGenotype, Edge, Genotype
 from emodarts.networks.network import NetworkShape
 from emodarts.networks.supernet import KINDS, cells_of, genotype_of_cells
-from emodarts.search.joint import fixed_cells, held_kinds
+from emodarts.search.scope import fixed_cells, held_kinds
 from emodarts.search.settings import SearchSettings
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from emodarts.checkpoints import NO_CHECKPOINTS, Checkpoint, Checkpoints
 from emodarts.networks.genotype import Genotype
-from emodarts.results.records import EpochRecord
+from emodarts.records import EpochRecord
 from emodarts.search.budget import Budget, candidate_epochs, candidate_macs
 from emodarts.search.candidates import CandidateSpace
 from emodarts.search.task import Evaluate, Progress, Searched, Task

@@ -13,15 +13,15 @@ from emodarts.checkpoints import NO_CHECKPOINTS, Checkpoint, Checkpoints, random
 from emodarts.features.batches import training_batches
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.supernet import Supernet
-from emodarts.results.records import EpochRecord
+from emodarts.records import EpochRecord
 from emodarts.search.budget import Budget
-from emodarts.search.engine import Engine
-from emodarts.search.joint import held_weights
-from emodarts.search.measuring import discretised_uar, mean_loss
 from emodarts.search.regularisers import skip_dropout
+from emodarts.search.scope import held_weights
 from emodarts.search.selection import Selector
 from emodarts.search.settings import SearchSettings
 from emodarts.search.stopping import dominant_eigenvalue, epochs_back, most_skips, stops
+from emodarts.search.supernet_evaluation import discretised_uar, mean_loss
+from emodarts.search.supernet_trainer import Engine
 from emodarts.search.task import Progress, Searched, Task
 from emodarts.seeds import derive_seed
 from emodarts.training.prediction import figures_of, is_late, predict

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emodarts.corpora.protocols import Fold
+from emodarts.corpora.protocols.folds import Fold
 from emodarts.errors import EmodartsError
 from emodarts.seeds import derive_seed
 

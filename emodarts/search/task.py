@@ -10,7 +10,7 @@ from emodarts.features.batches import Part
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import NetworkShape
-from emodarts.results.records import EpochRecord
+from emodarts.records import EpochRecord
 from emodarts.search.settings import SearchSettings
 
 Progress = Callable[[EpochRecord], None]

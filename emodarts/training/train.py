@@ -25,7 +25,7 @@ from emodarts.checkpoints import (
 from emodarts.features.batches import Batch, Part, class_weights, training_batches
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.networks.network import DiscreteNetwork
-from emodarts.results.records import EpochRecord
+from emodarts.records import EpochRecord
 from emodarts.seeds import derive_seed
 from emodarts.training.acceleration import training_forward
 from emodarts.training.prediction import dev_figures, is_late

@@ -33,8 +33,8 @@ def plans(recordings, hop_ms):
     """The plan of each corpus: log-mel, 64 bands, no copies at other speeds."""
     from emodarts import corpora
     from emodarts.corpora.settings import CorpusSettings
-    from emodarts.features.plan import Plan
     from emodarts.features.settings import FeatureSettings
+    from emodarts.features.store.plan import Plan
 
     settings = FeatureSettings(bands=64, hop_ms=hop_ms, speeds=[1.0])
     read = [corpora.read(CorpusSettings(name=name, root=str(recordings / name))) for name in CORPORA]
@@ -47,7 +47,7 @@ class Half:
     def __init__(self, recordings, folder, hop_ms, place):
         import torch
 
-        from emodarts.features.extractors import extractor
+        from emodarts.features.extractors.extractor import extractor
 
         torch.set_num_threads(1)
         made = plans(recordings, hop_ms)
@@ -64,7 +64,7 @@ class Half:
         return [decode(path, row["start"], row["end"])[0] for path, row in rows]
 
     def extract(self, piece):
-        from emodarts.features.extraction import extract_shard
+        from emodarts.features.store.extraction import extract_shard
 
         for plan, n in self.shards[piece::PIECES]:
             extract_shard(plan, n, self.folder / plan.name, self.extractor)
@@ -121,7 +121,7 @@ def together(pipes, way, piece):
 
 def measure(recordings, folder, hop_ms, rounds):
     """Best seconds of each way."""
-    from emodarts.features.building import finish
+    from emodarts.features.store.building import finish
 
     made = plans(recordings, hop_ms)
     for plan in made:

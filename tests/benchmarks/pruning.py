@@ -26,8 +26,8 @@ import optuna
 from scipy.stats import spearmanr
 
 from emodarts.results import reader
-from sweeps.pruning import Brackets
 from sweeps.settings import SweepSettings
+from sweeps.study.pruners import Brackets
 
 RUN = Path(__file__).resolve().parents[2] / "sweeps" / "run.py"
 # A learning rate over four and a half decades makes configurations truly differ; in the default space they hardly do,

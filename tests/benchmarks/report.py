@@ -25,12 +25,12 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from made_results import CLASSES, genotype
 
+from emodarts.records import UnitKey
 from emodarts.results.commits import Commit
 from emodarts.results.compaction import ABOUT, COMMITS, FOLDER, commits_table
-from emodarts.results.records import UnitKey
 from emodarts.results.schemas import SCHEMA_VERSION, TABLES, stamped
-from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import register
+from emodarts.storage import Storage
 
 SYSTEMS = ("emodarts", "emodarts:random_search:joint", "cnn", "cnn_lstm_attention", "svm")
 FOLDS, SPEAKERS, TAKES, EPOCHS = 10, 5, 10, 10  # 5 speakers of 10 utterances in dev, and in test

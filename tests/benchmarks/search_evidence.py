@@ -30,23 +30,23 @@ import torch
 
 from emodarts import corpora
 from emodarts.corpora import labels as labelling
-from emodarts.corpora import protocols
-from emodarts.corpora.protocols import Fold
+from emodarts.corpora.protocols import folds as protocols
+from emodarts.corpora.protocols.folds import Fold
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus
-from emodarts.experiment import discard_checkpoints, run_fold
-from emodarts.features import store as features
-from emodarts.fold_data import FoldSettings
+from emodarts.experiment.fold_data import FoldSettings
+from emodarts.experiment.unit import discard_checkpoints, run_fold
+from emodarts.features.store import store as features
 from emodarts.networks.genotype import Genotype
+from emodarts.records import UnitKey
 from emodarts.results import reader
 from emodarts.results.lease import Lease
-from emodarts.results.records import UnitKey
 from emodarts.results.statistics import Interval, Tally, uar_difference, uar_interval
-from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from emodarts.search.settings import SearchSettings
 from emodarts.seeds import derive_seed
+from emodarts.storage import Storage
 from emodarts.training.prediction import is_late
 from emodarts.training.settings import TrainingSettings
 

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from emodarts.networks.cell import Edges, SearchCell, edges_of
+from emodarts.networks.fused.sequence_edges import SequenceEdges
 from emodarts.networks.network import SequencePreprocess
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
-from emodarts.networks.sequence_edges import SequenceEdges
 from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES
 
 

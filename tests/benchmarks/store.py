@@ -31,10 +31,10 @@ def write_store(folder, count):
     """A complete store of so many utterances below the folder; its path."""
     import pyarrow as pa
 
-    from emodarts.features import building, files
-    from emodarts.features.files import Extracted, shard_name, write_shard
-    from emodarts.features.plan import LARGEST_SHARD, Plan
     from emodarts.features.settings import FeatureSettings
+    from emodarts.features.store import building, files
+    from emodarts.features.store.files import Extracted, shard_name, write_shard
+    from emodarts.features.store.plan import LARGEST_SHARD, Plan
 
     rng = np.random.default_rng(0)
     names = [f"MSP-PODCAST_{number // 99:04d}_{number % 99:04d}" for number in range(count)]
@@ -84,9 +84,9 @@ def random(folder):
 
     before = rss_anon()
     torch.set_num_threads(1)
-    from emodarts.corpora.protocols import Fold
+    from emodarts.corpora.protocols.folds import Fold
     from emodarts.features.batches import Part, Standardiser, training_batches
-    from emodarts.features.store import open_store
+    from emodarts.features.store.store import open_store
 
     started = time.perf_counter()
     store = open_store(folder)
@@ -117,7 +117,7 @@ def in_order(folder):
 
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-    from emodarts.features.store import open_store
+    from emodarts.features.store.store import open_store
 
     store, speeds = open_store(folder), []
     for _ in range(2):

@@ -25,13 +25,13 @@ from rich.console import Console
 from test_studies import DEFAULT, SPACE, commit, key_of
 
 from emodarts.results import reader
-from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
-from sweeps.ray_session import fit, session
+from emodarts.storage import Storage
+from sweeps.execution.ray_session import fit, session
 from sweeps.settings import RaySettings, ResourceSettings, SweepSettings
-from sweeps.studies import Studies
-from sweeps.systems import Systems
+from sweeps.units.study_queue import Studies
+from sweeps.units.system_queues import Systems
 
 
 def begin(root: str, folds: int, trials: int) -> Studies:

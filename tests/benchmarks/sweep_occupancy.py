@@ -24,9 +24,9 @@ from chaos import local_cluster
 from rich.console import Console
 from sweep_driver import begin
 
-from sweeps.ray_session import fit, session
+from sweeps.execution.ray_session import fit, session
 from sweeps.settings import RaySettings, ResourceSettings
-from sweeps.systems import Systems
+from sweeps.units.system_queues import Systems
 
 
 def drive(units: int, low: float, high: float, folder: str, address: str) -> None:

@@ -29,18 +29,18 @@ from rich.console import Console
 
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.results import reader
-from emodarts.results.storage import Storage
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from emodarts.search.settings import SearchSettings
+from emodarts.storage import Storage
 from emodarts.training.settings import TrainingSettings
-from sweeps.driver import plan_of, studies_of
-from sweeps.journal import Journal
-from sweeps.preparation import prepare
-from sweeps.ray_session import fit, session
+from sweeps.data.preparation import prepare
+from sweeps.execution.dashboard_journal import Journal
+from sweeps.execution.ray_session import fit, session
+from sweeps.execution.worker import Plan, System, run_plain, run_unit
 from sweeps.settings import RaySettings, ResourceSettings, Settings, SweepSettings
-from sweeps.space import Space
-from sweeps.trial import Plan, System, run_plain, run_unit
+from sweeps.study.search_space import Space
+from sweeps.sweep import plan_of, studies_of
 
 FOLDS = [0, 1]
 SEARCH_EPOCHS, TRAINING_EPOCHS = 7, 16

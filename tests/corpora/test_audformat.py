@@ -10,8 +10,8 @@ from test_corpora import CorpusContract
 
 from emodarts import corpora
 from emodarts.corpora import labels as labelling
-from emodarts.corpora import protocols
-from emodarts.corpora.audformat import write
+from emodarts.corpora.protocols import folds
+from emodarts.corpora.readers.audformat import write
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 
@@ -283,7 +283,7 @@ def test_the_own_split_is_a_protocol(written):
     _, header = written
     chosen = CorpusSettings(name="audformat", root=str(header.parent), protocol="official", class_set="full")
     corpus = corpora.read(chosen)
-    (fold,) = protocols.make(chosen, corpus.utterances, labelling.label(corpus.utterances, chosen))
+    (fold,) = folds.make(chosen, corpus.utterances, labelling.label(corpus.utterances, chosen))
     roles = {"train": fold.train, "dev": fold.dev, "test": fold.tests["audformat/test"]}
     splits = dict(rows(corpus, "utterance", "split"))
     assert {role: {splits[u] for u in ids} for role, ids in roles.items()} == {name: {name} for name in roles}

@@ -6,7 +6,7 @@ from layouts.audio import write
 from layouts.iemocap import HEADER, line, write_corpus
 
 from emodarts import corpora
-from emodarts.corpora import rules
+from emodarts.corpora.protocols import rules
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 

@@ -9,7 +9,7 @@ from layouts import crema_d, iemocap, msp_improv
 
 from emodarts import corpora, metrics
 from emodarts.corpora import labels as labelling
-from emodarts.corpora import protocols
+from emodarts.corpora.protocols import folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 
@@ -122,31 +122,31 @@ class TestRefusedFolds:
         leaking = replace(fold, train=(*fold.train, leak), tests={"demo/test": fold.tests["demo/test"][1:]})
         for groups in ({}, {u: u for u in fold.groups}):
             with pytest.raises(EmodartsError, match="speaker demo/s0 stands in train and in test"):
-                protocols.check(replace(leaking, groups=groups))
+                folds.check(replace(leaking, groups=groups))
 
     def test_without_any_owner(self, fold):
         with pytest.raises(EmodartsError, match="neither speaker nor group"):
-            protocols.check(replace(fold, groups={}))
+            folds.check(replace(fold, groups={}))
 
     def test_an_utterance_twice(self, fold):
         with pytest.raises(EmodartsError, match="stands in train and in train"):
-            protocols.check(replace(fold, train=(*fold.train, fold.train[0])))
+            folds.check(replace(fold, train=(*fold.train, fold.train[0])))
         tests = {**fold.tests, "demo/more": fold.tests["demo/test"][:1]}
         with pytest.raises(EmodartsError, match="test set demo/test and in test set demo/more"):
-            protocols.check(replace(fold, tests=tests))
+            folds.check(replace(fold, tests=tests))
 
     def test_an_empty_test_set(self, fold):
         with pytest.raises(EmodartsError, match="test set demo/more part is empty"):
-            protocols.check(replace(fold, tests={**fold.tests, "demo/more": ()}))
+            folds.check(replace(fold, tests={**fold.tests, "demo/more": ()}))
 
     def test_a_label_outside_of_the_classes(self, fold):
         with pytest.raises(EmodartsError, match="no declared class"):
-            protocols.check(replace(fold, labels={**fold.labels, fold.dev[0]: "perplexed"}))
+            folds.check(replace(fold, labels={**fold.labels, fold.dev[0]: "perplexed"}))
 
     def test_hidden_test_labels_are_no_fault(self, fold):
         public = {u: c for u, c in fold.labels.items() if u not in fold.tests["demo/test"]}
         assert len(public) < len(fold.labels)
-        protocols.check(replace(fold, labels=public))  # raises nothing
+        folds.check(replace(fold, labels=public))  # raises nothing
 
 
 def test_metrics_refuse_what_they_cannot_count():

@@ -8,7 +8,8 @@ from conftest import REPOSITORY, write_tone
 
 from emodarts import corpora
 from emodarts.corpora import labels as labelling
-from emodarts.corpora import protocols, registry
+from emodarts.corpora import registry
+from emodarts.corpora.protocols import folds as protocols
 from emodarts.corpora.settings import CorpusSettings
 
 PAGE = (REPOSITORY / "docs" / "corpora.md").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from layouts import check_folds, folds_of, tess
 from test_corpora import CorpusContract
 
 from emodarts import corpora
-from emodarts.corpora import rules
+from emodarts.corpora.protocols import rules
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 

@@ -8,7 +8,8 @@ from layouts import msp_podcast
 from emodarts import corpora
 from emodarts.audit.audit import audit
 from emodarts.corpora import labels as labelling
-from emodarts.corpora import protocols, rules
+from emodarts.corpora.protocols import folds as protocols
+from emodarts.corpora.protocols import rules
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.features.measures import MEASURES
 

@@ -6,7 +6,8 @@ import pytest
 
 from emodarts import corpora
 from emodarts.corpora import labels as labelling
-from emodarts.corpora import protocols, rules
+from emodarts.corpora.protocols import folds as protocols
+from emodarts.corpora.protocols import rules
 from emodarts.corpora.settings import CorpusSettings
 
 

@@ -1,0 +1,328 @@
+"""Protocols: named, hashed folds whose test speakers stand in no other role."""
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from emodarts.corpora.labels import Labels
+from emodarts.corpora.protocols import rules
+from emodarts.corpora.protocols.rules import Candidate, Division, Rule
+from emodarts.corpora.protocols.splits import read_split
+from emodarts.corpora.registry import describe
+from emodarts.corpora.settings import CorpusSettings
+from emodarts.errors import EmodartsError
+
+# What a protocol's id must end with for a fold to be allowed this weakness.
+_SUFFIXES = {rules.SHARED_DEV: "-random-dev", rules.NO_DEV: "-no-dev"}
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold: utterance ids by role (`tests`: test set -> ids), labels, speakers (None: unknown) and groups.
+
+    A group is the speaker, or the recording where the speaker is unknown. The hash covers ids, labels and roles.
+    `left_out` says of each labelled utterance in no role why; `weakness` what the protocol's id admits.
+    """
+
+    protocol: str
+    index: int
+    train: tuple[str, ...]
+    dev: tuple[str, ...]
+    tests: dict[str, tuple[str, ...]]
+    labels: dict[str, str]
+    classes: tuple[str, ...]
+    speakers: dict[str, str | None]
+    groups: dict[str, str]
+    hash: str
+    weakness: str | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def make(settings: CorpusSettings, utterances: pa.Table, labels: Labels) -> tuple[Fold, ...]:
+    """The folds of `settings.protocol` (None: the corpus's default) over utterances of schema UTTERANCES.
+
+    A protocol is one of the corpus's own (`protocols_of`), `<corpus>/speaker<k>`, or the path of a CSV file with a
+    user-made split. Unlabelled utterances stand in tests alone, where the protocol says so.
+    Raises EmodartsError for a protocol that does not fit, and whatever `check` finds.
+    """
+    candidates = _candidates(utterances, labels)
+    name, rule = _rule(settings, candidates)
+    for setting, value in rule.requires.items():
+        if getattr(settings, setting) != value:
+            raise EmodartsError(
+                f"protocol {name} is defined for corpus.{setting}={value}, "
+                f"not {getattr(settings, setting)}: set corpus.{setting}={value}, or take another protocol"
+            )
+    groups = {c.utterance: c.speaker or f"{settings.name}/unknown/{c.recording or c.utterance}" for c in candidates}
+    speakers = {c.utterance: c.speaker for c in candidates}
+    divisions = rule.divide(settings.name, candidates)
+    for division in divisions:
+        rules.keep_unknown_apart(candidates, division, rule.keeps_train)
+    if not name.lower().endswith(".csv"):
+        others = protocols_of(settings.name, len({c.speaker for c in candidates if c.speaker and c.label is not None}))
+        _refuse_empty(name, divisions, rule, [other for other in others if other != name])
+    return tuple(
+        _fold(name, index, division, rule.weakness, labels, speakers, groups)
+        for index, division in enumerate(divisions)
+    )
+
+
+def _refuse_empty(name: str, divisions: Sequence[Division], rule: Rule, fitting: Sequence[str]) -> None:
+    """Raise EmodartsError where a role of a fold is empty: the copy lacks speakers, sessions or a split."""
+    for index, division in enumerate(divisions):
+        roles = {"train": division.train, "dev": division.dev or rule.weakness == rules.NO_DEV}
+        tests = {f"test set {test}": ids for test, ids in division.tests.items()} or {"test": []}
+        empty = [role for role, ids in {**roles, **tests}.items() if not ids]
+        if empty:
+            raise EmodartsError(
+                f"{name} fold {index}: the {empty[0]} part is empty: the copy has no speaker, session or split with "
+                f"labels for it; complete the copy, or choose another protocol: {', '.join([*fitting, 'a CSV file'])}"
+            )
+
+
+def protocols_of(corpus: str, speakers: int | None = None) -> tuple[str, ...]:
+    """The names of the protocols that a corpus has, the default first."""
+    description = describe(corpus)
+    named = [f"{corpus}/{name}" for name in (description.protocol, *description.rules) if name != "speaker<k>"]
+    if speakers is None or speakers >= 3:
+        most = "the number of speakers" if speakers is None else speakers
+        named.append(f"{corpus}/speaker<k> with k from 3 to {most}")
+    return tuple(dict.fromkeys(named))
+
+
+def full_name(settings: CorpusSettings) -> str:
+    """The protocol's name as results have it, before the corpus is read (`speaker<k>` without a number stays so)."""
+    given = settings.protocol or describe(settings.name).protocol
+    if given.lower().endswith(".csv"):
+        return f"{settings.name}/{Path(given).name}"
+    short = given.removeprefix(f"{settings.name}/")
+    return f"{settings.name}/{f'{short}-no-dev' if f'{short}-no-dev' in describe(settings.name).rules else short}"
+
+
+def _candidates(utterances: pa.Table, labels: Labels) -> list[Candidate]:
+    names = ("utterance", "speaker", "session", "gender", "recording", "scenario", "split")
+    columns = (utterances[name].to_pylist() for name in names)
+    return [
+        Candidate(row[0], labels.by_utterance.get(row[0]), *row[1:])
+        for row in sorted(zip(*columns, strict=True))
+        if row[0] in labels.by_utterance or row[0] in labels.unlabelled
+    ]
+
+
+def _rule(settings: CorpusSettings, candidates: Sequence[Candidate]) -> tuple[str, Rule]:
+    """The full name and the rule of a protocol."""
+    corpus, description = settings.name, describe(settings.name)
+    speakers = {c.speaker for c in candidates if c.speaker and c.label is not None}
+    name = full_name(settings)
+    if name.lower().endswith(".csv"):
+        return name, Rule(read_split(Path(settings.protocol or "").expanduser()))
+    given = name.removeprefix(f"{corpus}/")
+    if given in description.rules:
+        return name, description.rules[given]
+    match = re.fullmatch(r"speaker([1-9]\d*|<k>)", given)
+    if match and len(speakers) < 3:
+        raise EmodartsError(
+            f"{corpus}: {len(speakers)} known speaker(s), but train, dev and test need one each: at least 3"
+        )
+    k = min(5, len(speakers)) if match and match[1] == "<k>" else int(match[1]) if match else 0
+    if not 3 <= k <= len(speakers):
+        raise EmodartsError(
+            f"protocol '{settings.protocol}' does not fit {corpus}: choose one of "
+            f"{', '.join(protocols_of(corpus, len(speakers)))}, or a CSV file with columns utterance, role[, fold]"
+        )
+    groups = rules.each_speaker if k == len(speakers) else rules.balanced(k)
+    return f"{corpus}/speaker{k}", Rule(rules.by_speaker(groups))
+
+
+def _fold(
+    protocol: str,
+    index: int,
+    division: Division,
+    weakness: str | None,
+    labels: Labels,
+    speakers: Mapping[str, str | None],
+    groups: Mapping[str, str],
+) -> Fold:
+    train, dev = tuple(sorted(division.train)), tuple(sorted(division.dev))
+    tests = {name: tuple(sorted(ids)) for name, ids in division.tests.items()}
+    ids = sorted({*train, *dev, *(u for test in tests.values() for u in test)})
+    by_utterance = {u: labels.by_utterance[u] for u in ids if u in labels.by_utterance}
+    fold = Fold(
+        protocol,
+        index,
+        train,
+        dev,
+        tests,
+        by_utterance,
+        labels.classes,
+        {u: speakers[u] for u in ids},
+        {u: groups[u] for u in ids},
+        fold_hash(train, dev, tests, by_utterance, labels.classes),
+        weakness,
+        dict(sorted(division.left_out.items())),
+    )
+    check(fold)
+    return fold
+
+
+def joined(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
+    """The protocol `<a>+<b>/joined`: fold i joins fold i mod k of each corpus; the test sets stay apart.
+
+    The name has the corpora in the order given. Raises EmodartsError for fewer than two corpora, corpora with different
+    classes, and one without dev part.
+    """
+    if len(parts) < 2:
+        raise EmodartsError(f"a joined protocol needs two corpora or more, not {', '.join(parts) or 'none'}")
+    without = [name for name, folds in parts.items() if folds[0].weakness == rules.NO_DEV]
+    if without:
+        raise EmodartsError(f"{', '.join(without)}: a protocol without dev part cannot be joined")
+    classes = {name: folds[0].classes for name, folds in parts.items()}
+    if len(set(classes.values())) > 1:
+        told = "; ".join(f"{name}: {', '.join(found)}" for name, found in classes.items())
+        common = sorted(set.intersection(*(set(found) for found in classes.values())))
+        how = (
+            f"corpus.class_set='{','.join(common)}'" if len(common) > 1 else "corpus.class_set to classes that all have"
+        )
+        raise EmodartsError(f"corpora with different classes cannot be joined ({told}): set {how}")
+    result = []
+    for index in range(max(len(folds) for folds in parts.values())):
+        chosen = [folds[index % len(folds)] for folds in parts.values()]
+        weakness = next((fold.weakness for fold in chosen if fold.weakness), None)
+        suffix = _SUFFIXES[weakness] if weakness else ""
+        tests = {name: ids for fold in chosen for name, ids in fold.tests.items()}
+        train = tuple(sorted(u for fold in chosen for u in fold.train))
+        dev = tuple(sorted(u for fold in chosen for u in fold.dev))
+        by_utterance = {u: label for fold in chosen for u, label in fold.labels.items()}
+        fold = Fold(
+            f"{'+'.join(parts)}/joined{suffix}",
+            index,
+            train,
+            dev,
+            tests,
+            by_utterance,
+            chosen[0].classes,
+            {u: s for fold in chosen for u, s in fold.speakers.items()},
+            {u: g for fold in chosen for u, g in fold.groups.items()},
+            fold_hash(train, dev, tests, by_utterance, chosen[0].classes),
+            weakness,
+            {u: reason for fold in chosen for u, reason in fold.left_out.items()},
+        )
+        check(fold)
+        result.append(fold)
+    return tuple(result)
+
+
+def of_corpora(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
+    """The folds of a training on these corpora: those of one as they are, of several joined. Raises as `joined`."""
+    return joined(parts) if len(parts) > 1 else tuple(next(iter(parts.values())))
+
+
+def refuse_trained(folds: Sequence[Fold], corpus: str) -> None:
+    """Raise EmodartsError where a corpus that was to be a further test stands in the training of these folds."""
+    if any(u.startswith(f"{corpus}/") for fold in folds for u in (*fold.train, *fold.dev)):
+        raise EmodartsError(
+            f"{corpus} trains here ({folds[0].protocol}), so it cannot be a further test: leave it out of extra_tests"
+        )
+
+
+def check(fold: Fold) -> None:
+    """Refuse a fold that leaks or cannot be learnt from.
+
+    Raises EmodartsError for an utterance listed twice, a speaker (or recording of an unknown one) in two roles, an
+    empty role or test set, an utterance without group or (in train and dev) declared class, a class with fewer than
+    2 utterances in train. A dev part that shares speakers with train, or no dev part, pass only where the protocol's
+    id says so (`-random-dev`, `-no-dev`).
+    """
+    where = f"{fold.protocol} fold {fold.index}"
+    if fold.weakness is not None and _SUFFIXES[fold.weakness] not in fold.protocol:
+        suffix = _SUFFIXES[fold.weakness]
+        raise EmodartsError(f"{where}: {fold.weakness}, but the protocol's name does not say {suffix}")
+    sets = {"train": fold.train, "dev": fold.dev, **{f"test set {name}": ids for name, ids in fold.tests.items()}}
+    test = [utterance for ids in fold.tests.values() for utterance in ids]
+    for name, part in {**sets, "test": test}.items():
+        if not part and not (name == "dev" and fold.weakness == rules.NO_DEV):
+            raise EmodartsError(f"{where}: the {name} part is empty; choose another protocol or split")
+    roles = {"train": fold.train, "dev": fold.dev, "test": test}
+    for first, second in (("train", "dev"), ("train", "test"), ("dev", "test")):
+        shared = _owners(fold, roles[first]) & _owners(fold, roles[second])
+        if shared and not ((first, second) == ("train", "dev") and fold.weakness == rules.SHARED_DEV):
+            raise EmodartsError(
+                f"{where}: speaker {min(shared)} stands in {first} and in {second}; a fold must not share any: "
+                "correct the speaker, or leave one side out by a CSV split"
+            )
+        alike = _alike(fold, roles[first], roles[second])
+        if alike and not ((first, second) == ("train", "dev") and fold.weakness == rules.SHARED_DEV):
+            raise EmodartsError(
+                f"{where}: speaker {alike[0]!r} stands in {first} and {alike[1]!r} in {second}: if that is one person, "
+                "spell it one way; else rename one, so that they differ by more than case, blanks or leading zeros"
+            )
+    _check_utterances(fold, where, sets)
+    counts = Counter(fold.labels[u] for u in fold.train)
+    few = [name for name in fold.classes if counts[name] < 2]
+    if few:
+        rest = ",".join(name for name in fold.classes if name not in few)
+        raise EmodartsError(
+            f"{where}: class '{few[0]}' has {counts[few[0]]} utterance(s) in the train part, at least 2 are needed; "
+            f"leave it out with corpus.class_set='{rest}'"
+        )
+
+
+def _owners(fold: Fold, ids: Sequence[str]) -> set[str]:
+    """Who must not stand in another role: the speakers, and the groups too where someone grouped otherwise."""
+    known = {speaker for u in ids if (speaker := fold.speakers.get(u)) is not None}
+    return known | {fold.groups[u] for u in ids if u in fold.groups}
+
+
+def _alike(fold: Fold, first: Sequence[str], second: Sequence[str]) -> tuple[str, str] | None:
+    """Two different speakers, one of each part, whose names differ so little that they may be one person."""
+    named = [{s for u in ids if (s := fold.speakers.get(u)) is not None} for ids in (first, second)]
+    plain = {_plain(speaker): speaker for speaker in sorted(named[0])}
+    pairs = ((plain[_plain(speaker)], speaker) for speaker in sorted(named[1]) if _plain(speaker) in plain)
+    return next((pair for pair in pairs if pair[0] != pair[1]), None)
+
+
+def _plain(speaker: str) -> str:
+    """A name without case, blanks, invisible letters and leading zeros of numbers."""
+    letters = unicodedata.normalize("NFKC", speaker).casefold()
+    shown = "".join(c for c in letters if unicodedata.category(c) not in ("Cf", "Zs", "Cc"))
+    return re.sub(r"(?<!\d)0+(?=\d)", "", shown)
+
+
+def _check_utterances(fold: Fold, where: str, sets: dict[str, tuple[str, ...]]) -> None:
+    role_of: dict[str, str] = {}
+    for role, ids in sets.items():
+        for utterance in ids:
+            if utterance in role_of:
+                raise EmodartsError(f"{where}: utterance {utterance} stands in {role_of[utterance]} and in {role}")
+            role_of[utterance] = role
+            if utterance not in fold.groups:
+                raise EmodartsError(
+                    f"{where}: utterance {utterance} has neither speaker nor group; a leak cannot be seen"
+                )
+            if role in ("train", "dev") and fold.labels.get(utterance) not in fold.classes:
+                found = fold.labels.get(utterance)
+                raise EmodartsError(f"{where}: utterance {utterance} in {role} has no declared class (label: {found})")
+
+
+def fold_hash(
+    train: Sequence[str],
+    dev: Sequence[str],
+    tests: Mapping[str, Sequence[str]],
+    labels: Mapping[str, str],
+    classes: Sequence[str],
+) -> str:
+    """16 hex digits of a SHA-256 over roles, ids, labels and classes; the order of ids does not count."""
+    content = {
+        "train": sorted((u, labels.get(u)) for u in train),
+        "dev": sorted((u, labels.get(u)) for u in dev),
+        "tests": {name: sorted((u, labels.get(u)) for u in ids) for name, ids in tests.items()},
+        "classes": sorted(classes),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

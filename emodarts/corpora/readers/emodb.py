@@ -1,0 +1,64 @@
+"""EmoDB (Burkhardt et al. 2005): German, acted, 535 utterances of 10 speakers; the file name says everything."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from emodarts.corpora.description import Description
+from emodarts.corpora.protocols import rules
+from emodarts.corpora.protocols.rules import Rule
+from emodarts.corpora.settings import CorpusSettings
+from emodarts.corpora.table import Dropped, Utterance, audio_files, hidden, one_of_each
+
+_WOMEN = {"08", "09", "13", "14", "16"}
+_SPEAKERS = sorted(_WOMEN | {"03", "10", "11", "12", "15"})
+_TEXTS = ["a01", "a02", "a04", "a05", "a07", "b01", "b02", "b03", "b09", "b10"]
+# speaker, text, emotion, version: 03a01Wa
+_NAME = re.compile(rf"({'|'.join(_SPEAKERS)})({'|'.join(_TEXTS)})([WLEAFTN])([a-f])")
+_EMOTIONS = dict(
+    zip("WLEAFTN", ["anger", "boredom", "disgust", "fear", "happiness", "sadness", "neutral"], strict=True)
+)
+
+
+def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]:
+    return one_of_each(root, _named(root))
+
+
+def _named(root: Path) -> Iterator[Utterance | Dropped]:
+    for file in audio_files(root):
+        path = file.relative_to(root).as_posix()
+        match = _NAME.fullmatch(file.stem)
+        if hidden(path):
+            yield Dropped(path, "a hidden file or folder")
+        elif not match:
+            yield Dropped(path, "the name is not that of an EmoDB recording (such as 03a01Wa.wav)")
+        else:
+            speaker, text, emotion, _ = match.groups()
+            yield Utterance(
+                utterance=f"emodb/{file.stem}",
+                path=path,
+                speaker=f"emodb/{speaker}",
+                gender="female" if speaker in _WOMEN else "male",
+                text=text,
+                intended=_EMOTIONS[emotion],
+            )
+
+
+CORPUS = Description(
+    name="emodb",
+    title="EmoDB (Burkhardt et al. 2005)",
+    rows=_rows,
+    looked_for="audio files such as wav/03a01Wa.wav",
+    words={
+        "anger": "angry",
+        "boredom": "bored",
+        "disgust": "disgusted",
+        "fear": "fearful",
+        "happiness": "happy",
+        "sadness": "sad",
+        "neutral": "neutral",
+    },
+    protocol="speaker10",
+    rules={"speaker10": Rule(rules.by_speaker(rules.each_speaker, rules.next_woman_and_man))},
+    licence="CC0-1.0 by its audformat card; another card says CC BY 4.0",
+)

@@ -1,0 +1,142 @@
+"""Any corpus, given as a table (CSV, Parquet or JSON lines) with one row an utterance: file, speaker, label."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from emodarts.corpora.description import Description
+from emodarts.corpora.protocols import rules
+from emodarts.corpora.protocols.rules import Candidate, Division, Rule
+from emodarts.corpora.readers.audio_index import Files, Told
+from emodarts.corpora.readers.column_names import columns_of
+from emodarts.corpora.settings import CorpusSettings
+from emodarts.corpora.table import Dropped, Utterance, seconds
+from emodarts.corpora.table_files import SUFFIXES, Record, number, read_records, text
+from emodarts.errors import EmodartsError
+
+GENDERS = dict.fromkeys(("f", "female", "w", "woman", "weiblich", "frau", "femme", "mujer"), "female")
+GENDERS |= dict.fromkeys(("m", "male", "man", "männlich", "maennlich", "mann", "homme", "hombre"), "male")
+# What stands in a speaker's cell for nobody in particular: such utterances have several speakers, not one.
+_NOBODY = {"unknown", "unk", "unbekannt", "inconnu", "inconnue", "desconocido", "?", "??", "-", "-1"}
+_ATTRIBUTES = ("arousal", "valence", "dominance")
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("dev", "devel", "development", "val", "valid", "validation"), "dev"),
+}
+
+
+def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]:
+    """The rows of the table that `corpus.table` names (default: the only one in root)."""
+    path = _table_path(root, settings.table)
+    table = read_records(path)
+    columns = columns_of(table.columns, str(path), settings.columns)
+    files = Files(root, path.parent)
+    listed: set[str] = set()
+    told = Told()
+    for record in table.rows:
+        row = _row(record, columns, files, settings.name)
+        if isinstance(row, Utterance):
+            if (again := told.again(row, record.where)) is not None:
+                yield again
+                continue
+            listed.add(row.path)
+        yield row
+    yield from files.unlisted(listed, path.name)
+
+
+def _table_path(root: Path, name: str | None) -> Path:
+    if name is not None:
+        if not (root / name).is_file():
+            raise EmodartsError(f"corpus.table={name}: there is no such file in {root}")
+        return root / name
+    found = sorted(p for p in root.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "." and p.is_file())
+    if len(found) != 1:
+        names = ", ".join(p.name for p in found) or "none"
+        raise EmodartsError(
+            f"{root}: looked for one table ({', '.join(SUFFIXES)}), found {names}; name it with corpus.table=..."
+        )
+    return found[0]
+
+
+def _row(record: Record, columns: dict[str, str], files: Files, corpus: str) -> Utterance | Dropped:
+    """The utterance of a row, or why there is none."""
+    if record.fault:
+        return Dropped(record.where, record.fault)
+    row: dict[str, Any] = {field: text(record.cells.get(column)) for field, column in columns.items()}
+    row["intended"] = row.pop("label", None) or row.get("intended")
+    if row["file"] is None or (row["intended"] is None and row.get("perceived") is None):
+        return Dropped(record.where, "the row has no file or no label")
+    path, reason = files.find(row.pop("file"))
+    if reason:
+        return Dropped(record.where, reason)
+    try:
+        start, end = _span(row, record, columns)
+    except ValueError:
+        return Dropped(record.where, f"start {row.get('start')} and end {row.get('end')} are no span of seconds")
+    try:
+        attributes = {name: None if row.get(name) is None else number(row[name]) for name in _ATTRIBUTES}
+    except ValueError as error:
+        return Dropped(record.where, f"arousal, valence and dominance are numbers, not {error}")
+    row.pop("duration", None)
+    speaker, recording = known_speaker(row.pop("speaker")), row.pop("recording", None)
+    name = os.path.splitext(path)[0] + ("" if start is None else f"@{start}")
+    return Utterance(
+        **{**row, **attributes, "start": start, "end": end, "gender": GENDERS.get((row.get("gender") or "").lower())},
+        utterance=f"{corpus}/{name.lstrip('/')}",
+        path=path,
+        speaker=None if speaker is None else f"{corpus}/{speaker}",
+        recording=recording or path,  # of known speakers too: unknown ones of the same file must not train beside them
+    )
+
+
+def known_speaker(told: str | None) -> str | None:
+    """A speaker as told; None where a word or a mark stands for one who is not known."""
+    return None if told is None or told.casefold() in _NOBODY else told
+
+
+def _span(row: dict[str, Any], record: Record, columns: dict[str, str]) -> tuple[float | None, float | None]:
+    """Start and end in seconds. Raises ValueError for times that are none, or in the wrong order."""
+    times = {name: record.cells.get(columns[name]) for name in ("start", "end", "duration") if row.get(name)}
+    start, end = seconds(times.get("start")), seconds(times.get("end"))
+    if end is None and start is not None and "duration" in times:
+        end = start + (seconds(times["duration"]) or 0)
+    if end is not None and end <= (start or 0):
+        raise ValueError(end)
+    return start, end
+
+
+def _own_split(corpus: str, candidates: Sequence[Candidate]) -> list[Division]:
+    """The table's own split: train; dev, devel or validation; and test sets whose names begin with `test`."""
+    lower = [replace(c, split=_SPLITS.get((c.split or "").lower(), (c.split or "").lower())) for c in candidates]
+    tests = {split: split for c in lower if (split := c.split or "").startswith("test")}
+    return rules.official("train", ("dev",), tests)(corpus, lower)
+
+
+OWN_SPLIT = Rule(_own_split)
+
+CORPUS = Description(
+    name="manifest",
+    title="a table of recordings (CSV, Parquet or JSON lines)",
+    rows=_rows,
+    looked_for="the files that the table lists",
+    words={
+        **dict.fromkeys(("angry", "anger", "ang"), "angry"),
+        **dict.fromkeys(("happy", "happiness", "joy", "hap"), "happy"),
+        **dict.fromkeys(("excited", "excitement", "exc"), "excited"),
+        **dict.fromkeys(("neutral", "neu"), "neutral"),
+        **dict.fromkeys(("sad", "sadness"), "sad"),
+        **dict.fromkeys(("fear", "fearful", "fea"), "fearful"),
+        **dict.fromkeys(("disgust", "disgusted", "dis"), "disgusted"),
+        **dict.fromkeys(("surprise", "surprised", "sur"), "surprised"),
+        **dict.fromkeys(("bored", "boredom"), "bored"),
+        **dict.fromkeys(("no agreement", "no_agreement", "xxx"), "no_agreement"),
+        **dict.fromkeys(("other", "oth"), "other"),
+        "calm": "calm",
+    },
+    protocol="speaker<k>",
+    rules={"official": OWN_SPLIT},
+    sources=("intended", "perceived"),
+    open_words=True,
+)

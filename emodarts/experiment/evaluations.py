@@ -1,0 +1,68 @@
+"""What a unit's networks say of dev, of its test sets and of other corpora, as it stands in the tables."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emodarts.corpora.protocols.folds import Fold
+from emodarts.experiment.fold_data import FoldData, ForeignTest
+from emodarts.features.batches import Part, Standardiser
+from emodarts.records import LATE_DEV, Evaluation
+from emodarts.search.task import Searched
+
+Predict = Callable[[Part], NDArray[np.float32]]  # probabilities (utterances, classes) of a part
+
+
+def supernet_evaluations(data: FoldData, searched: Searched | None) -> list[Evaluation]:
+    """The supernet's own predictions on dev; none where the search trains no supernet."""
+    if searched is None or searched.dev_probabilities is None:
+        return []
+    return [evaluation(data.fold, data.fold.dev, "supernet", "dev", "dev", searched.dev_probabilities)]
+
+
+def final_evaluations(
+    data: FoldData, predict: Predict, tests: bool, foreign: Sequence[ForeignTest]
+) -> list[Evaluation]:
+    """The final predictions on dev and, where `tests`, on each test set and those of other corpora."""
+    fold = data.fold
+    parts = [("dev", "dev", fold.dev), *(("test", name, ids) for name, ids in fold.tests.items() if tests)]
+    own = [evaluation(fold, ids, "final", role, name, predict(data.part(ids))) for role, name, ids in parts]
+    return own + [e for test in foreign if tests for e in _cross_evaluations(data, predict, test)]
+
+
+def _cross_evaluations(data: FoldData, predict: Predict, test: ForeignTest) -> list[Evaluation]:
+    """Predictions on another corpus, normalised by the statistics of the fold's train part, and by its own."""
+    fold = replace(data.fold, labels=test.labels, speakers=test.speakers)
+    found = []
+    for normalisation in ("train", "test"):
+        by_own = normalisation == "test"
+        standardiser = Standardiser.fit(test.store, test.utterances) if by_own else data.standardiser
+        probabilities = predict(Part.of(test.store, standardiser, fold, test.utterances))
+        made = evaluation(fold, test.utterances, "final", "cross", test.name, probabilities)
+        found.append(replace(made, normalisation=normalisation))
+    return found
+
+
+def evaluation(
+    fold: Fold,
+    utterances: tuple[str, ...],
+    stage: str,
+    role: str,
+    test_set: str,
+    probabilities: NDArray[np.float32],
+    epoch_rule: str = LATE_DEV,
+) -> Evaluation:
+    """Predictions `probabilities (utterances, classes)` on utterances of the fold, with their labels and speakers."""
+    return Evaluation(
+        stage=stage,
+        epoch_rule=epoch_rule,
+        role=role,
+        test_set=test_set,
+        normalisation="train",
+        utterances=utterances,
+        speakers=tuple(fold.speakers.get(u) for u in utterances),
+        labels=tuple(fold.labels.get(u) for u in utterances),
+        probabilities=probabilities,
+    )

@@ -1,0 +1,125 @@
+"""What a unit of work is given: its settings, its fold's features, and test sets of other corpora."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+
+from emodarts.corpora.protocols.folds import Fold, check
+from emodarts.errors import EmodartsError
+from emodarts.features.batches import Part, Standardiser
+from emodarts.features.resident import Resident, keep
+from emodarts.features.settings import BatchSettings, FeatureSettings
+from emodarts.features.store.joined import AnyStore
+from emodarts.features.store.store import Store
+from emodarts.networks import baselines
+from emodarts.search.settings import SearchSettings, SupernetSettings
+from emodarts.search.subsample import subsample
+from emodarts.training.settings import TrainingSettings
+
+SEARCHED = "emodarts"
+SVM = "svm"
+_PENALTY = "training.svm_penalty"
+_DRAWN = {f"search.{name}" for name in ("method", "joint", *(one.name for one in fields(SupernetSettings)))}
+SYSTEMS = (SEARCHED, *baselines.DESIGNS, SVM)
+
+
+@dataclass(frozen=True)
+class FoldSettings:
+    """Everything that shapes a unit's result beside its fold and seed."""
+
+    features: FeatureSettings = field(default_factory=FeatureSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    batches: BatchSettings = field(default_factory=BatchSettings)
+    system: str = SEARCHED  # or what is trained without a search: a hand-designed network, an SVM on functionals
+
+    def __post_init__(self) -> None:
+        if self.system not in SYSTEMS:
+            raise EmodartsError(f"system={self.system} is unknown: {', '.join(SYSTEMS)}")
+
+    @property
+    def searches(self) -> bool:
+        """Whether the network is searched."""
+        return self.system == SEARCHED
+
+    def has(self, name: str) -> bool:
+        """Whether a setting (`search.nodes`) does anything for the system: only a search has those of a search, an
+        architecture that is drawn by chance those of the network alone, and an SVM has its penalty alone.
+        """
+        if self.system == SVM or name == _PENALTY:
+            return self.system == SVM and name == _PENALTY
+        if not name.startswith("search."):
+            return True
+        if self.searches and self.search.method == "random_architecture":
+            return name in _DRAWN
+        return self.searches
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """A fold's features, standardised by its train part; train and dev on the device where they fit.
+
+    Nothing of a test set is read before it is asked for.
+    """
+
+    store: AnyStore
+    fold: Fold
+    settings: FoldSettings
+    device: str
+    standardiser: Standardiser
+    resident: Resident | None
+
+    @classmethod
+    def of(
+        cls, store: AnyStore, fold: Fold, settings: FoldSettings, device: str = "cpu", needs_dev: bool = True
+    ) -> "FoldData":
+        """The data of a fold. Raises EmodartsError for a leaking fold, and, if it `needs_dev`, one without dev part."""
+        check(fold)
+        if needs_dev and not fold.dev:
+            raise EmodartsError(
+                f"{fold.protocol} fold {fold.index} has no dev part, and the search and the choice of an epoch need "
+                f"one: choose a protocol with dev"
+            )
+        train, dev = store.positions(fold.train), store.positions(fold.dev)
+        resident = keep(store, train, dev, device, settings.batches.device_memory_share)
+        return cls(store, fold, settings, device, Standardiser.fit(store, fold.train), resident)
+
+    @cached_property
+    def train(self) -> Part:
+        """The train part."""
+        return self.part(self.fold.train)
+
+    @cached_property
+    def dev(self) -> Part:
+        """The dev part."""
+        return self.part(self.fold.dev)
+
+    @cached_property
+    def seen_fold(self) -> Fold:
+        """The fold as the search sees it: with a part of train alone where `search.subsample` says so."""
+        s = self.settings.search
+        if s.subsample is None:
+            return self.fold
+        return replace(self.fold, train=subsample(self.fold, s.subsample, s.subsample_seed).ids)
+
+    def part(self, utterances: Sequence[str]) -> Part:
+        """Any utterances of the fold, ready to be drawn from, in this order."""
+        kept = self.resident if set(utterances) <= {*self.fold.train, *self.fold.dev} else None
+        return Part.of(self.store, self.standardiser, self.fold, utterances, kept)
+
+
+@dataclass(frozen=True)
+class ForeignTest:
+    """A test set of a corpus that is not trained on: features by the same settings, labels among the fold's classes."""
+
+    name: str
+    store: Store
+    utterances: tuple[str, ...]
+    labels: dict[str, str]
+    speakers: dict[str, str | None]
+
+
+def subsample_name(fold: Fold, settings: FoldSettings) -> str | None:
+    """The name of the part of train that a search sees, `size@seed:hash of the ids`; None: all of it, or no search."""
+    s = settings.search
+    return subsample(fold, s.subsample, s.subsample_seed).name if settings.searches and s.subsample else None

@@ -1,0 +1,227 @@
+"""How a store comes to be: under its lock, shard by shard, in one process or several, resumable at any moment."""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+
+from emodarts.corpora.table import Dropped
+from emodarts.errors import EmodartsError
+from emodarts.features.extractors import extractor as extractors
+from emodarts.features.store import files
+from emodarts.features.store.extraction import extract_shard
+from emodarts.features.store.files import ABOUT, INDEX, PARTIAL, SCHEMA_VERSION, amount, shard_name
+from emodarts.features.store.locks import locked
+from emodarts.features.store.plan import Plan
+from emodarts.features.store.store import Progress, Say, Store, open_store
+from emodarts.features.store.workers import extract_in_processes
+from emodarts.processors import processors
+
+# Rough costs of one core, which decide whether further processes are worth their start.
+_START_SECONDS = 3.0  # a process that imports torch
+_DECODING, _SPECTRA, _RESAMPLED = 3e-4, 1e-4, 6e-4  # seconds a second of sound (and copy)
+_TRANSFORM = {"pretrained": 0.1, "egemaps": 0.02}
+_ENCODER_BYTES = 4 << 30
+
+
+def build(
+    plan: Plan,
+    cache: Path,
+    device: str = "cpu",
+    processes: int | None = None,
+    progress: Progress | None = None,
+    say: Say | None = None,
+) -> Store:
+    """The store of a plan; see `store.build`."""
+    if processes is not None and processes < 1:
+        raise EmodartsError(f"{processes} processes cannot build features; give 1 or more")
+    folder = cache / plan.name
+    say, progress = say or (lambda text: None), progress or (lambda done, total: None)
+    if not _complete(folder):
+        with _told_of_disk(folder):
+            cache.mkdir(parents=True, exist_ok=True)
+            with locked(folder, _waiting(plan, folder, progress, say)):
+                if not _complete(folder):
+                    _build(plan, folder, device, processes, progress, say)
+    store = open_store(folder)
+    if len(store.utterances) == 0:
+        first = store.dropped[0]
+        raise EmodartsError(
+            f"none of the {plan.rows.num_rows} recordings of {plan.corpus} can be used; the first, {first.path}: "
+            f"{first.reason}"
+        )
+    return store
+
+
+def _build(plan: Plan, folder: Path, device: str, processes: int | None, progress: Progress, say: Say) -> None:
+    folder.mkdir(exist_ok=True)
+    _clear(folder)
+    try:
+        plan.write(folder)
+        missing = [number for number in range(plan.shards) if not _is_whole(plan, folder, number)]
+        _check_disk(plan, folder, missing, say)
+        done = plan.rows.num_rows - sum(plan.shard_rows(number) for number in missing)
+        progress(done, plan.rows.num_rows)
+        with closing(_extract(plan, folder, missing, device, processes)) as extracted:  # no worker outlives the lock
+            for number in extracted:
+                done += plan.shard_rows(number)
+                progress(done, plan.rows.num_rows)
+        finish(plan, folder)
+    finally:
+        _clear_partial(folder)
+
+
+def _extract(
+    plan: Plan, folder: Path, missing: list[int], device: str, processes: int | None
+) -> Generator[int, None, None]:
+    """Write the missing shards; yields their numbers as they are done."""
+    if plan.settings.kind != "pretrained":
+        device = "cpu"  # decoding is the limit, and so the bytes do not depend on the machine
+    count = 1 if device != "cpu" else min(len(missing), processes or _worthwhile(plan, len(missing)))
+    if count > 1:
+        yield from extract_in_processes(folder, missing, count)
+        return
+    with _one_thread():
+        extractor = extractors.extractor(plan.settings) if missing else None
+        for number in missing:
+            assert extractor is not None
+            extract_shard(plan, number, folder, extractor, device)
+            yield number
+
+
+def _worthwhile(plan: Plan, missing: int) -> int:
+    """How many processes to start: one where the work is done sooner than others would have started."""
+    native = [v.speed == 1.0 for v in plan.settings.variants]
+    copies = len(native) * _TRANSFORM.get(plan.settings.kind, _SPECTRA)
+    work = plan.seconds * missing / plan.shards * (_DECODING + copies + _RESAMPLED * native.count(False))
+    most = processors()
+    if plan.settings.kind == "pretrained":  # each process has the weights, and its activations
+        most = max(1, min(most, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _ENCODER_BYTES))
+    return 1 if work < 2 * _START_SECONDS else min(most, 1 + int(work / _START_SECONDS))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread for torch, as in the worker processes: sums in the same order give the same bytes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def finish(plan: Plan, folder: Path) -> None:
+    """Write the index and, when all else is on the disk, the file that makes the store complete."""
+    bins, channels = extractors.shape(plan.settings)
+    rows, dropped, names = [], list[Dropped](), [shard_name(number) for number in range(plan.shards)]
+    for number, name in enumerate(names):
+        shard = files.map_table(folder / name)
+        rows.append(files.index_rows(number, shard, bins * channels))
+        dropped += files.shard_dropped(shard)
+    count = files.write_index(folder / INDEX, rows)
+    for name in [*names, INDEX]:  # at the end, when most is written already: once a shard would stop the extraction
+        files.sync(folder / name)
+    about = {
+        "schema_version": SCHEMA_VERSION,
+        "corpus": plan.corpus,
+        "root": str(plan.root),
+        "settings": asdict(plan.settings),
+        "utterances": count,
+        "bins": bins,
+        "channels": channels,
+        "variants": [[v.speed, v.snr_db] for v in plan.settings.variants],
+        "files": {name: (folder / name).stat().st_size for name in [*names, INDEX]},
+        "dropped": [asdict(row) for row in dropped],
+    }
+    with files.replacing(folder / ABOUT) as temporary:
+        temporary.write_text(json.dumps(about, indent=1))
+        files.sync(temporary)
+    files.sync(folder)
+
+
+def _complete(folder: Path) -> bool:
+    try:
+        open_store(folder)
+    except EmodartsError:
+        return False
+    return True
+
+
+def _is_whole(plan: Plan, folder: Path, number: int) -> bool:
+    """Whether a shard is there, and is this plan's: it may be torn by a crash, or cut or mixed up by a copy."""
+    bins, channels = extractors.shape(plan.settings)
+    try:
+        shard = files.map_table(folder / shard_name(number))
+        values = int(files.matrix(shard.column("frames")).sum()) * bins * channels
+        mine = {row["utterance"] for row in plan.shard(number)}.issuperset(shard.column("utterance").to_pylist())
+        whole = shard.num_rows + len(files.shard_dropped(shard)) == plan.shard_rows(number)
+        return mine and whole and len(files.shard_values(shard)) == values
+    except (EmodartsError, KeyError, pa.ArrowInvalid):
+        return False
+
+
+def _clear(folder: Path) -> None:
+    """Take away what says that the store is complete, and what dead builders left."""
+    for name in (ABOUT, INDEX):
+        (folder / name).unlink(missing_ok=True)
+    _clear_partial(folder)
+
+
+def _clear_partial(folder: Path) -> None:
+    for path in folder.glob(f"*{PARTIAL}"):
+        path.unlink(missing_ok=True)
+
+
+def _check_disk(plan: Plan, folder: Path, missing: Sequence[int], say: Say) -> None:
+    """Say how large the store will be at most, and refuse where the disk has less."""
+    size, free = plan.size, shutil.disk_usage(folder).free
+    needed = size * len(missing) // plan.shards
+    copies = len(plan.settings.variants)
+    times = "one copy" if copies == 1 else f"{copies} copies"
+    there = "" if len(missing) == plan.shards else f", {plan.shards - len(missing)} of {plan.shards} shards are there"
+    say(
+        f"features of {plan.corpus}: {plan.rows.num_rows} utterances, {times} of each, "
+        f"at most {amount(size)} in {folder}{there}; {amount(free)} are free"
+    )
+    if needed > free:
+        raise EmodartsError(
+            f"the features need up to {amount(needed)}, and {folder} has {amount(free)}: free some, or set "
+            "EMODARTS_CACHE to a folder with space"
+        )
+
+
+@contextmanager
+def _told_of_disk(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise EmodartsError(
+                f"the disk of {folder} is full; what is finished is kept, and the next start goes on; free some space, "
+                "or set EMODARTS_CACHE to a folder with space"
+            ) from error
+        raise EmodartsError(f"cannot build features in {folder}: {error}; or set EMODARTS_CACHE to another") from error
+
+
+def _waiting(plan: Plan, folder: Path, progress: Progress, say: Say) -> Callable[[str], bool]:
+    said = False
+
+    def waiting(holder: str) -> bool:
+        nonlocal said
+        if not said:
+            say(f"{folder.name} is being built by {holder}; waiting for it")
+            said = True
+        progress(
+            min(plan.rows.num_rows, len(list(folder.glob("shard-*.arrow"))) * plan.rows_per_shard), plan.rows.num_rows
+        )
+        return True
+
+    return waiting

@@ -1,0 +1,106 @@
+"""Which feature stores there are in the cache, how far the unfinished ones are, and how to delete one."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from emodarts.errors import EmodartsError
+from emodarts.features.settings import FeatureSettings
+from emodarts.features.store.files import ABOUT, INDEX, PLAN
+from emodarts.features.store.locks import locked
+from emodarts.features.store.plan import Plan
+from emodarts.features.store.store import open_store
+
+UNFINISHED = "unfinished"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A store's folder as it stands: `bytes` on the disk, `state` in words."""
+
+    folder: Path
+    corpus: str
+    settings: str
+    utterances: int | None
+    bytes: int
+    complete: bool
+    state: str
+
+
+def stores(cache: Path) -> list[Listed]:
+    """The stores below the cache, sorted by name; also those of an older version, and what an ended build left."""
+    return [_listed(folder) for folder in _folders(cache)]
+
+
+def delete(cache: Path, name: str) -> list[Listed]:
+    """Delete the store of this name, or all unfinished ones; what was deleted.
+
+    Raises EmodartsError for an unknown name, and for a store that a process is building.
+    """
+    found = stores(cache)
+    chosen = [s for s in found if not s.complete] if name == UNFINISHED else [s for s in found if s.folder.name == name]
+    if not chosen and name != UNFINISHED:
+        raise EmodartsError(
+            f"no feature store {name} in {cache}; `emodarts features --list` shows those that there are"
+        )
+    busy = [store.folder.name for store in chosen if not _delete(store.folder, only_unfinished=name == UNFINISHED)]
+    if busy and name != UNFINISHED:
+        raise EmodartsError(f"{name} is being built right now; stop that first")
+    return [store for store in chosen if store.folder.name not in busy]
+
+
+def _delete(folder: Path, only_unfinished: bool) -> bool:
+    """Whether the folder could be deleted: not while it is built, nor once it is finished where that matters."""
+    with locked(folder, waiting=lambda holder: False) as mine:
+        if not mine or (only_unfinished and _listed(folder).complete):
+            return False
+        for name in (ABOUT, INDEX):  # killed in between, it is an unfinished store, not a damaged one
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder)
+        return True
+
+
+def _folders(cache: Path) -> Iterator[Path]:
+    if cache.is_dir():
+        yield from sorted(p for p in cache.iterdir() if p.is_dir() and ((p / PLAN).exists() or (p / ABOUT).exists()))
+
+
+def _listed(folder: Path) -> Listed:
+    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    try:
+        about = json.loads((folder / ABOUT).read_text())
+        open_store(folder)
+        settings = summary(FeatureSettings(**about["settings"]))
+        dropped = f", {len(about['dropped'])} dropped" if about["dropped"] else ""
+        return Listed(folder, about["corpus"], settings, about["utterances"], size, True, f"complete{dropped}")
+    except (OSError, ValueError, KeyError, TypeError, EmodartsError) as error:
+        damaged = f"damaged, or of another version: {error}" if (folder / ABOUT).exists() else None
+        return _unfinished(folder, size, damaged)
+
+
+def _unfinished(folder: Path, size: int, damaged: str | None) -> Listed:
+    try:
+        plan = Plan.read(folder)
+    except (EmodartsError, KeyError, TypeError) as error:
+        return Listed(folder, "?", "", None, size, False, damaged or f"cannot be read: {error}")
+    done = len(list(folder.glob("shard-*.arrow")))
+    state = damaged or f"{done} of {plan.shards} shards"
+    return Listed(folder, plan.corpus, summary(plan.settings), plan.rows.num_rows, size, False, state)
+
+
+def summary(settings: FeatureSettings) -> str:
+    """The settings that tell stores apart, in one line."""
+    if settings.kind == "pretrained":
+        parts = [settings.bundle, f"layers {','.join(map(str, settings.layers))} {settings.layer_weighting}"]
+    elif settings.kind == "egemaps":
+        parts = ["eGeMAPS functionals"]
+    else:
+        values = settings.coefficients if settings.kind == "mfcc" else settings.bands
+        parts = [f"{settings.kind} {values}", f"{settings.window_ms:g}/{settings.hop_ms:g} ms"]
+        parts += ["deltas"] if settings.deltas else []
+    parts.append(f"{settings.sample_rate} Hz")
+    parts += [f"speeds {','.join(f'{s:g}' for s in settings.speeds)}"] if len(settings.speeds) > 1 else []
+    parts += [f"noise {','.join(f'{s:g}' for s in settings.noise_snr_db)} dB"] if settings.noise_snr_db else []
+    return " ".join(parts)

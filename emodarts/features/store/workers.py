@@ -1,0 +1,143 @@
+"""Worker processes that extract shards: started as a module of their own, fed and heard by pipes.
+
+A worker reads shard numbers from its standard input and answers each with one line of JSON. It ends when that input
+does, which the system closes if the builder dies: no worker outlives its builder. Nothing of the builder's main
+module is imported again, as `multiprocessing` would do.
+"""
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from queue import SimpleQueue
+from typing import IO
+
+import emodarts
+from emodarts.errors import EmodartsError
+
+
+def extract_in_processes(folder: Path, numbers: Sequence[int], processes: int) -> Iterator[int]:
+    """Write shards of the plan in a store's folder; yields their numbers as they are done.
+
+    Raises what a worker met (EmodartsError, OSError), and EmodartsError where one dies. All end with the generator.
+    """
+    queue = list(reversed(numbers))
+    workers: list[subprocess.Popen[str]] = []
+    busy: dict[int, int] = {}  # place of a worker -> the shard that it writes
+    try:
+        for _ in range(min(processes, len(numbers))):
+            workers.append(_start(folder))
+        with selectors.DefaultSelector() as selector:
+            for place, worker in enumerate(workers):
+                assert worker.stdout is not None
+                selector.register(worker.stdout, selectors.EVENT_READ, place)
+                busy[place] = queue.pop()
+                _ask(worker, busy[place])
+            while busy:
+                for key, _ in selector.select():
+                    worker = workers[key.data]
+                    done = busy.pop(key.data)
+                    _hear(worker, done)
+                    if queue:
+                        busy[key.data] = queue.pop()
+                        _ask(worker, busy[key.data])
+                    else:
+                        selector.unregister(key.fileobj)
+                    yield done
+    finally:
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            worker.communicate()
+
+
+def _start(folder: Path) -> "subprocess.Popen[str]":
+    package = str(Path(emodarts.__file__).parent.parent)
+    path = os.pathsep.join(p for p in (package, os.environ.get("PYTHONPATH")) if p)
+    return subprocess.Popen(
+        # -P: a module of the user's working directory must not take the place of one of ours.
+        [sys.executable, "-P", "-m", "emodarts.features.store.workers", str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+        process_group=0,  # Ctrl-C is the builder's, who ends its workers
+    )
+
+
+def _ask(worker: "subprocess.Popen[str]", number: int) -> None:
+    assert worker.stdin is not None
+    try:
+        worker.stdin.write(f"{number}\n")
+        worker.stdin.flush()
+    except BrokenPipeError:
+        pass  # it died: `_hear` finds its output closed and says so
+
+
+def _hear(worker: "subprocess.Popen[str]", number: int) -> None:
+    assert worker.stdout is not None
+    line = worker.stdout.readline()
+    if not line.endswith("\n"):
+        status = worker.wait()
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        raise EmodartsError(
+            f"a process that extracted features {how} in shard {number} (is there memory enough?); what is finished is "
+            "kept: run again, with fewer processes if it was memory"
+        )
+    answer = json.loads(line)
+    if "errno" in answer:
+        raise OSError(answer["errno"], answer["error"])
+    if "traceback" in answer:
+        raise RuntimeError(f"in a process that extracted features, shard {number}:\n{answer['traceback']}")
+    if "error" in answer:
+        raise EmodartsError(answer["error"])
+
+
+def _work(folder: Path) -> None:
+    """The life of a worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints must not stand between the answers
+    requests: SimpleQueue[int] = SimpleQueue()
+    threading.Thread(target=_listen, args=(sys.stdin, requests), daemon=True).start()
+
+    import torch  # after the thread has started: a builder may die while this takes its seconds
+
+    from emodarts.features.extractors.extractor import extractor
+    from emodarts.features.store.extraction import extract_shard
+    from emodarts.features.store.plan import Plan
+
+    torch.set_num_threads(1)
+    made = None
+    while True:
+        number = requests.get()
+        answer: dict[str, object] = {"shard": number}
+        try:
+            if made is None:
+                plan = Plan.read(folder)
+                made = plan, extractor(plan.settings)
+            extract_shard(made[0], number, folder, made[1])
+        except EmodartsError as error:
+            answer = {"error": str(error)}
+        except OSError as error:
+            answer = {"errno": error.errno or 0, "error": str(error.strerror or error)}
+        except Exception:
+            answer = {"traceback": traceback.format_exc()}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def _listen(source: IO[str], requests: "SimpleQueue[int]") -> None:
+    for line in source:
+        requests.put(int(line))
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _work(Path(sys.argv[1]))

@@ -1,0 +1,152 @@
+"""How features and code reach a worker, wherever its node is."""
+
+import json
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emodarts import corpora
+from emodarts.errors import EmodartsError
+from emodarts.features.store.files import ABOUT, PARTIAL, amount
+from emodarts.features.store.locks import locked
+from emodarts.features.store.store import Store, open_store
+from emodarts.provenance import git_revision
+from emodarts.storage import Storage, StorageError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+_SHARED = "features"  # below the results
+_COPIERS = 8  # files at once
+
+
+@dataclass(frozen=True)
+class StorePlace:
+    """A feature store: its folder on the driver's `host`, and its name below the results' `features/` (None: not there,
+    all workers are on that host).
+    """
+
+    folder: str
+    host: str
+    shared: str | None
+
+
+def publish(store: Store, storage: Storage, joined: bool) -> StorePlace:
+    """Where workers find a store. For other nodes of a cluster it is copied below the results, once for all sweeps.
+
+    The copy is complete when its `store.json` is there; files that are missing or cut off are copied again. Raises
+    StorageError.
+    """
+    place = StorePlace(str(store.folder), socket.gethostname(), store.folder.name if joined else None)
+    if place.shared is None:
+        return place
+    target = storage.below(f"{_SHARED}/{place.shared}")
+    about, there = (store.folder / ABOUT).read_bytes(), target.sizes("")
+    missing = [name for name, size in json.loads(about)["files"].items() if there.get(name) != size]
+    _each(lambda name: target.upload(name, store.folder / name), missing)
+    if missing or ABOUT not in there:
+        target.write(ABOUT, about)
+    return place
+
+
+def store_on_this_node(place: StorePlace, storage: Storage) -> Path:
+    """The folder of a store that this node can map: the driver's own, or a copy that is fetched once a node.
+
+    A copy that is cut off or damaged is fetched again. Raises StorageError where it can be neither.
+    """
+    host, own = socket.gethostname(), Path(place.folder)
+    why = _fault(own) if place.host == host else f"it is on {place.host}"
+    if why is None:
+        return own
+    if place.shared is None:
+        raise StorageError(f"{host} cannot use the features at {place.folder}: {why}")
+    folder = corpora.cache_folder() / _SHARED / place.shared
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with locked(folder, waiting=lambda holder: True):
+            if _fault(folder) is not None:
+                _fetch(storage.below(f"{_SHARED}/{place.shared}"), folder)
+    except OSError as error:
+        raise StorageError(
+            f"{host} cannot keep features in {folder.parent} ({error}): make room, or set EMODARTS_CACHE there"
+        ) from error
+    return folder
+
+
+def _fault(folder: Path) -> str | None:
+    """What is wrong with a store: one without `store.json`, with files missing or of other sizes; else None."""
+    try:
+        open_store(folder)
+    except EmodartsError as error:
+        return str(error)
+    return None
+
+
+def runtime_environment(threads: int, joined: bool) -> dict[str, Any]:
+    """Ray's runtime environment: threads of a worker, the commit for the rows, and this code.
+
+    On this machine workers import it from where it is. A cluster is sent it with the job, unless the job was submitted
+    with a working directory, which has it already.
+    """
+    variables = {"OMP_NUM_THREADS": str(threads), "EMODARTS_REVISION": git_revision() or ""}
+    if not joined:
+        return {"env_vars": {**variables, "PYTHONPATH": str(REPOSITORY)}}
+    environment: dict[str, Any] = {"env_vars": variables}
+    if not _submitted().get("working_dir"):
+        environment["py_modules"] = [str(REPOSITORY / name) for name in ("emodarts", "sweeps")]
+    return environment
+
+
+def _submitted() -> dict[str, Any]:
+    """The runtime environment of `ray job submit`, where this driver runs as such a job."""
+    try:
+        content = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    except ValueError:
+        return {}
+    found: dict[str, Any] = content.get("runtime_env") or {}
+    return found
+
+
+def _fetch(shared: Storage, folder: Path) -> None:
+    """Copy a published store into the cache; it appears whole. The caller holds the folder's lock."""
+    host = socket.gethostname()
+    try:
+        about = shared.read(ABOUT)
+    except FileNotFoundError as error:
+        raise StorageError(
+            f"{host} sees no features at {shared.root}: results has to be a place that every node sees (s3://, or a "
+            "shared folder)"
+        ) from error
+    sizes: dict[str, int] = json.loads(about)["files"]
+    for left in folder.parent.glob(f"{folder.name}.*{PARTIAL}"):  # of a process that was killed here
+        shutil.rmtree(left, ignore_errors=True)
+    needed, free = sum(sizes.values()), shutil.disk_usage(folder.parent).free
+    if needed > free:
+        raise StorageError(
+            f"{host} has no room for the features: they need {amount(needed)}, and {folder.parent} has {amount(free)}; "
+            "make room, or set EMODARTS_CACHE there"
+        )
+    temporary = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
+    try:
+        temporary.mkdir()
+        _each(lambda name: shared.download(name, temporary / name), sizes)
+        (temporary / ABOUT).write_bytes(about)
+        if (fault := _fault(temporary)) is not None:
+            raise StorageError(f"the features at {shared.root} are not whole ({fault}): a new start mends them")
+        if folder.exists():  # half a store
+            shutil.rmtree(folder)
+        os.rename(temporary, folder)
+    except FileNotFoundError as error:
+        raise StorageError(f"the features at {shared.root} are not whole ({error}): a new start mends them") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _each(copy: Callable[[str], None], names: Iterable[str]) -> None:
+    with ThreadPoolExecutor(_COPIERS) as pool:
+        for _ in pool.map(copy, names):
+            pass  # the first error ends it

@@ -1,0 +1,76 @@
+"""What a cluster's dashboard and Prometheus see: process titles, and figures of units and of the sweep."""
+
+from functools import lru_cache
+from typing import Any
+
+import ray
+from ray._raylet import setproctitle  # type: ignore[attr-defined]  # Ray holds the title: no other library can set it
+from ray.util.metrics import Counter, Gauge
+
+from emodarts.records import EpochRecord
+
+_TAGS = ("sweep", "system", "phase")
+
+
+@lru_cache
+def _unit_metrics() -> dict[str, Any]:
+    # Once a process: a worker runs many units, and Ray refuses a second metric of one name.
+    return {
+        "dev_uar": Gauge("emodarts_dev_uar", "dev UAR of the last epoch of a worker's unit", tag_keys=_TAGS),
+        "seconds": Gauge("emodarts_epoch_seconds", "seconds of the last epoch", tag_keys=_TAGS),
+        "rate": Gauge("emodarts_utterances_per_second", "utterances of train a second", tag_keys=_TAGS),
+        "epochs": Counter("emodarts_epochs", "epochs that ended", tag_keys=_TAGS),
+        "ended": Counter("emodarts_units_ended", "units that ended", tag_keys=("sweep", "system", "status")),
+    }
+
+
+class UnitTelemetry:
+    """One unit in its worker: `trial 12 · fold 3 · search` as the process's title, and its figures by phase."""
+
+    def __init__(self, name: str, sweep: str, system: str, utterances: int):
+        self.name, self.tags, self.utterances = name, {"sweep": sweep, "system": system}, utterances
+        self.phase = ""
+        self._title("begins")
+
+    def epoch(self, record: EpochRecord) -> None:
+        """An epoch ended."""
+        if record.phase != self.phase:
+            self.phase = record.phase
+            self._title(record.phase)
+        tags = {**self.tags, "phase": record.phase}
+        if record.dev_uar is not None:
+            self._set("dev_uar", record.dev_uar, tags)
+        self._set("seconds", record.seconds, tags)
+        if record.seconds > 0:
+            self._set("rate", self.utterances / record.seconds, tags)
+        if ray.is_initialized():
+            _unit_metrics()["epochs"].inc(1, tags)
+
+    def end(self, status: str) -> None:
+        """The unit ended."""
+        self._title("ended")
+        if ray.is_initialized():
+            _unit_metrics()["ended"].inc(1, {**self.tags, "status": status})
+
+    def _title(self, phase: str) -> None:
+        if ray.is_initialized():
+            setproctitle(f"ray::{self.name} · {phase}")
+
+    @staticmethod
+    def _set(metric: str, value: float, tags: dict[str, str]) -> None:
+        if ray.is_initialized():
+            _unit_metrics()[metric].set(value, tags)
+
+
+class SweepTelemetry:
+    """The sweep in its driver: how many units have ended, run, and are still to come."""
+
+    def __init__(self, sweep: str):
+        self.sweep = sweep
+        self.units = Gauge("emodarts_units", "units by state", tag_keys=("sweep", "system", "state"))
+
+    def tell(self, system: str, ended: int, running: int, total: int) -> None:
+        """The present numbers of a system."""
+        tags = {"sweep": self.sweep, "system": system}
+        for state, count in (("ended", ended), ("running", running), ("waiting", max(0, total - ended - running))):
+            self.units.set(count, {**tags, "state": state})

@@ -1,0 +1,218 @@
+"""Ray for a sweep: one of its own on this machine or a cluster that it joins, and Tune over the studies' units."""
+
+import logging
+import os
+import signal
+import socket
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from emodarts.errors import EmodartsError
+from emodarts.experiment.unit import choose_device
+from sweeps.data.placement import runtime_environment
+from sweeps.settings import NO_RAY, RaySettings, ResourceSettings
+from sweeps.units.system_queues import Systems
+from sweeps.units.unit import unit_name
+
+_GPU_SHARE = 0.25
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of units that died: the studies hear of them
+    # Tune would have one worker start at a time, and an autoscaler see one unit that waits; `Slots` bounds them.
+    "TUNE_MAX_PENDING_TRIALS_PG": "100000",
+}
+_PATIENCE = 10.0  # s that a cluster's address has to answer
+_LOOK = 5.0  # s between two looks at the nodes of a cluster
+
+
+def joins(settings: RaySettings) -> bool:
+    """Whether a running cluster is joined."""
+    return settings.address not in (None, "local", NO_RAY)
+
+
+@contextmanager
+def session(settings: RaySettings, resources: ResourceSettings, console: Console) -> Iterator[None]:
+    """Ray, started here or joined, until the end of the block. Raises EmodartsError where a cluster does not answer."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    # What `fit` needs is imported before there are workers: where nodes of a cluster share a temporary folder, one of
+    # them unpacks the working directory of `ray job submit` again, in which this driver runs.
+    from sweeps.execution import scheduler, searcher  # noqa: F401
+
+    # Tune prints a traceback for every worker that dies; what became of it stands in the tables and is said here.
+    for logger, level in (("ray", logging.ERROR), ("ray.tune", logging.CRITICAL)):
+        logging.getLogger(logger).setLevel(level)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            context = _start(settings, resources)
+            if context.dashboard_url:
+                console.print(f"dashboard: http://{context.dashboard_url} (on {socket.gethostname()})", highlight=False)
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _start(settings: RaySettings, resources: ResourceSettings) -> Any:
+    import ray
+
+    common: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "runtime_env": runtime_environment(resources.cpus_per_fold, joins(settings)),
+    }
+    if joins(settings):
+        return _join(str(settings.address), common)
+    if settings.dashboard_port is not None:
+        common["dashboard_port"] = settings.dashboard_port
+    context = ray.init(address="local", include_dashboard=settings.dashboard, **common)
+    token = Path.home() / ".ray" / "auth_token"
+    if token.exists():
+        token.chmod(0o600)  # Ray makes it readable for everybody
+    return context
+
+
+def _join(address: str, common: dict[str, Any]) -> Any:
+    import ray
+
+    advice = "is the cluster up (`ray status`)? ray.address=local starts Ray on this machine instead"
+    host, _, port = address.rpartition(":")
+    if port.isdigit() and "://" not in address:
+        try:
+            socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+        except OSError as error:
+            raise EmodartsError(f"ray.address={address} does not answer ({error}): {advice}") from error
+    try:
+        return ray.init(address=address, **common)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise EmodartsError(
+            f"ray.address={address} cannot be joined ({str(error).splitlines()[0]}): {advice}"
+        ) from error
+
+
+def of_a_unit(resources: ResourceSettings) -> dict[str, float]:
+    """What a unit asks Ray for. Where nothing is said of GPUs, a quarter of one if the cluster has any."""
+    import ray
+
+    gpus = resources.gpus_per_fold
+    if gpus is None:
+        wanted = resources.device == "auto" or resources.device.startswith("cuda")
+        there = ray.cluster_resources().get("GPU", 0) > 0 and (
+            resources.device != "auto" or choose_device("auto") != "mps"
+        )
+        gpus = _GPU_SHARE if wanted and there else 0
+    return {"cpu": resources.cpus_per_fold, "gpu": gpus}
+
+
+class Slots:
+    """How many units may be in flight: `workers`, else as many as the nodes that are there can run, looked at again and
+    again; at least one.
+    """
+
+    def __init__(self, resources: dict[str, float], workers: int | None, clock: Callable[[], float] = time.monotonic):
+        self.asked = {name.upper(): amount for name, amount in resources.items() if amount > 0}
+        self.workers, self.clock = workers, clock
+        self.count, self.counted = 1, -_LOOK
+
+    def __call__(self) -> int:
+        """The present number."""
+        if self.workers is not None:
+            return self.workers
+        if self.clock() - self.counted >= _LOOK:
+            import ray
+
+            self.count = max(1, sum(self._of(node["Resources"]) for node in ray.nodes() if node["Alive"]))
+            self.counted = self.clock()
+        return self.count
+
+    def _of(self, there: dict[str, float]) -> int:
+        return int(min(there.get(name, 0.0) / amount + 1e-9 for name, amount in self.asked.items()))
+
+
+class Interrupt:
+    """SIGTERM is taken as Ctrl-C: Tune stops its trials, finished units stay, the others keep their last epoch."""
+
+    def __init__(self) -> None:
+        self.seen = False
+
+    def __call__(self, number: int, frame: Any) -> None:
+        """The signal's handler."""
+        self.seen = True
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def fit(
+    trainable: Callable[[dict[str, Any]], None],
+    systems: Systems,
+    resources: dict[str, float],
+    callbacks: list[Any],
+    workers: int | None = None,
+) -> None:
+    """Run a trainable for each unit that the systems' studies hand out, until they have none left or are stopped.
+
+    `trainable` gets `{"unit": ...}` and reports as `sweeps.trial` does; `resources` are those of a unit. Tune's own
+    files are deleted at the end: the result tables are all that is kept.
+    """
+    from ray import tune
+
+    from sweeps.execution.scheduler import DEATHS, StopWithStudies, UnitScheduler, WorkerDeaths
+    from sweeps.execution.searcher import UnitSearcher
+
+    _let_a_worker_die_for_memory()
+    try:
+        with tempfile.TemporaryDirectory(prefix="emodarts-tune-", ignore_cleanup_errors=True) as folder:
+            tune.Tuner(
+                tune.with_resources(trainable, resources),
+                tune_config=tune.TuneConfig(
+                    search_alg=UnitSearcher(systems, Slots(resources, workers)),
+                    scheduler=UnitScheduler(systems),
+                    num_samples=-1,
+                    reuse_actors=True,
+                    trial_name_creator=lambda trial: unit_name(trial.config["unit"]),
+                    trial_dirname_creator=lambda trial: trial.trial_id,
+                ),
+                run_config=tune.RunConfig(
+                    name="units",
+                    storage_path=folder,
+                    callbacks=[WorkerDeaths(systems), *callbacks],
+                    stop=StopWithStudies(systems),
+                    verbose=0,
+                    failure_config=tune.FailureConfig(max_failures=DEATHS - 1),
+                ),
+            ).fit()
+    finally:
+        for unit in systems.running:
+            systems.give_back(unit)  # stopped with the experiment: it waits for the next start
+
+
+def _let_a_worker_die_for_memory() -> None:
+    """Make Tune take a worker that Ray killed for its memory as one that died.
+
+    Tune (of Ray 2.60) knows deaths by RayActorError, which OutOfMemoryError is not, and ends the whole experiment with
+    "unexpected exception".
+    """
+    from ray.air.execution._internal.actor_manager import RayActorManager
+    from ray.exceptions import OutOfMemoryError, RayActorError
+
+    failed = RayActorManager._actor_task_failed
+    if getattr(failed, "knows_memory", False):
+        return
+
+    def failed_or_killed(self: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, OutOfMemoryError):
+            exception = RayActorError(error_msg=f"killed for its memory: {str(exception).splitlines()[0]}")
+        failed(self, tracked_actor_task, exception)
+
+    failed_or_killed.knows_memory = True  # type: ignore[attr-defined]
+    RayActorManager._actor_task_failed = failed_or_killed  # type: ignore[method-assign]

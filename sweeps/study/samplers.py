@@ -1,0 +1,167 @@
+"""Who proposes configurations: Optuna's samplers, made anew for each proposal from names and numbers.
+
+All that a sampler knows is the study, which is rebuilt from the result tables at each start.
+"""
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import optuna
+from cmaes import CMA
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.search_space import intersection_search_space
+from optuna.trial import FrozenTrial, TrialState
+
+from emodarts.errors import EmodartsError
+from sweeps.settings import SweepSettings
+from sweeps.study.search_space import Space
+
+POPULATION = 10  # of NSGA-II's generations
+_MOST_OF_GP = 500  # configurations a study: the cost of a Gaussian process grows with their cube
+_START = 5  # configurations drawn at random before CMA-ES has something to learn from
+_WIDTH = 1 / 6  # CMA-ES's first step size, of a dimension's width
+
+
+def make(settings: SweepSettings, seed: int) -> optuna.samplers.BaseSampler:
+    """The sampler that the settings name, for one proposal."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # options that Optuna calls experimental
+        match settings.sampler:
+            case "random":
+                return optuna.samplers.RandomSampler(seed=seed)
+            case "cmaes":
+                return ReplayedCma(seed)
+            case "gp":
+                return optuna.samplers.GPSampler(seed=seed)
+            case "nsga2":
+                return GenerationsByNumber(seed=seed, population_size=POPULATION)
+            case _:
+                return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+
+
+def check(settings: SweepSettings, space: Space) -> None:
+    """Refuse, with the reason, a sampler that does not fit the objectives or the space. Raises EmodartsError."""
+    several, name = len(settings.objectives) > 1, settings.sampler
+    numeric = [p for p, d in space.free.items() if _is_numeric(d) and p not in space.conditions]
+    if name == "cmaes" and several:
+        raise EmodartsError("sweep.sampler=cmaes has one objective: take nsga2 or tpe, or sweep.objectives=[dev_uar]")
+    if name == "cmaes" and not numeric:
+        raise EmodartsError("sweep.sampler=cmaes needs a numeric dimension that is always there: take tpe or random")
+    if name == "cmaes" and settings.pruner == "asha":
+        raise EmodartsError("sweep.sampler=cmaes learns from complete trials alone, and asha leaves few: take tpe")
+    if name == "gp" and settings.trials > _MOST_OF_GP:
+        raise EmodartsError(f"sweep.sampler=gp is for up to {_MOST_OF_GP} trials a study: take tpe")
+    if name == "nsga2" and settings.trials <= POPULATION:
+        raise EmodartsError(
+            f"sweep.sampler=nsga2 draws its first {POPULATION} trials at random, and sweep.trials={settings.trials}: "
+            "take tpe, or more trials"
+        )
+    if name == "nsga2" and not several:
+        raise EmodartsError("sweep.sampler=nsga2 is for several objectives: say sweep.objectives=[dev_uar,parameters]")
+
+
+class ReplayedCma(optuna.samplers.BaseSampler):
+    """CMA-ES (Hansen & Ostermeier 2001) over the numeric dimensions that every configuration has.
+
+    Its state is replayed from the study at each proposal: complete trials in the order of their numbers, a generation
+    at a time. Optuna's own sampler keeps a pickle in the trials' attributes instead. Other dimensions, and the first
+    proposals, go to TPE.
+    """
+
+    def __init__(self, seed: int):
+        self._seed = seed
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._others = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Numeric dimensions that all complete trials share."""
+        shared = intersection_search_space(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+        return {name: d for name, d in shared.items() if _is_numeric(d) and not d.single()}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A draw from the distribution that the complete generations have led to."""
+        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if not search_space or len(done) < _START:
+            return {}
+        strategy = CMA(
+            np.full(len(search_space), 0.5),
+            _WIDTH,
+            bounds=np.tile((0.0, 1.0), (len(search_space), 1)),
+            seed=self._seed,
+        )
+        sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+        size = strategy.population_size
+        for first in range(0, len(done) - size + 1, size):
+            if strategy.should_stop():
+                break
+            generation = done[first : first + size]
+            strategy.tell([(_to_unit(t.params, search_space), sign * float(t.value or 0)) for t in generation])
+        return _from_unit(strategy.ask(), search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """A dimension that is categorical or not always there: by TPE."""
+        return self._others.sample_independent(study, trial, param_name, param_distribution)
+
+
+class GenerationsByNumber(optuna.samplers.NSGAIISampler):
+    """NSGA-II (Deb et al. 2002) whose generations are `POPULATION` trials each, by their numbers.
+
+    Optuna's keeps the generation in attributes that the tables do not have; told by the number, a study that was
+    rebuilt has the same ones.
+    """
+
+    def get_trial_generation(self, study: optuna.Study, trial: FrozenTrial) -> int:
+        """The generation of a trial: its number's, or an earlier one where too few of that have ended."""
+        generation = trial.number // POPULATION
+        while generation > 0 and len(self.get_population(study, generation - 1)) < 2:
+            generation -= 1
+        return generation
+
+    def get_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
+        """The complete trials of a generation."""
+        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return [t for t in done if t.number // POPULATION == generation]
+
+    def get_parent_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
+        """The parents of a generation; told anew each time, since trials of the one before may still come in."""
+        return [] if generation == 0 else self.select_parent(study, generation)
+
+
+def _is_numeric(distribution: BaseDistribution) -> bool:
+    return isinstance(distribution, IntDistribution | FloatDistribution)
+
+
+def _bounds(d: Any) -> tuple[float, float]:
+    """The interval of a dimension, on its logarithm where that is asked for; whole numbers own half a step aside."""
+    margin = (d.step or 0) / 2 if not d.log else (0.5 if isinstance(d, IntDistribution) else 0.0)
+    low, high = d.low - margin, d.high + margin
+    return (math.log(low), math.log(high)) if d.log else (low, high)
+
+
+def _to_unit(parameters: dict[str, Any], space: dict[str, BaseDistribution]) -> np.ndarray:
+    found = []
+    for name, d in space.items():
+        low, high = _bounds(d)
+        value = parameters[name]
+        found.append(((math.log(value) if d.log else value) - low) / (high - low))  # type: ignore[attr-defined]
+    return np.array(found)
+
+
+def _from_unit(point: np.ndarray, space: dict[str, BaseDistribution]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for x, (name, d) in zip(point, space.items(), strict=True):
+        low, high = _bounds(d)
+        value = low + float(x) * (high - low)
+        value = math.exp(value) if d.log else value  # type: ignore[attr-defined]
+        if d.step:  # type: ignore[attr-defined]
+            value = d.low + round((value - d.low) / d.step) * d.step  # type: ignore[attr-defined]
+        value = min(max(value, d.low), d.high)  # type: ignore[attr-defined]
+        found[name] = int(value) if isinstance(d, IntDistribution) else value
+    return found

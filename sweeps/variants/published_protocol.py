@@ -1,0 +1,43 @@
+"""The published protocol beside a clean sweep: its own folds and labels, one configuration, nothing chosen on dev."""
+
+from dataclasses import replace
+from typing import Any
+
+from emodarts.corpora.registry import describe
+from emodarts.errors import EmodartsError
+from emodarts.experiment.fold_data import FoldSettings
+from emodarts.experiment.unit import check_published
+from emodarts.report.published import PUBLISHED
+from sweeps.settings import Settings
+
+_PROTOCOL = "emodarts-no-dev"
+
+
+def beside(settings: Settings) -> Settings:
+    """The settings of the sweep `<name>-published`: those of the clean one, on the published protocol and its labels.
+
+    Raises EmodartsError for a corpus without such a protocol.
+    """
+    corpus, rules = settings.corpus, describe(settings.corpus.name).rules
+    if _PROTOCOL not in rules:
+        raise EmodartsError(
+            f"published=true: {corpus.name} has no published protocol of emoDARTS; iemocap, msp_improv and msp_podcast "
+            "have one"
+        )
+    required: dict[str, Any] = dict(rules[_PROTOCOL].requires)
+    labelled = replace(corpus, protocol=f"{corpus.name}/{_PROTOCOL}", **required)
+    sweep = replace(settings.sweep, name=f"{settings.sweep_name}-{PUBLISHED}")
+    return replace(settings, corpus=labelled, sweep=sweep, extra_tests=[], published=False)
+
+
+def without_choice(systems: dict[str, FoldSettings]) -> tuple[dict[str, FoldSettings], dict[str, str]]:
+    """The systems that can run without a dev part, and why the others cannot. Raises EmodartsError if none can."""
+    refused: dict[str, str] = {}
+    for name, made in systems.items():
+        try:
+            check_published(made)
+        except EmodartsError as error:
+            refused[name] = str(error)
+    if len(refused) == len(systems):
+        raise EmodartsError("; ".join(dict.fromkeys(refused.values())))
+    return {name: made for name, made in systems.items() if name not in refused}, refused
