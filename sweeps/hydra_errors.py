@@ -9,20 +9,20 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 _ADVICE = ("To append to your config", "See https://", "3. To sweep over it")  # no use here, or a way to another error
 
 
-def of_hydra(error: CompactHydraException, known: Iterable[str]) -> str:
+def format_hydra_error(error: CompactHydraException, known: Iterable[str]) -> str:
     """The sentence; `known` are the names of all settings (`search.nodes`)."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         options = [option for option in error.options if not option.startswith("_")]
         return f"there is no {group}={name}:{_meant(name, options)} choose one of {', '.join(options)}"
     if isinstance(error.__cause__, OmegaConfBaseException):
-        return of_omegaconf(error.__cause__, known)
+        return format_omegaconf_error(error.__cause__, known)
     lines = [line.strip() for line in str(error).splitlines() if not line.startswith(_ADVICE)]
     why = " ".join(line for line in lines if line)
     return f"the command line cannot be read: {why}" if isinstance(error, OverrideParseException) else why
 
 
-def of_omegaconf(error: OmegaConfBaseException, known: Iterable[str]) -> str:
+def format_omegaconf_error(error: OmegaConfBaseException, known: Iterable[str]) -> str:
     """The same for a value that does not fit, or a setting that does not exist."""
     name = str(error.full_key)
     if isinstance(error, ConfigAttributeError | ConfigKeyError):

@@ -16,7 +16,7 @@ from rich.console import Console  # noqa: E402
 
 from emodarts.console import output  # noqa: E402
 from emodarts.errors import EmodartsError  # noqa: E402
-from sweeps.hydra_errors import of_hydra  # noqa: E402
+from sweeps.hydra_errors import format_hydra_error  # noqa: E402
 from sweeps.settings import from_hydra, known_settings, register_schema, with_corpus_group  # noqa: E402
 
 
@@ -51,5 +51,5 @@ if __name__ == "__main__":
     try:
         main()
     except CompactHydraException as refused:
-        _say(of_hydra(refused, known_settings()))
+        _say(format_hydra_error(refused, known_settings()))
         sys.exit(1)

@@ -22,7 +22,7 @@ from emodarts.experiment.fold_data import SEARCHED, FoldSettings
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.search.settings import SearchSettings
 from emodarts.training.settings import TrainingSettings
-from sweeps.hydra_errors import of_omegaconf
+from sweeps.hydra_errors import format_omegaconf_error
 
 SAMPLERS = ("tpe", "random", "cmaes", "gp", "nsga2")
 OBJECTIVES = ("dev_uar", "parameters")
@@ -288,7 +288,7 @@ def from_hydra(config: DictConfig) -> Settings:
     except OmegaConfBaseException as error:
         if isinstance(error.__cause__, EmodartsError):
             raise error.__cause__ from None
-        raise EmodartsError(of_omegaconf(error, known_settings())) from error
+        raise EmodartsError(format_omegaconf_error(error, known_settings())) from error
     assert isinstance(settings, Settings)
     if len(settings.train_corpora) == 1:  # the sweep of that corpus, under the same name
         root = settings.corpus.root or settings.roots.get(settings.corpus.name)

@@ -16,7 +16,7 @@ from emodarts.errors import EmodartsError
 from emodarts.features.extractors import extractor
 from emodarts.records import UnitKey
 from emodarts.report.published import PUBLISHED
-from emodarts.report.report_data import gather
+from emodarts.report.report_data import load_report_data
 from emodarts.report.terminal import print_published, print_report, print_sweeps
 from emodarts.results import reader
 from emodarts.results.lease import Lease
@@ -25,36 +25,36 @@ from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage
 from sweeps.data.placement import publish
-from sweeps.data.preparation import check_data, prepare, say_data
+from sweeps.data.preparation import check_data, prepare, print_data_summary
 from sweeps.data.sweep_data import SweepData, write_foreign, write_trained
-from sweeps.execution.dashboard_journal import Journal
-from sweeps.execution.local import run_in_process
-from sweeps.execution.worker import CHECKPOINTS, ForeignPlace, Plan, System, Winner, run_unit
+from sweeps.execution.dashboard_journal import DashboardJournal
+from sweeps.execution.local import run_units_locally
+from sweeps.execution.worker import CHECKPOINTS, CrossCorpusLocation, SweepSpec, SystemSpec, TransferredUnit, run_unit
 from sweeps.settings import NO_RAY, Settings
 from sweeps.study import pruners, samplers
-from sweeps.study.search_space import Space
-from sweeps.units.fixed_queue import Fixed
-from sweeps.units.study_queue import Studies
-from sweeps.units.system_queues import Systems
+from sweeps.study.search_space import SearchSpace
+from sweeps.units.fixed_queue import FixedConfigQueue
+from sweeps.units.study_queue import StudyQueue
+from sweeps.units.system_queues import SystemQueues
 from sweeps.units.unit import Unit
-from sweeps.units.unit_queue import Handout
-from sweeps.variants.genotype_transfer import Source, refuse_changed
-from sweeps.variants.published_protocol import beside, without_choice
+from sweeps.units.unit_queue import UnitQueue
+from sweeps.variants.genotype_transfer import SourceSweep, refuse_changed
+from sweeps.variants.published_protocol import published_settings, runnable_without_dev
 
 
 @dataclass(frozen=True)
-class Job:
+class SweepJob:
     """One sweep, ready to run. `hashed` is what its name stands for, `winners` what folds take from another sweep.
 
-    `beside`: the clean sweep, beside which this one runs the published protocol.
+    `clean_sweep`: the clean sweep, beside which this one runs the published protocol.
     """
 
     settings: Settings
     hashed: dict[str, Any]
     data: SweepData
-    systems: dict[str, System]
-    winners: dict[int, Winner] = field(default_factory=dict)
-    beside: str | None = None
+    systems: dict[str, SystemSpec]
+    winners: dict[int, TransferredUnit] = field(default_factory=dict)
+    clean_sweep: str | None = None
 
 
 def run_sweep(settings: Settings, console: Console, given: Sequence[str] = ()) -> int:
@@ -74,7 +74,7 @@ def run_sweep(settings: Settings, console: Console, given: Sequence[str] = ()) -
     return _run_jobs(jobs, storage, console)
 
 
-def _run_jobs(jobs: Sequence[Job], storage: Storage, console: Console) -> int:
+def _run_jobs(jobs: Sequence[SweepJob], storage: Storage, console: Console) -> int:
     """Run one sweep after the other, the next one only when that before it is complete."""
     for job in jobs:
         studies, interrupted = _run_job(job, storage, console)
@@ -84,7 +84,7 @@ def _run_jobs(jobs: Sequence[Job], storage: Storage, console: Console) -> int:
     return 0
 
 
-def _show_plan(jobs: Sequence[Job], console: Console) -> int:
+def _show_plan(jobs: Sequence[SweepJob], console: Console) -> int:
     """Foretell the first job; the published protocol beside it costs so little that its units are counted alone."""
     from sweeps.variants import forecast
 
@@ -101,29 +101,31 @@ def _show_plan(jobs: Sequence[Job], console: Console) -> int:
     return 0
 
 
-def _searching(settings: Settings, storage: Storage, console: Console) -> Job:
+def _searching(settings: Settings, storage: Storage, console: Console) -> SweepJob:
     """A sweep whose studies propose configurations."""
-    systems = {name: System(made, Space.of(settings, made)) for name, made in settings.systems.items()}
+    systems = {name: SystemSpec(made, SearchSpace.of(settings, made)) for name, made in settings.systems.items()}
     for system in systems.values():
-        samplers.check(settings.sweep, system.space)
+        samplers.check_sampler(settings.sweep, system.space)
     if not settings.sweep.plan:
         storage.check_writable()
     data = prepare(settings, console)
-    pruners.check(settings.sweep, settings.systems.values(), len(data.folds))
-    return Job(settings, settings.hashed(), data, systems)
+    pruners.check_pruner(settings.sweep, settings.systems.values(), len(data.folds))
+    return SweepJob(settings, settings.hashed(), data, systems)
 
 
-def _published(settings: Settings, console: Console) -> Job:
+def _published(settings: Settings, console: Console) -> SweepJob:
     """The published protocol beside a clean sweep: a sweep of its own, since its labels and folds are others."""
-    clean, settings = settings.sweep_name, beside(settings)
-    made, refused = without_choice(settings.systems)
+    clean, settings = settings.sweep_name, published_settings(settings)
+    made, refused = runnable_without_dev(settings.systems)
     for why in refused.values():
         console.print(f"beside the clean protocol alone: {why}", highlight=False, soft_wrap=True)
-    systems = {name: System(each, Space.of(settings, each)) for name, each in made.items()}
-    return Job(settings, settings.hashed(), prepare(settings, console, needs_dev=False), systems, beside=clean)
+    systems = {name: SystemSpec(each, SearchSpace.of(settings, each)) for name, each in made.items()}
+    return SweepJob(
+        settings, settings.hashed(), prepare(settings, console, needs_dev=False), systems, clean_sweep=clean
+    )
 
 
-def _transfer(settings: Settings, storage: Storage, console: Console, given: Sequence[str]) -> Job:
+def _transfer(settings: Settings, storage: Storage, console: Console, given: Sequence[str]) -> SweepJob:
     """A sweep that trains what another one found."""
     if settings.sweep.plan:
         raise EmodartsError(
@@ -133,7 +135,7 @@ def _transfer(settings: Settings, storage: Storage, console: Console, given: Seq
         raise EmodartsError(
             "published=true searches, and with genotypes_from nothing is searched: leave one of them out"
         )
-    source = Source.open(str(settings.genotypes_from), settings.genotypes_from_system)
+    source = SourceSweep.open(str(settings.genotypes_from), settings.genotypes_from_system)
     resolved = source.resolve(settings, given)
     hashed = source.hashed(resolved)
     storage.check_writable()
@@ -144,10 +146,10 @@ def _transfer(settings: Settings, storage: Storage, console: Console, given: Seq
     for fold, winner in winners.items():
         console.print(f"fold {fold} takes {winner.source}", highlight=False, soft_wrap=True)
     theirs = next(iter(winners.values())).settings
-    return Job(resolved, hashed, data, {source.system: System(theirs, Space({}, {}))}, winners)
+    return SweepJob(resolved, hashed, data, {source.system: SystemSpec(theirs, SearchSpace({}, {}))}, winners)
 
 
-def _run_job(job: Job, storage: Storage, console: Console) -> tuple[Systems, bool]:
+def _run_job(job: SweepJob, storage: Storage, console: Console) -> tuple[SystemQueues, bool]:
     """Run what is missing of a sweep; how far it has come, and whether somebody stopped it. Raises EmodartsError."""
     settings, data = job.settings, job.data
     name = settings.sweep_name
@@ -161,11 +163,11 @@ def _run_job(job: Job, storage: Storage, console: Console) -> tuple[Systems, boo
         known = reader.open(settings.results, sweep=name)
         audit = write_trained(writer, known, data)
         write_foreign(writer, data)
-        say_data(console, name, storage, data, audit)
+        print_data_summary(console, name, storage, data, audit)
         _tidy(storage, known)
         plan = plan_of(settings, job.systems, storage, data)
-        plan = replace(plan, winners=job.winners, published=job.beside is not None)
-        journal = Journal(storage, name)
+        plan = replace(plan, winners=job.winners, published=job.clean_sweep is not None)
+        journal = DashboardJournal(storage, name)
         studies = studies_of(settings, plan, writer, known, journal)
         journal.begin(studies)
         interrupted = False
@@ -174,11 +176,11 @@ def _run_job(job: Job, storage: Storage, console: Console) -> tuple[Systems, boo
     return studies, interrupted
 
 
-def plan_of(settings: Settings, systems: dict[str, System], storage: Storage, data: SweepData) -> Plan:
+def plan_of(settings: Settings, systems: dict[str, SystemSpec], storage: Storage, data: SweepData) -> SweepSpec:
     """What all units of the sweep share; features are put where their workers find them. Raises StorageError."""
     from sweeps.execution.ray_session import joins
 
-    return Plan(
+    return SweepSpec(
         settings.sweep_name,
         str(settings.results) if "://" in settings.results else storage.root,
         data.names,
@@ -189,20 +191,22 @@ def plan_of(settings: Settings, systems: dict[str, System], storage: Storage, da
         settings.resources.device,
         settings.resources.cpus_per_fold,
         tuple(
-            ForeignPlace(t.name, publish(t.store, storage, joins(settings.ray)), t.labels, t.speakers)
+            CrossCorpusLocation(t.name, publish(t.store, storage, joins(settings.ray)), t.labels, t.speakers)
             for t in (other.test for other in data.foreign)
         ),
     )
 
 
-def studies_of(settings: Settings, plan: Plan, writer: SweepWriter, known: Results, journal: Journal) -> Systems:
+def studies_of(
+    settings: Settings, plan: SweepSpec, writer: SweepWriter, known: Results, journal: DashboardJournal
+) -> SystemQueues:
     """The studies of all systems, as the tables know them."""
-    return Systems([_handout(settings, plan, name, writer, known, journal) for name in plan.systems])
+    return SystemQueues([_handout(settings, plan, name, writer, known, journal) for name in plan.systems])
 
 
 def _handout(
-    settings: Settings, plan: Plan, name: str, writer: SweepWriter, known: Results, journal: Journal
-) -> Handout:
+    settings: Settings, plan: SweepSpec, name: str, writer: SweepWriter, known: Results, journal: DashboardJournal
+) -> UnitQueue:
     """What hands out the units of a system: studies, or one configuration that is settled."""
     system = plan.systems[name]
 
@@ -211,11 +215,13 @@ def _handout(
 
     if plan.winners:
         folds: dict[str, tuple[int, ...]] = {f"fold{fold}": (fold,) for fold in plan.folds}
-        return Fixed(settings.sweep, {}, folds, writer, known, key_of, name)
+        return FixedConfigQueue(settings.sweep, {}, folds, writer, known, key_of, name)
     if plan.published:
         folds = {PUBLISHED: tuple(plan.folds)}
-        return Fixed(settings.sweep, system.space.default(system.settings), folds, writer, known, key_of, name)
-    return Studies(
+        return FixedConfigQueue(
+            settings.sweep, system.space.default(system.settings), folds, writer, known, key_of, name
+        )
+    return StudyQueue(
         settings.sweep,
         system.space,
         system.space.default(system.settings),
@@ -238,24 +244,24 @@ def _tidy(storage: Storage, known: Results) -> None:
                 storage.delete_folder(f"{sweep}/{CHECKPOINTS}/{unit}")
 
 
-def _run(settings: Settings, plan: Plan, studies: Systems, console: Console) -> bool:
+def _run(settings: Settings, plan: SweepSpec, studies: SystemQueues, console: Console) -> bool:
     """Run the units on Ray, or without it; whether somebody stopped it. Raises EmodartsError."""
     from ray import tune
 
-    from sweeps.execution.progress import LiveTable
-    from sweeps.execution.ray_session import Interrupt, fit, of_a_unit, session
+    from sweeps.execution.progress import ProgressTable
+    from sweeps.execution.ray_session import StopRequest, fit, session, trial_resources
 
-    asked = Interrupt()
+    asked = StopRequest()
     try:
         if settings.ray.address == NO_RAY:
-            run_in_process(plan, studies, LiveTable(studies, console, plan.sweep).ended)
+            run_units_locally(plan, studies, ProgressTable(studies, console, plan.sweep).ended)
             return not studies.finished
         with session(settings.ray, settings.resources, console):
-            live = LiveTable(studies, console, plan.sweep)
+            live = ProgressTable(studies, console, plan.sweep)
             signal.signal(signal.SIGTERM, asked)
             try:
                 trainable = tune.with_parameters(run_unit, plan=plan)
-                fit(trainable, studies, of_a_unit(settings.resources), [live], settings.resources.workers)
+                fit(trainable, studies, trial_resources(settings.resources), [live], settings.resources.workers)
             finally:
                 live.close()
     except KeyboardInterrupt:
@@ -263,13 +269,13 @@ def _run(settings: Settings, plan: Plan, studies: Systems, console: Console) -> 
     return asked.seen or not studies.finished
 
 
-def _conclude(job: Job, storage: Storage, studies: Systems, interrupted: bool, console: Console) -> int:
+def _conclude(job: SweepJob, storage: Storage, studies: SystemQueues, interrupted: bool, console: Console) -> int:
     name = job.settings.sweep_name
-    if job.beside is None:
+    if job.clean_sweep is None:
         print_report(Results.of(storage, [name]), console)
     else:
-        print_sweeps(gather(Results.of(storage, [name])), console)
-        print_published(gather(Results.of(storage, [job.beside, name])), console)
+        print_sweeps(load_report_data(Results.of(storage, [name])), console)
+        print_published(load_report_data(Results.of(storage, [job.clean_sweep, name])), console)
     command = shlex.join(["python", *sys.argv])
     if studies.stopped:
         console.print(

@@ -6,7 +6,7 @@ from emodarts import corpora
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.features.settings import FeatureSettings
 from emodarts.features.store import building
-from emodarts.features.store.plan import Plan
+from emodarts.features.store.plan import ExtractionPlan
 
 SETTINGS = FeatureSettings(bands=32, noise_snr_db=[10.0])
 
@@ -17,7 +17,7 @@ def read(root):
 
 def plan_of(root, rows_per_shard=4, settings=SETTINGS):
     corpus = read(root)
-    return Plan.of(corpus.utterances, corpus.root, settings, rows_per_shard)
+    return ExtractionPlan.of(corpus.utterances, corpus.root, settings, rows_per_shard)
 
 
 def builder(told, cache, root, rows_per_shard, processes, stop_after=None):

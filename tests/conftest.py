@@ -55,7 +55,7 @@ def demo(cache):
     settings = CorpusSettings(name="demo", root=str(cache / "demo"))
     corpus = corpora.read(settings)
     labels = labelling.label(corpus.utterances, settings)
-    return corpus, labels, folds.make(settings, corpus.utterances, labels)
+    return corpus, labels, folds.make_folds(settings, corpus.utterances, labels)
 
 
 @pytest.fixture(scope="session")

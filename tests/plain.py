@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from emodarts.networks.cell import Edges, SearchCell, channel_axis
+from emodarts.networks.cell import MixedOperations, SearchCell, channel_axis
 from emodarts.networks.masking import strided_mask
 from emodarts.networks.operations import (
     DepthwiseSeparable,
@@ -73,7 +73,7 @@ PLAIN = {
 }
 
 
-class PlainEdges(Edges):
+class PlainEdges(MixedOperations):
     """Every operation of every edge, one after the other."""
 
     def forward(self, x, extent, weights):

@@ -72,7 +72,7 @@ def made(speakers=6, takes=5, dc_of=None, seed=0, **columns):
 def audit_of(corpus, measures, settings=SETTINGS):
     labels = labelling.label(corpus.utterances, settings)
     try:
-        folds = protocols.make(settings, corpus.utterances, labels)
+        folds = protocols.make_folds(settings, corpus.utterances, labels)
     except EmodartsError as error:
         folds = error
     return audit(corpus, labels, folds, measures, settings)
@@ -120,7 +120,7 @@ def test_the_same_recording_in_train_and_test_is_a_leak_and_named():
 def test_the_same_recording_in_train_and_dev_alone_is_a_warning():
     corpus, measures = made()
     labels = labelling.label(corpus.utterances, SETTINGS)
-    folds = protocols.make(SETTINGS, corpus.utterances, labels)[:1]
+    folds = protocols.make_folds(SETTINGS, corpus.utterances, labels)[:1]
     pair = (folds[0].train[0], folds[0].dev[0])
     found = audit(corpus, labels, folds, changed(measures, audio_hash=dict.fromkeys(pair, "same")), SETTINGS)
     assert about(found, "equal recordings in train and dev")[0].severity == "warning"
@@ -229,7 +229,7 @@ def test_unknown_speakers_and_speakers_that_do_not_add_up():
 def test_a_protocol_that_leaks_is_found_out_whatever_it_promises():
     corpus, measures = made()
     labels = labelling.label(corpus.utterances, SETTINGS)
-    fold = protocols.make(SETTINGS, corpus.utterances, labels)[0]
+    fold = protocols.make_folds(SETTINGS, corpus.utterances, labels)[0]
     (test,) = fold.tests.values()
     leaking = replace(fold, train=(*fold.train, test[0]), tests={"manifest/test": test[1:]})
     shown = protocol_audit(view(corpus.utterances, labels, measures, SETTINGS), [leaking], SETTINGS)
@@ -295,7 +295,7 @@ def test_fifty_thousand_utterances_take_seconds():
     corpus, measures = made(500, 25, text=[str(i % 3000) for i in range(50_000)])
     settings = replace(SETTINGS, protocol="speaker5")
     labels = labelling.label(corpus.utterances, settings)
-    folds = protocols.make(settings, corpus.utterances, labels)
+    folds = protocols.make_folds(settings, corpus.utterances, labels)
     start = time.process_time()
     found = audit(corpus, labels, folds, measures, settings)
     render_page(found)

@@ -9,7 +9,7 @@ import torch
 from emodarts.errors import EmodartsError
 from emodarts.features import batches as batches_module
 from emodarts.features import resident
-from emodarts.features.batches import Part, Standardiser, class_weights, evaluation_batches, training_batches
+from emodarts.features.batches import FoldPart, Standardiser, class_weights, evaluation_batches, training_batches
 from emodarts.features.resident import Resident, keep
 from emodarts.features.settings import BatchSettings, Variant
 from emodarts.features.store.store import Store
@@ -57,7 +57,7 @@ def store():
 @pytest.fixture
 def part(store):
     ids = list(reversed(store.ids))
-    return Part.of(store, Standardiser.fit(store, ids), FOLD, ids)
+    return FoldPart.of(store, Standardiser.fit(store, ids), FOLD, ids)
 
 
 def train(part, seed=0, settings=PLAIN, size=8, crop=25):
@@ -252,12 +252,12 @@ def test_evaluation_and_training_of_the_demo_corpus(demo, demo_store, monkeypatc
     original = Store.read
     monkeypatch.setattr(Store, "read", lambda self, p, v=0: reads.append((p, v)) or original(self, p, v))
     for ids in (fold.dev, *fold.tests.values()):
-        rows = list(evaluation_batches(Part.of(demo_store, standardiser, fold, ids), 16))
+        rows = list(evaluation_batches(FoldPart.of(demo_store, standardiser, fold, ids), 16))
         assert sum(len(batch.labels) for batch in rows) == len(ids)
     assert {variant for _, variant in reads} == {0}
     reads.clear()
     drawn = list(
-        training_batches(Part.of(demo_store, standardiser, fold, fold.train), 16, 40, np.random.default_rng(0))
+        training_batches(FoldPart.of(demo_store, standardiser, fold, fold.train), 16, 40, np.random.default_rng(0))
     )
     assert {variant for _, variant in reads} == {0, 1, 2}
     assert sorted(p for p, _ in reads) == sorted(demo_store.positions(fold.train).tolist())
@@ -276,8 +276,8 @@ def test_features_kept_on_the_device_give_the_same_batches(store, part, settings
         (ids[:25], lambda p: train(p, 3, settings)),
         (ids, lambda p: list(evaluation_batches(p, 7))),
     ):
-        mapped = Part.of(store, part.standardiser, FOLD, chosen)
-        resided = Part.of(store, part.standardiser, FOLD, chosen, kept)
+        mapped = FoldPart.of(store, part.standardiser, FOLD, chosen)
+        resided = FoldPart.of(store, part.standardiser, FOLD, chosen, kept)
         expected = batches(mapped)
         store.reads.clear()
         assert same(batches(resided), expected)
@@ -318,12 +318,12 @@ def test_constant_bands_do_not_divide_by_zero(store, part):
         for frames in copies:
             frames.flags.writeable = True
             frames[:, 0] = 3
-    constant = Part.of(store, Standardiser.fit(store, store.ids), FOLD, store.ids)
+    constant = FoldPart.of(store, Standardiser.fit(store, store.ids), FOLD, store.ids)
     assert all(torch.isfinite(batch.inputs).all() for batch in evaluation_batches(constant, 8))
 
 
 def test_class_weights_have_mean_one(part):
-    labelled = Part.of(part.store, part.standardiser, FOLD, (*part.utterances[1:11], "u00", "u02"))
+    labelled = FoldPart.of(part.store, part.standardiser, FOLD, (*part.utterances[1:11], "u00", "u02"))
     weights = class_weights(labelled, 3)
     assert weights[0] * 7 == weights[1] * 5
     assert float(weights[labelled.labels].mean()) == pytest.approx(1)

@@ -24,7 +24,7 @@ from emodarts.results.statistics import (
     shared_choice,
     uar_difference,
 )
-from emodarts.results.statistics.estimates import Bootstrap, Estimate, Term
+from emodarts.results.statistics.estimates import Bootstrap, Estimate, SignedTallies
 
 
 def by_speaker(tally):
@@ -174,7 +174,7 @@ def test_a_drop_needs_the_same_speakers_in_every_seed_of_a_role():
 def test_metric_level_number_of_resamples_and_seed_reach_the_bootstrap(compare):
     ours, theirs = two_systems(17, speakers=40)
     found = compare([ours], [theirs], "war", 0.8, 199, 3)
-    estimate = Estimate.of("war", Term((ours,)), Term((theirs,), -1))
+    estimate = Estimate.of("war", SignedTallies((ours,)), SignedTallies((theirs,), -1))
     bootstrap = Bootstrap.of(estimate, 199, 3)
     assert (found.value, found.low, found.high) == (estimate.value, *bootstrap.limits(0.8))
     assert found.p == bootstrap.p() == 2 / 200

@@ -19,10 +19,10 @@ from emodarts.search.budget import Budget, candidate_macs
 from emodarts.search.candidates import CandidateSpace
 from emodarts.search.controls import parent
 from emodarts.search.loop import search
-from emodarts.search.methods import find
+from emodarts.search.methods import run_search
 from emodarts.search.scope import fixed_cells
 from emodarts.search.settings import SearchSettings
-from emodarts.search.task import Candidate
+from emodarts.search.task import CandidateResult
 
 
 def given(**settings):
@@ -45,7 +45,7 @@ class Trainer:
             raise KeyboardInterrupt
         self.calls.append((genotype, epochs, seed))
         good = sum(e.operation in ("sep_conv_3x3", "lstm_1") for c in cells_of(genotype).values() for n in c for e in n)
-        return Candidate(good / 10, 1 + seed % 7, 10, 0.0)
+        return CandidateResult(good / 10, 1 + seed % 7, 10, 0.0)
 
 
 # Random architectures
@@ -67,10 +67,10 @@ def test_random_architectures_are_uniform():
 
 
 def test_a_random_architecture_costs_no_search():
-    first = find(given(method="random_architecture"), None)
+    first = run_search(given(method="random_architecture"), None)
     assert (first.epochs, first.dev_probabilities) == ((), None)
-    assert find(given(method="random_architecture"), None).genotype == first.genotype
-    others = {find(replace(given(method="random_architecture"), seed=s), None).genotype for s in range(20)}
+    assert run_search(given(method="random_architecture"), None).genotype == first.genotype
+    others = {run_search(replace(given(method="random_architecture"), seed=s), None).genotype for s in range(20)}
     assert len(others) > 10
 
 
@@ -122,7 +122,7 @@ def test_the_oldest_dies_however_good_it_is(monkeypatch):
         return chosen
 
     monkeypatch.setattr(controls, "parent", watched)
-    found = find(given(method="evolution", candidates=40, population=5, tournament=5), Trainer())
+    found = run_search(given(method="evolution", candidates=40, population=5, tournament=5), Trainer())
     assert [number for number, _ in seen] == list(range(5, 40))
     assert all(born - 5 <= index < born for born, index in seen)
     # With a tournament of all, the best of the living is the parent, and an older better one is passed over.
@@ -135,7 +135,8 @@ def test_evolution_gets_further_than_chance():
     best = {
         method: [
             max(
-                e.dev_uar for e in find(replace(given(method=method, nodes=3, candidates=24), seed=s), Trainer()).epochs
+                e.dev_uar
+                for e in run_search(replace(given(method=method, nodes=3, candidates=24), seed=s), Trainer()).epochs
             )
             for s in range(3)
         ]
@@ -151,7 +152,7 @@ def test_candidates_are_as_many_as_the_supernet_pays_for():
     for method in ("random_search", "evolution"):
         made = given(method=method, candidate_epochs=2)
         trainer = Trainer()
-        found = find(made, trainer)
+        found = run_search(made, trainer)
         budget = Budget.of(made).total
         spent = sum(e.macs for e in found.epochs)
         assert len(trainer.calls) == len(found.epochs) > 1
@@ -202,20 +203,20 @@ def test_the_budget_counts_the_passes_that_are_made(monkeypatch):
 
 
 def test_at_least_one_candidate_and_as_many_as_asked_for():
-    assert len(find(given(method="random_search", epochs=1, candidate_epochs=1000), Trainer()).epochs) == 1
-    assert len(find(given(method="random_search", candidates=3, candidate_epochs=1000), Trainer()).epochs) == 3
+    assert len(run_search(given(method="random_search", epochs=1, candidate_epochs=1000), Trainer()).epochs) == 1
+    assert len(run_search(given(method="random_search", candidates=3, candidate_epochs=1000), Trainer()).epochs) == 3
 
 
 @pytest.mark.parametrize("method", ["random_search", "evolution"])
 def test_candidates_go_on_after_a_stop(method, tmp_path):
     made = given(method=method, candidates=12, population=4)
-    whole = find(made, Trainer())
+    whole = run_search(made, Trainer())
     kept = Checkpoints(tmp_path / "search.safetensors", {})
     for stop_after in (5, 4):
         with pytest.raises(KeyboardInterrupt):
-            find(made, Trainer(stop_after), checkpoints=kept)
+            run_search(made, Trainer(stop_after), checkpoints=kept)
     trainer, told = Trainer(), []
-    found = find(made, trainer, told.append, kept)
+    found = run_search(made, trainer, told.append, kept)
     assert len(trainer.calls) == 3
     assert found.genotype == whole.genotype
     assert [replace(e, seconds=0) for e in found.epochs] == [replace(e, seconds=0) for e in whole.epochs]
@@ -311,7 +312,7 @@ def test_fixed_parts_are_those_of_the_space():
 def test_random_architectures_keep_the_fixed_part(joint):
     made = given(method="random_architecture", joint=joint, nodes=2)
     fixed = fixed_cells(made.settings)
-    drawn = [cells_of(find(replace(made, seed=s), None).genotype) for s in range(10)]
+    drawn = [cells_of(run_search(replace(made, seed=s), None).genotype) for s in range(10)]
     held = {"cnn_only": "S", "seqnn_only": "N"}[joint]
     free = {"cnn_only": "N", "seqnn_only": "S"}[joint]
     assert {cells[held] for cells in drawn} == {fixed[held]}

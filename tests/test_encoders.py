@@ -340,7 +340,7 @@ def test_older_networks_stay_as_they_are():
 def test_a_whole_unit_on_frames_of_an_encoder(small_bundle, small_corpus, tiny, tmp_path, weighting, channels):
     corpus_settings = CorpusSettings(name="manifest", root=str(small_corpus), class_set="full")
     corpus = corpora.read(corpus_settings)
-    fold = folds.make(corpus_settings, corpus.utterances, labelling.label(corpus.utterances, corpus_settings))[0]
+    fold = folds.make_folds(corpus_settings, corpus.utterances, labelling.label(corpus.utterances, corpus_settings))[0]
     settings = small_settings(
         layers=[1, 3], layer_weighting=weighting, checkpoint=str(small_bundle), speeds=[1.0], trim_db=None
     )

@@ -13,8 +13,17 @@ from emodarts.corpora.protocols import rules
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment import unit
-from emodarts.experiment.fold_data import FoldData, FoldSettings, ForeignTest, subsample_name
-from emodarts.experiment.unit import Architecture, Transferred, derive, hand_designed, predict, run_fold, search, train
+from emodarts.experiment.fold_data import CrossCorpusTest, FoldData, FoldSettings, subsample_name
+from emodarts.experiment.unit import (
+    Architecture,
+    TransferredGenotype,
+    derive,
+    hand_designed,
+    predict,
+    run_fold,
+    search,
+    train,
+)
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.features.store import store as features
 from emodarts.networks.genotype import CellGenotype, Edge, Genotype
@@ -70,7 +79,7 @@ def test_noise_as_test_audio_changes_nothing_on_the_dev_side(demo, tiny, undistu
         soundfile.write(copy.root / paths[utterance], rng.normal(0, 0.1, 12000), 16000, subtype="PCM_16")
     copy = corpora.read(settings)
     noisy = features.build(copy.utterances, copy.root, tiny.features, tmp_path / "cache")
-    fold = protocols.make(settings, copy.utterances, labelling.label(copy.utterances, settings))[0]
+    fold = protocols.make_folds(settings, copy.utterances, labelling.label(copy.utterances, settings))[0]
     records = run_fold(noisy, fold, tiny, seed=3)
     assert dev_side(records) == dev_side(undisturbed)
     before, after = undisturbed.evaluations[-1], records.evaluations[-1]
@@ -193,7 +202,7 @@ def test_a_leaking_fold_is_refused(demo, demo_store, tiny):
 def test_a_fold_without_dev_is_refused(demo, demo_store, tiny):
     fold = demo[2][0]
     without = replace(fold, protocol="demo/all-no-dev", dev=(), weakness=rules.NO_DEV)
-    protocols.check(without)
+    protocols.check_fold(without)
     with pytest.raises(EmodartsError, match=r"demo/all-no-dev fold 0 has no dev part.* choose a protocol with dev"):
         run_fold(demo_store, without, tiny)
 
@@ -280,7 +289,7 @@ def test_another_corpus_is_predicted_under_both_normalisations_and_changes_nothi
     """The other corpus: the fold's own test utterances, under a class each that they do not have."""
     fold = demo[2][0]
     ids = fold.tests["demo/test"]
-    other = ForeignTest("other/all", demo_store, ids, dict.fromkeys(ids, fold.classes[0]), fold.speakers)
+    other = CrossCorpusTest("other/all", demo_store, ids, dict.fromkeys(ids, fold.classes[0]), fold.speakers)
     for system in ("linear_probe", "svm"):
         settings = replace(tiny, system=system)
         alone, both = (run_fold(demo_store, fold, settings, 3, foreign=f) for f in ((), (other,)))
@@ -302,7 +311,7 @@ def cell(nodes: int) -> CellGenotype:
 
 
 def test_a_genotype_that_does_not_fit_the_settings(demo, demo_store, tiny):
-    given = Transferred(Genotype(cell(2), cell(2), cell(1)), 4)
+    given = TransferredGenotype(Genotype(cell(2), cell(2), cell(1)), 4)
     with pytest.raises(EmodartsError, match="a genotype of 2 nodes a cell and 1 a sequence cell does not fit"):
         run_fold(demo_store, demo[2][0], tiny, transferred=given)
     with pytest.raises(EmodartsError, match="system=cnn is not searched"):

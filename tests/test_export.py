@@ -29,11 +29,11 @@ from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from emodarts.search.settings import SearchSettings
 from emodarts.storage import Storage
-from sweeps.data.placement import StorePlace
+from sweeps.data.placement import StoreLocation
 from sweeps.execution import metrics, worker
-from sweeps.execution.worker import Plan
+from sweeps.execution.worker import SweepSpec
 from sweeps.settings import Settings, SweepSettings
-from sweeps.study.search_space import Space
+from sweeps.study.search_space import SearchSpace
 from sweeps.units.unit import Unit
 
 BLOCKED = ("torch", "torchaudio", "ray", "emodarts", "pyarrow", "scipy", "soxr")
@@ -46,16 +46,20 @@ def swept(demo, demo_store, tiny, tmp_path_factory):
     corpus = replace(Settings().corpus, name="demo", protocol="demo/speaker4")
     settings = Settings(corpus, tiny.features, tiny.batches, tiny.search, tiny.training, SweepSettings(seed=5))
     folds = {fold.index: fold for fold in demo[2][:2]}
-    store = StorePlace(str(demo_store.folder), socket.gethostname(), None)
-    space = Space.of(replace(settings, sweep=SweepSettings(space={})))
-    plan = Plan("s", str(results), ("demo",), (store,), folds, {"emodarts": worker.System(tiny, space)}, 5, "cpu", 1)
+    store = StoreLocation(str(demo_store.folder), socket.gethostname(), None)
+    space = SearchSpace.of(replace(settings, sweep=SweepSettings(space={})))
+    plan = SweepSpec(
+        "s", str(results), ("demo",), (store,), folds, {"emodarts": worker.SystemSpec(tiny, space)}, 5, "cpu", 1
+    )
     storage = Storage.open(results)
     register(storage, "s", settings.hashed())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, "setproctitle", lambda title: None)
         for fold, number in ((0, 0), (0, 1), (1, 0)):
             parameters = {"training.learning_rate": (3e-3, 1e-5)[number]}
-            done = worker.run_plain(asdict(Unit("emodarts", f"fold{fold}", number, 0, fold, parameters, ())), plan)
+            done = worker.run_unit_locally(
+                asdict(Unit("emodarts", f"fold{fold}", number, 0, fold, parameters, ())), plan
+            )
             record = TrialRecord(
                 "emodarts", f"fold{fold}", number, 0, parameters, "complete", values=(done["dev_uar"],)
             )

@@ -11,8 +11,8 @@ from emodarts.results.winners import winners
 from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage
 from sweeps.settings import SweepSettings
-from sweeps.units.fixed_queue import Fixed
-from sweeps.units.unit import Outcome
+from sweeps.units.fixed_queue import FixedConfigQueue
+from sweeps.units.unit import UnitOutcome
 
 SINGLE = {"fold0": (0,), "fold1": (1,)}
 TOGETHER = {"published": (0, 1)}
@@ -21,7 +21,7 @@ TOGETHER = {"published": (0, 1)}
 def begin(root, folds, **sweep):
     storage = Storage.open(root)
     register(storage, "s", {})
-    return Fixed(SweepSettings(**sweep), {}, folds, SweepWriter(storage, "s"), reader.open(root), key_of)
+    return FixedConfigQueue(SweepSettings(**sweep), {}, folds, SweepWriter(storage, "s"), reader.open(root), key_of)
 
 
 def commit(units, unit, dev=True):
@@ -29,7 +29,7 @@ def commit(units, unit, dev=True):
     parts = [evaluation("dev", 3, fold=unit.fold)] if dev else []
     evaluations = (*parts, evaluation("test", 2, fold=unit.fold))
     units.writer.commit(key_of(unit), UnitRecords(**{**base, "evaluations": evaluations}), "x")
-    return Outcome("complete", 0.75 if dev else None, 10)
+    return UnitOutcome("complete", 0.75 if dev else None, 10)
 
 
 def run_all(units, dev=True):

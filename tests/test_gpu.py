@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from emodarts.experiment.unit import choose_device, run_fold
-from emodarts.features.batches import Part, Standardiser, evaluation_batches, training_batches
+from emodarts.features.batches import FoldPart, Standardiser, evaluation_batches, training_batches
 from emodarts.features.extractors.encoders import Encoder
 from emodarts.features.resident import keep
 from emodarts.features.settings import BatchSettings
@@ -49,7 +49,7 @@ def test_a_folds_features_on_the_gpu_give_the_same_batches(demo, demo_store):
     standardiser = Standardiser.fit(demo_store, fold.train)
     settings = BatchSettings(pad="repeat", time_masks=1, band_masks=1)
     for ids in (fold.train, fold.dev):
-        mapped, resident = (Part.of(demo_store, standardiser, fold, ids, x) for x in (None, kept))
+        mapped, resident = (FoldPart.of(demo_store, standardiser, fold, ids, x) for x in (None, kept))
         pairs = [(evaluation_batches(part, 16, "cuda") for part in (mapped, resident))]
         if ids is fold.train:
             rngs = (np.random.default_rng(0), np.random.default_rng(0))

@@ -16,7 +16,7 @@ from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import FoldData, FoldSettings
 from emodarts.experiment.unit import run_fold
-from emodarts.features.batches import Part, Standardiser, training_batches
+from emodarts.features.batches import FoldPart, Standardiser, training_batches
 from emodarts.features.resident import Resident
 from emodarts.features.settings import FeatureSettings
 from emodarts.features.store import store as features
@@ -38,7 +38,7 @@ def parts(tmp_path_factory):
         settings = CorpusSettings(name=name, root=str(root / name))
         corpus = corpora.read(settings)
         labels = labelling.label(corpus.utterances, settings)
-        found[name] = corpus, protocols.make(settings, corpus.utterances, labels)
+        found[name] = corpus, protocols.make_folds(settings, corpus.utterances, labels)
     return root, found
 
 
@@ -61,7 +61,7 @@ def whole(parts, cache):
 
 @pytest.fixture(scope="module")
 def fold(parts):
-    return protocols.joined({name: folds for name, (_, folds) in parts[1].items()})[1]
+    return protocols.join_folds({name: folds for name, (_, folds) in parts[1].items()})[1]
 
 
 def test_it_holds_what_its_stores_hold(stores):
@@ -127,7 +127,7 @@ def test_kept_on_a_device_it_is_the_same(stores, fold):
     """As on a GPU, whose memory then holds both corpora."""
     joined = JoinedStore(tuple(stores))
     resident = Resident.of(joined, joined.positions(fold.train), joined.positions(fold.dev), "cpu")
-    part = Part.of(joined, Standardiser.fit(joined, fold.train), fold, fold.train)
+    part = FoldPart.of(joined, Standardiser.fit(joined, fold.train), fold, fold.train)
     for mapped, kept in zip(
         *(training_batches(p, 8, 20, np.random.default_rng(3)) for p in (part, replace(part, resident=resident))),
         strict=True,

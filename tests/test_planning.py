@@ -12,10 +12,10 @@ from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import FoldSettings
 from emodarts.search.settings import SearchSettings
-from sweeps.data.sweep_data import SweepData, Trained
-from sweeps.execution.worker import System
+from sweeps.data.sweep_data import SweepData, TrainingCorpus
+from sweeps.execution.worker import SystemSpec
 from sweeps.settings import Settings, SweepSettings
-from sweeps.study.search_space import Space
+from sweeps.study.search_space import SearchSpace
 from sweeps.variants import forecast
 
 SPACE = {"search": {"channels": {"choices": [4, 8]}, "epochs": {"low": 2, "high": 12}}}
@@ -25,7 +25,7 @@ SPACE = {"search": {"channels": {"choices": [4, 8]}, "epochs": {"low": 2, "high"
 def foretold(demo, demo_store, tiny):
     """A function of the number of trials and of settings of the search; what it measured once it knows."""
     corpus, labels, folds = demo
-    trained = Trained(CorpusSettings(name="demo"), corpus, labels, folds, demo_store)
+    trained = TrainingCorpus(CorpusSettings(name="demo"), corpus, labels, folds, demo_store)
     data = SweepData((trained,), dict(enumerate(folds)), folds)
 
     @cache
@@ -39,7 +39,7 @@ def foretold(demo, demo_store, tiny):
             system=system,
         )
         (made,) = settings.systems.values()
-        return forecast.forecast(settings, System(made, Space.of(settings, made)), data)
+        return forecast.forecast(settings, SystemSpec(made, SearchSpace.of(settings, made)), data)
 
     return forecast
 
@@ -94,7 +94,7 @@ def test_a_large_fold_is_measured_on_a_part_of_it(demo, monkeypatch):
     monkeypatch.setattr(forecast, "_MOST", 40)
     fold = demo[2][0]
     part = forecast._part_of(fold)
-    protocols.check(part)
+    protocols.check_fold(part)
     assert len(part.train) == 40
     assert set(part.train) < set(fold.train)
     assert set(part.dev) < set(fold.dev)

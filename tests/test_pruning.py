@@ -9,8 +9,8 @@ from emodarts.records import EpochRecord
 from emodarts.results import reader
 from emodarts.search.settings import SearchSettings
 from sweeps.settings import SweepSettings
-from sweeps.study.pruners import check, rungs_of
-from sweeps.units.unit import Outcome
+from sweeps.study.pruners import check_pruner, rungs_of
+from sweeps.units.unit import UnitOutcome
 
 
 def epochs(phase, *curve):
@@ -126,7 +126,7 @@ def wilcoxon(root, **more):
 
 def finish(studies, unit, uar):
     commit(studies, unit)
-    studies.end(unit, Outcome("complete", uar, 10))
+    studies.end(unit, UnitOutcome("complete", uar, 10))
 
 
 def test_wilcoxon_hands_out_folds_in_waves_and_begins_no_more_of_a_worse_configuration(tmp_path):
@@ -173,4 +173,4 @@ def test_rungs_of_systems_without_a_search():
 )
 def test_a_pruner_that_does_not_apply_is_refused(sweep, folds, message):
     with pytest.raises(EmodartsError, match=message):
-        check(SweepSettings(**sweep), [FoldSettings()], folds)
+        check_pruner(SweepSettings(**sweep), [FoldSettings()], folds)

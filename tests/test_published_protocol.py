@@ -11,16 +11,16 @@ from rich.console import Console
 from emodarts.corpora.protocols import rules
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import FoldData
-from emodarts.experiment.unit import derive, predict, run_fold, run_published, search
+from emodarts.experiment.unit import derive, predict, run_fold, run_published_protocol, search
 from emodarts.export.units import chosen_units
 from emodarts.metrics import uar
 from emodarts.report.published import rule_lines
-from emodarts.report.report_data import gather
+from emodarts.report.report_data import load_report_data
 from emodarts.results import reader
 from emodarts.training.train import refit
 from sweeps.data.preparation import prepare
-from sweeps.variants.genotype_transfer import Source
-from sweeps.variants.published_protocol import beside, without_choice
+from sweeps.variants.genotype_transfer import SourceSweep
+from sweeps.variants.published_protocol import published_settings, runnable_without_dev
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def short(tiny):
 
 @pytest.fixture(scope="module")
 def undisturbed(demo_store, fold, short):
-    return run_published(demo_store, fold, short, seed=3)
+    return run_published_protocol(demo_store, fold, short, seed=3)
 
 
 def told(records):
@@ -90,13 +90,13 @@ def test_killed_it_goes_on_bit_for_bit(demo_store, fold, short, undisturbed, tmp
             raise Killed
 
     with pytest.raises(Killed):
-        run_published(demo_store, fold, short, 3, progress=stop, checkpoints=tmp_path)
-    assert told(run_published(demo_store, fold, short, 3, checkpoints=tmp_path)) == told(undisturbed)
+        run_published_protocol(demo_store, fold, short, 3, progress=stop, checkpoints=tmp_path)
+    assert told(run_published_protocol(demo_store, fold, short, 3, checkpoints=tmp_path)) == told(undisturbed)
 
 
 def test_what_needs_a_dev_part_is_refused(demo, demo_store, fold, tiny):
     with pytest.raises(EmodartsError, match="has a dev part: run_fold chooses the epoch by it"):
-        run_published(demo_store, demo[2][0], tiny)
+        run_published_protocol(demo_store, demo[2][0], tiny)
     with pytest.raises(EmodartsError, match="has no dev part, and the search and the choice of an epoch need one"):
         run_fold(demo_store, fold, tiny)
     for changed, why in (
@@ -104,19 +104,19 @@ def test_what_needs_a_dev_part_is_refused(demo, demo_store, fold, tiny):
         ({"search": replace(tiny.search, method="evolution")}, "search.method=evolution chooses by dev"),
     ):
         with pytest.raises(EmodartsError, match=why):
-            run_published(demo_store, fold, replace(tiny, **changed))
+            run_published_protocol(demo_store, fold, replace(tiny, **changed))
     systems = {"svm": replace(tiny, system="svm"), "cnn": replace(tiny, system="cnn")}
-    assert [list(part) for part in without_choice(systems)] == [["cnn"], ["svm"]]
+    assert [list(part) for part in runnable_without_dev(systems)] == [["cnn"], ["svm"]]
     with pytest.raises(EmodartsError, match="has no epochs"):
-        without_choice({"svm": systems["svm"]})
+        runnable_without_dev({"svm": systems["svm"]})
 
 
 def test_a_network_designed_by_hand_and_other_searches(demo_store, fold, short):
     for changed in ({"system": "cnn"}, {"search": replace(short.search, method="random_architecture")}):
-        records = run_published(demo_store, fold, replace(short, **changed))
+        records = run_published_protocol(demo_store, fold, replace(short, **changed))
         assert [e.epoch_rule for e in records.evaluations] == ["last", "best_test"]
     stopping = replace(short.search, stop="skips", stop_skips=1, epochs=3)
-    assert run_published(demo_store, fold, replace(short, search=stopping)).genotypes[0].derived_at <= 2
+    assert run_published_protocol(demo_store, fold, replace(short, search=stopping)).genotypes[0].derived_at <= 2
 
 
 @pytest.fixture(scope="module")
@@ -165,8 +165,8 @@ def test_nothing_of_it_enters_a_choice(experiment):
     with pytest.raises(EmodartsError, match="published ran without dev part, so nothing of it was chosen"):
         chosen_units(one, {}, None, None)
     with pytest.raises(EmodartsError, match="chose no configuration of emodarts on a dev part"):
-        Source.open(str(results / name), "emodarts")
-    lines = rule_lines(gather(reader.open(results)))
+        SourceSweep.open(str(results / name), "emodarts")
+    lines = rule_lines(load_report_data(reader.open(results)))
     assert [(x.entry.epoch_rule, x.entry.protocol, len(x.entry.folds)) for x in lines] == [
         ("late_dev", "iemocap/session5", 2),
         ("last", "iemocap/emodarts-no-dev", 2),
@@ -194,7 +194,7 @@ def test_each_experiment_is_ready_to_run(tmp_path, monkeypatch, layout, name, fo
     asked = settings(f"experiment=emodarts_{name}", *TINY, "features.speeds=[1.0]")
     assert (asked.corpus.name, asked.published) == (name, True)
     assert asked.sweep_name == settings(f"corpus={name}", *TINY, "features.speeds=[1.0]").sweep_name
-    other = beside(asked)
+    other = published_settings(asked)
     assert other.sweep_name == f"{asked.sweep_name}-published"
     assert {key: getattr(other.corpus, key) for key in about} == about
     console = Console(quiet=True)
@@ -209,4 +209,4 @@ def test_each_experiment_is_ready_to_run(tmp_path, monkeypatch, layout, name, fo
 
 def test_a_corpus_without_a_published_protocol():
     with pytest.raises(EmodartsError, match="savee has no published protocol of emoDARTS"):
-        beside(settings("corpus=savee", "published=true"))
+        published_settings(settings("corpus=savee", "published=true"))

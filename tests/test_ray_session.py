@@ -19,12 +19,12 @@ from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage, StorageError
 from sweeps.data.placement import runtime_environment
-from sweeps.execution.dashboard_journal import Journal
-from sweeps.execution.metrics import UnitTelemetry
-from sweeps.execution.ray_session import Slots, fit, of_a_unit, session
+from sweeps.execution.dashboard_journal import DashboardJournal
+from sweeps.execution.metrics import UnitMetrics
+from sweeps.execution.ray_session import ConcurrencyLimiter, fit, session, trial_resources
 from sweeps.settings import RaySettings, ResourceSettings, SweepSettings
-from sweeps.units.study_queue import Studies
-from sweeps.units.system_queues import Systems
+from sweeps.units.study_queue import StudyQueue
+from sweeps.units.system_queues import SystemQueues
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +38,12 @@ def begin(root, folds=(0,), **sweep):
     register(storage, "s", {})
     settings = SweepSettings(sampler="random", **sweep)
     rungs = RUNGS if settings.pruner == "asha" else ()
-    journal = Journal(storage, "s")
-    studies = Studies(
+    journal = DashboardJournal(storage, "s")
+    studies = StudyQueue(
         settings, SPACE, DEFAULT, folds, SweepWriter(storage, "s"), reader.open(root), key_of, rungs,
         on_told=journal.add,
     )  # fmt: skip
-    journal.begin(Systems([studies]))
+    journal.begin(SystemQueues([studies]))
     return studies
 
 
@@ -59,7 +59,7 @@ def unit_that(does):
 
 
 def run(studies, does, workers=2):
-    fit(unit_that(does), Systems([studies]), {"cpu": 1}, [], workers)
+    fit(unit_that(does), SystemQueues([studies]), {"cpu": 1}, [], workers)
     return studies
 
 
@@ -138,7 +138,7 @@ def test_results_that_are_away_end_the_sweep_and_fail_nothing(cluster, tmp_path)
 
 
 def test_figures_of_units_reach_the_metrics_page(cluster):
-    telemetry = UnitTelemetry("trial 12 · fold 3", "s", "emodarts", 40)
+    telemetry = UnitMetrics("trial 12 · fold 3", "s", "emodarts", 40)
     before = psutil.Process().cmdline()
     assert "trial 12 · fold 3 · begins" in " ".join(before)
     telemetry.epoch(EpochRecord("search", 0, 1.0, 1.0, 0.625, 0.5, 2.0))
@@ -183,8 +183,8 @@ def test_what_listens_is_known_and_the_token_is_asked_for(cluster):
 
 
 def test_what_a_unit_asks_for(cluster):
-    assert of_a_unit(ResourceSettings()) == {"cpu": 1, "gpu": 0}
-    assert of_a_unit(ResourceSettings(cpus_per_fold=2, gpus_per_fold=0.5)) == {"cpu": 2, "gpu": 0.5}
+    assert trial_resources(ResourceSettings()) == {"cpu": 1, "gpu": 0}
+    assert trial_resources(ResourceSettings(cpus_per_fold=2, gpus_per_fold=0.5)) == {"cpu": 2, "gpu": 0.5}
 
 
 def test_all_slots_are_taken_from_the_start(cluster, tmp_path):
@@ -217,14 +217,14 @@ def test_slots_are_those_of_the_nodes_that_are_there(monkeypatch):
     ]
     now = [0.0]
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
-    slots = Slots({"cpu": 1, "gpu": 0.25}, None, clock=lambda: now[0])
+    slots = ConcurrencyLimiter({"cpu": 1, "gpu": 0.25}, None, clock=lambda: now[0])
     assert slots() == 4 + 3
     nodes.clear()
     assert slots() == 7, "nodes are not looked at for each unit"
     now[0] += 60
     assert slots() == 1, "with no node at all one unit waits, and tells the cluster what is wanted"
-    assert Slots({"cpu": 1, "gpu": 0}, None)._of({"CPU": 2.0}) == 2
-    assert Slots({"cpu": 1, "gpu": 0.25}, 32)() == 32
+    assert ConcurrencyLimiter({"cpu": 1, "gpu": 0}, None)._of({"CPU": 2.0}) == 2
+    assert ConcurrencyLimiter({"cpu": 1, "gpu": 0.25}, 32)() == 32
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "127.0.0.1:notaport"])

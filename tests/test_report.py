@@ -20,9 +20,9 @@ from emodarts.report.conditions import conditions
 from emodarts.report.figures import INK, Figure
 from emodarts.report.headline import headline
 from emodarts.report.page import page_of, render
-from emodarts.report.report_data import gather
+from emodarts.report.report_data import load_report_data
 from emodarts.report.searching import within_sizes
-from emodarts.report.sections import Words
+from emodarts.report.sections import Paragraph
 from emodarts.report.sheets import Column, Sheet, as_csv, as_latex, as_markdown
 from emodarts.results import reader
 from emodarts.results.compaction import compact
@@ -205,7 +205,7 @@ def test_a_corpus_that_joined_folds_test_again_counts_once(tmp_path):
     made = replace(ALPHA, folds=4, seeds=1, skills={"emodarts": 0.7}, crosses={}, suffix="/joined", again=2)
     made = replace(made, beside=("beta",))
     write(tmp_path, made)
-    (entry,) = gather(reader.open(tmp_path)).entries
+    (entry,) = load_report_data(reader.open(tmp_path)).entries
     (part,) = entry.parts("test")
     (tally,) = entry.pooled(part)
     each = [entry.tallies[part][fold, 0] for fold in range(4)]
@@ -235,12 +235,12 @@ def test_what_must_not_be_mixed_stands_apart(tmp_path):
         ("e", {"classes": CLASSES[:2]}),
     ):
         write(tmp_path, replace(ALPHA, name=name, seeds=1, skills={"emodarts": 0.7}, **change))
-    found = conditions(gather(reader.open(tmp_path)))
+    found = conditions(load_report_data(reader.open(tmp_path)))
     assert [len(c.contenders) for c in found] == [1] * 5
     assert found[-1].shared
     made = page_of(reader.open(tmp_path))
     (systems, *_) = made.sections
-    assert any(isinstance(p, Words) and "must not be compared" in p.text for p in systems.parts)
+    assert any(isinstance(p, Paragraph) and "must not be compared" in p.text for p in systems.parts)
     assert any("stand apart" in notice and "other labels or data" in notice for notice in made.notices)
     assert any("several protocols" in notice for notice in made.notices)
 
@@ -248,7 +248,7 @@ def test_what_must_not_be_mixed_stands_apart(tmp_path):
 def test_one_system_of_two_sweeps_is_told_apart(tmp_path):
     for name in ("first", "second"):
         write(tmp_path, replace(ALPHA, name=name, seeds=1, skills={"emodarts": 0.7}))
-    (found,) = conditions(gather(reader.open(tmp_path)))
+    (found,) = conditions(load_report_data(reader.open(tmp_path)))
     assert {c.name for c in found.contenders} == {"emodarts (first)", "emodarts (second)"}
     assert headline(found).standings[1].p == 1
 
@@ -367,7 +367,7 @@ def test_two_copies_of_a_sweep_are_refused(tmp_path):
     for place in ("one", "two"):
         write(tmp_path / place, replace(BETA, crosses={}))
     with pytest.raises(EmodartsError, match="several sweeps named beta-1"):
-        gather(reader.open(tmp_path / "one", tmp_path / "two"))
+        load_report_data(reader.open(tmp_path / "one", tmp_path / "two"))
 
 
 def test_the_command_writes_page_tables_and_figures(root, tmp_path, capsys):

@@ -11,8 +11,8 @@ from emodarts.errors import EmodartsError
 from emodarts.records import TrialRecord
 from sweeps.settings import Settings, SweepSettings
 from sweeps.study import importances, samplers
-from sweeps.study.optuna_study import Proposals
-from sweeps.study.search_space import Space
+from sweeps.study.optuna_study import OptunaStudy
+from sweeps.study.search_space import SearchSpace
 
 DIMENSIONS = {
     "search": {
@@ -35,8 +35,8 @@ SAMPLERS = [
 
 def made(sampler, objectives, space=DIMENSIONS, **more):
     settings = SweepSettings(sampler=sampler, objectives=objectives, space=space, trials=40, **more)
-    found = Space.of(Settings(sweep=settings))
-    return Proposals("study", settings, found, {})
+    found = SearchSpace.of(Settings(sweep=settings))
+    return OptunaStudy("study", settings, found, {})
 
 
 def worth(parameters, objectives):
@@ -88,7 +88,7 @@ def test_generations_of_nsga_are_told_by_the_number():
     proposals = made("nsga2", ["dev_uar", "parameters"])
     run(proposals, 25)
     study = proposals.study
-    sampler = samplers.make(proposals.settings, 0)
+    sampler = samplers.make_sampler(proposals.settings, 0)
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     assert [sampler.get_trial_generation(study, t) for t in trials] == [t.number // 10 for t in trials]
     assert {t.number for t in sampler.get_parent_population(study, 2)} <= set(range(20))
@@ -108,16 +108,16 @@ def test_generations_of_nsga_are_told_by_the_number():
 def test_a_sampler_that_does_not_fit_is_refused(sweep, message):
     settings = SweepSettings(**{"space": DIMENSIONS, **sweep})
     with pytest.raises(EmodartsError, match=message):
-        samplers.check(settings, Space.of(Settings(sweep=settings)))
+        samplers.check_sampler(settings, SearchSpace.of(Settings(sweep=settings)))
 
 
 def test_importances_find_what_matters():
     proposals = made("random", ["dev_uar"])
-    assert importances.of(proposals.study, proposals.space, 0) == {}
+    assert importances.fanova_importances(proposals.study, proposals.space, 0) == {}
     run(proposals, 40)
     with warnings.catch_warnings():
         warnings.simplefilter("error", optuna.exceptions.ExperimentalWarning)
-        found = importances.of(proposals.study, proposals.space, 0)
+        found = importances.fanova_importances(proposals.study, proposals.space, 0)
     assert max(found, key=found.get) == "search.learning_rate"
     assert "search.beta_decay_weight" not in found  # it is not in every configuration
     assert sum(found.values()) == pytest.approx(1)

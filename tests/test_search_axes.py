@@ -27,7 +27,7 @@ from emodarts.search.regularisers import beta_decay, beta_decay_weight, skip_dro
 from emodarts.search.selection import Selector
 from emodarts.search.settings import SearchSettings
 from emodarts.search.stopping import dominant_eigenvalue, eigenvalue_rose, hessian_vector_product, skips_rose
-from emodarts.search.supernet_trainer import Engine
+from emodarts.search.supernet_trainer import SupernetTrainer
 
 CNN = ("none", "skip_connect", "avg_pool_3x3", "sep_conv_3x3")
 SEQUENCE = ("none", "skip_connect", "lstm_1")
@@ -64,7 +64,7 @@ def test_one_pass_moves_alphas_and_weights_as_two_optimisers_would_by_themselves
     batch = next(training_batches(made.train_part, 16, made.crop, np.random.default_rng(0), "cpu", made.batches))
     net = supernet(shape=made.shape)
     twin = copy.deepcopy(net)
-    engine = Engine(net, made)
+    engine = SupernetTrainer(net, made)
     net.train()
     told = engine.shared_step(batch)
 
@@ -87,8 +87,10 @@ def test_one_pass_moves_alphas_and_weights_as_two_optimisers_would_by_themselves
 
 def test_a_single_level_learns_from_all_of_train_by_one_pass(monkeypatch):
     passes, seen = [], []
-    original, draw = Engine._loss, engine_module.training_batches
-    monkeypatch.setattr(Engine, "_loss", lambda e, batch, half: passes.append(half) or original(e, batch, half))
+    original, draw = SupernetTrainer._loss, engine_module.training_batches
+    monkeypatch.setattr(
+        SupernetTrainer, "_loss", lambda e, batch, half: passes.append(half) or original(e, batch, half)
+    )
     monkeypatch.setattr(engine_module, "training_batches", lambda part, *a: seen.append(part) or draw(part, *a))
     given = task(*noise(), **{**PLAIN, "level": "single", "epochs": 4, "warmup_epochs": 1})
     found = search(given)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from emodarts.errors import EmodartsError
-from emodarts.networks.cell import Edges
+from emodarts.networks.cell import MixedOperations
 from emodarts.networks.fused.recurrence import Chains, recurrence
 from emodarts.networks.fused.sequence_edges import SequenceEdges
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS, SelfAttention, family_of
@@ -23,7 +23,7 @@ LENGTHS = torch.tensor([7, 1, 4, 6])
 
 def drawn_plain(operations, width, edges, seed=0):
     torch.manual_seed(seed)
-    return Edges(operations, lambda name, _: SEQUENCE_OPERATIONS[name](width, False), edges, 1)
+    return MixedOperations(operations, lambda name, _: SEQUENCE_OPERATIONS[name](width, False), edges, 1)
 
 
 def extracted(fast, operations):

@@ -11,9 +11,9 @@ from hydra.errors import CompactHydraException
 
 from emodarts.corpora.registry import READERS, describe
 from emodarts.errors import EmodartsError
-from sweeps.hydra_errors import of_hydra
+from sweeps.hydra_errors import format_hydra_error
 from sweeps.settings import known_settings
-from sweeps.study.search_space import Space
+from sweeps.study.search_space import SearchSpace
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_control_is_another_system_and_another_sweep():
 def test_the_modern_space_takes_one_word():
     found = settings("search.space=modern")
     assert "gru_1" in found.search.seqnn_operations
-    assert "search.seqnn" in Space.of(found).free
+    assert "search.seqnn" in SearchSpace.of(found).free
 
 
 def test_each_system_has_the_dimensions_that_do_something_for_it():
@@ -81,12 +81,12 @@ def test_each_system_has_the_dimensions_that_do_something_for_it():
     assert {name: made.system for name, made in found.systems.items()} == {
         "emodarts": "emodarts", "cnn_lstm_attention": "cnn_lstm_attention", "svm": "svm",
     }  # fmt: skip
-    dimensions = {name: set(Space.of(found, made).free) for name, made in found.systems.items()}
+    dimensions = {name: set(SearchSpace.of(found, made).free) for name, made in found.systems.items()}
     assert dimensions["cnn_lstm_attention"] == {"training.dropout"}
     assert dimensions["svm"] == {"training.svm_penalty"}
     assert "search.nodes" in dimensions["emodarts"]
     assert "training.svm_penalty" not in dimensions["emodarts"]
-    drawn = set(Space.of(settings("system=emodarts:random_architecture:joint")).free)
+    drawn = set(SearchSpace.of(settings("system=emodarts:random_architecture:joint")).free)
     assert drawn < dimensions["emodarts"]
     assert dimensions["emodarts"] - drawn == {f"search.{n}" for n in ("alpha_learning_rate", "epochs", "learning_rate")}
 
@@ -103,7 +103,7 @@ def test_controls_stand_beside_the_search_in_one_list():
     assert list(searches.values()) == [("darts", "joint"), ("random_search", "joint"), ("darts", "cnn_only")]
     control = settings("search.method=random_search")
     assert found.systems[names[1]] == control.systems[names[1]]
-    assert set(Space.of(found, found.systems[names[1]]).free) == set(Space.of(found).free)
+    assert set(SearchSpace.of(found, found.systems[names[1]]).free) == set(SearchSpace.of(found).free)
     assert found.sweep_name == settings().sweep_name, "a system may be added to a sweep"
     assert settings("system=emodarts:frozen:joint").systems == settings("search.method=frozen").systems
 
@@ -133,7 +133,7 @@ def test_systems_are_names_none_twice(given):
 
 def test_an_unknown_system_is_refused():
     with pytest.raises(EmodartsError, match="system=resnet is unknown: emodarts, cnn, lstm"):
-        Space.of(settings("system=resnet"))
+        SearchSpace.of(settings("system=resnet"))
 
 
 def test_the_published_search_has_no_remedies():
@@ -235,7 +235,7 @@ def test_what_does_not_go_with_several_corpora(given, words):
 def test_what_hydra_refuses_is_one_sentence(given, said):
     with pytest.raises(CompactHydraException) as refused:
         settings(given)
-    assert of_hydra(refused.value, known_settings()) == said
+    assert format_hydra_error(refused.value, known_settings()) == said
 
 
 def test_workers_without_ray_are_refused():

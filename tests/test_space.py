@@ -7,13 +7,13 @@ from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import FoldSettings
 from emodarts.search.settings import SearchSettings
 from sweeps.settings import Settings, SweepSettings
-from sweeps.study.search_space import Space
+from sweeps.study.search_space import SearchSpace
 
 WHEN = {"low": 0.1, "high": 1.0, "log": True, "when": {"search.regulariser": "beta_decay"}}
 
 
 def space_of(space, **search):
-    return Space.of(Settings(search=SearchSettings(**search), sweep=SweepSettings(space=space)))
+    return SearchSpace.of(Settings(search=SearchSettings(**search), sweep=SweepSettings(space=space)))
 
 
 @pytest.mark.parametrize(
@@ -52,11 +52,11 @@ def space_of(space, **search):
 )
 def test_a_wrong_space_is_refused(space, message):
     with pytest.raises(EmodartsError, match=message):
-        Space.of(Settings(sweep=SweepSettings(space=space)))
+        SearchSpace.of(Settings(sweep=SweepSettings(space=space)))
 
 
 def test_the_default_is_brought_inside_the_bounds():
-    space = Space.of(Settings(sweep=SweepSettings(space={"search": {"nodes": {"low": 3, "high": 4}}})))
+    space = SearchSpace.of(Settings(sweep=SweepSettings(space={"search": {"nodes": {"low": 3, "high": 4}}})))
     assert space.default(FoldSettings()) == {"search.nodes": 3}
 
 
@@ -64,7 +64,7 @@ def test_families_are_those_of_the_operations():
     dimension = {"search": {"seqnn": {"choices": "families"}}}
 
     def choices(**search):
-        space = Space.of(Settings(search=SearchSettings(**search), sweep=SweepSettings(space=dimension)))
+        space = SearchSpace.of(Settings(search=SearchSettings(**search), sweep=SweepSettings(space=dimension)))
         return space.free["search.seqnn"].choices
 
     assert choices() == ("all", "lstm", "rnn", "lstm_attention", "rnn_attention")

@@ -23,7 +23,7 @@ from emodarts.results.statistics import (
     spread,
     uar_interval,
 )
-from emodarts.results.statistics.estimates import Bootstrap, Estimate, Term
+from emodarts.results.statistics.estimates import Bootstrap, Estimate, SignedTallies
 
 METRICS = ("uar", "war", "macro_f1")
 
@@ -63,7 +63,7 @@ def test_a_resample_is_scikit_learns_figure_of_speakers_counted_so_often(metric)
     names, labels, predicted = predictions(rng, speakers=5, utterances=9, classes=4)
     labels[names == "s003"] = 3  # one speaker with a single class; the other classes are missing for him
     weights = rng.multinomial(5, [0.2] * 5, size=30)
-    found = Estimate.of(metric, Term((Tally.of(names, labels, predicted, 5),))).at(weights)
+    found = Estimate.of(metric, SignedTallies((Tally.of(names, labels, predicted, 5),))).at(weights)
     rows = np.unique(names, return_inverse=True)[1]
     np.testing.assert_allclose(found, [by_scikit_learn(metric, labels, predicted, w[rows]) for w in weights])
 
@@ -120,7 +120,7 @@ def test_the_interval_of_many_speakers_is_that_of_confidence_intervals():
 
 def test_bootstrap_draws_as_many_speakers_as_there_are_in_parts_of_any_size(monkeypatch):
     tally = Tally.of(*predictions(np.random.default_rng(11), speakers=40, utterances=6), 3)
-    estimate = Estimate.of("war", Term((tally,)))
+    estimate = Estimate.of("war", SignedTallies((tally,)))
     values = Bootstrap.of(estimate, 20_000, 0).values
     hits = np.trace(tally.counts, axis1=1, axis2=2) / 6
     assert values.mean() == pytest.approx(hits.mean(), abs=0.001)
@@ -141,7 +141,7 @@ def test_twenty_nine_speakers_take_the_jackknife_and_thirty_the_bootstrap():
 
 def test_level_number_of_resamples_and_seed_reach_the_bootstrap():
     tally = Tally.of(*predictions(np.random.default_rng(16), speakers=40), 3)
-    estimate = Estimate.of("war", Term((tally,)))
+    estimate = Estimate.of("war", SignedTallies((tally,)))
     found = interval([tally], "war", 0.8, 199, 3)
     assert (found.low, found.high) == Bootstrap.of(estimate, 199, 3).limits(0.8)
     assert uar_interval([tally], 0.8) == interval([tally], level=0.8) != interval([tally])
@@ -172,7 +172,7 @@ def test_a_cross_figure_is_the_mean_over_fold_models_that_are_left_out_together(
 def test_a_class_that_only_one_speaker_has_is_left_out_with_him():
     tally = Tally.of(["a", "a", "b", "b"], [0, 1, 0, 0], [0, 0, 0, 1], 3)
     assert tally.uar() == pytest.approx((2 / 3 + 0) / 2)
-    without_each = Estimate.of("uar", Term((tally,))).at(1 - np.eye(2))
+    without_each = Estimate.of("uar", SignedTallies((tally,))).at(1 - np.eye(2))
     np.testing.assert_allclose(without_each, [0.5, 0.5])
 
 

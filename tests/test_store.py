@@ -22,7 +22,7 @@ from emodarts.features.audio import UnreadableAudio, decode
 from emodarts.features.settings import FeatureSettings, Variant
 from emodarts.features.store import building, extraction, files
 from emodarts.features.store import store as features
-from emodarts.features.store.plan import Plan
+from emodarts.features.store.plan import ExtractionPlan
 
 
 def build(root, cache, **more):
@@ -216,8 +216,8 @@ def test_the_key_knows_settings_and_files(small_corpus, tmp_path):
     assert first not in others
     assert len(others) == 5 or len(others) == 6  # without the file the corpus is another one, too
     corpus = read(small_corpus)
-    sliced = Plan.of(corpus.utterances.slice(3, 8), corpus.root, SETTINGS)
-    rebuilt = Plan.of(
+    sliced = ExtractionPlan.of(corpus.utterances.slice(3, 8), corpus.root, SETTINGS)
+    rebuilt = ExtractionPlan.of(
         pa.Table.from_pylist(corpus.utterances.slice(3, 8).to_pylist(), corpus.utterances.schema), corpus.root, SETTINGS
     )
     assert sliced.name == rebuilt.name  # by content, not by how the table lies in memory

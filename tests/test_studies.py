@@ -18,12 +18,12 @@ from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage
 from sweeps.settings import Settings, SweepSettings
-from sweeps.study.search_space import Space
-from sweeps.units.study_queue import Studies
-from sweeps.units.system_queues import Systems
-from sweeps.units.unit import Outcome
+from sweeps.study.search_space import SearchSpace
+from sweeps.units.study_queue import StudyQueue
+from sweeps.units.system_queues import SystemQueues
+from sweeps.units.unit import UnitOutcome
 
-SPACE = Space.of(
+SPACE = SearchSpace.of(
     Settings(
         sweep=SweepSettings(
             space={
@@ -53,7 +53,7 @@ def begin(root, known=True, folds=(0, 1, 2), clock=time.time, system="emodarts",
     found = reader.open(root) if known else None
     settings = SweepSettings(**sweep)
     rungs = RUNGS if settings.pruner == "asha" else ()
-    return Studies(settings, SPACE, DEFAULT, folds, writer, found, key_of, rungs, system, clock, on_told)
+    return StudyQueue(settings, SPACE, DEFAULT, folds, writer, found, key_of, rungs, system, clock, on_told)
 
 
 def commit(studies, unit):
@@ -64,7 +64,7 @@ def commit(studies, unit):
     studies.writer.commit(
         key_of(unit, studies.system), UnitRecords(**{**base.__dict__, "evaluations": evaluations}), "x"
     )
-    return Outcome("complete", _uar(right), 10)
+    return UnitOutcome("complete", _uar(right), 10)
 
 
 def _uar(right):
@@ -122,7 +122,7 @@ def test_each_study_hears_of_its_own_fold_only(tmp_path):
 def test_failures_are_counted_and_end_the_sweep(tmp_path):
     studies = begin(tmp_path, trials=50, max_failures=3)
     while (unit := studies.next_unit()) is not None:
-        studies.end(unit, Outcome("failed", reason="NaN loss"))
+        studies.end(unit, UnitOutcome("failed", reason="NaN loss"))
     assert studies.has_failed
     assert studies.finished
     assert [(s, r) for *_, s, r in rows(tmp_path)] == [("failed", ())] * 3
@@ -146,14 +146,14 @@ def test_rows_name_the_system(tmp_path):
 
 
 def two_systems(root, **sweep):
-    return Systems([begin(root, folds=(0, 1), system=system, **sweep) for system in ("emodarts", "svm")])
+    return SystemQueues([begin(root, folds=(0, 1), system=system, **sweep) for system in ("emodarts", "svm")])
 
 
 def run_both(systems, failing=()):
     order = []
     while (unit := systems.next_unit()) is not None:
         order.append(unit.system)
-        failed = Outcome("failed", reason="it does")
+        failed = UnitOutcome("failed", reason="it does")
         systems.end(unit, failed if unit.system in failing else commit(systems.studies[unit.system], unit))
     return order
 

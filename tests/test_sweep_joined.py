@@ -13,7 +13,7 @@ from emodarts import cli
 from emodarts.audit import cues
 from emodarts.errors import EmodartsError
 from emodarts.report.origins import leaks as leaks_of
-from emodarts.report.report_data import gather
+from emodarts.report.report_data import load_report_data
 from emodarts.results import reader
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
@@ -21,7 +21,7 @@ from emodarts.storage import Storage
 from sweeps.data.placement import publish
 from sweeps.data.preparation import prepare
 from sweeps.data.sweep_data import write_trained
-from sweeps.execution.worker import Plan
+from sweeps.execution.worker import SweepSpec
 
 LAYOUTS = {"crema_d": crema_d, "savee": savee, "tess": tess}
 CLASSES = ["angry", "happy", "neutral", "sad"]
@@ -174,7 +174,7 @@ def test_another_node_fetches_the_stores_of_all_corpora(data, tmp_path, monkeypa
     storage = Storage.open(tmp_path / "results")
     places = tuple(replace(publish(one.store, storage, joined=True), host="elsewhere") for one in found.trained)
     monkeypatch.setenv("EMODARTS_CACHE", str(tmp_path / "node"))
-    opened = Plan("s", storage.root, found.names, places, found.folds, {}, 0, "cpu", 1).open_stores(storage)
+    opened = SweepSpec("s", storage.root, found.names, places, found.folds, {}, 0, "cpu", 1).open_stores(storage)
     assert {store.folder.parent for store in opened.stores} == {tmp_path / "node" / "features"}
     assert opened.utterances.equals(found.store.utterances)
 
@@ -216,7 +216,7 @@ def test_recordings_that_stand_in_two_corpora_are_told(data, folder, tmp_path, m
     register(storage, "s", {})
     told = write_trained(SweepWriter(storage, "s"), reader.open(storage.root), found)
     assert "  savee, audit, leak: copies in tess: 2 recordings of this corpus are recordings of tess too" in told
-    leaks = leaks_of(gather(reader.open(storage.root)))
+    leaks = leaks_of(load_report_data(reader.open(storage.root)))
     assert any("audit of savee has a leak: copies in tess" in leak for leak in leaks)
 
 

@@ -20,7 +20,7 @@ from emodarts.features.store import store as features
 from emodarts.results import reader
 from emodarts.results.sweep_file import settings_of
 from emodarts.storage import Storage
-from sweeps.variants.genotype_transfer import Source, refuse_changed
+from sweeps.variants.genotype_transfer import SourceSweep, refuse_changed
 
 BRIEF = ["training.crop_seconds=0.3", "search.crop_seconds=0.3", "features.speeds=[1.0]"]
 
@@ -124,7 +124,7 @@ def test_what_was_transferred_can_be_exported(taken, tmp_path):
     about = CorpusSettings(name="savee", root=taken[0][1].partition("=")[2])
     corpus = corpora.read(about)
     store = features.build(corpus.utterances, corpus.root, unit.settings.features, tmp_path)
-    folds = protocols.make(about, corpus.utterances, labelling.label(corpus.utterances, about))
+    folds = protocols.make_folds(about, corpus.utterances, labelling.label(corpus.utterances, about))
     _, likeness = retrain(unit, SweepCorpus(about, folds, store, ()))
     assert (likeness.difference, likeness.labels) == (0.0, 0)
 
@@ -132,12 +132,12 @@ def test_what_was_transferred_can_be_exported(taken, tmp_path):
 def test_a_control_s_genotypes_and_the_source_s_own_corpus(run, source):
     """On its own corpus each fold takes its own winner; the system is that of the source."""
     folder, corpus = source
-    found = Source.open(str(folder), "emodarts:random_architecture:joint")
+    found = SourceSweep.open(str(folder), "emodarts:random_architecture:joint")
     given = [*corpus[:4], f"genotypes_from={folder}"]
     asked = settings(*given)
     own = replace(asked.corpus, protocol="speaker3")
     utterances = corpora.read(own).utterances
-    folds = protocols.make(own, utterances, labelling.label(utterances, own))
+    folds = protocols.make_folds(own, utterances, labelling.label(utterances, own))
     resolved = found.resolve(asked, given)
     assert resolved.features.bands == 32
     winners = found.assign({f.index: f for f in folds}, resolved)
@@ -168,13 +168,13 @@ def test_a_control_s_genotypes_and_the_source_s_own_corpus(run, source):
     ],
 )
 def test_what_would_be_ignored_is_refused(source, given, told):
-    found = Source.open(str(source[0]), "emodarts")
+    found = SourceSweep.open(str(source[0]), "emodarts")
     with pytest.raises(EmodartsError, match=told):
         found.resolve(settings("corpus=savee", given), ["corpus=savee", given])
 
 
 def test_what_changes_nothing_may_be_said(source):
-    found = Source.open(str(source[0].parent), "emodarts")  # results that hold one sweep
+    found = SourceSweep.open(str(source[0].parent), "emodarts")  # results that hold one sweep
     said = [
         "corpus=savee",
         "features.bands=32",
@@ -188,7 +188,7 @@ def test_what_changes_nothing_may_be_said(source):
 
 
 def test_a_source_that_changed_its_winners(source, taken, tmp_path):
-    found = Source.open(str(source[0]), "emodarts")
+    found = SourceSweep.open(str(source[0]), "emodarts")
     resolved = found.resolve(settings("corpus=savee"), [])
     storage = Storage.open(taken[1])
     assert storage.exists(f"{resolved.sweep_name}/sweep.json")
@@ -219,14 +219,14 @@ def test_sources_that_cannot_be_taken(source, taken, tmp_path):
     }
     for told, location in refused.items():
         with pytest.raises(EmodartsError, match=told):
-            Source.open(location if told[:3] != "its" else begun_with(sweep_nesting="shared"), "emodarts")
+            SourceSweep.open(location if told[:3] != "its" else begun_with(sweep_nesting="shared"), "emodarts")
     with pytest.raises(
         EmodartsError, match="has no search of system emodarts; set genotypes_from_system to one of none"
     ):
-        Source.open(begun_with(sweep_nesting="fold"), "emodarts")
+        SourceSweep.open(begun_with(sweep_nesting="fold"), "emodarts")
     with pytest.raises(EmodartsError, match="to one of emodarts, emodarts:random_architecture:joint"):
-        Source.open(str(source[0]), "cnn")
+        SourceSweep.open(str(source[0]), "cnn")
     (tmp_path / "results" / "t").mkdir()
     (tmp_path / "results" / "t" / "sweep.json").write_text((source[0] / "sweep.json").read_text())
     with pytest.raises(EmodartsError, match="holds several sweeps: name the folder of one of them: s, t"):
-        Source.open(str(tmp_path / "results"), "emodarts")
+        SourceSweep.open(str(tmp_path / "results"), "emodarts")

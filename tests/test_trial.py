@@ -21,11 +21,11 @@ from emodarts.results.writer import SweepWriter
 from emodarts.search.settings import SearchSettings
 from emodarts.storage import Storage, StorageError
 from emodarts.training.settings import TrainingSettings
-from sweeps.data.placement import StorePlace
+from sweeps.data.placement import StoreLocation
 from sweeps.execution import metrics as telemetry
-from sweeps.execution.worker import CHECKPOINTS, Plan, System, run_unit
+from sweeps.execution.worker import CHECKPOINTS, SweepSpec, SystemSpec, run_unit
 from sweeps.settings import Settings, SweepSettings
-from sweeps.study.search_space import Space
+from sweeps.study.search_space import SearchSpace
 from sweeps.units.unit import Unit
 
 UNIT = asdict(Unit("emodarts", "fold0", 0, 0, 0, {}, (("search", 0.5), ("train", 0.5))))
@@ -49,9 +49,9 @@ def plan(demo, demo_store):
     )  # fmt: skip
     training = TrainingSettings(epochs=2, channels=4, sequence_width=8, crop_seconds=0.4)
     settings = FoldSettings(FeatureSettings(bands=32), search, training)
-    space = Space.of(Settings(sweep=SweepSettings(space={})))
-    store = StorePlace(str(demo_store.folder), socket.gethostname(), None)
-    return Plan("s", "", ("demo",), (store,), {0: fold}, {"emodarts": System(settings, space)}, 1, "cpu", 1)
+    space = SearchSpace.of(Settings(sweep=SweepSettings(space={})))
+    store = StoreLocation(str(demo_store.folder), socket.gethostname(), None)
+    return SweepSpec("s", "", ("demo",), (store,), {0: fold}, {"emodarts": SystemSpec(settings, space)}, 1, "cpu", 1)
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from emodarts.features.batches import Part, Standardiser
+from emodarts.features.batches import FoldPart, Standardiser
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.search.settings import SearchSettings
-from emodarts.search.task import Task
+from emodarts.search.task import SearchTask
 
 SIZES = {
     "cells": 1,
@@ -52,7 +52,7 @@ class Frames:
 def part(frames, labels):
     store = Frames(frames)
     same = Standardiser(torch.zeros(store.bins), torch.ones(store.bins))
-    return Part(store, same, tuple(f"u{i}" for i in range(len(labels))), labels, np.arange(len(labels)))
+    return FoldPart(store, same, tuple(f"u{i}" for i in range(len(labels))), labels, np.arange(len(labels)))
 
 
 def task(frames, labels, half=None, seed=0, **settings):
@@ -66,7 +66,7 @@ def task(frames, labels, half=None, seed=0, **settings):
     chosen = SearchSettings(**{**SIZES, **settings})
     if chosen.level == "single":
         parts[:2] = parts[2], parts[2]
-    return Task(*parts, int(labels.max()) + 1, chosen, FeatureSettings(), BatchSettings(), seed)
+    return SearchTask(*parts, int(labels.max()) + 1, chosen, FeatureSettings(), BatchSettings(), seed)
 
 
 def noise(count=48, frames=8, bins=4, classes=3, seed=0):

@@ -73,14 +73,14 @@ def _labels_and_folds(
 ) -> "tuple[Labels | EmodartsError, tuple[Fold, ...] | EmodartsError]":
     """Labels and folds, or the error that stands in the way: the rest of the audit may show why."""
     from emodarts.corpora.labels import label
-    from emodarts.corpora.protocols.folds import make
+    from emodarts.corpora.protocols.folds import make_folds
 
     try:
         labels = label(corpus.utterances, settings)
     except EmodartsError as error:
         return error, error
     try:
-        return labels, make(settings, corpus.utterances, labels)
+        return labels, make_folds(settings, corpus.utterances, labels)
     except EmodartsError as error:
         return labels, error
 

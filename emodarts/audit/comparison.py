@@ -33,7 +33,7 @@ _Rows = Mapping[tuple[str | None, ...], int]
 
 
 @dataclass(frozen=True)
-class Difference:
+class CountDifference:
     """One cell of a published table that the copy does not match."""
 
     counts: str
@@ -51,7 +51,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PublishedComparison:
     """The release that fits, or the nearest; which of its tables agree, which cells differ, what cannot be compared."""
 
     release: str
@@ -59,7 +59,7 @@ class Comparison:
     found: int
     as_published: bool
     agree: tuple[str, ...]
-    differences: tuple[Difference, ...]
+    differences: tuple[CountDifference, ...]
     not_comparable: tuple[str, ...]
     sources: Mapping[str, str]
     others: Mapping[str, int]
@@ -76,7 +76,7 @@ class Comparison:
         )
 
 
-def compare(corpus: str, utterances: pa.Table, unusable: Collection[str] | None = None) -> Comparison | None:
+def compare(corpus: str, utterances: pa.Table, unusable: Collection[str] | None = None) -> PublishedComparison | None:
     """Hold a table of schema UTTERANCES against the published counts; None where there are none.
 
     `unusable`: ids of recordings that were read but are silent or cannot be decoded; None: not known, and tables that
@@ -93,7 +93,7 @@ def compare(corpus: str, utterances: pa.Table, unusable: Collection[str] | None 
     return min(found, key=lambda c: (not c.as_published, abs(c.published - c.found)))
 
 
-def _compare(release: Release, rows: _Rows, measured: bool, releases: tuple[Release, ...]) -> Comparison:
+def _compare(release: Release, rows: _Rows, measured: bool, releases: tuple[Release, ...]) -> PublishedComparison:
     agree, differences, not_comparable = [], [], []
     for counts in release.counts:
         cells = None if counts.usable and not measured else _count(release.corpus, rows, counts)
@@ -105,7 +105,7 @@ def _compare(release: Release, rows: _Rows, measured: bool, releases: tuple[Rele
         if not wrong:
             agree.append(counts.title)
     decisive = {counts.title for counts in release.counts if counts.decisive}
-    return Comparison(
+    return PublishedComparison(
         release.name,
         release.utterances,
         sum(rows.values()),
@@ -177,7 +177,7 @@ def _count(corpus: str, rows: _Rows, counts: Counts) -> dict[tuple[str, ...], in
     return {cell: len(values) for cell, values in different.items()} if counts.distinct else dict(numbers)
 
 
-def _differences(corpus: str, counts: Counts, found: Mapping[tuple[str, ...], int]) -> list[Difference]:
+def _differences(corpus: str, counts: Counts, found: Mapping[tuple[str, ...], int]) -> list[CountDifference]:
     published = {
         tuple(_canonical(corpus, column, value) or "" for column, value in zip(counts.by, cell, strict=True)): (cell, n)
         for cell, n in counts.cells.items()
@@ -187,5 +187,5 @@ def _differences(corpus: str, counts: Counts, found: Mapping[tuple[str, ...], in
     for key, (shown, number) in {**published, **extra}.items():
         if found.get(key, 0) != number:
             cell = ", ".join(f"{column} {value}" for column, value in zip(counts.by, shown, strict=True))
-            result.append(Difference(counts.title, cell, number, found.get(key, 0), counts.decisive))
+            result.append(CountDifference(counts.title, cell, number, found.get(key, 0), counts.decisive))
     return result

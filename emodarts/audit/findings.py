@@ -3,11 +3,12 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from emodarts.audit.comparison import Comparison
+from emodarts.audit.comparison import PublishedComparison
 from emodarts.audit.cues import ALL, WITHOUT_DC
 from emodarts.audit.folds import Overlap
 from emodarts.audit.model import (
     SEVERITIES,
+    CountTable,
     Cues,
     Finding,
     FoldAudit,
@@ -16,7 +17,6 @@ from emodarts.audit.model import (
     Reason,
     Recordings,
     SameAudio,
-    Tally,
     Texts,
 )
 
@@ -298,7 +298,7 @@ _ODDITIES = {
 }
 
 
-def of_speakers(tallies: Sequence[Tally], crossing: Sequence[str]) -> Iterator[Finding]:
+def of_speakers(tallies: Sequence[CountTable], crossing: Sequence[str]) -> Iterator[Finding]:
     """Unknown speakers, and what does not go together with one speaker (`crossing`, as sentences)."""
     speakers = next((tally for tally in tallies if tally.by == "speaker"), None)
     if speakers is None:
@@ -341,7 +341,7 @@ def of_drops(
         )
 
 
-def of_published(published: Comparison | None) -> Iterator[Finding]:
+def of_published(published: PublishedComparison | None) -> Iterator[Finding]:
     """The copy against the published counts."""
     if published is None:
         return

@@ -7,7 +7,7 @@ from itertools import combinations, islice
 
 import pyarrow as pa
 
-from emodarts.audit.model import FoldAudit, Part, ProtocolAudit
+from emodarts.audit.model import AuditedPart, FoldAudit, ProtocolAudit
 from emodarts.audit.tallies import reasons
 from emodarts.audit.view import View
 from emodarts.corpora.protocols.folds import Fold
@@ -88,13 +88,13 @@ def _unknown_near(view: View, fold: Fold) -> int:
     return sum(recordings[view.place[u]] in theirs for u in nobodys)
 
 
-def _part(role: str, ids: Sequence[str], fold: Fold, view: View, in_train: set[str | None]) -> Part:
+def _part(role: str, ids: Sequence[str], fold: Fold, view: View, in_train: set[str | None]) -> AuditedPart:
     labels = [fold.labels.get(utterance) for utterance in ids]
     counts = Counter(label for label in labels if label is not None)
     speakers = [fold.speakers.get(utterance) for utterance in ids]
     spoken = [t for u in ids if u in view.place and (t := view.columns["text"][view.place[u]]) is not None]
     compared = role != "train"
-    return Part(
+    return AuditedPart(
         role,
         len(ids),
         sum(label is None for label in labels),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from emodarts.audit.comparison import Comparison
+from emodarts.audit.comparison import PublishedComparison
 
 SCHEMA_VERSION = 1
 SEVERITIES = ("leak", "warning", "note", "ok")  # the worst first
@@ -22,7 +22,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Row:
+class CountRow:
     """One value of a column: its utterances, hours, and utterances by class (of the labelled ones)."""
 
     value: str
@@ -32,15 +32,15 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Tally:
+class CountTable:
     """The utterances by one column: class, word, speaker, session, gender, scenario or split."""
 
     by: str
-    rows: tuple[Row, ...]
+    rows: tuple[CountRow, ...]
 
 
 @dataclass(frozen=True)
-class Spread:
+class DurationSummary:
     """Durations (s) of all utterances, or of a class."""
 
     of: str
@@ -107,7 +107,7 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class Part:
+class AuditedPart:
     """One role of a fold. `shared_texts` of `texts` also stand in train; so do `with_shared_text` utterances' texts."""
 
     role: str
@@ -131,7 +131,7 @@ class FoldAudit:
 
     index: int
     hash: str
-    parts: tuple[Part, ...]
+    parts: tuple[AuditedPart, ...]
     unknown_near: int
     shared_speakers: Mapping[str, tuple[str, ...]]
     left_out: tuple[Reason, ...]
@@ -188,8 +188,8 @@ class Audit:
     labelled: int
     classes: tuple[str, ...]
     findings: tuple[Finding, ...]
-    tallies: tuple[Tally, ...]
-    durations: tuple[Spread, ...]
+    tallies: tuple[CountTable, ...]
+    durations: tuple[DurationSummary, ...]
     dropped: tuple[Reason, ...]
     left_out_words: Mapping[str, int]
     unknown_words: tuple[Reason, ...]
@@ -197,7 +197,7 @@ class Audit:
     recordings: Recordings
     texts: Texts
     protocol: ProtocolAudit
-    published: Comparison | None
+    published: PublishedComparison | None
     cues: Cues
 
     def worst(self) -> str:

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from emodarts.audit.model import Reason, Row, Spread, Tally, Texts
+from emodarts.audit.model import CountRow, CountTable, DurationSummary, Reason, Texts
 from emodarts.audit.view import View, examples
 
 UNKNOWN = "unknown"
 
 
-def tallies(view: View) -> tuple[Tally, ...]:
+def tallies(view: View) -> tuple[CountTable, ...]:
     """The utterances by class, word, speaker, session, gender, scenario and split, where the corpus has them."""
     found = [_tally("class", view.classes, view)]
     for column in ("word", "speaker", "session", "gender", "scenario", "split"):
@@ -21,7 +21,7 @@ def tallies(view: View) -> tuple[Tally, ...]:
     return tuple(found)
 
 
-def _tally(by: str, values: list[str | None], view: View) -> Tally:
+def _tally(by: str, values: list[str | None], view: View) -> CountTable:
     classes: dict[str, Counter[str]] = defaultdict(Counter)
     numbers: Counter[str] = Counter()
     seconds: Counter[str] = Counter()
@@ -33,19 +33,21 @@ def _tally(by: str, values: list[str | None], view: View) -> Tally:
         if name is not None:
             classes[key][name] += 1
     order = sorted(numbers, key=lambda key: (key == none, key))
-    return Tally(by, tuple(Row(k, numbers[k], seconds[k] / 3600, dict(sorted(classes[k].items()))) for k in order))
+    return CountTable(
+        by, tuple(CountRow(k, numbers[k], seconds[k] / 3600, dict(sorted(classes[k].items()))) for k in order)
+    )
 
 
-def spreads(view: View, classes: Iterable[str]) -> tuple[Spread, ...]:
+def spreads(view: View, classes: Iterable[str]) -> tuple[DurationSummary, ...]:
     """Durations of all utterances and of each class, which must occur to be listed."""
     names = np.array([name or "" for name in view.classes])
     parts = [("all", view.seconds)] + [(name, view.seconds[names == name]) for name in classes]
     return tuple(_spread(of, seconds) for of, seconds in parts if len(seconds))
 
 
-def _spread(of: str, seconds: np.ndarray) -> Spread:
+def _spread(of: str, seconds: np.ndarray) -> DurationSummary:
     low, median, p90, high = np.percentile(seconds, [0, 50, 90, 100]).tolist()
-    return Spread(of, len(seconds), float(seconds.sum() / 3600), low, median, p90, high)
+    return DurationSummary(of, len(seconds), float(seconds.sum() / 3600), low, median, p90, high)
 
 
 def reasons(pairs: Iterable[tuple[str, str]]) -> tuple[Reason, ...]:

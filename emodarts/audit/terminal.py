@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from emodarts.audit.model import Audit, Cues, Finding, FoldAudit, Tally
+from emodarts.audit.model import Audit, CountTable, Cues, Finding, FoldAudit
 
 _STYLES = {"leak": "bold red", "warning": "yellow", "note": "cyan", "ok": "green"}
 _MANY = 30  # rows; a table with more shows the largest
@@ -65,7 +65,7 @@ def _row(table: Table, *cells: object) -> None:
     table.add_row(*(Text(printable(str(cell))) for cell in cells))
 
 
-def _tally(tally: Tally, classes: Sequence[str]) -> Table:
+def _tally(tally: CountTable, classes: Sequence[str]) -> Table:
     names = [] if tally.by == "class" else list(classes)
     table = _table(f"by {tally.by}", tally.by, ["n", "hours", *names])
     rows = tally.rows

@@ -3,7 +3,7 @@
 Values are written as the publications write them; `emodarts.audit.comparison` holds them against a copy.
 """
 
-from emodarts.corpora.published_counts import Counts, Release, cells, each, table
+from emodarts.corpora.published_counts import Counts, Release, cells, equal_counts, table
 
 
 def releases_of(corpus: str) -> tuple[Release, ...]:
@@ -302,14 +302,14 @@ _RAVDESS = Release(
         Counts(
             "utterances by word",
             ("word",),
-            {("neutral",): 96, **each(192, _RAVDESS_WORDS)},
+            {("neutral",): 96, **equal_counts(192, _RAVDESS_WORDS)},
             "Livingstone & Russo 2018: neutral has no strong version",
         ),
-        Counts("utterances by actor", ("speaker",), each(60, _ACTORS), "Livingstone & Russo 2018"),
+        Counts("utterances by actor", ("speaker",), equal_counts(60, _ACTORS), "Livingstone & Russo 2018"),
         Counts(
             "utterances by actor and word",
             ("speaker", "word"),
-            {**each(4, _ACTORS, ["neutral"]), **each(8, _ACTORS, _RAVDESS_WORDS)},
+            {**equal_counts(4, _ACTORS, ["neutral"]), **equal_counts(8, _ACTORS, _RAVDESS_WORDS)},
             "Livingstone & Russo 2018: 2 sentences, 2 repetitions, 2 intensities",
         ),
     ),
@@ -326,7 +326,7 @@ _CREMA_D = (
             Counts(
                 "clips by intended word",
                 ("word",),
-                {**each(1271, _CREMA_WORDS), ("NEU",): 1087},
+                {**equal_counts(1271, _CREMA_WORDS), ("NEU",): 1087},
                 "Cao et al. 2014, counted from the names",
             ),
             Counts(
@@ -351,7 +351,7 @@ _CREMA_D = (
             Counts(
                 "clips by intended word",
                 ("word",),
-                {**each(1271, _CREMA_WORDS), ("NEU",): 1087, ("SAD",): 1270},
+                {**equal_counts(1271, _CREMA_WORDS), ("NEU",): 1087, ("SAD",): 1270},
                 "Cao et al. 2014, less the silent clip",
             ),
             Counts("clips by level", ("scenario",), cells("XX LO MD HI", "6076 455 455 455"), "less the silent clip"),
@@ -367,8 +367,8 @@ _TESS = Release(
     2800,
     "intended",
     (
-        Counts("clips by word", ("word",), each(400, _TESS_WORDS), "Pichora-Fuller & Dupuis 2010"),
-        Counts("clips by speaker", ("speaker",), each(1400, ["OAF", "YAF"]), "Pichora-Fuller & Dupuis 2010"),
+        Counts("clips by word", ("word",), equal_counts(400, _TESS_WORDS), "Pichora-Fuller & Dupuis 2010"),
+        Counts("clips by speaker", ("speaker",), equal_counts(1400, ["OAF", "YAF"]), "Pichora-Fuller & Dupuis 2010"),
     ),
 )
 
@@ -383,14 +383,14 @@ _SAVEE = Release(
         Counts(
             "utterances by word",
             ("word",),
-            {("neutral",): 120, **each(60, _SAVEE_WORDS)},
+            {("neutral",): 120, **equal_counts(60, _SAVEE_WORDS)},
             "the corpus's page (Jackson & Haq 2014)",
         ),
-        Counts("utterances by speaker", ("speaker",), each(120, _SAVEE_SPEAKERS), "the corpus's page"),
+        Counts("utterances by speaker", ("speaker",), equal_counts(120, _SAVEE_SPEAKERS), "the corpus's page"),
         Counts(
             "utterances by speaker and word",
             ("speaker", "word"),
-            {**each(30, _SAVEE_SPEAKERS, ["neutral"]), **each(15, _SAVEE_SPEAKERS, _SAVEE_WORDS)},
+            {**equal_counts(30, _SAVEE_SPEAKERS, ["neutral"]), **equal_counts(15, _SAVEE_SPEAKERS, _SAVEE_WORDS)},
             "the corpus's page: 15 sentences an emotion, 30 neutral",
         ),
     ),

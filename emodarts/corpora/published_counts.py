@@ -63,6 +63,6 @@ def table(columns: str, rows: Mapping[str, str]) -> dict[tuple[str, ...], int]:
     }
 
 
-def each(count: int, *names: Sequence[str]) -> dict[tuple[str, ...], int]:
+def equal_counts(count: int, *names: Sequence[str]) -> dict[tuple[str, ...], int]:
     """The same count in every cell."""
     return dict.fromkeys(product(*names), count)

@@ -7,15 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emodarts.corpora.protocols.folds import Fold
-from emodarts.experiment.fold_data import FoldData, ForeignTest
-from emodarts.features.batches import Part, Standardiser
+from emodarts.experiment.fold_data import CrossCorpusTest, FoldData
+from emodarts.features.batches import FoldPart, Standardiser
 from emodarts.records import LATE_DEV, Evaluation
-from emodarts.search.task import Searched
+from emodarts.search.task import SearchResult
 
-Predict = Callable[[Part], NDArray[np.float32]]  # probabilities (utterances, classes) of a part
+Predict = Callable[[FoldPart], NDArray[np.float32]]  # probabilities (utterances, classes) of a part
 
 
-def supernet_evaluations(data: FoldData, searched: Searched | None) -> list[Evaluation]:
+def supernet_evaluations(data: FoldData, searched: SearchResult | None) -> list[Evaluation]:
     """The supernet's own predictions on dev; none where the search trains no supernet."""
     if searched is None or searched.dev_probabilities is None:
         return []
@@ -23,7 +23,7 @@ def supernet_evaluations(data: FoldData, searched: Searched | None) -> list[Eval
 
 
 def final_evaluations(
-    data: FoldData, predict: Predict, tests: bool, foreign: Sequence[ForeignTest]
+    data: FoldData, predict: Predict, tests: bool, foreign: Sequence[CrossCorpusTest]
 ) -> list[Evaluation]:
     """The final predictions on dev and, where `tests`, on each test set and those of other corpora."""
     fold = data.fold
@@ -32,14 +32,14 @@ def final_evaluations(
     return own + [e for test in foreign if tests for e in _cross_evaluations(data, predict, test)]
 
 
-def _cross_evaluations(data: FoldData, predict: Predict, test: ForeignTest) -> list[Evaluation]:
+def _cross_evaluations(data: FoldData, predict: Predict, test: CrossCorpusTest) -> list[Evaluation]:
     """Predictions on another corpus, normalised by the statistics of the fold's train part, and by its own."""
     fold = replace(data.fold, labels=test.labels, speakers=test.speakers)
     found = []
     for normalisation in ("train", "test"):
         by_own = normalisation == "test"
         standardiser = Standardiser.fit(test.store, test.utterances) if by_own else data.standardiser
-        probabilities = predict(Part.of(test.store, standardiser, fold, test.utterances))
+        probabilities = predict(FoldPart.of(test.store, standardiser, fold, test.utterances))
         made = evaluation(fold, test.utterances, "final", "cross", test.name, probabilities)
         found.append(replace(made, normalisation=normalisation))
     return found

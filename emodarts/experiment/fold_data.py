@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
-from emodarts.corpora.protocols.folds import Fold, check
+from emodarts.corpora.protocols.folds import Fold, check_fold
 from emodarts.errors import EmodartsError
-from emodarts.features.batches import Part, Standardiser
+from emodarts.features.batches import FoldPart, Standardiser
 from emodarts.features.resident import Resident, keep
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.features.store.joined import AnyStore
@@ -74,7 +74,7 @@ class FoldData:
         cls, store: AnyStore, fold: Fold, settings: FoldSettings, device: str = "cpu", needs_dev: bool = True
     ) -> "FoldData":
         """The data of a fold. Raises EmodartsError for a leaking fold, and, if it `needs_dev`, one without dev part."""
-        check(fold)
+        check_fold(fold)
         if needs_dev and not fold.dev:
             raise EmodartsError(
                 f"{fold.protocol} fold {fold.index} has no dev part, and the search and the choice of an epoch need "
@@ -85,12 +85,12 @@ class FoldData:
         return cls(store, fold, settings, device, Standardiser.fit(store, fold.train), resident)
 
     @cached_property
-    def train(self) -> Part:
+    def train(self) -> FoldPart:
         """The train part."""
         return self.part(self.fold.train)
 
     @cached_property
-    def dev(self) -> Part:
+    def dev(self) -> FoldPart:
         """The dev part."""
         return self.part(self.fold.dev)
 
@@ -102,14 +102,14 @@ class FoldData:
             return self.fold
         return replace(self.fold, train=subsample(self.fold, s.subsample, s.subsample_seed).ids)
 
-    def part(self, utterances: Sequence[str]) -> Part:
+    def part(self, utterances: Sequence[str]) -> FoldPart:
         """Any utterances of the fold, ready to be drawn from, in this order."""
         kept = self.resident if set(utterances) <= {*self.fold.train, *self.fold.dev} else None
-        return Part.of(self.store, self.standardiser, self.fold, utterances, kept)
+        return FoldPart.of(self.store, self.standardiser, self.fold, utterances, kept)
 
 
 @dataclass(frozen=True)
-class ForeignTest:
+class CrossCorpusTest:
     """A test set of a corpus that is not trained on: features by the same settings, labels among the fold's classes."""
 
     name: str

@@ -19,8 +19,8 @@ from emodarts.checkpoints import NO_CHECKPOINTS, Checkpoint, Checkpoints, Stored
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.errors import EmodartsError
 from emodarts.experiment.evaluations import evaluation, final_evaluations, supernet_evaluations
-from emodarts.experiment.fold_data import SEARCHED, SVM, FoldData, FoldSettings, ForeignTest
-from emodarts.features.batches import Part
+from emodarts.experiment.fold_data import SEARCHED, SVM, CrossCorpusTest, FoldData, FoldSettings
+from emodarts.features.batches import FoldPart
 from emodarts.features.store.joined import AnyStore
 from emodarts.networks import baselines
 from emodarts.networks.costs import count_macs, count_parameters
@@ -29,14 +29,14 @@ from emodarts.networks.network import DiscreteNetwork, NetworkShape
 from emodarts.provenance import git_revision, package_versions, source_digest
 from emodarts.records import BEST_TEST, LAST, EpochRecord, Evaluation, GenotypeRecord, UnitRecords
 from emodarts.search.bilevel_split import split_train_part
-from emodarts.search.methods import find
-from emodarts.search.task import Candidate, Evaluate, Searched, Task
+from emodarts.search.methods import run_search
+from emodarts.search.task import CandidateResult, Evaluate, SearchResult, SearchTask
 from emodarts.seeds import derive_seed
 from emodarts.storage import Storage
 from emodarts.training import prediction, published_protocol, svm
 from emodarts.training import train as training
 from emodarts.training.settings import TrainingSettings
-from emodarts.training.train import Trained
+from emodarts.training.train import TrainedNetwork
 
 Progress = Callable[[EpochRecord], None]
 Folder = Path | Storage  # of a unit's checkpoints
@@ -44,7 +44,7 @@ _STAGES = ("search", "searched", "training")  # each a file of a checkpoint fold
 
 
 @dataclass(frozen=True)
-class Transferred:
+class TransferredGenotype:
     """A genotype that a search on other data found, and the epoch (from 0) it was derived at there."""
 
     genotype: Genotype
@@ -79,8 +79,8 @@ def run_fold(
     progress: Progress = _no_progress,
     checkpoints: Folder | None = None,
     tests: bool = True,
-    foreign: Sequence[ForeignTest] = (),
-    transferred: Transferred | None = None,
+    foreign: Sequence[CrossCorpusTest] = (),
+    transferred: TransferredGenotype | None = None,
 ) -> UnitRecords:
     """Search, derive, train, predict: all that one fold has to tell. What was `transferred` is not searched for here.
 
@@ -96,7 +96,7 @@ def run_fold(
     if settings.system == SVM:
         return _run_svm(data, seed, tests, foreign)
     if transferred is not None:
-        searched: Searched | None = adopt(data, transferred)
+        searched: SearchResult | None = adopt_genotype(data, transferred)
     else:
         searched = search(data, seed, progress, checkpoints) if settings.searches else None
     architecture = derive(data, searched) if searched else hand_designed(data)
@@ -105,7 +105,7 @@ def run_fold(
     return _records(data, searched, trained, (*supernet_evaluations(data, searched), *final))
 
 
-def run_published(
+def run_published_protocol(
     store: AnyStore,
     fold: Fold,
     settings: FoldSettings,
@@ -120,7 +120,7 @@ def run_published(
     the published habit: the epoch of the training with the best UAR on test, found by looking there after each one.
     Arguments as in `run_fold`. Raises EmodartsError for a fold with a dev part, and what `check_published` refuses.
     """
-    check_published(settings)
+    check_runnable_without_dev(settings)
     if fold.dev:
         raise EmodartsError(f"{fold.protocol} fold {fold.index} has a dev part: run_fold chooses the epoch by it")
     data = FoldData.of(store, fold, settings, device, needs_dev=False)
@@ -135,7 +135,7 @@ def run_published(
     return _records(data, searched, trained, tuple(evaluations))
 
 
-def check_published(settings: FoldSettings) -> None:
+def check_runnable_without_dev(settings: FoldSettings) -> None:
     """Raise EmodartsError for what cannot be run without dev part: no epochs to choose among, or a choice by dev."""
     method = settings.search.method
     if settings.system == SVM:
@@ -146,7 +146,7 @@ def check_published(settings: FoldSettings) -> None:
 
 def search(
     data: FoldData, seed: int = 0, progress: Progress = _no_progress, checkpoints: Folder | None = None
-) -> Searched:
+) -> SearchResult:
     """Search an architecture on the fold's train part by `settings.search.method`; dev chooses the epoch.
 
     `progress` and `checkpoints` as in `run_fold`.
@@ -159,13 +159,13 @@ def search(
             progress(record)
         return searched
     task = _task(data, seed)
-    searched = find(task, _evaluate(data, task), progress, running)
+    searched = run_search(task, _evaluate(data, task), progress, running)
     outcome.save(_kept(searched))
     running.delete()
     return searched
 
 
-def adopt(data: FoldData, transferred: Transferred) -> Searched:
+def adopt_genotype(data: FoldData, transferred: TransferredGenotype) -> SearchResult:
     """What a search on other data found, as if it had been found here: no epochs, no time, and sizes for these data.
 
     Raises EmodartsError for settings whose network is not searched, or has other numbers of nodes.
@@ -179,10 +179,10 @@ def adopt(data: FoldData, transferred: Transferred) -> Searched:
             f"a genotype of {nodes[0]} nodes a cell and {nodes[1]} a sequence cell does not fit search.nodes="
             f"{shape.nodes} and search.sequence_nodes={shape.sequence_nodes}: take the settings that it was found with"
         )
-    return Searched(genotype, transferred.derived_at, (), None, shape, 0.0)
+    return SearchResult(genotype, transferred.derived_at, (), None, shape, 0.0)
 
 
-def derive(data: FoldData, searched: Searched) -> Architecture:
+def derive(data: FoldData, searched: SearchResult) -> Architecture:
     """The architecture that a search found, at the sizes of the training."""
     return Architecture(_training_shape(searched.shape, data.settings.training), searched.genotype)
 
@@ -198,7 +198,7 @@ def train(
     seed: int = 0,
     progress: Progress = _no_progress,
     checkpoints: Folder | None = None,
-) -> Trained:
+) -> TrainedNetwork:
     """Train the architecture's network from scratch on the fold's train part; dev chooses the epoch."""
     kept = _training_checkpoints(checkpoints, data, architecture, seed)
     return _train(data, architecture, data.train, data.settings.training, seed, progress, kept)
@@ -206,7 +206,7 @@ def train(
 
 def _train_published(
     data: FoldData, architecture: Architecture, seed: int, progress: Progress, checkpoints: Folder | None
-) -> tuple[Trained, dict[str, published_protocol.Tried]]:
+) -> tuple[TrainedNetwork, dict[str, published_protocol.EpochPredictions]]:
     """Train to the last epoch on the fold's train part; what each test set says of the last epoch and the best one."""
     s, tests = data.settings, {name: data.part(ids) for name, ids in data.fold.tests.items()}
     kept = _training_checkpoints(checkpoints, data, architecture, seed)
@@ -229,7 +229,7 @@ def predict(data: FoldData, network: DiscreteNetwork, utterances: Sequence[str])
     return _predict(data, network, data.part(utterances))
 
 
-def _predict(data: FoldData, network: DiscreteNetwork, part: Part) -> NDArray[np.float32]:
+def _predict(data: FoldData, network: DiscreteNetwork, part: FoldPart) -> NDArray[np.float32]:
     return prediction.predict(network, part, data.settings.training.batch_size, data.device)
 
 
@@ -244,7 +244,7 @@ def discard_checkpoints(folder: Folder) -> None:
         folder.rmdir()
 
 
-def _task(data: FoldData, seed: int) -> Task:
+def _task(data: FoldData, seed: int) -> SearchTask:
     if data.settings.search.level == "single":
         return _undivided(data, seed)
     halves = split_train_part(data.seen_fold, derive_seed(seed, "split"))
@@ -252,15 +252,15 @@ def _task(data: FoldData, seed: int) -> Task:
     return replace(_undivided(data, seed), weight_part=weight_part, alpha_part=alpha_part)
 
 
-def _undivided(data: FoldData, seed: int) -> Task:
+def _undivided(data: FoldData, seed: int) -> SearchTask:
     """The task of a search, with all that it sees of train in the place of either half."""
     return _task_on(data, data.part(data.seen_fold.train), seed)
 
 
-def _task_on(data: FoldData, train: Part, seed: int) -> Task:
+def _task_on(data: FoldData, train: FoldPart, seed: int) -> SearchTask:
     s, classes = data.settings, len(data.fold.classes)
     dev = data.dev if data.fold.dev else None
-    return Task(train, train, train, dev, classes, s.search, s.features, s.batches, seed, data.device)
+    return SearchTask(train, train, train, dev, classes, s.search, s.features, s.batches, seed, data.device)
 
 
 def _supernet_shape(data: FoldData) -> NetworkShape:
@@ -268,15 +268,15 @@ def _supernet_shape(data: FoldData) -> NetworkShape:
     return _task_on(data, data.train, 0).shape
 
 
-def _evaluate(data: FoldData, task: Task) -> Evaluate:
+def _evaluate(data: FoldData, task: SearchTask) -> Evaluate:
     """How a search without a supernet learns what a genotype is worth: trained like a final network, judged on dev."""
 
-    def evaluate(genotype: Genotype, epochs: int, seed: int) -> Candidate:
+    def evaluate(genotype: Genotype, epochs: int, seed: int) -> CandidateResult:
         settings = replace(data.settings.training, epochs=epochs)
         architecture = Architecture(task.shape, genotype)
         trained = _train(data, architecture, task.train_part, settings, seed, _no_progress, NO_CHECKPOINTS)
         uar, minus_loss = trained.epochs[trained.epoch].dev_rank
-        return Candidate(uar, -minus_loss, count_parameters(trained.network), trained.seconds)
+        return CandidateResult(uar, -minus_loss, count_parameters(trained.network), trained.seconds)
 
     return evaluate
 
@@ -284,12 +284,12 @@ def _evaluate(data: FoldData, task: Task) -> Evaluate:
 def _train(
     data: FoldData,
     architecture: Architecture,
-    part: Part,
+    part: FoldPart,
     settings: TrainingSettings,
     seed: int,
     progress: Progress,
     checkpoints: Checkpoints,
-) -> Trained:
+) -> TrainedNetwork:
     features, batches = data.settings.features, data.settings.batches
     return training.train(
         architecture.build, part, data.dev, settings, features, batches, seed, data.device, progress, checkpoints
@@ -340,7 +340,7 @@ def _identity(data: FoldData, seed: int) -> dict[str, Any]:
     }
 
 
-def _kept(searched: Searched) -> Checkpoint:
+def _kept(searched: SearchResult) -> Checkpoint:
     """What a search found, to be kept until the unit is done."""
     state = {
         "genotype": searched.genotype.to_json(),
@@ -353,11 +353,11 @@ def _kept(searched: Searched) -> Checkpoint:
     return Checkpoint({} if found is None else {"dev_probabilities": torch.from_numpy(found)}, state)
 
 
-def _searched(kept: Checkpoint) -> Searched:
+def _searched(kept: Checkpoint) -> SearchResult:
     """The reverse of `_kept`."""
     state, found = kept.state, kept.tensors.get("dev_probabilities")
     shape = {**state["shape"], "stem_strides": tuple(state["shape"]["stem_strides"])}
-    return Searched(
+    return SearchResult(
         genotype=Genotype.from_json(state["genotype"]),
         epoch=state["epoch"],
         epochs=tuple(EpochRecord(**record) for record in state["records"]),
@@ -367,7 +367,7 @@ def _searched(kept: Checkpoint) -> Searched:
     )
 
 
-def _run_svm(data: FoldData, seed: int, tests: bool, foreign: Sequence[ForeignTest]) -> UnitRecords:
+def _run_svm(data: FoldData, seed: int, tests: bool, foreign: Sequence[CrossCorpusTest]) -> UnitRecords:
     machine = svm.fit(data.train, len(data.fold.classes), data.settings.training.svm_penalty, seed)
     evaluations = final_evaluations(data, machine.predict, tests, foreign)
     return UnitRecords(
@@ -383,7 +383,7 @@ def _run_svm(data: FoldData, seed: int, tests: bool, foreign: Sequence[ForeignTe
 
 
 def _records(
-    data: FoldData, searched: Searched | None, trained: Trained, evaluations: tuple[Evaluation, ...]
+    data: FoldData, searched: SearchResult | None, trained: TrainedNetwork, evaluations: tuple[Evaluation, ...]
 ) -> UnitRecords:
     settings, network = data.settings, trained.network
     frames = max(1, round(settings.training.crop_seconds * settings.features.frames_per_second))
@@ -409,7 +409,7 @@ def _made_by(settings: FoldSettings) -> dict[str, Any]:
     }
 
 
-def _genotype_record(searched: Searched, shape: NetworkShape) -> GenotypeRecord:
+def _genotype_record(searched: SearchResult, shape: NetworkShape) -> GenotypeRecord:
     network = json.dumps({**asdict(shape), "layout": shape.layout}, sort_keys=True)
     return GenotypeRecord("final", searched.genotype.to_json(), network, searched.epoch)
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from emodarts import __version__
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.export.data import Source
-from emodarts.export.units import Unit
+from emodarts.export.data import CorpusCredit
+from emodarts.export.units import ExportedUnit
 from emodarts.export.weights import Likeness
 
 
@@ -36,11 +36,11 @@ class Card:
     """
 
     kind: str
-    units: tuple[Unit, ...]
+    units: tuple[ExportedUnit, ...]
     parts: tuple[TrainingPart, ...]
     likeness: tuple[Likeness, ...]
     corpus: CorpusSettings
-    sources: tuple[Source, ...]
+    sources: tuple[CorpusCredit, ...]
     seconds: tuple[float, float, float]
     parity: float
 

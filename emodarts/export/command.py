@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from emodarts.export.data import SweepCorpus
     from emodarts.export.graph import Member
     from emodarts.export.package import Export
-    from emodarts.export.units import Unit
+    from emodarts.export.units import ExportedUnit
     from emodarts.export.weights import Likeness
     from emodarts.results.reader import Results
 
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
     console.print(f"{out}: {_told(export)}; try `python {out / 'predict.py'} <recording>`, and read {package.CARD}")
 
 
-def best_on_dev(units: "list[Unit]") -> "Unit":
+def best_on_dev(units: "list[ExportedUnit]") -> "ExportedUnit":
     """The unit with the best dev UAR; then fewer parameters, the lower fold."""
     return min(units, key=lambda unit: (-unit.dev_uar, unit.parameters, unit.key.fold))
 
@@ -106,7 +106,7 @@ def _sweep(options: argparse.Namespace) -> "tuple[Results, dict[str, Any]]":
 
 
 def _trained(
-    units: "list[Unit]", corpus: "SweepCorpus", options: argparse.Namespace, console: "Console"
+    units: "list[ExportedUnit]", corpus: "SweepCorpus", options: argparse.Namespace, console: "Console"
 ) -> "tuple[list[Member], list[Likeness]]":
     """The network of each unit, and what is said of how like the stored one it is (nothing of a refit)."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -23,14 +23,14 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Source:
+class CorpusCredit:
     """A corpus that was trained on: title and licence as its reader knows them."""
 
     title: str
     licence: str
 
     @classmethod
-    def of(cls, corpus: Corpus) -> "Source":
+    def of(cls, corpus: Corpus) -> "CorpusCredit":
         """What a corpus says of itself."""
         about = {k.decode(): v.decode() for k, v in (corpus.utterances.schema.metadata or {}).items()}
         return cls(about.get("corpus", corpus.name), about.get("licence", ""))
@@ -45,7 +45,7 @@ class SweepCorpus:
     settings: CorpusSettings
     folds: tuple[Fold, ...]
     store: AnyStore
-    sources: tuple[Source, ...]
+    sources: tuple[CorpusCredit, ...]
 
     def fold(self, key: UnitKey) -> Fold:
         """The fold of a unit. Raises EmodartsError where the data are not those that the unit saw."""
@@ -131,7 +131,7 @@ def read(wanted: Sequence[CorpusSettings], made_of: FeatureSettings, device: str
         cache = corpora.cache_folder() / "features"
         store = features.build(corpus.utterances, corpus.root, made_of, cache, device, say=say)
         kept = corpus.utterances.filter(pc.is_in(corpus.utterances["utterance"], store.utterances))
-        folds[corpus.name] = protocols.make(settings, kept, labelling.label(kept, settings))
+        folds[corpus.name] = protocols.make_folds(settings, kept, labelling.label(kept, settings))
         stores.append(store)
-        sources.append(Source.of(corpus))
+        sources.append(CorpusCredit.of(corpus))
     return SweepCorpus(wanted[0], protocols.of_corpora(folds), join_stores(stores), tuple(sources))

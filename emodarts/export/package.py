@@ -19,7 +19,7 @@ from emodarts.errors import EmodartsError
 from emodarts.experiment.unit import Architecture
 from emodarts.export.card import Card
 from emodarts.export.graph import Classifier, Member, SpectraGraph
-from emodarts.export.units import Unit, network_shape
+from emodarts.export.units import ExportedUnit, network_shape
 from emodarts.features.batches import Standardiser
 from emodarts.features.settings import FeatureSettings
 from emodarts.networks.genotype import Genotype
@@ -36,7 +36,7 @@ class Export:
     """What is exported: the networks and the units whose genotypes and settings they have, in the same order."""
 
     kind: str  # fold | ensemble | refit
-    units: tuple[Unit, ...]
+    units: tuple[ExportedUnit, ...]
     members: tuple[Member, ...]
     classes: tuple[str, ...]
 
@@ -129,7 +129,7 @@ def _about(export: Export) -> dict[str, Any]:
     }
 
 
-def _about_member(unit: Unit, member: Member) -> dict[str, Any]:
+def _about_member(unit: ExportedUnit, member: Member) -> dict[str, Any]:
     shape = member.network.shape
     key = {name: getattr(unit.key, name) for name in ("sweep", "system", "study", "trial", "seed", "protocol", "fold")}
     return {

@@ -25,7 +25,7 @@ _BEFORE = {"level": "bilevel", "sequence_shortcut": False}  # what searches did 
 
 
 @dataclass(frozen=True)
-class Figures:
+class ReportedFigures:
     """What a unit reached on one part: role dev or test, and UAR, WAR and macro-F1 (None where labels are hidden)."""
 
     role: str
@@ -37,7 +37,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Unit:
+class ExportedUnit:
     """A finished unit of work: how it was made and what it reached.
 
     `genotype` and `shape` are None for a hand-designed network. `epoch` (from 0) is the one that dev chose.
@@ -50,7 +50,7 @@ class Unit:
     genotype: Genotype | None
     shape: NetworkShape | None
     epoch: int
-    figures: tuple[Figures, ...]
+    figures: tuple[ReportedFigures, ...]
     dev_utterances: tuple[str, ...]
     dev_probabilities: NDArray[np.float32]
     parameters: int
@@ -62,7 +62,9 @@ class Unit:
         return next(f.uar or 0.0 for f in self.figures if f.role == "dev")
 
 
-def chosen_units(results: Results, sweep_settings: dict[str, Any], system: str | None, fold: int | None) -> list[Unit]:
+def chosen_units(
+    results: Results, sweep_settings: dict[str, Any], system: str | None, fold: int | None
+) -> list[ExportedUnit]:
     """The winner of each fold, or of one, by dev UAR; ordered by fold.
 
     `results` are those of one sweep. Raises EmodartsError where a system has to be named, or nothing is finished.
@@ -163,7 +165,7 @@ def _system(results: Results, trials: list[TrialRecord], system: str | None) -> 
     return system or systems[0]
 
 
-def _unit(results: Results, commit: Commit, sweep_seed: int) -> Unit:
+def _unit(results: Results, commit: Commit, sweep_seed: int) -> ExportedUnit:
     key = commit.key
     rows = [row for row in _rows(results, "folds", commit) if row["stage"] == "final"]
     genotypes = _rows(results, "genotypes", commit)
@@ -172,7 +174,7 @@ def _unit(results: Results, commit: Commit, sweep_seed: int) -> Unit:
     settings = fold_settings(rows[0]["settings"])
     if settings.system == SVM:
         raise EmodartsError("system=svm is no network that could be exported: name another with --system")
-    return Unit(
+    return ExportedUnit(
         key=key,
         settings=settings,
         seed=unit_seed(sweep_seed, key.fold, key.trial, key.seed),
@@ -180,7 +182,7 @@ def _unit(results: Results, commit: Commit, sweep_seed: int) -> Unit:
         shape=network_shape(genotypes[0]["network"]) if genotypes else None,
         epoch=_chosen_epoch(epochs, settings.training.epochs),
         figures=tuple(
-            Figures(*(row[n] for n in ("role", "test_set", "n", "uar", "war", "macro_f1")))
+            ReportedFigures(*(row[n] for n in ("role", "test_set", "n", "uar", "war", "macro_f1")))
             for row in rows
             if row["role"] != "cross"
         ),

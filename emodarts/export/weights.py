@@ -15,8 +15,8 @@ from emodarts.experiment.fold_data import FoldData
 from emodarts.experiment.unit import Architecture, hand_designed, predict, train
 from emodarts.export.data import SweepCorpus
 from emodarts.export.graph import Member
-from emodarts.export.units import Unit
-from emodarts.features.batches import Part, Standardiser
+from emodarts.export.units import ExportedUnit
+from emodarts.features.batches import FoldPart, Standardiser
 from emodarts.records import EpochRecord
 from emodarts.training.train import refit as train_on_all
 
@@ -48,7 +48,9 @@ class Likeness:
         )
 
 
-def retrain(unit: Unit, data: SweepCorpus, device: str = "cpu", tell: Tell = _nothing) -> tuple[Member, Likeness]:
+def retrain(
+    unit: ExportedUnit, data: SweepCorpus, device: str = "cpu", tell: Tell = _nothing
+) -> tuple[Member, Likeness]:
     """A unit's network, trained again on its fold, and how like the stored one it is.
 
     Raises EmodartsError where the fold is not the one that the unit saw.
@@ -68,7 +70,7 @@ def retrain(unit: Unit, data: SweepCorpus, device: str = "cpu", tell: Tell = _no
     return Member(trained.network, fold_data.standardiser), likeness
 
 
-def refit(unit: Unit, data: SweepCorpus, device: str = "cpu", tell: Tell = _nothing) -> tuple[Member, int]:
+def refit(unit: ExportedUnit, data: SweepCorpus, device: str = "cpu", tell: Tell = _nothing) -> tuple[Member, int]:
     """A unit's architecture, trained on all parts of its fold for the epochs that dev chose; how many utterances.
 
     There is no part left to measure it on. Raises EmodartsError where the fold is not the one that the unit saw.
@@ -76,7 +78,7 @@ def refit(unit: Unit, data: SweepCorpus, device: str = "cpu", tell: Tell = _noth
     fold_data, s = _fold_data(unit, data, device), unit.settings
     utterances = labelled(fold_data.fold)
     standardiser = Standardiser.fit(data.store, utterances)
-    part = Part.of(data.store, standardiser, fold_data.fold, utterances)
+    part = FoldPart.of(data.store, standardiser, fold_data.fold, utterances)
     epochs = unit.epoch + 1
     network = train_on_all(
         _architecture(unit, fold_data).build,
@@ -98,11 +100,11 @@ def labelled(fold: Fold) -> tuple[str, ...]:
     return tuple(u for u in sorted({*fold.train, *fold.dev, *tested}) if fold.labels.get(u) in fold.classes)
 
 
-def _fold_data(unit: Unit, data: SweepCorpus, device: str) -> FoldData:
+def _fold_data(unit: ExportedUnit, data: SweepCorpus, device: str) -> FoldData:
     return FoldData.of(data.store, data.fold(unit.key), unit.settings, device)
 
 
-def _architecture(unit: Unit, data: FoldData) -> Architecture:
+def _architecture(unit: ExportedUnit, data: FoldData) -> Architecture:
     if unit.genotype is None or unit.shape is None:
         return hand_designed(data)
     bins, channels, classes = data.store.bins, data.store.channels, len(data.fold.classes)

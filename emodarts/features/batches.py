@@ -71,7 +71,7 @@ def _chunks(store: AnyStore, rows: Ints, size: int) -> Iterator[NDArray[np.float
 
 
 @dataclass(frozen=True)
-class Part:
+class FoldPart:
     """Some utterances of a fold, ready to be drawn from.
 
     `labels` are class indices, -1 where not public; `rows` the utterances' positions in the store. `resident` holds
@@ -93,7 +93,7 @@ class Part:
         fold: Fold,
         utterances: Sequence[str],
         resident: Resident | None = None,
-    ) -> "Part":
+    ) -> "FoldPart":
         """The part of `fold` with these utterances. Raises EmodartsError where one has no features."""
         index = {name: number for number, name in enumerate(fold.classes)}
         labels = np.array([index[fold.labels[u]] if u in fold.labels else -1 for u in utterances], np.int64)
@@ -125,7 +125,7 @@ class _Cuts:
 
 
 def training_batches(
-    part: Part,
+    part: FoldPart,
     size: int,
     crop: int,
     rng: np.random.Generator,
@@ -144,7 +144,7 @@ def training_batches(
         yield spec_augment(batch, settings, rng) if settings.time_masks or settings.band_masks else batch
 
 
-def evaluation_batches(part: Part, size: int, device: str = "cpu") -> Iterator[Batch]:
+def evaluation_batches(part: FoldPart, size: int, device: str = "cpu") -> Iterator[Batch]:
     """Every utterance once, whole, as recorded, shortest first."""
     positions = np.arange(len(part.rows))
     zeros = np.zeros_like(positions)
@@ -155,7 +155,7 @@ def evaluation_batches(part: Part, size: int, device: str = "cpu") -> Iterator[B
         yield _batch(part, cuts.of(order[first : first + size]), device)
 
 
-def _draw(part: Part, crop: int, rng: np.random.Generator, settings: BatchSettings) -> _Cuts:
+def _draw(part: FoldPart, crop: int, rng: np.random.Generator, settings: BatchSettings) -> _Cuts:
     """Which copy and which frames of each utterance an epoch takes."""
     positions = np.arange(len(part.rows))
     variants = rng.integers(len(part.store.variants), size=len(positions))
@@ -185,7 +185,7 @@ def _batches_of(lengths: Ints, size: int, bucket: int, rng: np.random.Generator)
         yield order[bounds[number] : bounds[number + 1]]
 
 
-def _batch(part: Part, cuts: _Cuts, device: str) -> Batch:
+def _batch(part: FoldPart, cuts: _Cuts, device: str) -> Batch:
     """Read, standardise and pad."""
     rows = part.rows[cuts.positions]
     if part.resident is not None:
@@ -243,7 +243,7 @@ def _masks(count: int, lengths: Ints, widest: Ints, steps: int, rng: np.random.G
     return np.asarray(inside.any(1))
 
 
-def class_weights(part: Part, n_classes: int) -> Tensor:
+def class_weights(part: FoldPart, n_classes: int) -> Tensor:
     """Weights `(n_classes,)` inverse to the class sizes of a part, with mean 1 over its utterances."""
     counts = np.bincount(part.labels, minlength=n_classes)
     weights = len(part.labels) / (max(1, np.count_nonzero(counts)) * np.maximum(counts, 1))

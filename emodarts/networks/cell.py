@@ -38,7 +38,7 @@ def select(weights: Tensor, numbers: Sequence[int], dim: int) -> Tensor:
     return torch.stack([parts[number] for number in numbers], dim)
 
 
-class Edges(nn.Module):
+class MixedOperations(nn.Module):
     """The mixed operations of all edges that leave one state of a search cell (DARTS, Liu et al. 2019, eq. 2).
 
     This is the plain form, a module for each operation of each edge. What is computed faster for all edges together
@@ -78,7 +78,9 @@ class Edges(nn.Module):
         return copy.deepcopy(self.operations.get_submodule(f"{edge}.{operation}"))
 
 
-BuildEdges = Callable[[int, int], Edges]  # (edges that leave the state, stride) -> the module that computes them
+BuildEdges = Callable[
+    [int, int], MixedOperations
+]  # (edges that leave the state, stride) -> the module that computes them
 
 
 class SearchCell(nn.Module):

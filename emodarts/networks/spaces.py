@@ -6,7 +6,7 @@ from emodarts.errors import EmodartsError
 
 
 @dataclass(frozen=True)
-class Space:
+class OperationSpace:
     """The operations of CNN and of sequence cells, names of `CNN_OPERATIONS` and `SEQUENCE_OPERATIONS`.
 
     The fixed ones stand on every edge of the part that a search leaves as it is (`search.joint`).
@@ -32,7 +32,7 @@ SMALL_SEQUENCE_OPERATIONS = (
 
 # The published space: the CNN operations of DARTS (Liu et al. 2019, sec. 3.1.1), and one to four layers of LSTM or RNN,
 # or one to two bidirectional ones with self-attention (emoDARTS, Rajapakshe et al. 2024).
-_EMODARTS = Space(
+_EMODARTS = OperationSpace(
     cnn_operations=(
         "none",
         "max_pool_3x3",
@@ -59,7 +59,7 @@ _EMODARTS = Space(
 # far as a 5 x 5); an ordinary convolution; one over time alone (QuartzNet, Kriman et al. 2020); squeeze-excite (Hu et
 # al. 2018). Sequence: LSTM (Hochreiter & Schmidhuber 1997), GRU (Cho et al. 2014), both in two directions (Schuster &
 # Paliwal 1997), self-attention of four heads (Vaswani et al. 2017).
-_MODERN = Space(
+_MODERN = OperationSpace(
     cnn_operations=(
         "none",
         "max_pool_3x3",
@@ -85,17 +85,17 @@ _MODERN = Space(
 
 # The published kinds of operations, few and small. CNN: ordinary convolutions as in NAS-Bench-201 (Dong & Yang 2020);
 # networks of separable ones are worse on small corpora (docs/search.md, "Which operations").
-_COMPACT = Space(
+_COMPACT = OperationSpace(
     cnn_operations=("none", "max_pool_3x3", "skip_connect", "conv_3x3"),
     sequence_operations=SMALL_SEQUENCE_OPERATIONS,
     fixed_cnn_operation="conv_3x3",
     fixed_sequence_operation="lstm_attention_1",
 )
 
-SPACES: dict[str, Space] = {"emodarts": _EMODARTS, "modern": _MODERN, "compact": _COMPACT}
+SPACES: dict[str, OperationSpace] = {"emodarts": _EMODARTS, "modern": _MODERN, "compact": _COMPACT}
 
 
-def space(name: str) -> Space:
+def space(name: str) -> OperationSpace:
     """The space of a name. Raises EmodartsError for an unknown one."""
     if name not in SPACES:
         raise EmodartsError(f"search.space={name}: there is no such space; known are {', '.join(SPACES)}")

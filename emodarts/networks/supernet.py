@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emodarts.networks.cell import Edges, edges_of
+from emodarts.networks.cell import MixedOperations, edges_of
 from emodarts.networks.genotype import CellGenotype, Edge, Genotype
 from emodarts.networks.network import Network, NetworkShape
 
@@ -100,7 +100,7 @@ class Supernet(Network):
     def set_skip_dropout(self, probability: float) -> None:
         """Drop values of skip connections in training with this probability (P-DARTS, Chen et al. 2019)."""
         for module in self.modules():
-            if isinstance(module, Edges):
+            if isinstance(module, MixedOperations):
                 module.skip_dropout = probability
 
     def derive(self) -> Genotype:

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from emodarts.records import LATE_DEV
-from emodarts.report.report_data import SHARED, Entry, Evidence, Part, tallies_of, unit_of
-from emodarts.report.sections import Section, Words
+from emodarts.report.report_data import SHARED, Entry, EvaluationPart, ReportData, tallies_of, unit_of
+from emodarts.report.sections import Paragraph, Section
 from emodarts.report.sheets import Cell, Column, Sheet
 from emodarts.results.reader import Results, SweepTables
 from emodarts.results.statistics import Tally, nested_choice, optimism, shared_choice
@@ -28,7 +28,7 @@ _COLUMNS = (
 _LEAST = 2  # configurations and folds
 
 
-def selection_section(evidence: Evidence) -> Section | None:
+def selection_section(evidence: ReportData) -> Section | None:
     """The optimism of a shared choice; None where no two configurations were run on all folds."""
     rows: list[tuple[Cell, ...]] = []
     for part, one in evidence.results.each():
@@ -45,7 +45,7 @@ def selection_section(evidence: Evidence) -> Section | None:
         "speaker of another fold. The optimism is what that gains on test, first seed. Samplers other than random have "
         "seen dev figures in what they propose, too."
     )
-    return Section("What selection is worth", (Words(told), Sheet("selection", "Optimism", _COLUMNS, tuple(rows))))
+    return Section("What selection is worth", (Paragraph(told), Sheet("selection", "Optimism", _COLUMNS, tuple(rows))))
 
 
 def _rows(entry: Entry, part: SweepTables, one: Results) -> Iterator[tuple[Cell, ...]]:
@@ -93,7 +93,10 @@ def _classes(part: SweepTables, keys: set[tuple[str, str, int]]) -> dict[tuple[o
 
 
 def _pooled(
-    found: dict[tuple[object, ...], dict[Part, Tally]], entry: Entry, chosen: list[tuple[str, int, int]], about: Part
+    found: dict[tuple[object, ...], dict[EvaluationPart, Tally]],
+    entry: Entry,
+    chosen: list[tuple[str, int, int]],
+    about: EvaluationPart,
 ) -> Tally:
     units = [(entry.system, study, trial, fold, 0, entry.epoch_rule) for study, trial, fold in chosen]
     return entry.pool([found[unit][about] for unit in units if about in found[unit]])

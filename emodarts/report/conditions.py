@@ -9,7 +9,7 @@ from statistics import mean
 from typing import Any
 
 from emodarts.records import LATE_DEV
-from emodarts.report.report_data import Entry, Evidence, Part
+from emodarts.report.report_data import Entry, EvaluationPart, ReportData
 from emodarts.results.statistics import Tally
 
 _REFERENCE = "emodarts"
@@ -22,7 +22,7 @@ class Contender:
     name: str
     colour: int
     entry: Entry
-    part: Part
+    part: EvaluationPart
 
     @property
     def tallies(self) -> list[Tally]:
@@ -70,9 +70,9 @@ class Condition:
         return f"{self.protocol}, tested on {self.test_set} ({', '.join(marks)})"
 
 
-def conditions(evidence: Evidence) -> list[Condition]:
+def conditions(evidence: ReportData) -> list[Condition]:
     """All conditions; those by the clean rules first, then by protocol and test set."""
-    groups: dict[tuple[Any, ...], list[tuple[Entry, Part]]] = defaultdict(list)
+    groups: dict[tuple[Any, ...], list[tuple[Entry, EvaluationPart]]] = defaultdict(list)
     for entry in evidence.entries:
         for part in entry.parts("test"):
             groups[_key(entry, part)].append((entry, part))
@@ -109,7 +109,7 @@ def label(corpora: Sequence[str]) -> str:
     return "+".join(corpora)
 
 
-def _key(entry: Entry, part: Part) -> tuple[Any, ...]:
+def _key(entry: Entry, part: EvaluationPart) -> tuple[Any, ...]:
     hashes = tuple(h for h in entry.hashes if any(fold == h[0] for fold, _ in entry.tallies[part]))
     about = (entry.protocol, entry.weakness, part.test_set, entry.classes, hashes)
     tally = entry.pooled(part)[0]
@@ -117,7 +117,7 @@ def _key(entry: Entry, part: Part) -> tuple[Any, ...]:
     return (*about, entry.epoch_rule, entry.shared, entry.train_corpora, predicted)
 
 
-def _named(found: list[tuple[Entry, Part]], evidence: Evidence) -> tuple[Contender, ...]:
+def _named(found: list[tuple[Entry, EvaluationPart]], evidence: ReportData) -> tuple[Contender, ...]:
     plain = [_plain_name(entry) for entry, _ in found]
     kinds = {features_of(entry) for entry, _ in found}
     if len(kinds) > 1:

@@ -11,8 +11,8 @@ from emodarts.report import plots
 from emodarts.report.conditions import Condition, Contender, features_of, label
 from emodarts.report.figures import Figure
 from emodarts.report.headline import over_speakers
-from emodarts.report.report_data import Entry, Evidence
-from emodarts.report.sections import Part, Section, Words
+from emodarts.report.report_data import Entry, ReportData
+from emodarts.report.sections import Paragraph, Part, Section
 from emodarts.report.sheets import Cell, Column, Sheet, shown, slug
 from emodarts.results.statistics import Interval
 
@@ -45,7 +45,7 @@ class Place:
     own: bool
 
 
-def corpora_section(evidence: Evidence) -> Section | None:
+def corpora_section(evidence: ReportData) -> Section | None:
     """Train x test matrices, by whose statistics the features were normalised; None without another corpus."""
     groups: dict[tuple[tuple[str, ...], str], list[Entry]] = defaultdict(list)
     for entry in evidence.entries:
@@ -64,10 +64,10 @@ def corpora_section(evidence: Evidence) -> Section | None:
         "once; utterances of unknown speakers count as those of one. Marked *: the training corpus itself, the pooled "
         "figure over its own folds."
     )
-    return Section("Across corpora", (Words(told), *parts)) if parts else None
+    return Section("Across corpora", (Paragraph(told), *parts)) if parts else None
 
 
-def transfer_section(conditions: Sequence[Condition], evidence: Evidence) -> Section | None:
+def transfer_section(conditions: Sequence[Condition], evidence: ReportData) -> Section | None:
     """Genotypes searched on one corpus, trained and tested on another; None without any."""
     corpora = {e.sweep: label(e.train_corpora) for e in evidence.entries}
     sources = {e.source for e in evidence.entries if e.source is not None}
@@ -91,7 +91,7 @@ def transfer_section(conditions: Sequence[Condition], evidence: Evidence) -> Sec
         "corpus's own folds: fold i takes the winner of fold i mod k of the source. Marked *: searched on the same "
         "corpus, same fold."
     )
-    return Section("Genotype transfer", (Words(told), *parts)) if parts else None
+    return Section("Genotype transfer", (Paragraph(told), *parts)) if parts else None
 
 
 def _places(entry: Entry, normalisation: str) -> list[Place]:

@@ -5,24 +5,24 @@ from collections import Counter
 from typing import Any
 
 from emodarts.report.conditions import label
-from emodarts.report.report_data import Course, Evidence
-from emodarts.report.sections import More, Part, Section, Words
+from emodarts.report.report_data import ReportData, SweepSummary
+from emodarts.report.sections import Collapsible, Paragraph, Part, Section
 from emodarts.report.sheets import Cell, Column, Sheet, slug
 
 _SHOWN = 50  # rows of what failed or was dropped; the tables have all
 
 
-def origins_section(evidence: Evidence) -> Section:
+def origins_section(evidence: ReportData) -> Section:
     """Protocols, fold hashes, corpora, revisions, packages and settings."""
     parts: list[Part] = [_origins(evidence), *(_corpora(evidence))]
     for course in evidence.courses:
-        parts.append(More(f"Settings of {course.sweep}", (_settings(course),)))
-    parts.append(More("Packages", (_packages(evidence),)))
-    parts.append(More("Fold hashes", (_hashes(evidence),)))
+        parts.append(Collapsible(f"Settings of {course.sweep}", (_settings(course),)))
+    parts.append(Collapsible("Packages", (_packages(evidence),)))
+    parts.append(Collapsible("Fold hashes", (_hashes(evidence),)))
     return Section("Where the figures come from", tuple(parts))
 
 
-def losses_section(evidence: Evidence) -> Section:
+def losses_section(evidence: ReportData) -> Section:
     """How configurations ended, what failed, what was dropped from the corpora."""
     rows: list[tuple[Cell, ...]] = []
     parts: list[Part] = []
@@ -32,11 +32,13 @@ def losses_section(evidence: Evidence) -> Section:
             rows.append((course.sweep, system, *(ended.get(s, 0) for s in ("complete", "pruned", "failed", "running"))))
         if course.failures:
             parts.append(
-                More(f"{len(course.failures)} failed in {course.sweep}", tuple(map(Words, _first(course.failures))))
+                Collapsible(
+                    f"{len(course.failures)} failed in {course.sweep}", tuple(map(Paragraph, _first(course.failures)))
+                )
             )
         if course.retries:
             why = "dead workers, lost nodes, stopped drivers"
-            parts.append(Words(f"{course.sweep}: units were begun again {course.retries} times ({why})."))
+            parts.append(Paragraph(f"{course.sweep}: units were begun again {course.retries} times ({why})."))
         parts += [_dropped(course.sweep, row) for row in course.corpora if row["dropped"]]
     kinds = ("complete", "pruned", "failed", "not at their end")
     columns = (Column("sweep"), Column("system"), *(Column(k, "count") for k in kinds))
@@ -44,7 +46,7 @@ def losses_section(evidence: Evidence) -> Section:
     return Section("What failed, what was dropped", (sheet, *parts))
 
 
-def _origins(evidence: Evidence) -> Sheet:
+def _origins(evidence: ReportData) -> Sheet:
     rows: list[tuple[Cell, ...]] = []
     for e in evidence.entries:
         revisions = sorted({str(r["git_revision"])[:12] for r in e.rows if r["git_revision"]})
@@ -79,7 +81,7 @@ def _origins(evidence: Evidence) -> Sheet:
     return Sheet("origins", "What was run", columns, tuple(rows))
 
 
-def _corpora(evidence: Evidence) -> list[Part]:
+def _corpora(evidence: ReportData) -> list[Part]:
     rows: list[tuple[Cell, ...]] = []
     findings: list[Part] = []
     for course in evidence.courses:
@@ -100,7 +102,7 @@ def _corpora(evidence: Evidence) -> list[Part]:
                     "not audited" if audit is None else _audited(worst),
                 )
             )
-            findings += [Words(f"{row['corpus']}: {f['subject']}: {f['found']}", "warning") for f in worst]
+            findings += [Paragraph(f"{row['corpus']}: {f['subject']}: {f['found']}", "warning") for f in worst]
     titles = (
         "sweep",
         "corpus",
@@ -115,7 +117,7 @@ def _corpora(evidence: Evidence) -> list[Part]:
     columns = tuple(Column(t, k) for t, k in zip(titles, kinds, strict=True))  # type: ignore[arg-type]
     sheet = Sheet("corpora", "Corpora and their audits", columns, tuple(rows))
     unique = list(dict.fromkeys(findings))
-    return [sheet, More(f"{len(unique)} findings of the audits", tuple(unique))] if unique else [sheet]
+    return [sheet, Collapsible(f"{len(unique)} findings of the audits", tuple(unique))] if unique else [sheet]
 
 
 def _audited(worst: list[dict[str, Any]]) -> str:
@@ -128,7 +130,7 @@ def _audited(worst: list[dict[str, Any]]) -> str:
     )
 
 
-def leaks(evidence: Evidence) -> list[str]:
+def leaks(evidence: ReportData) -> list[str]:
     """What the audits call a leak: no figure should be read without it."""
     found: dict[str, None] = {}
     for row in (row for course in evidence.courses for row in course.corpora if row["audit"]):
@@ -138,14 +140,14 @@ def leaks(evidence: Evidence) -> list[str]:
     return list(found)
 
 
-def _settings(course: Course) -> Sheet:
+def _settings(course: SweepSummary) -> Sheet:
     rows = tuple((name, json.dumps(value)) for name, value in sorted(course.settings.items()))
     return Sheet(
         slug(f"settings {course.sweep}"), f"Settings of {course.sweep}", (Column("setting"), Column("value")), rows
     )
 
 
-def _packages(evidence: Evidence) -> Sheet:
+def _packages(evidence: ReportData) -> Sheet:
     found: dict[str, set[str]] = {}
     for text in {r["packages"] for e in evidence.entries for r in e.rows}:
         for name, version in json.loads(text).items():
@@ -154,18 +156,18 @@ def _packages(evidence: Evidence) -> Sheet:
     return Sheet("packages", "Packages of the units", (Column("package"), Column("versions")), rows)
 
 
-def _hashes(evidence: Evidence) -> Sheet:
+def _hashes(evidence: ReportData) -> Sheet:
     found = sorted({(e.protocol, fold, digest) for e in evidence.entries for fold, digest in e.hashes})
     columns = (Column("protocol"), Column("fold", "count"), Column("hash"))
     return Sheet("fold-hashes", "Fold hashes (ids, labels and roles)", columns, tuple(found))
 
 
-def _dropped(sweep: str, row: dict[str, Any]) -> More:
+def _dropped(sweep: str, row: dict[str, Any]) -> Collapsible:
     reasons = Counter(d["reason"] for d in row["dropped"]).most_common()
     told = [f"{count}: {reason}" for reason, count in reasons[:_SHOWN]]
     each = _first(tuple(f"{d['path']}: {d['reason']}" for d in row["dropped"]))
-    words = tuple(map(Words, [*told, *each] if len(reasons) < len(row["dropped"]) else each))
-    return More(f"{len(row['dropped'])} dropped of {row['corpus']} in {sweep}", words)
+    words = tuple(map(Paragraph, [*told, *each] if len(reasons) < len(row["dropped"]) else each))
+    return Collapsible(f"{len(row['dropped'])} dropped of {row['corpus']} in {sweep}", words)
 
 
 def _first(texts: tuple[str, ...]) -> list[str]:

@@ -12,9 +12,9 @@ from emodarts.report.headline import Headline, headline
 from emodarts.report.matrices import corpora_section, transfer_section
 from emodarts.report.origins import leaks, losses_section, origins_section
 from emodarts.report.published import published_section
-from emodarts.report.report_data import Evidence, gather
+from emodarts.report.report_data import ReportData, load_report_data
 from emodarts.report.searching import courses_section, genotypes_section, hyperparameters_section, sizes_section
-from emodarts.report.sections import More, Section, Words, each, told_apart
+from emodarts.report.sections import Collapsible, Paragraph, Section, told_apart, walk_parts
 from emodarts.report.sheets import Sheet, shown
 from emodarts.report.tables import incomplete, notices
 from emodarts.report.within import classes_section, folds_section, speakers_section, systems_section
@@ -33,12 +33,12 @@ class Page:
 
     def parts(self) -> list[Sheet | Figure]:
         """All tables and figures."""
-        return [part for section in self.sections for part in each(section.parts)]
+        return [part for section in self.sections for part in walk_parts(section.parts)]
 
 
 def page_of(results: Results) -> Page:
     """Read and compute everything. Raises EmodartsError for results that are damaged or contradict each other."""
-    evidence = gather(results)
+    evidence = load_report_data(results)
     found = conditions(evidence)
     headlines = [headline(c) for c in found if c.epoch_rule == LATE_DEV]
     compared = [h.condition for h in headlines]
@@ -82,13 +82,13 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name, kind in (("sheet", Sheet), ("more", More), ("words", Words)):
+    for name, kind in (("sheet", Sheet), ("more", Collapsible), ("words", Paragraph)):
         environment.tests[name] = lambda part, kind=kind: isinstance(part, kind)
     environment.filters["shown"] = printable
     return environment.get_template("page.html.j2").render(page=page)
 
 
-def _tiles(evidence: Evidence, headlines: Sequence[Headline]) -> list[tuple[str, str]]:
+def _tiles(evidence: ReportData, headlines: Sequence[Headline]) -> list[tuple[str, str]]:
     tiles = [("sweeps", str(len(evidence.courses))), ("systems", str(len(evidence.systems)))]
     tiles.append(("configurations", f"{sum(n for c in evidence.courses for n in c.statuses.values()):,}"))
     for made in [h for h in headlines if not h.condition.shared][:1]:  # a shared choice heads nothing

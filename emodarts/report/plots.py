@@ -125,7 +125,7 @@ def _heat(
         spine.set_visible(False)
 
 
-def courses(canvas: "Canvas", panels: Sequence[tuple[str, Sequence[Line]]], names: dict[int, str], xlabel: str) -> None:
+def curves(canvas: "Canvas", panels: Sequence[tuple[str, Sequence[Line]]], names: dict[int, str], xlabel: str) -> None:
     """Panels side by side: each fold's course thin, the mean of a system's folds thick as far as all of them go."""
     for axes, (title, lines) in zip(np.atleast_1d(canvas.subplots(1, len(panels))), panels, strict=True):
         for system in sorted({line.system for line in lines}):
@@ -250,7 +250,7 @@ def strips(canvas: "Canvas", names: Sequence[str], colours: Sequence[int], value
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellDrawing:
     """A cell of a genotype: `nodes` have edges `(operation, source)`, sources counted from the inputs on."""
 
     title: str
@@ -287,13 +287,13 @@ class Cell:
         return f"{self.title}: " + ", ".join(each)
 
 
-def graphs_size(cells: Sequence[Cell]) -> tuple[float, float]:
+def graphs_size(cells: Sequence[CellDrawing]) -> tuple[float, float]:
     """Width and height (inches) of `graphs`."""
     widest = max(len(cell.inputs) + len(cell.nodes) for cell in cells)
     return max(3.6, 1.2 * widest), sum(0.42 * cell.height + 0.25 for cell in cells)
 
 
-def graphs(canvas: "Canvas", cells: Sequence[Cell]) -> None:
+def graphs(canvas: "Canvas", cells: Sequence[CellDrawing]) -> None:
     """Cells below each other: states from left to right, an edge on a lane with its operation written on it."""
     canvas.set_layout_engine("none")
     _, height = graphs_size(cells)
@@ -308,7 +308,7 @@ def graphs(canvas: "Canvas", cells: Sequence[Cell]) -> None:
         axes.set_xlim(-0.6, widest - 0.4)
 
 
-def _graph(axes: "Axes", cell: Cell) -> None:
+def _graph(axes: "Axes", cell: CellDrawing) -> None:
     for begin, end, name, lane in cell.edges:
         height = 0.75 + 0.62 * lane
         path = [(begin + 0.1, 0.22), (begin + 0.22, height), (end - 0.22, height), (end - 0.1, 0.22)]

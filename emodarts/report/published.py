@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from emodarts.records import BEST_TEST, LAST, LATE_DEV
 from emodarts.report.headline import over_speakers
-from emodarts.report.report_data import Entry, Evidence, Part
+from emodarts.report.report_data import Entry, EvaluationPart, ReportData
 from emodarts.report.sections import Section
 from emodarts.report.sheets import Cell, Column, Sheet
 from emodarts.results.statistics import Difference, Tally, difference
@@ -34,12 +34,12 @@ class RuleLine:
     """
 
     entry: Entry
-    part: Part
+    part: EvaluationPart
     tallies: tuple[Tally, ...]
     above_last: Difference | None = None
 
     @classmethod
-    def of(cls, entry: Entry, part: Part, last: Entry | None = None) -> "RuleLine":
+    def of(cls, entry: Entry, part: EvaluationPart, last: Entry | None = None) -> "RuleLine":
         """The line of an entry; `last` is the same by the last epoch."""
         tallies = entry.pooled(part)
         above = difference(tallies, last.pooled(part)) if last is not None and part in last.tallies else None
@@ -54,7 +54,7 @@ class RuleLine:
         return (*about, uar, war, self.above_last, len(e.folds), weak)
 
 
-def rule_lines(evidence: Evidence) -> list[RuleLine]:
+def rule_lines(evidence: ReportData) -> list[RuleLine]:
     """For each system with epochs chosen on test: the clean figures on the same corpora, the last epoch, the best one.
 
     None of the latter two chose anything.
@@ -70,7 +70,7 @@ def rule_lines(evidence: Evidence) -> list[RuleLine]:
     return lines
 
 
-def published_section(evidence: Evidence) -> Section | None:
+def published_section(evidence: ReportData) -> Section | None:
     """What it is worth to pick the epoch on the test fold; None where nobody did."""
     lines = rule_lines(evidence)
     if not lines:

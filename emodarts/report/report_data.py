@@ -30,7 +30,7 @@ _PLACE = ("system", "protocol", "classes", "train_corpora", "epoch_rule")
 
 
 @dataclass(frozen=True)
-class Part:
+class EvaluationPart:
     """What predictions are of: a role of a fold, a test set, and whose statistics normalised the features."""
 
     role: str
@@ -57,7 +57,7 @@ class Entry:
     shared: bool
     winners: dict[int, Winner]
     rows: tuple[dict[str, Any], ...]
-    tallies: dict[Part, dict[tuple[int, int], Tally]] = field(repr=False)
+    tallies: dict[EvaluationPart, dict[tuple[int, int], Tally]] = field(repr=False)
 
     @cached_property
     def hashes(self) -> tuple[tuple[int, str], ...]:
@@ -69,17 +69,17 @@ class Entry:
         """The folds that have a winner with rows."""
         return tuple(sorted({fold for fold, _ in self.hashes}))
 
-    def parts(self, role: str) -> list[Part]:
+    def parts(self, role: str) -> list[EvaluationPart]:
         """Its parts of a role that have figures."""
         return sorted((part for part in self.tallies if part.role == role), key=lambda p: (p.test_set, p.normalisation))
 
-    def seeds(self, part: Part) -> tuple[int, ...]:
+    def seeds(self, part: EvaluationPart) -> tuple[int, ...]:
         """Seeds that every fold with this part has: a figure over some of the folds would be another figure."""
         found = self.tallies.get(part, {})
         folds = {fold for fold, _ in found}
         return tuple(s for s in sorted({s for _, s in found}) if all((fold, s) in found for fold in folds))
 
-    def pooled(self, part: Part) -> list[Tally]:
+    def pooled(self, part: EvaluationPart) -> list[Tally]:
         """A tally a seed, all folds pooled (`pool`)."""
         found = self.tallies[part]
         folds = sorted({fold for fold, _ in found})
@@ -94,15 +94,15 @@ class Entry:
         joined = len(self.train_corpora) > 1 and "/joined" in self.protocol
         return pooled(_once(tallies) if joined else tallies)
 
-    def models(self, part: Part) -> list[Tally]:
+    def models(self, part: EvaluationPart) -> list[Tally]:
         """A tally a fold model and seed, as role `cross` is counted."""
         found = self.tallies[part]
         return [found[place] for place in sorted(found) if place[1] in self.seeds(part)]
 
-    def rows_of(self, part: Part, fold: int | None = None) -> list[dict[str, Any]]:
+    def rows_of(self, part: EvaluationPart, fold: int | None = None) -> list[dict[str, Any]]:
         """Its rows of a part, of all folds or one, by fold and seed; of those seeds that every fold has."""
         seeds = self.seeds(part)
-        mine = [r for r in self.rows if Part(r["role"], r["test_set"], r["normalisation"]) == part]
+        mine = [r for r in self.rows if EvaluationPart(r["role"], r["test_set"], r["normalisation"]) == part]
         mine = [r for r in mine if r["seed"] in seeds]
         return sorted((r for r in mine if fold in (None, r["fold"])), key=lambda r: (r["fold"], r["seed"]))
 
@@ -113,7 +113,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Course:
+class SweepSummary:
     """How the units of a sweep ended, and what the data were."""
 
     sweep: str
@@ -127,13 +127,13 @@ class Course:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ReportData:
     """All entries and courses, in the order in which the results were given."""
 
     results: Results
     winners: tuple[Winner, ...]
     entries: tuple[Entry, ...]
-    courses: tuple[Course, ...]
+    courses: tuple[SweepSummary, ...]
     rankings: dict[str, pa.Table]  # sweep -> `winners.ranked`
 
     @property
@@ -156,7 +156,7 @@ class Evidence:
         return rows
 
 
-def gather(results: Results) -> Evidence:
+def load_report_data(results: Results) -> ReportData:
     """Read what a report needs. Raises EmodartsError for files that are none, and sweeps of one name that differ."""
     doubled = [name for name, count in Counter(results.sweeps).items() if count > 1]
     if doubled:
@@ -168,7 +168,7 @@ def gather(results: Results) -> Evidence:
     chosen = [w for part, one in results.each() for w in winners_among(rankings[part.name], part, one)]
     entries = [e for part in results.parts for e in _entries(part, {w.key: w for w in chosen if w.sweep == part.name})]
     courses = tuple(_course(part, one) for part, one in results.each())
-    return Evidence(results, tuple(chosen), tuple(entries), courses, rankings)
+    return ReportData(results, tuple(chosen), tuple(entries), courses, rankings)
 
 
 def _entries(part: SweepTables, chosen: dict[tuple[str, str, int], Winner]) -> Iterator[Entry]:
@@ -180,7 +180,7 @@ def _entries(part: SweepTables, chosen: dict[tuple[str, str, int], Winner]) -> I
     for row in rows:
         groups[(*(_plain(row[name]) for name in _PLACE), row["study"] == SHARED, _source(row))].append(row)
     for (system, protocol, named, corpora, rule, shared, source), mine in sorted(groups.items(), key=str):
-        counted: dict[Part, dict[tuple[int, int], Tally]] = defaultdict(dict)
+        counted: dict[EvaluationPart, dict[tuple[int, int], Tally]] = defaultdict(dict)
         for unit in {unit_of(row) for row in mine}:
             for about, tally in tallies[unit].items():
                 counted[about][unit[3], unit[4]] = tally
@@ -215,16 +215,18 @@ def unit_of(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def tallies_of(
     part: SweepTables, chosen: set[tuple[str, str, int]], classes: dict[tuple[Any, ...], tuple[str, ...]]
-) -> dict[tuple[Any, ...], dict[Part, Tally]]:
+) -> dict[tuple[Any, ...], dict[EvaluationPart, Tally]]:
     """Unit (`unit_of`) -> part -> its labelled predictions, counted by speaker.
 
     `classes` of each unit. Raises EmodartsError for predictions of another unit, or of a class that it has not.
     """
     wanted = (pc.field("stage") == "final") & pc.field("label").is_valid()
-    counts: dict[tuple[Any, ...], dict[Part, dict[str, NDArray[np.float64]]]] = defaultdict(lambda: defaultdict(dict))
+    counts: dict[tuple[Any, ...], dict[EvaluationPart, dict[str, NDArray[np.float64]]]] = defaultdict(
+        lambda: defaultdict(dict)
+    )
     for piece in part.of_trials("predictions", chosen, _COUNTED, wanted):
         for row in piece.group_by(_COUNTED).aggregate([([], "count_all")]).to_pylist():
-            unit, about = unit_of(row), Part(row["role"], row["test_set"], row["normalisation"])
+            unit, about = unit_of(row), EvaluationPart(row["role"], row["test_set"], row["normalisation"])
             if unit not in classes:
                 raise EmodartsError(f"sweep '{part.name}': {unit} has predictions and no row in folds; restore them")
             names = classes[unit]
@@ -246,12 +248,12 @@ def _tally(by_speaker: dict[str, NDArray[np.float64]]) -> Tally:
     return Tally(speakers, np.stack([by_speaker[speaker] for speaker in speakers]))
 
 
-def _course(part: SweepTables, one: Results) -> Course:
+def _course(part: SweepTables, one: Results) -> SweepSummary:
     trials = one.table("trials", ["system", "status", "retries"])
     counted = trials.group_by(["system", "status"]).aggregate([([], "count_all")]).to_pylist()
     columns = ["system", "study", "trial", "seed", "reason"]
     failed = one.table("trials", columns, pc.field("status") == "failed").to_pylist()
-    return Course(
+    return SweepSummary(
         part.name,
         part.path,
         settings_of(part.storage, part.name),

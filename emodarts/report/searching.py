@@ -14,8 +14,8 @@ from emodarts.errors import EmodartsError
 from emodarts.networks.genotype import Genotype
 from emodarts.report import plots
 from emodarts.report.figures import Figure
-from emodarts.report.report_data import Evidence
-from emodarts.report.sections import More, Part, Section, Words
+from emodarts.report.report_data import ReportData
+from emodarts.report.sections import Collapsible, Paragraph, Part, Section
 from emodarts.report.sheets import Cell, Column, Sheet, slug
 
 _MOST_LINES = 300  # configurations in a figure; more are no longer told apart
@@ -23,7 +23,7 @@ _MOST_LIMITS = 12  # of the size, a line
 _CELLS = {"normal": ("c[k-2]", "c[k-1]"), "reduction": ("c[k-2]", "c[k-1]"), "sequence": ("s[k-2]", "s[k-1]")}
 
 
-def courses_section(evidence: Evidence) -> Section | None:
+def courses_section(evidence: ReportData) -> Section | None:
     """Learning curves of the winners' first seeds, and what the alphas did; None where nothing has epochs."""
     columns = ["system", "fold", "phase", "epoch", "train_loss", "dev_loss", "dev_uar", "entropy", "margin", "skips"]
     rows = evidence.of_winners("epochs", columns)
@@ -38,11 +38,11 @@ def courses_section(evidence: Evidence) -> Section | None:
         ):
             figure = _courses(course.sweep, names, [r for r in mine if r["phase"] == phase], title, wanted)
             parts += [figure] if figure else []
-    words = Words("Winners of each fold, first seed: thin lines are folds, the thick one is their mean.")
+    words = Paragraph("Winners of each fold, first seed: thin lines are folds, the thick one is their mean.")
     return Section("Learning curves", (words, *parts)) if parts else None
 
 
-def hyperparameters_section(evidence: Evidence) -> Section | None:
+def hyperparameters_section(evidence: ReportData) -> Section | None:
     """Importances (where a study wrote some) and configurations as parallel coordinates; None without any."""
     parts: list[Part] = []
     for part, one in evidence.results.each():
@@ -61,10 +61,10 @@ def hyperparameters_section(evidence: Evidence) -> Section | None:
             "Importance is the share of the spread in dev UAR that a hyperparameter explains in a study (fANOVA, "
             "Hutter et al. 2014), a dot a study."
         )
-    return Section("Hyperparameters", (*map(Words, told), *parts)) if parts else None
+    return Section("Hyperparameters", (*map(Paragraph, told), *parts)) if parts else None
 
 
-def sizes_section(evidence: Evidence) -> Section | None:
+def sizes_section(evidence: ReportData) -> Section | None:
     """UAR against parameters: what is best on dev of what is small enough, its test figures beside it; None where no
     study had a choice.
     """
@@ -75,10 +75,10 @@ def sizes_section(evidence: Evidence) -> Section | None:
         "A dot is one configuration of one study. A line shows what a limit of the size costs: in each study the best "
         "on dev of at most so many parameters, then the mean over the studies; diamonds are the test UAR of these."
     )
-    return Section("Size", (Words(told), *parts)) if parts else None
+    return Section("Size", (Paragraph(told), *parts)) if parts else None
 
 
-def genotypes_section(evidence: Evidence) -> Section | None:
+def genotypes_section(evidence: ReportData) -> Section | None:
     """The winners' genotypes as graphs, equal ones once; None where nothing was searched."""
     rows = list(evidence.of_winners("genotypes", ["fold", "genotype", "derived_at", "genotype_from"]))
     same: dict[tuple[str, str, str], list[int]] = defaultdict(list)
@@ -90,17 +90,17 @@ def genotypes_section(evidence: Evidence) -> Section | None:
         try:
             genotype = Genotype.from_json(text)
         except EmodartsError as error:
-            parts.append(Words(f"{sweep}, {system}, folds {_listed(folds)}: {error}", "warning"))
+            parts.append(Paragraph(f"{sweep}, {system}, folds {_listed(folds)}: {error}", "warning"))
             continue
         title = f"{sweep}: {system}, fold{'s' if len(folds) > 1 else ''} {_listed(folds)}"
-        parts.append(More(title, (_genotype(f"genotype-{number}", title, genotype),)))
+        parts.append(Collapsible(title, (_genotype(f"genotype-{number}", title, genotype),)))
     if not parts:
         return None
     told = (
         "Blue: operations over time and frequency; orange: recurrent ones; grey: none and skip connections. A node is "
         "the sum of its edges, a cell's output is all of its nodes."
     )
-    return Section("Genotypes", (Words(told), *parts))
+    return Section("Genotypes", (Paragraph(told), *parts))
 
 
 def _courses(
@@ -123,7 +123,7 @@ def _courses(
         slug(f"courses {sweep} {title}"),
         f"{sweep}: {title}",
         f"{' and '.join(label for label, _ in panels)} over epochs",
-        lambda canvas: plots.courses(canvas, panels, names, "epoch"),
+        lambda canvas: plots.curves(canvas, panels, names, "epoch"),
         width=7.2,
         height=2.9 + 0.25 * (len(names) > 4),
     )
@@ -198,7 +198,7 @@ def _axis(given: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:
     return [float("nan") if x is None else at[str(x)] for x in given], [(at[n], n) for n in names]
 
 
-def _sizes(sweep: str, table: pa.Table, evidence: Evidence) -> list[Part]:
+def _sizes(sweep: str, table: pa.Table, evidence: ReportData) -> list[Part]:
     """The figure, and its lines as a table; nothing where every study has one configuration."""
     table = table.filter(pc.and_(pc.is_finite(table["value"]), pc.is_valid(table["size"])))
     names = {evidence.systems.index(n): n for n in sorted(set(table["system"].to_pylist())) if n in evidence.systems}
@@ -233,7 +233,7 @@ def _sizes(sweep: str, table: pa.Table, evidence: Evidence) -> list[Part]:
     )
     notes = ("Chosen on dev in each study, then the mean over the studies; the first seed.",)
     sheet = Sheet(slug(f"limits of size {sweep}"), f"Limits of the size, {sweep}", columns, tuple(rows), notes)
-    return [figure, More("The lines", (sheet,))]
+    return [figure, Collapsible("The lines", (sheet,))]
 
 
 def _fronts(ordered: pa.Table) -> list[list[dict[str, Any]]]:
@@ -260,7 +260,7 @@ def within_sizes(fronts: list[list[dict[str, Any]]]) -> list[tuple[int, list[dic
     return found
 
 
-def _tested(sweep: str, evidence: Evidence, chosen: list[dict[str, Any]]) -> dict[tuple[str, str, int], float]:
+def _tested(sweep: str, evidence: ReportData, chosen: list[dict[str, Any]]) -> dict[tuple[str, str, int], float]:
     """Test UAR (mean over folds and test sets, first seed) of some configurations."""
     keys = {(row["system"], row["study"], row["trial"]) for row in chosen}
     (part,) = (p for p in evidence.results.parts if p.name == sweep)
@@ -275,7 +275,7 @@ def _tested(sweep: str, evidence: Evidence, chosen: list[dict[str, Any]]) -> dic
 
 def _genotype(name: str, title: str, genotype: Genotype) -> Figure:
     cells = [
-        plots.Cell(
+        plots.CellDrawing(
             f"{kind} cell", inputs, [[(e.operation, e.source) for e in node] for node in getattr(genotype, kind)]
         )
         for kind, inputs in _CELLS.items()

@@ -9,7 +9,7 @@ from emodarts.report.sheets import Sheet, slug
 
 
 @dataclass(frozen=True)
-class More:
+class Collapsible:
     """What is shown when somebody opens it (and on paper)."""
 
     summary: str
@@ -17,14 +17,14 @@ class More:
 
 
 @dataclass(frozen=True)
-class Words:
+class Paragraph:
     """A paragraph; `tone` is warning for what must not be overlooked, else empty."""
 
     text: str
     tone: str = ""
 
 
-Part = Words | Sheet | Figure | More
+Part = Paragraph | Sheet | Figure | Collapsible
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Section:
         return slug(self.title)
 
 
-def each(parts: tuple[Part, ...]) -> Iterator[Sheet | Figure]:
+def walk_parts(parts: tuple[Part, ...]) -> Iterator[Sheet | Figure]:
     """All tables and figures, those inside `More` too."""
     for part in parts:
-        if isinstance(part, More):
-            yield from each(part.parts)
-        elif not isinstance(part, Words):
+        if isinstance(part, Collapsible):
+            yield from walk_parts(part.parts)
+        elif not isinstance(part, Paragraph):
             yield part
 
 
@@ -54,9 +54,9 @@ def told_apart(sections: tuple[Section, ...]) -> tuple[Section, ...]:
     seen: Counter[str] = Counter()
 
     def renamed(part: Part) -> Part:
-        if isinstance(part, More):
+        if isinstance(part, Collapsible):
             return replace(part, parts=tuple(renamed(inner) for inner in part.parts))
-        if isinstance(part, Words):
+        if isinstance(part, Paragraph):
             return part
         kind = f"{type(part).__name__} {part.name.lower()}"  # some file systems know no case
         seen[kind] += 1

@@ -6,7 +6,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from emodarts.records import LATE_DEV
-from emodarts.report.report_data import Course, Entry, Evidence, Part, gather
+from emodarts.report.report_data import Entry, EvaluationPart, ReportData, SweepSummary, load_report_data
 from emodarts.results.reader import Results
 from emodarts.results.statistics import figures, majority
 
@@ -79,15 +79,15 @@ class SweepReport:
 
 def report(results: Results) -> list[SweepReport]:
     """One report a sweep."""
-    return reports(gather(results))
+    return reports(load_report_data(results))
 
 
-def reports(evidence: Evidence) -> list[SweepReport]:
+def reports(evidence: ReportData) -> list[SweepReport]:
     """The same of what was read already."""
     return [_sweep(c, [e for e in evidence.entries if e.sweep == c.sweep]) for c in evidence.courses]
 
 
-def _sweep(course: Course, entries: list[Entry]) -> SweepReport:
+def _sweep(course: SweepSummary, entries: list[Entry]) -> SweepReport:
     counts: Counter[str] = Counter()
     for (_, status), number in course.statuses.items():
         counts[status] += number
@@ -104,7 +104,7 @@ def _sweep(course: Course, entries: list[Entry]) -> SweepReport:
     )
 
 
-def _block(entry: Entry, part: Part) -> Block:
+def _block(entry: Entry, part: EvaluationPart) -> Block:
     pooled = entry.pooled(part)
     each = [asdict(figures(tally.confusion())) for tally in pooled]
     return Block(
@@ -121,7 +121,7 @@ def _block(entry: Entry, part: Part) -> Block:
     )
 
 
-def _line(entry: Entry, part: Part, fold: int) -> FoldLine:
+def _line(entry: Entry, part: EvaluationPart, fold: int) -> FoldLine:
     seeds = entry.rows_of(part, fold)
     dev = [row["uar"] for p in entry.parts("dev") for row in entry.rows_of(p, fold) if row["seed"] == 0]
     uar, war, macro_f1 = (mean(row[name] for row in seeds) for name in ("uar", "war", "macro_f1"))
@@ -129,7 +129,7 @@ def _line(entry: Entry, part: Part, fold: int) -> FoldLine:
     return FoldLine(fold, trial, len(seeds), first, uar, war, macro_f1, seeds[0]["n"])
 
 
-def _cross(entry: Entry, part: Part) -> CrossLine:
+def _cross(entry: Entry, part: EvaluationPart) -> CrossLine:
     rows = entry.rows_of(part)
     by_fold = [[r for r in rows if r["fold"] == fold] for fold in sorted({r["fold"] for r in rows})]
     uars, wars, f1s = ([mean(r[name] for r in seeds) for seeds in by_fold] for name in ("uar", "war", "macro_f1"))
@@ -168,7 +168,7 @@ def _other_data(entries: list[Entry]) -> list[str]:
     return found
 
 
-def incomplete(evidence: Evidence) -> list[str]:
+def incomplete(evidence: ReportData) -> list[str]:
     """Winners without rows, and systems that have fewer folds than others by the same protocol."""
     found = []
     there = {(e.sweep, *w.key) for e in evidence.entries for w in e.winners.values()}

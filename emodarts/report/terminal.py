@@ -7,21 +7,21 @@ from rich.console import Console
 from rich.table import Table
 
 from emodarts.report.published import RULES, rule_lines
-from emodarts.report.report_data import Evidence, gather
+from emodarts.report.report_data import ReportData, load_report_data
 from emodarts.report.tables import Block, CrossLine, reports
 from emodarts.results.reader import Results
 from emodarts.results.statistics import Tally, figures
-from emodarts.results.statistics.summaries import Figures
+from emodarts.results.statistics.summaries import Metrics
 
 
 def print_report(results: Results, console: Console) -> None:
     """Print what there is to say of each sweep, and of published protocols."""
-    evidence = gather(results)
+    evidence = load_report_data(results)
     print_sweeps(evidence, console)
     print_published(evidence, console)
 
 
-def print_sweeps(evidence: Evidence, console: Console) -> None:
+def print_sweeps(evidence: ReportData, console: Console) -> None:
     """Print each sweep's headline tables, notices, counts and failures."""
     for course, sweep in zip(evidence.courses, reports(evidence), strict=True):
         for block in sweep.blocks:
@@ -44,7 +44,7 @@ def print_sweeps(evidence: Evidence, console: Console) -> None:
         _say(console, f"tables: {course.path}")
 
 
-def print_published(evidence: Evidence, console: Console) -> None:
+def print_published(evidence: ReportData, console: Console) -> None:
     """Print each published protocol beside the clean one, and what choosing the epoch on test is worth."""
     lines = rule_lines(evidence)
     if not lines:
@@ -69,7 +69,7 @@ def print_published(evidence: Evidence, console: Console) -> None:
             )
 
 
-def _figures(tally: Tally) -> Figures:
+def _figures(tally: Tally) -> Metrics:
     return figures(tally.confusion())
 
 

@@ -11,7 +11,7 @@ from emodarts.report import plots
 from emodarts.report.conditions import Condition, Contender
 from emodarts.report.figures import Figure
 from emodarts.report.headline import Headline, headline_sheet, worth_sheet
-from emodarts.report.sections import More, Part, Section, Words
+from emodarts.report.sections import Collapsible, Paragraph, Part, Section
 from emodarts.report.sheets import Cell, Column, Sheet, slug
 
 _WINNERS = (
@@ -34,15 +34,17 @@ def systems_section(headlines: Sequence[Headline]) -> Section:
         sheet = headline_sheet(made)
         parts += [sheet, _forest(made, f"{sheet.name}-{number}")]
         if any(s.contender.entry.dev_tallies for s in made.standings):
-            parts.append(More("Dev beside test, and how much seeds differ", (worth_sheet(made),)))
+            parts.append(Collapsible("Dev beside test, and how much seeds differ", (worth_sheet(made),)))
     if not headlines:
-        parts.append(Words("No test figures by the clean rules: nothing is finished, or the labels are not public."))
+        parts.append(
+            Paragraph("No test figures by the clean rules: nothing is finished, or the labels are not public.")
+        )
     if len(headlines) > 1:
         told = (
             "Each table has one protocol, one set of folds (by hash), classes and rules. Figures of different tables "
             "must not be compared."
         )
-        parts.insert(0, Words(told, "warning"))
+        parts.insert(0, Paragraph(told, "warning"))
     return Section("Systems", tuple(parts))
 
 
@@ -55,13 +57,13 @@ def classes_section(conditions: Sequence[Condition]) -> Section | None:
     """Confusion matrices, counted over all seeds and divided by their number; None without any."""
     if not conditions:
         return None
-    parts: list[Part] = [Words("Counts are means over seeds, all folds pooled. Rows are true classes.")]
+    parts: list[Part] = [Paragraph("Counts are means over seeds, all folds pooled. Rows are true classes.")]
     for number, condition in enumerate(conditions):
         drawn = [_confusion(condition, c, f"confusion-{number}-{i}") for i, c in enumerate(condition.contenders)]
         parts += [x for pair in drawn[:_OPEN] for x in pair]
         if drawn[_OPEN:]:
             rest = tuple(x for pair in drawn[_OPEN:] for x in pair)
-            parts.append(More(f"The other systems: {condition.title}", rest))
+            parts.append(Collapsible(f"The other systems: {condition.title}", rest))
     return Section("Class by class", tuple(parts))
 
 
@@ -70,7 +72,10 @@ def speakers_section(conditions: Sequence[Condition]) -> Section:
     parts: list[Part] = []
     for number, condition in enumerate(conditions):
         rows = [(c, _by_speaker(c)) for c in condition.contenders]
-        parts += [_strips(condition, rows, number), More("The values", (_speaker_sheet(condition, rows, number),))]
+        parts += [
+            _strips(condition, rows, number),
+            Collapsible("The values", (_speaker_sheet(condition, rows, number),)),
+        ]
     return Section("Speaker by speaker", tuple(parts))
 
 
@@ -113,11 +118,11 @@ def _folds(condition: Condition, number: int) -> list[Part]:
     winners = Sheet(f"{name}-winners", f"Winners: {condition.title}", _WINNERS, tuple(won), about)
     return [
         Sheet(name, condition.title, columns, tuple(rows), notes),
-        More("Winners and their dev figures", (winners,)),
+        Collapsible("Winners and their dev figures", (winners,)),
     ]
 
 
-def _confusion(condition: Condition, contender: Contender, name: str) -> tuple[Figure, More]:
+def _confusion(condition: Condition, contender: Contender, name: str) -> tuple[Figure, Collapsible]:
     counts = np.mean([t.confusion() for t in contender.tallies], axis=0)
     with np.errstate(invalid="ignore"):
         shares = counts / counts.sum(1, keepdims=True)
@@ -136,7 +141,9 @@ def _confusion(condition: Condition, contender: Contender, name: str) -> tuple[F
     rows: list[tuple[Cell, ...]] = [
         (c, *(float(x) for x in row), float(row.sum())) for c, row in zip(classes, counts, strict=True)
     ]
-    return figure, More(f"The counts of {contender.name}", (Sheet(f"{name}-counts", title, columns, tuple(rows)),))
+    return figure, Collapsible(
+        f"The counts of {contender.name}", (Sheet(f"{name}-counts", title, columns, tuple(rows)),)
+    )
 
 
 def _by_speaker(contender: Contender) -> dict[str, float]:

@@ -23,7 +23,7 @@ from emodarts.networks.network import DiscreteNetwork
 from emodarts.search.scope import held_kinds
 from emodarts.search.settings import SearchSettings
 from emodarts.search.stopping import LANCZOS_STEPS
-from emodarts.search.task import Task
+from emodarts.search.task import SearchTask
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Budget:
     settings: SearchSettings
 
     @classmethod
-    def of(cls, task: Task) -> "Budget":
+    def of(cls, task: SearchTask) -> "Budget":
         """The budget of a task."""
         s = task.settings
         macs = supernet_macs(task.shape, s.all_cnn_operations, s.seqnn_operations, task.crop)
@@ -71,7 +71,7 @@ def candidate_epochs(settings: SearchSettings) -> int:
     return settings.candidate_epochs or settings.epochs
 
 
-def candidate_macs(task: Task, genotype: Genotype) -> int:
+def candidate_macs(task: SearchTask, genotype: Genotype) -> int:
     """MACs of a candidate's training."""
     network = DiscreteNetwork(task.shape, genotype)
     return count_macs(network, task.crop) * len(task.train_part.utterances) * candidate_epochs(task.settings)

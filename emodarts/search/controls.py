@@ -15,23 +15,23 @@ from emodarts.networks.genotype import Genotype
 from emodarts.records import EpochRecord
 from emodarts.search.budget import Budget, candidate_epochs, candidate_macs
 from emodarts.search.candidates import CandidateSpace
-from emodarts.search.task import Evaluate, Progress, Searched, Task
+from emodarts.search.task import Evaluate, Progress, SearchResult, SearchTask
 from emodarts.seeds import derive_seed
 
 
-def random_architecture(task: Task) -> Searched:
+def random_architecture(task: SearchTask) -> SearchResult:
     """One architecture, drawn uniformly from the space (Li & Talwalkar 2019): only its training costs anything."""
     begin = time.perf_counter()
     genotype = CandidateSpace.of(task.settings, task.shape).draw(_rng(task, 0))
-    return Searched(genotype, 0, (), None, task.shape, time.perf_counter() - begin)
+    return SearchResult(genotype, 0, (), None, task.shape, time.perf_counter() - begin)
 
 
 def random_search(
-    task: Task,
+    task: SearchTask,
     evaluate: Evaluate,
     progress: Progress = lambda record: None,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
-) -> Searched:
+) -> SearchResult:
     """The best by dev of architectures drawn uniformly, as many as the settings say or the supernet's budget pays for.
 
     Random search of Li & Talwalkar (2019). Each candidate is an epoch of what is told and returned.
@@ -41,11 +41,11 @@ def random_search(
 
 
 def evolution(
-    task: Task,
+    task: SearchTask,
     evaluate: Evaluate,
     progress: Progress = lambda record: None,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
-) -> Searched:
+) -> SearchResult:
     """Regularised evolution (Real et al. 2019, algorithm 1) with the same number of candidates as `random_search`.
 
     The first `search.population` are drawn uniformly. Then each is the best of `search.tournament` living ones, drawn
@@ -88,8 +88,8 @@ _Propose = Callable[[int, list[_Tried]], Genotype]  # (number of the candidate, 
 
 
 def _search(
-    task: Task, evaluate: Evaluate, propose: _Propose, progress: Progress, checkpoints: Checkpoints
-) -> Searched:
+    task: SearchTask, evaluate: Evaluate, propose: _Propose, progress: Progress, checkpoints: Checkpoints
+) -> SearchResult:
     past = _resume(checkpoints.load())
     for tried in past:
         progress(tried.record)
@@ -119,10 +119,10 @@ def _search(
         progress(record)
     best = max(past, key=lambda tried: tried.rank)
     records = tuple(tried.record for tried in past)
-    return Searched(best.genotype, best.record.epoch, records, None, task.shape, sum(r.seconds for r in records))
+    return SearchResult(best.genotype, best.record.epoch, records, None, task.shape, sum(r.seconds for r in records))
 
 
-def _rng(task: Task, number: int) -> np.random.Generator:
+def _rng(task: SearchTask, number: int) -> np.random.Generator:
     return np.random.default_rng(derive_seed(task.seed, "architecture", number))
 
 

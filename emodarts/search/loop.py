@@ -21,13 +21,15 @@ from emodarts.search.selection import Selector
 from emodarts.search.settings import SearchSettings
 from emodarts.search.stopping import dominant_eigenvalue, epochs_back, most_skips, stops
 from emodarts.search.supernet_evaluation import discretised_uar, mean_loss
-from emodarts.search.supernet_trainer import Engine
-from emodarts.search.task import Progress, Searched, Task
+from emodarts.search.supernet_trainer import SupernetTrainer
+from emodarts.search.task import Progress, SearchResult, SearchTask
 from emodarts.seeds import derive_seed
 from emodarts.training.prediction import figures_of, is_late, predict
 
 
-def search(task: Task, progress: Progress = lambda record: None, checkpoints: Checkpoints = NO_CHECKPOINTS) -> Searched:
+def search(
+    task: SearchTask, progress: Progress = lambda record: None, checkpoints: Checkpoints = NO_CHECKPOINTS
+) -> SearchResult:
     """Search an architecture with the methods `darts` and `frozen`. Raises FloatingPointError for a loss that is NaN.
 
     The genotype is that of the best dev UAR among the last quarter of the epochs, of the last epoch where there is no
@@ -49,7 +51,7 @@ def search(task: Task, progress: Progress = lambda record: None, checkpoints: Ch
     begin = time.perf_counter()
     chosen = run.select(course)
     seconds = sum(record.seconds for record in course.records) + time.perf_counter() - begin
-    return Searched(
+    return SearchResult(
         chosen.genotype, chosen.epoch, tuple(course.records), chosen.probabilities, run.supernet.shape, seconds
     )
 
@@ -102,14 +104,14 @@ class _Course:
 class _Run:
     """A supernet in training, and what is asked of it after each epoch."""
 
-    def __init__(self, task: Task):
+    def __init__(self, task: SearchTask):
         s = task.settings
         torch.manual_seed(derive_seed(task.seed, "search"))
         self.task, self.settings = task, s
         self.rng = np.random.default_rng(derive_seed(task.seed, "search batches"))
         self.supernet = Supernet(task.shape, s.all_cnn_operations, s.seqnn_operations, relaxation=s.relaxation)
         self.supernet.to(task.device)
-        self.engine = Engine(self.supernet, task)
+        self.engine = SupernetTrainer(self.supernet, task)
         self.budget = Budget.of(task)
 
     def epoch(self, number: int) -> tuple[EpochRecord, _Choice]:

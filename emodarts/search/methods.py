@@ -3,15 +3,15 @@
 from emodarts.checkpoints import NO_CHECKPOINTS, Checkpoints
 from emodarts.search import controls
 from emodarts.search.loop import search
-from emodarts.search.task import Evaluate, Progress, Searched, Task
+from emodarts.search.task import Evaluate, Progress, SearchResult, SearchTask
 
 
-def find(
-    task: Task,
+def run_search(
+    task: SearchTask,
     evaluate: Evaluate,
     progress: Progress = lambda record: None,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
-) -> Searched:
+) -> SearchResult:
     """Find a genotype by the method of the settings.
 
     `evaluate` trains a candidate on the train part; only the controls that try candidates call it. Goes on from the

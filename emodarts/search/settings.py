@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from emodarts.errors import EmodartsError
 from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS, family_of, operations_of
-from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES, Space
+from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES, OperationSpace
 
 LEVELS = ("single", "bilevel")
 METHODS = ("darts", "frozen", "random_architecture", "random_search", "evolution")
@@ -49,7 +49,7 @@ class SupernetSettings:
     dropout: float = 0.2
 
     @property
-    def chosen_space(self) -> Space:
+    def chosen_space(self) -> OperationSpace:
         """The space by its name."""
         return SPACES[self.space]
 

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emodarts.features.batches import Batch, Part, evaluation_batches
+from emodarts.features.batches import Batch, FoldPart, evaluation_batches
 from emodarts.metrics import uar
-from emodarts.networks.cell import Edges
+from emodarts.networks.cell import MixedOperations
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.operations import frozen_statistics
 from emodarts.networks.supernet import Supernet
@@ -25,7 +25,7 @@ def batch_statistics(supernet: Supernet) -> Iterator[None]:
     """
     training = supernet.training
     dropouts = [m for m in supernet.modules() if isinstance(m, nn.Dropout)]
-    edges = [m for m in supernet.modules() if isinstance(m, Edges)]
+    edges = [m for m in supernet.modules() if isinstance(m, MixedOperations)]
     skips = [e.skip_dropout for e in edges]
     supernet.train()
     supernet.set_skip_dropout(0.0)
@@ -48,7 +48,7 @@ def mean_loss(supernet: Supernet, batches: Sequence[Batch], class_weights: Tenso
 
 
 @torch.no_grad()
-def discretised_uar(supernet: Supernet, genotype: Genotype, dev: Part, batch_size: int, device: str) -> float:
+def discretised_uar(supernet: Supernet, genotype: Genotype, dev: FoldPart, batch_size: int, device: str) -> float:
     """Dev UAR of the supernet with each edge set to what the genotype kept, by batch statistics.
 
     The supernet's own dev UAR minus this is the discretisation gap.

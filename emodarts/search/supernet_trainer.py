@@ -10,19 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emodarts.checkpoints import Checkpoint, load_module, load_optimiser, module_tensors, optimiser_tensors
-from emodarts.features.batches import Batch, Part, class_weights, training_batches
+from emodarts.features.batches import Batch, FoldPart, class_weights, training_batches
 from emodarts.networks.operations import frozen_statistics
 from emodarts.networks.supernet import Supernet
 from emodarts.search.bilevel import first_order_step, second_order_step
 from emodarts.search.regularisers import cost_table, penalty
-from emodarts.search.task import Task
+from emodarts.search.task import SearchTask
 from emodarts.training.acceleration import training_forward
 
 
-class Engine:
+class SupernetTrainer:
     """Trains a supernet's weights and alphas, on the two halves of a task or on all of its train part."""
 
-    def __init__(self, supernet: Supernet, task: Task):
+    def __init__(self, supernet: Supernet, task: SearchTask):
         s = task.settings
         self.supernet, self.task, self.settings, self.epoch = supernet, task, s, 0
         self.forward = training_forward(supernet, task.device, s.precision, s.compile)
@@ -149,11 +149,11 @@ class Engine:
     def _loss(self, batch: Batch, half: int) -> Tensor:
         return F.cross_entropy(self.forward(batch.inputs, batch.lengths), batch.labels, self.class_weights[half])
 
-    def _batches(self, part: Part, rng: np.random.Generator) -> Iterator[Batch]:
+    def _batches(self, part: FoldPart, rng: np.random.Generator) -> Iterator[Batch]:
         task = self.task
         return training_batches(part, task.settings.batch_size, task.crop, rng, task.device, task.batches)
 
-    def _endless(self, part: Part, rng: np.random.Generator) -> Iterator[Batch]:
+    def _endless(self, part: FoldPart, rng: np.random.Generator) -> Iterator[Batch]:
         while True:
             yield from self._batches(part, rng)
 

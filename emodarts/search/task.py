@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from emodarts.features.batches import Part
+from emodarts.features.batches import FoldPart
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import NetworkShape
@@ -17,17 +17,17 @@ Progress = Callable[[EpochRecord], None]
 
 
 @dataclass(frozen=True)
-class Task:
+class SearchTask:
     """A fold as a search sees it: the parts of train that weights and alphas learn from (`search.level`: its halves, or
     all of it), all of train, and dev (None: the fold has none); nothing of test.
 
     `features` says how many frames a second has and whether the network weighs the layers of an encoder.
     """
 
-    weight_part: Part
-    alpha_part: Part
-    train_part: Part
-    dev: Part | None
+    weight_part: FoldPart
+    alpha_part: FoldPart
+    train_part: FoldPart
+    dev: FoldPart | None
     classes: int
     settings: SearchSettings
     features: FeatureSettings
@@ -65,7 +65,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Searched:
+class SearchResult:
     """What a search found: the genotype, the epoch it was derived at, and the supernet's dev probabilities there.
 
     A method without a supernet has no such probabilities, nor has a fold without dev part; the epochs of the former
@@ -81,7 +81,7 @@ class Searched:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidateResult:
     """How a genotype's network did after a short training on the whole train part."""
 
     dev_uar: float
@@ -90,4 +90,4 @@ class Candidate:
     seconds: float
 
 
-Evaluate = Callable[[Genotype, int, int], Candidate]  # (genotype, epochs, seed) -> figures on dev
+Evaluate = Callable[[Genotype, int, int], CandidateResult]  # (genotype, epochs, seed) -> figures on dev

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from emodarts.features.batches import Part, evaluation_batches
+from emodarts.features.batches import FoldPart, evaluation_batches
 from emodarts.metrics import uar, war
 
 
@@ -22,7 +22,7 @@ class DevFigures:
 
 
 @torch.no_grad()
-def predict(network: nn.Module, part: Part, batch_size: int, device: str = "cpu") -> NDArray[np.float32]:
+def predict(network: nn.Module, part: FoldPart, batch_size: int, device: str = "cpu") -> NDArray[np.float32]:
     """Probabilities `(utterances, classes)` in the part's order. Raises FloatingPointError for NaN."""
     training = network.training
     network.eval()
@@ -39,14 +39,14 @@ def predict(network: nn.Module, part: Part, batch_size: int, device: str = "cpu"
     return probabilities
 
 
-def figures_of(probabilities: NDArray[np.float32], dev: Part) -> DevFigures:
+def figures_of(probabilities: NDArray[np.float32], dev: FoldPart) -> DevFigures:
     """Loss, UAR and WAR of probabilities `(utterances, classes)` of the dev part."""
     labels, predicted = dev.labels, probabilities.argmax(1)
     loss = float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)).mean())
     return DevFigures(loss, uar(labels, predicted, probabilities.shape[1]), war(labels, predicted))
 
 
-def dev_figures(network: nn.Module, dev: Part, batch_size: int, device: str = "cpu") -> DevFigures:
+def dev_figures(network: nn.Module, dev: FoldPart, batch_size: int, device: str = "cpu") -> DevFigures:
     """Loss, UAR and WAR of the network on the dev part."""
     return figures_of(predict(network, dev, batch_size, device), dev)
 

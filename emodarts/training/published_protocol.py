@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emodarts.checkpoints import NO_CHECKPOINTS, Checkpoint, Checkpoints
-from emodarts.features.batches import Part, training_batches
+from emodarts.features.batches import FoldPart, training_batches
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.networks.network import DiscreteNetwork
 from emodarts.records import EpochRecord
 from emodarts.seeds import derive_seed
 from emodarts.training.prediction import figures_of, predict
 from emodarts.training.settings import TrainingSettings
-from emodarts.training.train import Course, Progress, Trained, crop_frames
+from emodarts.training.train import Progress, TrainedNetwork, TrainingState, crop_frames
 
 
 @dataclass(frozen=True)
-class Tried:
+class EpochPredictions:
     """Probabilities `(utterances, classes)` on a test set: after the last epoch so far, and after the one of them that
     had the best UAR there, `uar` (the first of several).
     """
@@ -35,7 +35,9 @@ class Tried:
     uar: float
 
     @classmethod
-    def after(cls, before: "Tried | None", probabilities: NDArray[np.float32], test: Part) -> "Tried":
+    def after(
+        cls, before: "EpochPredictions | None", probabilities: NDArray[np.float32], test: FoldPart
+    ) -> "EpochPredictions":
         """With one more epoch."""
         uar = figures_of(probabilities, test).uar
         if before is None or uar > before.uar:
@@ -45,8 +47,8 @@ class Tried:
 
 def train(
     build: Callable[[], DiscreteNetwork],
-    part: Part,
-    tests: Mapping[str, Part],
+    part: FoldPart,
+    tests: Mapping[str, FoldPart],
     settings: TrainingSettings,
     features: FeatureSettings,
     batches: BatchSettings,
@@ -54,7 +56,7 @@ def train(
     device: str = "cpu",
     progress: Progress = lambda record: None,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
-) -> tuple[Trained, dict[str, Tried]]:
+) -> tuple[TrainedNetwork, dict[str, EpochPredictions]]:
     """Train as `training.train` does, step for step, to the last epoch; try each epoch on test sets with known labels.
 
     The epochs' dev figures are None, and the test figures stand in no record. Raises as `training.train`.
@@ -62,7 +64,7 @@ def train(
     torch.manual_seed(derive_seed(seed, "training"))
     rng = np.random.default_rng(derive_seed(seed, "training batches"))
     network = build().to(device)
-    course, kept = Course(network, part, settings, rng, device), checkpoints.load()
+    course, kept = TrainingState(network, part, settings, rng, device), checkpoints.load()
     course.resume(kept)
     tried = _tried(kept)
     for record in course.records:
@@ -74,16 +76,16 @@ def train(
         record = EpochRecord("train", epoch, loss, None, None, None, time.perf_counter() - start)
         for name, test in tests.items():
             probabilities = predict(network, test, settings.batch_size, device)
-            tried[name] = Tried.after(tried.get(name), probabilities, test)
+            tried[name] = EpochPredictions.after(tried.get(name), probabilities, test)
         course.records.append(record)
         if checkpoints.due(epoch + 1):
             checkpoints.save(_with(course.checkpoint(), tried))
         progress(record)
     seconds = sum(record.seconds for record in course.records)
-    return Trained(network.eval(), settings.epochs - 1, tuple(course.records), seconds), tried
+    return TrainedNetwork(network.eval(), settings.epochs - 1, tuple(course.records), seconds), tried
 
 
-def _with(checkpoint: Checkpoint, tried: Mapping[str, Tried]) -> Checkpoint:
+def _with(checkpoint: Checkpoint, tried: Mapping[str, EpochPredictions]) -> Checkpoint:
     """The course's checkpoint with what was found on the test sets."""
     tensors: dict[str, Tensor] = {}
     for name, found in tried.items():
@@ -93,11 +95,11 @@ def _with(checkpoint: Checkpoint, tried: Mapping[str, Tried]) -> Checkpoint:
     return Checkpoint({**checkpoint.tensors, **tensors}, {**checkpoint.state, **uars})
 
 
-def _tried(kept: Checkpoint | None) -> dict[str, Tried]:
+def _tried(kept: Checkpoint | None) -> dict[str, EpochPredictions]:
     """The reverse of `_with`."""
     if kept is None:
         return {}
     return {
-        name: Tried(kept.tensors[f"last on {name}"].numpy(), kept.tensors[f"best on {name}"].numpy(), uar)
+        name: EpochPredictions(kept.tensors[f"last on {name}"].numpy(), kept.tensors[f"best on {name}"].numpy(), uar)
         for name, uar in kept.state["tried"].items()
     }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from emodarts.features.batches import Part
+from emodarts.features.batches import FoldPart
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -39,7 +39,7 @@ class TrainedSvm:
         """Multiply-accumulates of one utterance: its functionals times the weights."""
         return int(self.pipeline[-1].coef_.size)
 
-    def predict(self, part: Part) -> NDArray[np.float32]:
+    def predict(self, part: FoldPart) -> NDArray[np.float32]:
         """Scores `(utterances, classes)` that sum to 1; 0 for a class that train does not have."""
         distances = self.pipeline.decision_function(functionals(part))
         if distances.ndim == 1:  # two classes have one hyperplane
@@ -50,7 +50,7 @@ class TrainedSvm:
         return scores
 
 
-def fit(part: Part, classes: int, penalty: float, seed: int) -> TrainedSvm:
+def fit(part: FoldPart, classes: int, penalty: float, seed: int) -> TrainedSvm:
     """Fit on the part's recordings as they are, without copies; `penalty` is the machine's C."""
     from sklearn.pipeline import make_pipeline  # an import of seconds, needed here alone
     from sklearn.preprocessing import StandardScaler
@@ -63,7 +63,7 @@ def fit(part: Part, classes: int, penalty: float, seed: int) -> TrainedSvm:
     return TrainedSvm(pipeline, classes, time.perf_counter() - start)
 
 
-def functionals(part: Part) -> NDArray[np.float64]:
+def functionals(part: FoldPart) -> NDArray[np.float64]:
     """Mean and deviation over time of each value of a standardised frame: `(utterances, 2 * channels * bins)`."""
     mean, deviation = (values.double().numpy() for values in (part.standardiser.mean, part.standardiser.deviation))
     rows = []

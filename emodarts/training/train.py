@@ -22,7 +22,7 @@ from emodarts.checkpoints import (
     restore_random,
     under,
 )
-from emodarts.features.batches import Batch, Part, class_weights, training_batches
+from emodarts.features.batches import Batch, FoldPart, class_weights, training_batches
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.networks.network import DiscreteNetwork
 from emodarts.records import EpochRecord
@@ -36,7 +36,7 @@ _LEAST_STEPS = 8  # a quarter of fewer would be no warm-up (of 4, a division by 
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedNetwork:
     """The network at the chosen epoch (from 0), and the course of all epochs."""
 
     network: DiscreteNetwork
@@ -47,8 +47,8 @@ class Trained:
 
 def train(
     build: Callable[[], DiscreteNetwork],
-    part: Part,
-    dev: Part,
+    part: FoldPart,
+    dev: FoldPart,
     settings: TrainingSettings,
     features: FeatureSettings,
     batches: BatchSettings,
@@ -56,7 +56,7 @@ def train(
     device: str = "cpu",
     progress: Progress = lambda record: None,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
-) -> Trained:
+) -> TrainedNetwork:
     """Train what `build` makes on `part`, look at `dev` after each epoch; go on where `checkpoints` hold a start of it.
 
     The network is a module with `shape`, `drop_path` and `forward(inputs, lengths) -> logits`; it is built after torch
@@ -66,7 +66,7 @@ def train(
     torch.manual_seed(derive_seed(seed, "training"))
     rng = np.random.default_rng(derive_seed(seed, "training batches"))
     network = build().to(device)
-    course = Course(network, part, settings, rng, device)
+    course = TrainingState(network, part, settings, rng, device)
     course.resume(checkpoints.load())
     for record in course.records:
         progress(record)
@@ -93,12 +93,12 @@ def train(
         progress(record)
     network.load_state_dict(course.best_weights)
     seconds = sum(record.seconds for record in course.records)
-    return Trained(network.eval(), course.best_epoch, tuple(course.records), seconds)
+    return TrainedNetwork(network.eval(), course.best_epoch, tuple(course.records), seconds)
 
 
 def refit(
     build: Callable[[], DiscreteNetwork],
-    part: Part,
+    part: FoldPart,
     settings: TrainingSettings,
     features: FeatureSettings,
     batches: BatchSettings,
@@ -115,7 +115,7 @@ def refit(
     torch.manual_seed(derive_seed(seed, "training"))
     rng = np.random.default_rng(derive_seed(seed, "training batches"))
     network = build().to(device)
-    course, crop = Course(network, part, settings, rng, device), crop_frames(settings, features)
+    course, crop = TrainingState(network, part, settings, rng, device), crop_frames(settings, features)
     for epoch in range(epochs):
         drawn = training_batches(part, settings.batch_size, crop, rng, device, batches)
         progress(epoch, course.epoch(epoch, drawn))
@@ -127,11 +127,16 @@ def crop_frames(settings: TrainingSettings, features: FeatureSettings) -> int:
     return max(1, round(settings.crop_seconds * features.frames_per_second))
 
 
-class Course:
+class TrainingState:
     """All that changes while a network is trained: weights, optimiser, schedule, chance, records, the best so far."""
 
     def __init__(
-        self, network: DiscreteNetwork, part: Part, settings: TrainingSettings, rng: np.random.Generator, device: str
+        self,
+        network: DiscreteNetwork,
+        part: FoldPart,
+        settings: TrainingSettings,
+        rng: np.random.Generator,
+        device: str,
     ):
         self.network, self.settings, self.rng, self.device = network, settings, rng, device
         self.forward = training_forward(network, device, settings.precision, settings.compile)

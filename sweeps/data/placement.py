@@ -25,7 +25,7 @@ _COPIERS = 8  # files at once
 
 
 @dataclass(frozen=True)
-class StorePlace:
+class StoreLocation:
     """A feature store: its folder on the driver's `host`, and its name below the results' `features/` (None: not there,
     all workers are on that host).
     """
@@ -35,13 +35,13 @@ class StorePlace:
     shared: str | None
 
 
-def publish(store: Store, storage: Storage, joined: bool) -> StorePlace:
+def publish(store: Store, storage: Storage, joined: bool) -> StoreLocation:
     """Where workers find a store. For other nodes of a cluster it is copied below the results, once for all sweeps.
 
     The copy is complete when its `store.json` is there; files that are missing or cut off are copied again. Raises
     StorageError.
     """
-    place = StorePlace(str(store.folder), socket.gethostname(), store.folder.name if joined else None)
+    place = StoreLocation(str(store.folder), socket.gethostname(), store.folder.name if joined else None)
     if place.shared is None:
         return place
     target = storage.below(f"{_SHARED}/{place.shared}")
@@ -53,7 +53,7 @@ def publish(store: Store, storage: Storage, joined: bool) -> StorePlace:
     return place
 
 
-def store_on_this_node(place: StorePlace, storage: Storage) -> Path:
+def store_on_this_node(place: StoreLocation, storage: Storage) -> Path:
     """The folder of a store that this node can map: the driver's own, or a copy that is fetched once a node.
 
     A copy that is cut off or damaged is fetched again. Raises StorageError where it can be neither.

@@ -16,12 +16,12 @@ from emodarts.corpora.protocols.rules import NO_DEV
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus
 from emodarts.errors import EmodartsError
-from emodarts.experiment.fold_data import ForeignTest, subsample_name
+from emodarts.experiment.fold_data import CrossCorpusTest, subsample_name
 from emodarts.experiment.unit import choose_device
 from emodarts.features.store import store as features
 from emodarts.results import reader
 from emodarts.storage import Storage
-from sweeps.data.sweep_data import Foreign, SweepData, Trained
+from sweeps.data.sweep_data import SweepData, TestCorpus, TrainingCorpus
 from sweeps.settings import Settings
 
 
@@ -51,7 +51,9 @@ class _Read:
 
 def _read(about: CorpusSettings, console: Console) -> _Read:
     corpus = corpora.read(about, lambda text: _say(console, text))
-    return _Read(about, corpus, protocols.make(about, corpus.utterances, labelling.label(corpus.utterances, about)))
+    return _Read(
+        about, corpus, protocols.make_folds(about, corpus.utterances, labelling.label(corpus.utterances, about))
+    )
 
 
 def _check_protocol(settings: Settings, read: Sequence[_Read], needs_dev: bool) -> None:
@@ -68,18 +70,18 @@ def _check_protocol(settings: Settings, read: Sequence[_Read], needs_dev: bool) 
         protocols.refuse_trained(made, name)
 
 
-def _extracted(settings: Settings, read: _Read, console: Console) -> Trained:
+def _extracted(settings: Settings, read: _Read, console: Console) -> TrainingCorpus:
     """The corpus with its features, and the folds of what could be decoded."""
     corpus, about, folds = read.corpus, read.settings, read.folds
     store = _features(settings, corpus, console)
     utterances = corpus.utterances.filter(pc.is_in(corpus.utterances["utterance"], store.utterances))
     labels = labelling.label(utterances, about)
     if len(store.utterances) < corpus.utterances.num_rows:
-        folds = protocols.make(about, utterances, labels)
-    return Trained(about, corpus, labels, folds, store)
+        folds = protocols.make_folds(about, utterances, labels)
+    return TrainingCorpus(about, corpus, labels, folds, store)
 
 
-def _foreign(settings: Settings, name: str, classes: tuple[str, ...], console: Console) -> Foreign:
+def _foreign(settings: Settings, name: str, classes: tuple[str, ...], console: Console) -> TestCorpus:
     """Another corpus as a test set: the classes of the sweep, the policies of its corpus, the same features."""
     class_set = settings.corpus.class_set
     about = replace(
@@ -92,8 +94,8 @@ def _foreign(settings: Settings, name: str, classes: tuple[str, ...], console: C
     labels = labelling.label(utterances, about)
     speakers = dict(zip(*(utterances[column].to_pylist() for column in ("utterance", "speaker")), strict=True))
     ids = tuple(sorted(labels.by_utterance))
-    return Foreign(
-        corpus, labels, ForeignTest(f"{name}/all", store, ids, labels.by_utterance, {u: speakers[u] for u in ids})
+    return TestCorpus(
+        corpus, labels, CrossCorpusTest(f"{name}/all", store, ids, labels.by_utterance, {u: speakers[u] for u in ids})
     )
 
 
@@ -131,7 +133,7 @@ def check_data(known: reader.Results, data: SweepData) -> None:
             )
 
 
-def say_data(console: Console, name: str, storage: Storage, data: SweepData, audit: list[str]) -> None:
+def print_data_summary(console: Console, name: str, storage: Storage, data: SweepData, audit: list[str]) -> None:
     """Say what was read, labelled, left out, dropped and warned of, and where the results go."""
     first = next(iter(data.folds.values()))
     lines = [f"sweep {name} -> {storage.path(name)}", *_lines_of_trained(data)]

@@ -12,7 +12,7 @@ from emodarts.corpora.labels import Labels
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus, Dropped, dropped_table
-from emodarts.experiment.fold_data import ForeignTest
+from emodarts.experiment.fold_data import CrossCorpusTest
 from emodarts.features.store.joined import AnyStore, join_stores
 from emodarts.features.store.store import Store
 from emodarts.results.reader import Results
@@ -20,12 +20,12 @@ from emodarts.results.writer import SweepWriter
 
 
 @dataclass(frozen=True)
-class Foreign:
+class TestCorpus:
     """Another corpus, all of whose labelled utterances are a test set; `labels` of what could be decoded."""
 
     corpus: Corpus
     labels: Labels
-    test: ForeignTest
+    test: CrossCorpusTest
 
     @property
     def dropped(self) -> list[dict[str, str]]:
@@ -39,7 +39,7 @@ class Foreign:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingCorpus:
     """A corpus that is trained on: labels (of what could be decoded), all folds of its own protocol, and features."""
 
     settings: CorpusSettings
@@ -67,10 +67,10 @@ class SweepData:
     all folds of its protocol, and the corpora that are tested on alone.
     """
 
-    trained: tuple[Trained, ...]
+    trained: tuple[TrainingCorpus, ...]
     folds: dict[int, Fold]
     all_folds: tuple[Fold, ...]
-    foreign: tuple[Foreign, ...] = ()
+    foreign: tuple[TestCorpus, ...] = ()
 
     @property
     def protocol(self) -> str:
@@ -117,7 +117,7 @@ def write_trained(writer: SweepWriter, known: Results, data: SweepData) -> list[
     return [f"  {name}, {line}" if len(data.trained) > 1 else f"  {line}" for name, line in found]
 
 
-def _audited(writer: SweepWriter, known: Results, one: Trained, copies: list[Finding]) -> str:
+def _audited(writer: SweepWriter, known: Results, one: TrainingCorpus, copies: list[Finding]) -> str:
     """Write the row of a corpus; its audit, and in it the `copies` that stand in other corpora of the sweep.
 
     An audit that is there already is kept where the rest of the row and the folds are the same; the sweep's file holds
@@ -149,7 +149,7 @@ def write_foreign(writer: SweepWriter, data: SweepData) -> None:
         writer.write_corpus(other.corpus.name, len(other.test.utterances), other.dropped, other.labels.left_out)
 
 
-def _same_folds(audit: str, one: Trained) -> bool:
+def _same_folds(audit: str, one: TrainingCorpus) -> bool:
     content = json.loads(audit)
     hashes = [fold["hash"] for fold in content["protocol"]["folds"]]
     return content["schema_version"] == SCHEMA_VERSION and hashes == [fold.hash for fold in one.folds]

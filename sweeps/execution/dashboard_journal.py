@@ -10,12 +10,12 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, create_trial
 
 from emodarts.storage import Storage
-from sweeps.units.system_queues import Systems
+from sweeps.units.system_queues import SystemQueues
 
 NAME = "journal.log"
 
 
-class Journal:
+class DashboardJournal:
     """`<results>/<sweep>/journal.log`, made anew at each start; then each configuration is added as it ends.
 
     Local results only: an object store cannot append. `trial` among its attributes is the configuration's number.
@@ -25,7 +25,7 @@ class Journal:
         self.path = Path(storage.path(f"{sweep}/{NAME}")) if storage.is_local else None
         self.copies: dict[tuple[str, str], optuna.Study] = {}
 
-    def begin(self, systems: Systems) -> None:
+    def begin(self, systems: SystemQueues) -> None:
         """Write what the tables hold."""
         if self.path is None:
             return

@@ -6,14 +6,14 @@ from typing import Any
 
 from emodarts.errors import EmodartsError
 from emodarts.records import EpochRecord
-from sweeps.execution.worker import Plan, run_plain
-from sweeps.units.system_queues import Systems
-from sweeps.units.unit import Outcome, Unit
+from sweeps.execution.worker import SweepSpec, run_unit_locally
+from sweeps.units.system_queues import SystemQueues
+from sweeps.units.unit import Unit, UnitOutcome
 
 Report = dict[str, Any]
 
 
-def run_in_process(plan: Plan, systems: Systems, ended: Callable[[Unit, Report], None]) -> None:
+def run_units_locally(plan: SweepSpec, systems: SystemQueues, ended: Callable[[Unit, Report], None]) -> None:
     """Run the units that the systems' studies hand out, until they have none left; `ended` hears how each one ended.
 
     The rows are those that workers would have written. What is no unit's failure (a mistake in the code, Ctrl-C) is
@@ -32,7 +32,7 @@ def run_in_process(plan: Plan, systems: Systems, ended: Callable[[Unit, Report],
                 systems.give_back(running)
 
 
-def _run(unit: Unit, plan: Plan, systems: Systems, ended: Callable[[Unit, Report], None]) -> None:
+def _run(unit: Unit, plan: SweepSpec, systems: SystemQueues, ended: Callable[[Unit, Report], None]) -> None:
     reported: Report = {}
 
     def report(told: Report) -> None:
@@ -42,8 +42,8 @@ def _run(unit: Unit, plan: Plan, systems: Systems, ended: Callable[[Unit, Report
             raise SystemExit
 
     try:
-        reported = run_plain(asdict(unit), plan, report)
-        systems.end(unit, Outcome(**reported))
+        reported = run_unit_locally(asdict(unit), plan, report)
+        systems.end(unit, UnitOutcome(**reported))
     except SystemExit:
         systems.give_back(unit)  # pruned: the studies have written it down
     ended(unit, reported)

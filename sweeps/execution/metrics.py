@@ -24,7 +24,7 @@ def _unit_metrics() -> dict[str, Any]:
     }
 
 
-class UnitTelemetry:
+class UnitMetrics:
     """One unit in its worker: `trial 12 · fold 3 · search` as the process's title, and its figures by phase."""
 
     def __init__(self, name: str, sweep: str, system: str, utterances: int):
@@ -62,7 +62,7 @@ class UnitTelemetry:
             _unit_metrics()[metric].set(value, tags)
 
 
-class SweepTelemetry:
+class SweepMetrics:
     """The sweep in its driver: how many units have ended, run, and are still to come."""
 
     def __init__(self, sweep: str):

@@ -10,20 +10,20 @@ from rich.live import Live
 from rich.table import Table
 
 from emodarts.experiment.fold_data import SEARCHED
-from sweeps.execution.metrics import SweepTelemetry
+from sweeps.execution.metrics import SweepMetrics
 from sweeps.execution.scheduler import unit_of
-from sweeps.units.system_queues import Systems
+from sweeps.units.system_queues import SystemQueues
 from sweeps.units.unit import Unit, unit_name
 
 _EVERY = 5.0  # s between two tellings of the numbers
 
 
-class LiveTable(tune.Callback):
+class ProgressTable(tune.Callback):
     """Shows each study's progress; one line an ended unit where the output is no terminal."""
 
-    def __init__(self, systems: Systems, console: Console, sweep: str):
+    def __init__(self, systems: SystemQueues, console: Console, sweep: str):
         self.systems, self.console = systems, console
-        self.telemetry = SweepTelemetry(sweep)
+        self.telemetry = SweepMetrics(sweep)
         self.before = systems.units_ended
         self.live: Live | None = None
         self.begin = time.time()

@@ -18,7 +18,7 @@ from emodarts.errors import EmodartsError
 from emodarts.experiment.unit import choose_device
 from sweeps.data.placement import runtime_environment
 from sweeps.settings import NO_RAY, RaySettings, ResourceSettings
-from sweeps.units.system_queues import Systems
+from sweeps.units.system_queues import SystemQueues
 from sweeps.units.unit import unit_name
 
 _GPU_SHARE = 0.25
@@ -101,7 +101,7 @@ def _join(address: str, common: dict[str, Any]) -> Any:
         ) from error
 
 
-def of_a_unit(resources: ResourceSettings) -> dict[str, float]:
+def trial_resources(resources: ResourceSettings) -> dict[str, float]:
     """What a unit asks Ray for. Where nothing is said of GPUs, a quarter of one if the cluster has any."""
     import ray
 
@@ -115,7 +115,7 @@ def of_a_unit(resources: ResourceSettings) -> dict[str, float]:
     return {"cpu": resources.cpus_per_fold, "gpu": gpus}
 
 
-class Slots:
+class ConcurrencyLimiter:
     """How many units may be in flight: `workers`, else as many as the nodes that are there can run, looked at again and
     again; at least one.
     """
@@ -140,7 +140,7 @@ class Slots:
         return int(min(there.get(name, 0.0) / amount + 1e-9 for name, amount in self.asked.items()))
 
 
-class Interrupt:
+class StopRequest:
     """SIGTERM is taken as Ctrl-C: Tune stops its trials, finished units stay, the others keep their last epoch."""
 
     def __init__(self) -> None:
@@ -154,7 +154,7 @@ class Interrupt:
 
 def fit(
     trainable: Callable[[dict[str, Any]], None],
-    systems: Systems,
+    systems: SystemQueues,
     resources: dict[str, float],
     callbacks: list[Any],
     workers: int | None = None,
@@ -166,7 +166,7 @@ def fit(
     """
     from ray import tune
 
-    from sweeps.execution.scheduler import DEATHS, StopWithStudies, UnitScheduler, WorkerDeaths
+    from sweeps.execution.scheduler import DEATHS, StopWithStudies, UnitScheduler, WorkerFailureCallback
     from sweeps.execution.searcher import UnitSearcher
 
     _let_a_worker_die_for_memory()
@@ -175,7 +175,7 @@ def fit(
             tune.Tuner(
                 tune.with_resources(trainable, resources),
                 tune_config=tune.TuneConfig(
-                    search_alg=UnitSearcher(systems, Slots(resources, workers)),
+                    search_alg=UnitSearcher(systems, ConcurrencyLimiter(resources, workers)),
                     scheduler=UnitScheduler(systems),
                     num_samples=-1,
                     reuse_actors=True,
@@ -185,7 +185,7 @@ def fit(
                 run_config=tune.RunConfig(
                     name="units",
                     storage_path=folder,
-                    callbacks=[WorkerDeaths(systems), *callbacks],
+                    callbacks=[WorkerFailureCallback(systems), *callbacks],
                     stop=StopWithStudies(systems),
                     verbose=0,
                     failure_config=tune.FailureConfig(max_failures=DEATHS - 1),

@@ -12,7 +12,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from emodarts.errors import EmodartsError
 from emodarts.records import EpochRecord
 from emodarts.storage import StorageError
-from sweeps.units.system_queues import Systems
+from sweeps.units.system_queues import SystemQueues
 from sweeps.units.unit import Unit
 
 DEATHS = 3  # of a unit's workers, then it has failed
@@ -22,7 +22,7 @@ _REASON = 400  # characters
 class UnitScheduler(FIFOScheduler):
     """First come, first served; a unit that comes to a rung goes on or is pruned as the studies say."""
 
-    def __init__(self, systems: Systems):
+    def __init__(self, systems: SystemQueues):
         super().__init__()
         self.systems = systems
 
@@ -42,10 +42,10 @@ class UnitScheduler(FIFOScheduler):
         return {}  # Tune keeps a snapshot of its scheduler; there is nothing to keep
 
 
-class WorkerDeaths(tune.Callback):
+class WorkerFailureCallback(tune.Callback):
     """Counts what was begun again, and ends what died for good."""
 
-    def __init__(self, systems: Systems):
+    def __init__(self, systems: SystemQueues):
         self.systems = systems
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -76,7 +76,7 @@ class WorkerDeaths(tune.Callback):
 class StopWithStudies(tune.Stopper):
     """Ends the experiment as soon as the studies are stopped: what runs is taken up at the next start."""
 
-    def __init__(self, systems: Systems):
+    def __init__(self, systems: SystemQueues):
         self.systems = systems
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:

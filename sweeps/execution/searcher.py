@@ -10,14 +10,14 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from emodarts.errors import EmodartsError
-from sweeps.units.system_queues import Systems
-from sweeps.units.unit import Outcome, Unit
+from sweeps.units.system_queues import SystemQueues
+from sweeps.units.unit import Unit, UnitOutcome
 
 
 class UnitSearcher(Searcher):
     """Each Tune trial is one unit of work. At most `slots()` are in flight: Tune itself is let take any number."""
 
-    def __init__(self, systems: Systems, slots: Callable[[], int]):
+    def __init__(self, systems: SystemQueues, slots: Callable[[], int]):
         super().__init__(metric="dev_uar", mode="max")
         self.systems, self.slots = systems, slots
         self.units: dict[str, Unit] = {}
@@ -47,7 +47,9 @@ class UnitSearcher(Searcher):
         status = (result or {}).get("status")
         try:
             if result is not None and status in ("complete", "failed", "pruned"):
-                self.systems.end(unit, Outcome(status, result.get("dev_uar"), result.get("size"), result.get("reason")))
+                self.systems.end(
+                    unit, UnitOutcome(status, result.get("dev_uar"), result.get("size"), result.get("reason"))
+                )
             else:
                 self.systems.give_back(unit)
         except EmodartsError as failure:

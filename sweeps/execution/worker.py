@@ -17,17 +17,17 @@ from ray import tune
 
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.errors import EmodartsError
-from emodarts.experiment.fold_data import FoldSettings, ForeignTest, subsample_name
-from emodarts.experiment.unit import Progress, Transferred
+from emodarts.experiment.fold_data import CrossCorpusTest, FoldSettings, subsample_name
+from emodarts.experiment.unit import Progress, TransferredGenotype
 from emodarts.features.store.joined import AnyStore, join_stores
 from emodarts.features.store.store import open_store
 from emodarts.records import EpochRecord, UnitKey, UnitRecords
 from emodarts.results.commits import Commit, read_commit
 from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage, StorageError
-from sweeps.data.placement import StorePlace, store_on_this_node
-from sweeps.execution.metrics import UnitTelemetry
-from sweeps.study.search_space import Space
+from sweeps.data.placement import StoreLocation, store_on_this_node
+from sweeps.execution.metrics import UnitMetrics
+from sweeps.study.search_space import SearchSpace
 from sweeps.units.unit import outcome_of, unit_name
 
 CHECKPOINTS = "checkpoints"  # below the sweep
@@ -35,11 +35,11 @@ Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class System:
+class SystemSpec:
     """What is compared: the settings of its units before a trial's parameters are put in, and what these may be."""
 
     settings: FoldSettings
-    space: Space
+    space: SearchSpace
 
     def with_parameters(self, parameters: dict[str, Any]) -> FoldSettings:
         """The settings of a unit. Raises EmodartsError for parameters that they refuse."""
@@ -47,34 +47,34 @@ class System:
 
 
 @dataclass(frozen=True)
-class ForeignPlace:
+class CrossCorpusLocation:
     """A test set of another corpus, and where its features are."""
 
     name: str
-    store: StorePlace
+    store: StoreLocation
     labels: dict[str, str]
     speakers: dict[str, str | None]
 
-    def open(self, storage: Storage) -> ForeignTest:
+    def open(self, storage: Storage) -> CrossCorpusTest:
         """The test set as this node has it. Raises StorageError."""
         store = open_store(store_on_this_node(self.store, storage))
-        return ForeignTest(self.name, store, tuple(self.labels), self.labels, self.speakers)
+        return CrossCorpusTest(self.name, store, tuple(self.labels), self.labels, self.speakers)
 
 
 @dataclass(frozen=True)
-class Winner:
+class TransferredUnit:
     """What a fold takes from another sweep: a genotype, the settings it was found and trained with, and whose it is.
 
     `source` is `sweep/system/study/trial/seed/fold`.
     """
 
     source: str
-    transferred: Transferred
+    transferred: TransferredGenotype
     settings: FoldSettings
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepSpec:
     """What all units of a sweep share; the features of each of its corpora have a place of their own. `winners`: by
     fold, what is trained there without a search; `published`: the folds have no dev part.
     """
@@ -82,14 +82,14 @@ class Plan:
     sweep: str
     results: str
     corpora: tuple[str, ...]
-    stores: tuple[StorePlace, ...]
+    stores: tuple[StoreLocation, ...]
     folds: dict[int, Fold]
-    systems: dict[str, System]
+    systems: dict[str, SystemSpec]
     seed: int
     device: str
     threads: int
-    foreign: tuple[ForeignPlace, ...] = ()
-    winners: dict[int, Winner] = field(default_factory=dict)
+    foreign: tuple[CrossCorpusLocation, ...] = ()
+    winners: dict[int, TransferredUnit] = field(default_factory=dict)
     published: bool = False
 
     def settings_of(self, unit: dict[str, Any]) -> FoldSettings:
@@ -129,14 +129,14 @@ def _to_nobody(told: dict[str, Any]) -> None:
     """Of rungs that nobody prunes at."""
 
 
-def run_unit(config: dict[str, Any], plan: Plan) -> None:
+def run_unit(config: dict[str, Any], plan: SweepSpec) -> None:
     """Run one unit, write its rows, report its dev figures. A mistake of the unit's own ends it as failed."""
-    report = run_plain(config["unit"], plan, tune.report)
+    report = run_unit_locally(config["unit"], plan, tune.report)
     _release_memory()
     tune.report(report)
 
 
-def run_plain(unit: dict[str, Any], plan: Plan, report: Report = _to_nobody) -> dict[str, Any]:
+def run_unit_locally(unit: dict[str, Any], plan: SweepSpec, report: Report = _to_nobody) -> dict[str, Any]:
     """The same without Tune; what would be reported. `report` hears of rungs, and may raise SystemExit to prune."""
     import torch
 
@@ -150,7 +150,7 @@ def run_plain(unit: dict[str, Any], plan: Plan, report: Report = _to_nobody) -> 
     storage = Storage.open(plan.results)
     writer = SweepWriter(storage, plan.sweep)
     folder = _checkpoint_folder(storage, key)
-    telemetry = UnitTelemetry(unit_name(unit), plan.sweep, unit["system"], len(fold.train))
+    telemetry = UnitMetrics(unit_name(unit), plan.sweep, unit["system"], len(fold.train))
     course = None
     try:
         _check_shared(storage, plan)
@@ -178,10 +178,10 @@ def run_plain(unit: dict[str, Any], plan: Plan, report: Report = _to_nobody) -> 
 
 
 def _work(
-    unit: dict[str, Any], settings: FoldSettings, plan: Plan, storage: Storage
+    unit: dict[str, Any], settings: FoldSettings, plan: SweepSpec, storage: Storage
 ) -> Callable[[Progress, Path | Storage], UnitRecords]:
     """What a unit runs, on the features as this node has them. Raises StorageError."""
-    from emodarts.experiment.unit import choose_device, run_fold, run_published
+    from emodarts.experiment.unit import choose_device, run_fold, run_published_protocol
     from emodarts.seeds import derive_seed
 
     fold, winner = plan.folds[unit["fold"]], plan.winners.get(unit["fold"])
@@ -190,14 +190,14 @@ def _work(
     seed = derive_seed(plan.seed, "unit", fold.index, unit["trial"], unit["seed"])
     device = choose_device(plan.device)
     if plan.published:
-        return partial(run_published, store, fold, settings, seed, device)
+        return partial(run_published_protocol, store, fold, settings, seed, device)
     more: dict[str, Any] = {"foreign": [place.open(storage) for place in plan.foreign]}
     if winner is not None:
         more["transferred"] = winner.transferred
     return partial(run_fold, store, fold, settings, seed, device, **more)
 
 
-def _end(stands: Commit, folder: Path | Storage, telemetry: UnitTelemetry) -> dict[str, Any]:
+def _end(stands: Commit, folder: Path | Storage, telemetry: UnitMetrics) -> dict[str, Any]:
     """Tidy up behind a unit that was committed; what is reported of it, as its commit says."""
     from emodarts.experiment.unit import discard_checkpoints
 
@@ -213,7 +213,7 @@ class _Course:
     """
 
     def __init__(
-        self, rungs: Sequence[tuple[str, float]], settings: FoldSettings, telemetry: UnitTelemetry, report: Report
+        self, rungs: Sequence[tuple[str, float]], settings: FoldSettings, telemetry: UnitMetrics, report: Report
     ):
         self.epochs: list[EpochRecord] = []
         self.telemetry, self.report = telemetry, report
@@ -231,7 +231,7 @@ class _Course:
             self.report({"status": "running", "rung": rung[0], "dev_uar": record.dev_uar, "epochs": told})
 
 
-def _forget_pruned(writer: SweepWriter, key: UnitKey, folder: Path | Storage, telemetry: UnitTelemetry) -> None:
+def _forget_pruned(writer: SweepWriter, key: UnitKey, folder: Path | Storage, telemetry: UnitMetrics) -> None:
     """Discard what a pruned unit kept. The driver commits before it prunes: without a commit the unit goes on later."""
     from emodarts.experiment.unit import discard_checkpoints
 
@@ -247,7 +247,7 @@ def _checkpoint_folder(storage: Storage, key: UnitKey) -> Path | Storage:
     return Path(storage.path(relative)) if storage.is_local else storage.below(relative)
 
 
-def _check_shared(storage: Storage, plan: Plan) -> None:
+def _check_shared(storage: Storage, plan: SweepSpec) -> None:
     """Raise StorageError on a node that sees other results than the driver: its rows would be lost."""
     if not storage.exists(f"{plan.sweep}/sweep.json"):
         raise StorageError(

@@ -4,12 +4,12 @@ import warnings
 
 import optuna
 
-from sweeps.study.search_space import Space
+from sweeps.study.search_space import SearchSpace
 
 _LEAST = 4  # complete trials; fewer say nothing
 
 
-def of(study: optuna.Study, space: Space, seed: int) -> dict[str, float]:
+def fanova_importances(study: optuna.Study, space: SearchSpace, seed: int) -> dict[str, float]:
     """The importance of each dimension that is always there (fANOVA, Hutter et al. 2014), for the first objective.
 
     Empty for studies with fewer than 4 complete trials, equal values, or nothing that varies.

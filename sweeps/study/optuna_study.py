@@ -10,7 +10,7 @@ from emodarts.records import TrialRecord
 from emodarts.seeds import derive_seed
 from sweeps.settings import SweepSettings
 from sweeps.study import samplers
-from sweeps.study.search_space import Space
+from sweeps.study.search_space import SearchSpace
 
 _DIRECTIONS = {
     "dev_uar": optuna.study.StudyDirection.MAXIMIZE,
@@ -24,10 +24,10 @@ _STATES = {
 }
 
 
-class Proposals:
+class OptunaStudy:
     """The configurations of a study, by their numbers."""
 
-    def __init__(self, name: str, settings: SweepSettings, space: Space, default: dict[str, Any]):
+    def __init__(self, name: str, settings: SweepSettings, space: SearchSpace, default: dict[str, Any]):
         self.name, self.settings, self.space, self.default = name, settings, space, default
         self.count = 0
         self.study = optuna.create_study(
@@ -52,7 +52,7 @@ class Proposals:
         """The next configuration: the preset's own as the first, then what the sampler proposes."""
         # A sampler a proposal, seeded by names: a restart draws what an undisturbed run would have drawn.
         seed = derive_seed(self.settings.seed, "sampler", self.name, self.count) % 2**31
-        self.study.sampler = samplers.make(self.settings, seed)
+        self.study.sampler = samplers.make_sampler(self.settings, seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if self.count == 0:

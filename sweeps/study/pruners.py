@@ -19,7 +19,7 @@ _WITHOUT_CURVE = ("random_search", "evolution", "random_architecture")  # of sea
 Rung = tuple[str, float]  # phase (search | train), share of its epochs
 
 
-def check(settings: SweepSettings, systems: Iterable[FoldSettings], folds: int) -> None:
+def check_pruner(settings: SweepSettings, systems: Iterable[FoldSettings], folds: int) -> None:
     """Refuse, with the reason, a pruner that applies to none of the systems. Raises EmodartsError."""
     pruner = settings.pruner
     if pruner != "none" and len(settings.objectives) > 1:
@@ -52,7 +52,7 @@ def value_at(phase: str, epochs: tuple[EpochRecord, ...]) -> float:
     return max(epoch.dev_rank[0] for epoch in epochs if epoch.phase == phase)
 
 
-class Brackets:
+class AshaRungs:
     """ASHA (Li et al. 2020): at each rung of a study and fold the best `1 / reduction_factor` so far go on.
 
     A rung is compared with itself alone: never with another fold's, nor a supernet with a trained network.
@@ -89,7 +89,7 @@ class Brackets:
         return self.rungs[key]
 
 
-def is_worse(settings: SweepSettings, study: optuna.Study, by_fold: dict[int, float]) -> bool:
+def wilcoxon_should_prune(settings: SweepSettings, study: optuna.Study, by_fold: dict[int, float]) -> bool:
     """Whether a configuration is worse than the best so far by a signed-rank test over the folds it has (Wilcoxon)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the pruner is called experimental

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from emodarts.errors import EmodartsError
 from sweeps.settings import SweepSettings
-from sweeps.study.search_space import Space
+from sweeps.study.search_space import SearchSpace
 
 POPULATION = 10  # of NSGA-II's generations
 _MOST_OF_GP = 500  # configurations a study: the cost of a Gaussian process grows with their cube
@@ -24,7 +24,7 @@ _START = 5  # configurations drawn at random before CMA-ES has something to lear
 _WIDTH = 1 / 6  # CMA-ES's first step size, of a dimension's width
 
 
-def make(settings: SweepSettings, seed: int) -> optuna.samplers.BaseSampler:
+def make_sampler(settings: SweepSettings, seed: int) -> optuna.samplers.BaseSampler:
     """The sampler that the settings name, for one proposal."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # options that Optuna calls experimental
@@ -41,7 +41,7 @@ def make(settings: SweepSettings, seed: int) -> optuna.samplers.BaseSampler:
                 return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
 
-def check(settings: SweepSettings, space: Space) -> None:
+def check_sampler(settings: SweepSettings, space: SearchSpace) -> None:
     """Refuse, with the reason, a sampler that does not fit the objectives or the space. Raises EmodartsError."""
     several, name = len(settings.objectives) > 1, settings.sampler
     numeric = [p for p, d in space.free.items() if _is_numeric(d) and p not in space.conditions]

@@ -19,7 +19,7 @@ _BOUNDS = {"low", "high", "log", "step"}
 
 
 @dataclass(frozen=True)
-class Space:
+class SearchSpace:
     """Free dimensions, and those fixed to a value. Names as `search.nodes`.
 
     `conditions`: free dimension -> setting -> the values of it under which the dimension is there.
@@ -32,7 +32,7 @@ class Space:
     preset: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, settings: "Settings", system: FoldSettings | None = None) -> "Space":
+    def of(cls, settings: "Settings", system: FoldSettings | None = None) -> "SearchSpace":
         """Read those dimensions of `sweep.space` that a system has (None: the first of the settings).
 
         Raises EmodartsError for unknown dimensions, bounds that the settings refuse, and conditions that never hold.

@@ -13,13 +13,13 @@ from emodarts.records import TrialRecord, UnitKey
 from emodarts.results.reader import Results
 from emodarts.results.writer import SweepWriter
 from sweeps.settings import SweepSettings
-from sweeps.units.unit import Outcome, Unit
-from sweeps.units.unit_queue import Handout, now
+from sweeps.units.unit import Unit, UnitOutcome
+from sweeps.units.unit_queue import UnitQueue, now
 
 _TRIAL = 0
 
 
-class Fixed(Handout):
+class FixedConfigQueue(UnitQueue):
     """Configuration 0 of each study, on its folds, with `sweep.seeds` seeds: the first seed of all studies comes first.
 
     Optuna has no part in it. A configuration of folds without dev part has no values.
@@ -58,7 +58,7 @@ class Fixed(Handout):
         while self.to_begin and not self.waiting:
             self._begin(*self.to_begin.popleft())
 
-    def _ended(self, unit: Unit, outcome: Outcome) -> None:
+    def _ended(self, unit: Unit, outcome: UnitOutcome) -> None:
         if self._has_ended(unit.study, unit.seed):
             self._close(self.trials[unit.study][unit.trial, unit.seed])
 

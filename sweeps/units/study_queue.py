@@ -18,15 +18,15 @@ from emodarts.results.writer import SweepWriter
 from emodarts.seeds import derive_seed
 from sweeps.settings import SweepSettings
 from sweeps.study import importances
-from sweeps.study.optuna_study import Proposals
-from sweeps.study.pruners import Brackets, Rung, is_worse, value_at
-from sweeps.study.search_space import Space
+from sweeps.study.optuna_study import OptunaStudy
+from sweeps.study.pruners import AshaRungs, Rung, value_at, wilcoxon_should_prune
+from sweeps.study.search_space import SearchSpace
 from sweeps.units.trial_history import known
-from sweeps.units.unit import Outcome, Unit, outcome_of
-from sweeps.units.unit_queue import DRIVER, Handout, now
+from sweeps.units.unit import Unit, UnitOutcome, outcome_of
+from sweeps.units.unit_queue import DRIVER, UnitQueue, now
 
 
-class Studies(Handout):
+class StudyQueue(UnitQueue):
     """Hands out the units of the configurations that Optuna proposes.
 
     `rungs`: where ASHA looks at units; `on_told` hears of each configuration that a study learns of.
@@ -35,7 +35,7 @@ class Studies(Handout):
     def __init__(
         self,
         settings: SweepSettings,
-        space: Space,
+        space: SearchSpace,
         default: dict[str, Any],
         folds: tuple[int, ...],
         writer: SweepWriter,
@@ -51,8 +51,8 @@ class Studies(Handout):
         )
         super().__init__(settings, by_study, writer, key_of, system, clock)
         self.space, self.rungs, self.on_told = space, rungs, on_told
-        self.proposals = {study: Proposals(study, settings, space, default) for study in self.folds}
-        self.brackets = Brackets(settings)
+        self.proposals = {study: OptunaStudy(study, settings, space, default) for study in self.folds}
+        self.brackets = AshaRungs(settings)
         self.waves: dict[tuple[str, int], RungRecord] = {}  # the last decision between folds of a configuration
         if results is not None:
             self._adopt(results)
@@ -99,7 +99,7 @@ class Studies(Handout):
         if not self.waiting:
             self._add_seeds()
 
-    def _ended(self, unit: Unit, outcome: Outcome) -> None:
+    def _ended(self, unit: Unit, outcome: UnitOutcome) -> None:
         runs = self.trials[unit.study][unit.trial, unit.seed].status == "running"
         if runs and unit.seed == 0 and outcome.status == "complete" and len(self.folds[unit.study]) > 1:
             position = self.folds[unit.study].index(unit.fold)
@@ -167,7 +167,7 @@ class Studies(Handout):
     def _decide_between_folds(self, trial: TrialRecord, folds: tuple[int, ...], values: list[float]) -> None:
         before = self.waves.get((trial.study, trial.trial))
         rung = 0 if before is None else before.rung + 1
-        pruned = is_worse(self.settings, self.proposals[trial.study].study, dict(enumerate(values)))
+        pruned = wilcoxon_should_prune(self.settings, self.proposals[trial.study].study, dict(enumerate(values)))
         share = len(folds) / len(self.folds[trial.study])
         where = (trial.study, trial.trial, trial.seed, None)
         record = RungRecord(self.system, *where, rung, "folds", share, sum(values) / len(values), pruned, now())
@@ -193,7 +193,7 @@ class Studies(Handout):
         self.on_told(self.system, trial.study, proposals.study.get_trials(deepcopy=False)[trial.trial])
         if proposals.count >= self.settings.trials and self.ledger.ended(trial.study):
             seed = derive_seed(self.settings.seed, "importances", trial.study) % 2**31
-            found = importances.of(proposals.study, self.space, seed)
+            found = importances.fanova_importances(proposals.study, self.space, seed)
             self.writer.write_importances(self.system, trial.study, found)
 
     def _adopt(self, results: Results) -> None:

@@ -3,17 +3,17 @@
 from collections.abc import Iterator
 
 from emodarts.records import EpochRecord
-from sweeps.units.unit import Outcome, Unit
-from sweeps.units.unit_queue import Handout
+from sweeps.units.unit import Unit, UnitOutcome
+from sweeps.units.unit_queue import UnitQueue
 
 
-class Systems:
+class SystemQueues:
     """For several systems what studies are for one: hands out units, takes outcomes, knows when all is done."""
 
-    def __init__(self, studies: list[Handout]):
+    def __init__(self, studies: list[UnitQueue]):
         self.studies = {each.system: each for each in studies}
 
-    def __iter__(self) -> Iterator[Handout]:
+    def __iter__(self) -> Iterator[UnitQueue]:
         return iter(self.studies.values())
 
     def next_unit(self) -> Unit | None:
@@ -24,7 +24,7 @@ class Systems:
                 return unit
         return None
 
-    def end(self, unit: Unit, outcome: Outcome) -> None:
+    def end(self, unit: Unit, outcome: UnitOutcome) -> None:
         """Take a unit's outcome."""
         self.studies[unit.system].end(unit, outcome)
 
@@ -49,7 +49,7 @@ class Systems:
         for each in self:
             each.stop(reason)
 
-    def outcome(self, unit: Unit) -> Outcome | None:
+    def outcome(self, unit: Unit) -> UnitOutcome | None:
         """How a unit ended, if it has."""
         return self.studies[unit.system].outcomes.get(unit.key)
 

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from emodarts.records import TrialRecord
 from emodarts.results.reader import Results
 from emodarts.results.writer import SweepWriter
-from sweeps.units.unit import Outcome, outcomes_in
+from sweeps.units.unit import UnitOutcome, outcomes_in
 
 
-class Ledger:
+class TrialHistory:
     """`trials` by study, then by number and seed; `outcomes` by unit; `statuses` counts configurations."""
 
     def __init__(self, writer: SweepWriter, system: str, folds: dict[str, tuple[int, ...]]):
         self.writer, self.system, self.folds = writer, system, folds
         self.trials: dict[str, dict[tuple[int, int], TrialRecord]] = {study: {} for study in folds}
-        self.outcomes: dict[tuple[str, int, int, int], Outcome] = {}
+        self.outcomes: dict[tuple[str, int, int, int], UnitOutcome] = {}
         self.statuses: Counter[str] = Counter()
 
     def adopt(self, known: Results) -> list[TrialRecord]:

@@ -28,7 +28,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class UnitOutcome:
     """How a unit ended: status {complete, pruned, failed}; dev UAR and parameters (of the network) if complete."""
 
     status: str
@@ -37,15 +37,15 @@ class Outcome:
     reason: str | None = None
 
 
-def outcomes_in(known: Results, system: str) -> dict[tuple[str, int, int, int], Outcome]:
+def outcomes_in(known: Results, system: str) -> dict[tuple[str, int, int, int], UnitOutcome]:
     """The outcome of each unit of a system that was committed."""
     mine = ((commit.key, outcome_of(commit)) for commit in known.commits if commit.key.system == system)
     return {(key.study, key.trial, key.seed, key.fold): outcome for key, outcome in mine}
 
 
-def outcome_of(commit: Commit) -> Outcome:
+def outcome_of(commit: Commit) -> UnitOutcome:
     """The outcome of one unit, by its commit."""
-    return Outcome(commit.status, commit.dev_uar, commit.parameters, commit.reason)
+    return UnitOutcome(commit.status, commit.dev_uar, commit.parameters, commit.reason)
 
 
 def unit_name(unit: dict[str, Any]) -> str:

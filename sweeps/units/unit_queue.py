@@ -12,15 +12,15 @@ from datetime import UTC, datetime
 from emodarts.records import EpochRecord, TrialRecord, UnitKey
 from emodarts.results.writer import SweepWriter
 from sweeps.settings import SweepSettings
-from sweeps.study.optuna_study import Proposals
+from sweeps.study.optuna_study import OptunaStudy
 from sweeps.study.pruners import Rung
-from sweeps.units.trial_history import Ledger
-from sweeps.units.unit import Outcome, Unit, outcome_of
+from sweeps.units.trial_history import TrialHistory
+from sweeps.units.unit import Unit, UnitOutcome, outcome_of
 
 DRIVER = "driver"  # the attempt of what the driver commits in a unit's place
 
 
-class Handout:
+class UnitQueue:
     """Hands out units and takes their outcomes. `folds`: the folds of each study; `key_of` gives the row key of a unit.
 
     `proposals` has the Optuna study of each study that proposes configurations; `rungs`: where its units may be pruned.
@@ -37,11 +37,11 @@ class Handout:
     ):
         self.settings, self.folds, self.writer, self.clock = settings, folds, writer, clock
         self.key_of, self.system = key_of, system
-        self.ledger = Ledger(writer, system, folds)
+        self.ledger = TrialHistory(writer, system, folds)
         self.trials, self.outcomes, self.statuses = self.ledger.trials, self.ledger.outcomes, self.ledger.statuses
         self.waiting: deque[Unit] = deque()
         self.running: dict[tuple[str, int, int, int], Unit] = {}
-        self.proposals: dict[str, Proposals] = {}
+        self.proposals: dict[str, OptunaStudy] = {}
         self.rungs: tuple[Rung, ...] = ()
         self.deadline = None if settings.hours is None else clock() + 3600 * settings.hours
         self.stopped: str | None = None
@@ -58,7 +58,7 @@ class Handout:
         self.running[unit.key] = unit
         return unit
 
-    def end(self, unit: Unit, outcome: Outcome) -> None:
+    def end(self, unit: Unit, outcome: UnitOutcome) -> None:
         """Take a unit's outcome; with a configuration's last unit, its row is written."""
         self.running.pop(unit.key, None)
         if unit.key in self.outcomes:
@@ -133,7 +133,7 @@ class Handout:
         """Put into `waiting` what is to run by now."""
         raise NotImplementedError
 
-    def _ended(self, unit: Unit, outcome: Outcome) -> None:
+    def _ended(self, unit: Unit, outcome: UnitOutcome) -> None:
         """What follows from the outcome of a unit, which is kept already."""
         raise NotImplementedError
 

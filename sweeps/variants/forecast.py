@@ -22,15 +22,15 @@ from emodarts.corpora.protocols.folds import Fold
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import SVM, FoldData, FoldSettings
 from emodarts.experiment.unit import choose_device, derive, hand_designed, run_fold, search, train
-from emodarts.features.batches import Part, Standardiser
+from emodarts.features.batches import FoldPart, Standardiser
 from emodarts.networks.costs import supernet_macs
 from emodarts.records import EpochRecord
 from emodarts.search.settings import SearchSettings
 from emodarts.search.subsample import subsample
-from emodarts.search.task import Task
+from emodarts.search.task import SearchTask
 from emodarts.seeds import derive_seed
 from sweeps.data.sweep_data import SweepData
-from sweeps.execution.worker import System
+from sweeps.execution.worker import SystemSpec
 from sweeps.settings import Settings
 
 SLOTS = (1, 2, 8, 64)
@@ -99,7 +99,7 @@ class Forecast:
         return max(free) / 3600
 
 
-def forecast(settings: Settings, system: System, data: SweepData) -> Forecast:
+def forecast(settings: Settings, system: SystemSpec, data: SweepData) -> Forecast:
     """Measure, and foretell each unit's seconds of a system. Raises EmodartsError for a search by candidates."""
     fold_settings, begin = system.settings, time.perf_counter()
     if fold_settings.searches and fold_settings.search.method not in ("darts", "frozen", "random_architecture"):
@@ -143,7 +143,7 @@ def show(system: str, plan: Forecast, console: Console) -> None:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _sample(settings: Settings, system: System) -> list[FoldSettings]:
+def _sample(settings: Settings, system: SystemSpec) -> list[FoldSettings]:
     """The preset's own configuration, and others drawn evenly."""
     sampler = optuna.samplers.RandomSampler(seed=derive_seed(settings.sweep.seed, "plan") % 2**31)
     study = optuna.create_study(sampler=sampler)
@@ -166,8 +166,8 @@ def _macs(made: FoldSettings, data: SweepData) -> float:
     if not made.searches:
         return 0.0
     fold = next(iter(data.folds.values()))
-    some = Part.of(data.store, Standardiser.fit(data.store, fold.train[:2]), fold, fold.train[:2], None)
-    task = Task(some, some, some, some, len(fold.classes), made.search, made.features, made.batches, 0)
+    some = FoldPart.of(data.store, Standardiser.fit(data.store, fold.train[:2]), fold, fold.train[:2], None)
+    task = SearchTask(some, some, some, some, len(fold.classes), made.search, made.features, made.batches, 0)
     s = made.search
     return float(supernet_macs(task.shape, s.all_cnn_operations, s.seqnn_operations, task.crop))
 

@@ -15,7 +15,7 @@ from emodarts.corpora.protocols.folds import Fold
 from emodarts.corpora.remote import is_remote, without_secrets
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import SEARCHED, FoldSettings
-from emodarts.experiment.unit import Transferred
+from emodarts.experiment.unit import TransferredGenotype
 from emodarts.export.units import fold_settings
 from emodarts.features.settings import FeatureSettings
 from emodarts.networks.genotype import Genotype
@@ -25,7 +25,7 @@ from emodarts.results.reader import Results, SweepTables
 from emodarts.results.sweep_file import settings_of
 from emodarts.results.winners import winners
 from emodarts.storage import Storage
-from sweeps.execution.worker import Winner
+from sweeps.execution.worker import TransferredUnit
 from sweeps.settings import Settings, SweepSettings
 
 _FROM = "genotypes_from"
@@ -35,7 +35,7 @@ _OPEN_OF_SWEEP = ("name", "folds", "seeds", "seed", "hours", "max_failures")
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceSweep:
     """A sweep that searched: its winner on each fold that has one, the hashes of these folds, and `folds`, how many
     its protocol has. `settings` are those it was begun with, by dotted name.
     """
@@ -46,11 +46,11 @@ class Source:
     protocol: str
     folds: int
     settings: Mapping[str, Any]
-    winners: Mapping[int, Winner]
+    winners: Mapping[int, TransferredUnit]
     hashes: Mapping[int, str]
 
     @classmethod
-    def open(cls, location: str, system: str) -> "Source":
+    def open(cls, location: str, system: str) -> "SourceSweep":
         """The sweep at a path or URI: its own folder, or results that hold it alone.
 
         Raises EmodartsError for several sweeps, one that has not ended, and one whose winners cannot be taken.
@@ -102,7 +102,7 @@ class Source:
         taken = {f"{_FROM}.fold{fold}": _told(self.winners.get(fold)) for fold in range(self.folds)}
         return {**kept, f"{_FROM}.sweep": self.sweep, f"{_FROM}.system": self.system, **taken}
 
-    def assign(self, folds: Mapping[int, Fold], settings: Settings) -> dict[int, Winner]:
+    def assign(self, folds: Mapping[int, Fold], settings: Settings) -> dict[int, TransferredUnit]:
         """What each fold takes, with what `resolve` made of the settings.
 
         Raises EmodartsError where a fold would be tested on speakers that chose its genotype, or has nothing to take.
@@ -121,7 +121,7 @@ class Source:
         }  # the same, but for what is this machine's
         return {index: replace(w, settings=replace(w.settings, **own)) for index, w in taken.items()}
 
-    def _taken(self, fold: Fold, corpora: tuple[str, ...]) -> Winner:
+    def _taken(self, fold: Fold, corpora: tuple[str, ...]) -> TransferredUnit:
         own = sorted({*corpora} & {*self.corpora})
         is_own = bool(own)
         wanted = fold.index if is_own else fold.index % self.folds
@@ -229,12 +229,14 @@ def _is_of(commit: Commit, system: str, chosen: Mapping[str, int]) -> bool:
     return (key.system, key.seed) == (system, 0) and chosen.get(key.study) == key.trial
 
 
-def _winner(sweep: SweepTables, commit: Commit) -> Winner:
+def _winner(sweep: SweepTables, commit: Commit) -> TransferredUnit:
     key = commit.key
     genotype = sweep.unit("genotypes", commit).to_pylist()[0]
     settings = fold_settings(sweep.unit("folds", commit)["settings"][0].as_py())
     source = f"{key.sweep}/{key.system}/{key.study}/{key.trial}/{key.seed}/{key.fold}"
-    return Winner(source, Transferred(Genotype.from_json(genotype["genotype"]), genotype["derived_at"]), settings)
+    return TransferredUnit(
+        source, TransferredGenotype(Genotype.from_json(genotype["genotype"]), genotype["derived_at"]), settings
+    )
 
 
 def _count_folds(results: Results, protocol: str) -> int:
@@ -254,7 +256,7 @@ def _count_folds(results: Results, protocol: str) -> int:
     return len(found["folds"])
 
 
-def _told(winner: Winner | None) -> str | None:
+def _told(winner: TransferredUnit | None) -> str | None:
     """A winner in a few words: study, trial, and a hash of its genotype and settings."""
     if winner is None:
         return None

@@ -6,14 +6,14 @@ from typing import Any
 from emodarts.corpora.registry import describe
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import FoldSettings
-from emodarts.experiment.unit import check_published
+from emodarts.experiment.unit import check_runnable_without_dev
 from emodarts.report.published import PUBLISHED
 from sweeps.settings import Settings
 
 _PROTOCOL = "emodarts-no-dev"
 
 
-def beside(settings: Settings) -> Settings:
+def published_settings(settings: Settings) -> Settings:
     """The settings of the sweep `<name>-published`: those of the clean one, on the published protocol and its labels.
 
     Raises EmodartsError for a corpus without such a protocol.
@@ -30,12 +30,12 @@ def beside(settings: Settings) -> Settings:
     return replace(settings, corpus=labelled, sweep=sweep, extra_tests=[], published=False)
 
 
-def without_choice(systems: dict[str, FoldSettings]) -> tuple[dict[str, FoldSettings], dict[str, str]]:
+def runnable_without_dev(systems: dict[str, FoldSettings]) -> tuple[dict[str, FoldSettings], dict[str, str]]:
     """The systems that can run without a dev part, and why the others cannot. Raises EmodartsError if none can."""
     refused: dict[str, str] = {}
     for name, made in systems.items():
         try:
-            check_published(made)
+            check_runnable_without_dev(made)
         except EmodartsError as error:
             refused[name] = str(error)
     if len(refused) == len(systems):

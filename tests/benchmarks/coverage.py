@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from speakers import CREMA_D, EMODB, RAVDESS, SAVEE, Corpus, Recognition
 
 from emodarts.results.statistics import Interval, Tally, dev_test_drop, difference, difference_over_seeds, interval
-from emodarts.results.statistics.estimates import Bootstrap, Estimate, Term, jackknife
+from emodarts.results.statistics.estimates import Bootstrap, Estimate, SignedTallies, jackknife
 
 CORPORA = (SAVEE, EMODB, RAVDESS, replace(CREMA_D, speakers=30), CREMA_D)
 NOMINAL, RESAMPLES = 0.95, 1_999
@@ -73,7 +73,7 @@ def intervals(tallies: list[Tally], other: Tally, seed: int) -> Iterator[tuple[s
     yield "difference", difference([second], [first], resamples=RESAMPLES, seed=seed)
     dev = Tally(tuple(f"dev-{s}" for s in other.speakers), other.counts)  # other speakers, as in an official split
     yield "drop", dev_test_drop([dev], [first], resamples=RESAMPLES, seed=seed)
-    estimate = Estimate.of("uar", Term((first,)))
+    estimate = Estimate.of("uar", SignedTallies((first,)))
     half = jackknife(estimate).half(NOMINAL)
     yield "jackknife", Interval(estimate.value, estimate.value - half, estimate.value + half)
     yield "bootstrap", Interval(estimate.value, *Bootstrap.of(estimate, RESAMPLES, seed).limits(NOMINAL))

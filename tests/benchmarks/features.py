@@ -34,11 +34,11 @@ def plans(recordings, hop_ms):
     from emodarts import corpora
     from emodarts.corpora.settings import CorpusSettings
     from emodarts.features.settings import FeatureSettings
-    from emodarts.features.store.plan import Plan
+    from emodarts.features.store.plan import ExtractionPlan
 
     settings = FeatureSettings(bands=64, hop_ms=hop_ms, speeds=[1.0])
     read = [corpora.read(CorpusSettings(name=name, root=str(recordings / name))) for name in CORPORA]
-    return [Plan.of(corpus.utterances, corpus.root, settings) for corpus in read]
+    return [ExtractionPlan.of(corpus.utterances, corpus.root, settings) for corpus in read]
 
 
 class Half:

@@ -27,7 +27,7 @@ from scipy.stats import spearmanr
 
 from emodarts.results import reader
 from sweeps.settings import SweepSettings
-from sweeps.study.pruners import Brackets
+from sweeps.study.pruners import AshaRungs
 
 RUN = Path(__file__).resolve().parents[2] / "sweeps" / "run.py"
 # A learning rate over four and a half decades makes configurations truly differ; in the default space they hardly do,
@@ -124,7 +124,7 @@ def replayed(opened: reader.Results, orders: int = 100) -> dict[str, float]:
     studies = {study: sorted(trial for place, trial in final if place == study) for study, _ in final}
     used, lost = 0, []
     for _ in range(orders):
-        brackets = Brackets(settings)
+        brackets = AshaRungs(settings)
         for study, trials in studies.items():
             kept = []
             for trial in rng.permutation(trials).tolist():

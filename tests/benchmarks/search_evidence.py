@@ -180,7 +180,7 @@ def read_corpus(corpus: str) -> tuple[Corpus, tuple[Fold, ...]]:
     settings = replace(CORPORA[corpus], root=str(root))
     read = corpora.read(settings)
     labels = labelling.label(read.utterances, settings)
-    return read, protocols.make(settings, read.utterances, labels)
+    return read, protocols.make_folds(settings, read.utterances, labels)
 
 
 @cache

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from emodarts.networks.cell import Edges, SearchCell, edges_of
+from emodarts.networks.cell import MixedOperations, SearchCell, edges_of
 from emodarts.networks.fused.sequence_edges import SequenceEdges
 from emodarts.networks.network import SequencePreprocess
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
@@ -122,14 +122,14 @@ class _Problem:
         return sum(sizes.values())
 
 
-def _edges(case: Case, count: int, stride: int, joint: bool) -> Edges:
+def _edges(case: Case, count: int, stride: int, joint: bool) -> MixedOperations:
     if joint:
         return SequenceEdges(case.operations, case.width, count, stride)
 
     def build(name: str, stride: int) -> nn.Module:
         return SEQUENCE_OPERATIONS[name](case.width, False)
 
-    return Edges(case.operations, build, count, stride)
+    return MixedOperations(case.operations, build, count, stride)
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ def write_store(folder, count):
     from emodarts.features.settings import FeatureSettings
     from emodarts.features.store import building, files
     from emodarts.features.store.files import Extracted, shard_name, write_shard
-    from emodarts.features.store.plan import LARGEST_SHARD, Plan
+    from emodarts.features.store.plan import LARGEST_SHARD, ExtractionPlan
 
     rng = np.random.default_rng(0)
     names = [f"MSP-PODCAST_{number // 99:04d}_{number % 99:04d}" for number in range(count)]
@@ -51,7 +51,7 @@ def write_store(folder, count):
             "time": pa.array(rng.integers(0, 1 << 60, count)),
         }
     ).combine_chunks()
-    plan = Plan(rows, Path("/data/msp_podcast"), FeatureSettings(), "msp_podcast", "", LARGEST_SHARD)
+    plan = ExtractionPlan(rows, Path("/data/msp_podcast"), FeatureSettings(), "msp_podcast", "", LARGEST_SHARD)
     store = folder / plan.name
     store.mkdir()
     plan.write(store)
@@ -85,7 +85,7 @@ def random(folder):
     before = rss_anon()
     torch.set_num_threads(1)
     from emodarts.corpora.protocols.folds import Fold
-    from emodarts.features.batches import Part, Standardiser, training_batches
+    from emodarts.features.batches import FoldPart, Standardiser, training_batches
     from emodarts.features.store.store import open_store
 
     started = time.perf_counter()
@@ -98,7 +98,7 @@ def random(folder):
     speakers = dict.fromkeys(ids, "msp_podcast/1")
     fold = Fold("msp_podcast/official", 0, ids, (), {}, labels, CLASSES, speakers, speakers, "")
     width = store.channels * store.bins
-    part = Part.of(store, Standardiser(torch.zeros(width), torch.ones(width)), fold, ids)
+    part = FoldPart.of(store, Standardiser(torch.zeros(width), torch.ones(width)), fold, ids)
     speeds, peak = [], 0
     for seed in range(2):
         frames, started = 0, time.perf_counter()

@@ -30,16 +30,18 @@ from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage
 from sweeps.execution.ray_session import fit, session
 from sweeps.settings import RaySettings, ResourceSettings, SweepSettings
-from sweeps.units.study_queue import Studies
-from sweeps.units.system_queues import Systems
+from sweeps.units.study_queue import StudyQueue
+from sweeps.units.system_queues import SystemQueues
 
 
-def begin(root: str, folds: int, trials: int) -> Studies:
+def begin(root: str, folds: int, trials: int) -> StudyQueue:
     """A sweep under random proposals."""
     storage = Storage.open(root)
     register(storage, "s", {})
     settings = SweepSettings(trials=trials, sampler="random", nesting="shared")
-    return Studies(settings, SPACE, DEFAULT, tuple(range(folds)), SweepWriter(storage, "s"), reader.open(root), key_of)
+    return StudyQueue(
+        settings, SPACE, DEFAULT, tuple(range(folds)), SweepWriter(storage, "s"), reader.open(root), key_of
+    )
 
 
 def measured(act: Any) -> tuple[float, float, float]:
@@ -61,7 +63,7 @@ def through_the_sweep(units: int) -> tuple[float, float, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         studies = begin(folder, 1, units)
-        return measured(lambda: fit(empty, Systems([studies]), {"cpu": 1}, [], 2))
+        return measured(lambda: fit(empty, SystemQueues([studies]), {"cpu": 1}, [], 2))
 
 
 def as_plain_tasks(units: int) -> tuple[float, float, float]:

@@ -26,7 +26,7 @@ from sweep_driver import begin
 
 from sweeps.execution.ray_session import fit, session
 from sweeps.settings import RaySettings, ResourceSettings
-from sweeps.units.system_queues import Systems
+from sweeps.units.system_queues import SystemQueues
 
 
 def drive(units: int, low: float, high: float, folder: str, address: str) -> None:
@@ -44,7 +44,7 @@ def drive(units: int, low: float, high: float, folder: str, address: str) -> Non
         tune.report({"status": "complete", "dev_uar": 0.5, "size": 1})
 
     with session(RaySettings(address=address), ResourceSettings(), Console(quiet=True)):
-        fit(sleep, Systems([studies]), {"cpu": 1, "gpu": 1}, [], None)
+        fit(sleep, SystemQueues([studies]), {"cpu": 1, "gpu": 1}, [], None)
 
 
 def main() -> None:

@@ -35,11 +35,11 @@ from emodarts.search.settings import SearchSettings
 from emodarts.storage import Storage
 from emodarts.training.settings import TrainingSettings
 from sweeps.data.preparation import prepare
-from sweeps.execution.dashboard_journal import Journal
+from sweeps.execution.dashboard_journal import DashboardJournal
 from sweeps.execution.ray_session import fit, session
-from sweeps.execution.worker import Plan, System, run_plain, run_unit
+from sweeps.execution.worker import SweepSpec, SystemSpec, run_unit, run_unit_locally
 from sweeps.settings import RaySettings, ResourceSettings, Settings, SweepSettings
-from sweeps.study.search_space import Space
+from sweeps.study.search_space import SearchSpace
 from sweeps.sweep import plan_of, studies_of
 
 FOLDS = [0, 1]
@@ -59,16 +59,16 @@ def settings_of(results: Path, trials: int) -> Settings:
     )
 
 
-def begin(results: Path, trials: int) -> tuple[Plan, Any]:
+def begin(results: Path, trials: int) -> tuple[SweepSpec, Any]:
     """A sweep that is ready to run: plan and studies."""
     settings = settings_of(results, trials)
     storage = Storage.open(results)
     data = prepare(settings, Console(quiet=True))
     register(storage, settings.sweep_name, {})
-    systems = {name: System(made, Space.of(settings, made)) for name, made in settings.systems.items()}
+    systems = {name: SystemSpec(made, SearchSpace.of(settings, made)) for name, made in settings.systems.items()}
     plan = plan_of(settings, systems, storage, data)
     writer, known = SweepWriter(storage, plan.sweep), reader.open(results)
-    return plan, studies_of(settings, plan, writer, known, Journal(storage, plan.sweep))
+    return plan, studies_of(settings, plan, writer, known, DashboardJournal(storage, plan.sweep))
 
 
 def by_sweep(trials: int, workers: int) -> float:
@@ -83,7 +83,7 @@ def by_sweep(trials: int, workers: int) -> float:
 
 
 @cache
-def _begun(trials: int) -> tuple[Plan, list[dict[str, Any]]]:
+def _begun(trials: int) -> tuple[SweepSpec, list[dict[str, Any]]]:
     """A process's own copy of the sweep: its plan and all of its units."""
     plan, studies = begin(Path(tempfile.mkdtemp(dir=os.environ["PLAIN_RESULTS"])), trials)
     units = []
@@ -101,7 +101,7 @@ def _plain_units(trials: int, first: int, step: int) -> None:
     """Some of the sweep's units, one after the other, without Ray."""
     plan, units = _begun(trials)
     for unit in units[first::step]:
-        run_plain(unit, plan)
+        run_unit_locally(unit, plan)
 
 
 def by_loop(trials: int, processes: int) -> float:

@@ -283,7 +283,7 @@ def test_the_own_split_is_a_protocol(written):
     _, header = written
     chosen = CorpusSettings(name="audformat", root=str(header.parent), protocol="official", class_set="full")
     corpus = corpora.read(chosen)
-    (fold,) = folds.make(chosen, corpus.utterances, labelling.label(corpus.utterances, chosen))
+    (fold,) = folds.make_folds(chosen, corpus.utterances, labelling.label(corpus.utterances, chosen))
     roles = {"train": fold.train, "dev": fold.dev, "test": fold.tests["audformat/test"]}
     splits = dict(rows(corpus, "utterance", "split"))
     assert {role: {splits[u] for u in ids} for role, ids in roles.items()} == {name: {name} for name in roles}

@@ -122,31 +122,31 @@ class TestRefusedFolds:
         leaking = replace(fold, train=(*fold.train, leak), tests={"demo/test": fold.tests["demo/test"][1:]})
         for groups in ({}, {u: u for u in fold.groups}):
             with pytest.raises(EmodartsError, match="speaker demo/s0 stands in train and in test"):
-                folds.check(replace(leaking, groups=groups))
+                folds.check_fold(replace(leaking, groups=groups))
 
     def test_without_any_owner(self, fold):
         with pytest.raises(EmodartsError, match="neither speaker nor group"):
-            folds.check(replace(fold, groups={}))
+            folds.check_fold(replace(fold, groups={}))
 
     def test_an_utterance_twice(self, fold):
         with pytest.raises(EmodartsError, match="stands in train and in train"):
-            folds.check(replace(fold, train=(*fold.train, fold.train[0])))
+            folds.check_fold(replace(fold, train=(*fold.train, fold.train[0])))
         tests = {**fold.tests, "demo/more": fold.tests["demo/test"][:1]}
         with pytest.raises(EmodartsError, match="test set demo/test and in test set demo/more"):
-            folds.check(replace(fold, tests=tests))
+            folds.check_fold(replace(fold, tests=tests))
 
     def test_an_empty_test_set(self, fold):
         with pytest.raises(EmodartsError, match="test set demo/more part is empty"):
-            folds.check(replace(fold, tests={**fold.tests, "demo/more": ()}))
+            folds.check_fold(replace(fold, tests={**fold.tests, "demo/more": ()}))
 
     def test_a_label_outside_of_the_classes(self, fold):
         with pytest.raises(EmodartsError, match="no declared class"):
-            folds.check(replace(fold, labels={**fold.labels, fold.dev[0]: "perplexed"}))
+            folds.check_fold(replace(fold, labels={**fold.labels, fold.dev[0]: "perplexed"}))
 
     def test_hidden_test_labels_are_no_fault(self, fold):
         public = {u: c for u, c in fold.labels.items() if u not in fold.tests["demo/test"]}
         assert len(public) < len(fold.labels)
-        folds.check(replace(fold, labels=public))  # raises nothing
+        folds.check_fold(replace(fold, labels=public))  # raises nothing
 
 
 def test_metrics_refuse_what_they_cannot_count():

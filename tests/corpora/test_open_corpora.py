@@ -229,7 +229,7 @@ class TestManifestTables:
         manifest(tmp_path, "\n".join(["file,speaker,label,partition", *lines]), files=files)
         chosen = CorpusSettings(name="manifest", root=str(tmp_path), class_set="full", protocol="manifest/official")
         corpus = corpora.read(chosen)
-        (fold,) = folds.make(chosen, corpus.utterances, labelling.label(corpus.utterances, chosen))
+        (fold,) = folds.make_folds(chosen, corpus.utterances, labelling.label(corpus.utterances, chosen))
         assert {name: len(ids) for name, ids in fold.tests.items()} == {"manifest/test1": 4, "manifest/test2": 4}
         assert (len(fold.train), len(fold.dev), len(fold.left_out)) == (4, 4, 4)
 

@@ -49,7 +49,7 @@ def test_the_examples_run_one_after_another(folder, capsys):
 def test_the_split_of_the_page(folder):
     settings = CorpusSettings(name="manifest", root="recordings", class_set="angry,sad", protocol="split.csv")
     corpus = corpora.read(settings)
-    (fold,) = protocols.make(settings, corpus.utterances, labelling.label(corpus.utterances, settings))
+    (fold,) = protocols.make_folds(settings, corpus.utterances, labelling.label(corpus.utterances, settings))
     assert {name: len(ids) for name, ids in fold.tests.items()} == {"manifest/home": 2, "manifest/street": 2}
     assert (len(fold.train), len(fold.dev), len(fold.left_out)) == (4, 2, 6)
 
@@ -62,7 +62,7 @@ def test_the_reader_of_the_page(folder, monkeypatch):
     try:
         corpus = corpora.read(settings)
         labels = labelling.label(corpus.utterances, settings)
-        folds = protocols.make(settings, corpus.utterances, labels)
+        folds = protocols.make_folds(settings, corpus.utterances, labels)
     finally:
         sys.modules.pop("studio", None)
     assert corpus.utterances.num_rows == 16

@@ -36,7 +36,7 @@ def folds_of(name, root, **settings):
     chosen = CorpusSettings(name=name, root=str(root), **settings)
     corpus = corpora.read(chosen)
     labels = labelling.label(corpus.utterances, chosen)
-    return corpus, labels, protocols.make(chosen, corpus.utterances, labels)
+    return corpus, labels, protocols.make_folds(chosen, corpus.utterances, labels)
 
 
 def check_folds(folds, labels):

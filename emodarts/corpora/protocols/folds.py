@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from emodarts.corpora.labels import Labels
 from emodarts.corpora.protocols import rules
-from emodarts.corpora.protocols.rules import Candidate, Division, Rule
+from emodarts.corpora.protocols.rules import Division, LabelledUtterance, Rule
 from emodarts.corpora.protocols.splits import read_split
 from emodarts.corpora.registry import describe
 from emodarts.corpora.settings import CorpusSettings
@@ -45,7 +45,7 @@ class Fold:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def make(settings: CorpusSettings, utterances: pa.Table, labels: Labels) -> tuple[Fold, ...]:
+def make_folds(settings: CorpusSettings, utterances: pa.Table, labels: Labels) -> tuple[Fold, ...]:
     """The folds of `settings.protocol` (None: the corpus's default) over utterances of schema UTTERANCES.
 
     A protocol is one of the corpus's own (`protocols_of`), `<corpus>/speaker<k>`, or the path of a CSV file with a
@@ -106,17 +106,17 @@ def full_name(settings: CorpusSettings) -> str:
     return f"{settings.name}/{f'{short}-no-dev' if f'{short}-no-dev' in describe(settings.name).rules else short}"
 
 
-def _candidates(utterances: pa.Table, labels: Labels) -> list[Candidate]:
+def _candidates(utterances: pa.Table, labels: Labels) -> list[LabelledUtterance]:
     names = ("utterance", "speaker", "session", "gender", "recording", "scenario", "split")
     columns = (utterances[name].to_pylist() for name in names)
     return [
-        Candidate(row[0], labels.by_utterance.get(row[0]), *row[1:])
+        LabelledUtterance(row[0], labels.by_utterance.get(row[0]), *row[1:])
         for row in sorted(zip(*columns, strict=True))
         if row[0] in labels.by_utterance or row[0] in labels.unlabelled
     ]
 
 
-def _rule(settings: CorpusSettings, candidates: Sequence[Candidate]) -> tuple[str, Rule]:
+def _rule(settings: CorpusSettings, candidates: Sequence[LabelledUtterance]) -> tuple[str, Rule]:
     """The full name and the rule of a protocol."""
     corpus, description = settings.name, describe(settings.name)
     speakers = {c.speaker for c in candidates if c.speaker and c.label is not None}
@@ -168,11 +168,11 @@ def _fold(
         weakness,
         dict(sorted(division.left_out.items())),
     )
-    check(fold)
+    check_fold(fold)
     return fold
 
 
-def joined(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
+def join_folds(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
     """The protocol `<a>+<b>/joined`: fold i joins fold i mod k of each corpus; the test sets stay apart.
 
     The name has the corpora in the order given. Raises EmodartsError for fewer than two corpora, corpora with different
@@ -214,14 +214,14 @@ def joined(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
             weakness,
             {u: reason for fold in chosen for u, reason in fold.left_out.items()},
         )
-        check(fold)
+        check_fold(fold)
         result.append(fold)
     return tuple(result)
 
 
 def of_corpora(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
     """The folds of a training on these corpora: those of one as they are, of several joined. Raises as `joined`."""
-    return joined(parts) if len(parts) > 1 else tuple(next(iter(parts.values())))
+    return join_folds(parts) if len(parts) > 1 else tuple(next(iter(parts.values())))
 
 
 def refuse_trained(folds: Sequence[Fold], corpus: str) -> None:
@@ -232,7 +232,7 @@ def refuse_trained(folds: Sequence[Fold], corpus: str) -> None:
         )
 
 
-def check(fold: Fold) -> None:
+def check_fold(fold: Fold) -> None:
     """Refuse a fold that leaks or cannot be learnt from.
 
     Raises EmodartsError for an utterance listed twice, a speaker (or recording of an unknown one) in two roles, an

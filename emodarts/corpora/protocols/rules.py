@@ -15,7 +15,7 @@ UNKNOWN_NEAR_TEST = "its speaker is unknown, and dev or test speakers stand in t
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class LabelledUtterance:
     """An utterance as a rule sees it; `label` None: not public."""
 
     utterance: str
@@ -38,8 +38,8 @@ class Division:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-Divide = Callable[[str, Sequence[Candidate]], list[Division]]
-Groups = Callable[[Sequence[Candidate]], list[list[str]]]  # of speakers
+Divide = Callable[[str, Sequence[LabelledUtterance]], list[Division]]
+Groups = Callable[[Sequence[LabelledUtterance]], list[list[str]]]  # of speakers
 DevOf = Callable[[list[list[str]], int, dict[str, str | None]], set[str]]  # groups, the test group, genders -> dev
 
 
@@ -58,7 +58,7 @@ class Rule:
     keeps_train: bool = False
 
 
-def keep_unknown_apart(candidates: Sequence[Candidate], division: Division, keeps_train: bool = False) -> None:
+def keep_unknown_apart(candidates: Sequence[LabelledUtterance], division: Division, keeps_train: bool = False) -> None:
     """Take unknown speakers out of dev and tests, and out of train where dev or test have the same recording.
 
     Who they are cannot be known, so they may be anybody there. Hidden test labels (no label at all) stay.
@@ -79,7 +79,7 @@ def keep_unknown_apart(candidates: Sequence[Candidate], division: Division, keep
 def by_speaker(groups: Groups, dev_of: DevOf | None = None) -> Divide:
     """Groups of speakers take turns as test part; dev is the next group, or what `dev_of` says; the rest trains."""
 
-    def divide(corpus: str, candidates: Sequence[Candidate]) -> list[Division]:
+    def divide(corpus: str, candidates: Sequence[LabelledUtterance]) -> list[Division]:
         parts = groups(candidates)
         genders = {c.speaker: c.gender for c in candidates if c.speaker}
         divisions = []
@@ -104,7 +104,7 @@ def session_partner(parts: list[list[str]], index: int, genders: dict[str, str |
     return {s for part in parts for s in part if s != test and s[:-1] == test[:-1]}
 
 
-def _divide_speakers(corpus: str, candidates: Sequence[Candidate], test: set[str], dev: set[str]) -> Division:
+def _divide_speakers(corpus: str, candidates: Sequence[LabelledUtterance], test: set[str], dev: set[str]) -> Division:
     division = Division(tests={f"{corpus}/test": []})
     for c in candidates:
         if c.label is None:
@@ -116,7 +116,7 @@ def _divide_speakers(corpus: str, candidates: Sequence[Candidate], test: set[str
     return division
 
 
-def each_speaker(candidates: Sequence[Candidate]) -> list[list[str]]:
+def each_speaker(candidates: Sequence[LabelledUtterance]) -> list[list[str]]:
     """Every speaker is a group."""
     return [[speaker] for speaker in sorted(_speakers(candidates))]
 
@@ -124,7 +124,7 @@ def each_speaker(candidates: Sequence[Candidate]) -> list[list[str]]:
 def balanced(k: int) -> Groups:
     """k groups of whole speakers with nearly equal numbers of utterances: largest speaker first, to the smallest."""
 
-    def groups(candidates: Sequence[Candidate]) -> list[list[str]]:
+    def groups(candidates: Sequence[LabelledUtterance]) -> list[list[str]]:
         sizes = Counter(c.speaker for c in candidates if c.speaker and c.label is not None)
         filled: dict[int, list[str]] = defaultdict(list)
         loads = [0] * k
@@ -140,7 +140,7 @@ def balanced(k: int) -> Groups:
 def dealt_by_gender(k: int) -> Groups:
     """k groups with the same number of women and of men each, in order of id."""
 
-    def groups(candidates: Sequence[Candidate]) -> list[list[str]]:
+    def groups(candidates: Sequence[LabelledUtterance]) -> list[list[str]]:
         genders = {c.speaker: c.gender for c in candidates if c.speaker and c.label is not None}
         parts: list[list[str]] = [[] for _ in range(k)]
         for gender in ("female", "male"):
@@ -155,7 +155,7 @@ def dealt_by_gender(k: int) -> Groups:
 def id_ranges(last_of_each: Sequence[str]) -> Groups:
     """Groups of speakers by ranges of id, each given by its last speaker."""
 
-    def groups(candidates: Sequence[Candidate]) -> list[list[str]]:
+    def groups(candidates: Sequence[LabelledUtterance]) -> list[list[str]]:
         speakers = sorted(_speakers(candidates))
         parts: list[list[str]] = [[] for _ in last_of_each]
         for speaker in speakers:
@@ -165,7 +165,7 @@ def id_ranges(last_of_each: Sequence[str]) -> Groups:
     return groups
 
 
-def given(groups: Sequence[Sequence[str]]) -> Groups:
+def by_groups(groups: Sequence[Sequence[str]]) -> Groups:
     """Groups as listed."""
     return lambda candidates: [list(group) for group in groups]
 
@@ -175,7 +175,7 @@ def in_string_order(k: int) -> Groups:
     return lambda candidates: [part.tolist() for part in np.array_split(sorted(_speakers(candidates)), k)]
 
 
-def _speakers(candidates: Sequence[Candidate]) -> set[str]:
+def _speakers(candidates: Sequence[LabelledUtterance]) -> set[str]:
     """Known speakers who have a label: others cannot test."""
     return {c.speaker for c in candidates if c.speaker and c.label is not None}
 
@@ -183,7 +183,7 @@ def _speakers(candidates: Sequence[Candidate]) -> set[str]:
 def by_session(test_and_dev: Sequence[tuple[str, str]]) -> Divide:
     """Whole sessions: for each (test, dev) pair one fold; the other sessions train."""
 
-    def divide(corpus: str, candidates: Sequence[Candidate]) -> list[Division]:
+    def divide(corpus: str, candidates: Sequence[LabelledUtterance]) -> list[Division]:
         divisions = []
         for test, dev in test_and_dev:
             division = Division(tests={f"{corpus}/test": []})
@@ -202,7 +202,7 @@ def by_session(test_and_dev: Sequence[tuple[str, str]]) -> Divide:
 def with_random_dev(divide: Divide, share: float = 0.2) -> Divide:
     """The same tests; dev and train are one part, of which a seeded, stratified `share` becomes dev."""
 
-    def divided(corpus: str, candidates: Sequence[Candidate]) -> list[Division]:
+    def divided(corpus: str, candidates: Sequence[LabelledUtterance]) -> list[Division]:
         labels = {c.utterance: c.label for c in candidates}
         divisions = divide(corpus, candidates)
         for index, division in enumerate(divisions):
@@ -222,13 +222,13 @@ def with_random_dev(divide: Divide, share: float = 0.2) -> Divide:
 
 def without_dev(
     groups: Groups,
-    wanted: Callable[[Candidate], bool],
+    wanted: Callable[[LabelledUtterance], bool],
     reason: str,
-    key: Callable[[Candidate], str | None] = lambda c: c.speaker,
+    key: Callable[[LabelledUtterance], str | None] = lambda c: c.speaker,
 ) -> Divide:
     """Each group of keys (speakers, sessions) tests once, the other `wanted` candidates train; there is no dev part."""
 
-    def divide(corpus: str, candidates: Sequence[Candidate]) -> list[Division]:
+    def divide(corpus: str, candidates: Sequence[LabelledUtterance]) -> list[Division]:
         divisions = []
         for group in map(set, groups([c for c in candidates if wanted(c)])):
             division = Division(tests={f"{corpus}/test": []})
@@ -246,7 +246,7 @@ def without_dev(
 def official(train: str, dev: Sequence[str], tests: Mapping[str, str]) -> Divide:
     """The published split, one fold: `tests` maps a test split to its name."""
 
-    def divide(corpus: str, candidates: Sequence[Candidate]) -> list[Division]:
+    def divide(corpus: str, candidates: Sequence[LabelledUtterance]) -> list[Division]:
         division = Division(tests={})
         for c in candidates:
             if c.split == train and c.label is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from emodarts.corpora.protocols.rules import Candidate, Divide, Division
+from emodarts.corpora.protocols.rules import Divide, Division, LabelledUtterance
 from emodarts.corpora.table_files import read_records, text
 from emodarts.errors import EmodartsError
 
@@ -18,7 +18,7 @@ def read_split(path: Path) -> Divide:
     unknown speaker is to be more than trained on: who that is, and in which role else, cannot be known.
     """
 
-    def divide(corpus: str, candidates: Sequence[Candidate]) -> list[Division]:
+    def divide(corpus: str, candidates: Sequence[LabelledUtterance]) -> list[Division]:
         known = {c.utterance: c for c in candidates}
         divisions: dict[int, Division] = {}
         for where, row in _rows(path):

@@ -10,7 +10,7 @@ from emodarts.corpora.description import Description
 from emodarts.corpora.readers import audformat_tables as database
 from emodarts.corpora.readers import manifest
 from emodarts.corpora.readers.audformat_tables import Beside, Key, Table
-from emodarts.corpora.readers.audio_index import Files, Told
+from emodarts.corpora.readers.audio_index import AudioIndex, SeenUtterances
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Dropped, Utterance
 from emodarts.corpora.table_files import Record, number, text
@@ -27,10 +27,10 @@ def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]
     tables = [database.table_of(name, told) for name, told in (header.get("tables") or {}).items()]
     chosen = database.choose(tables, settings, root)
     beside = Beside(root, header, [table for table in tables if table not in chosen], settings.columns)
-    files = Files(root, root)
+    files = AudioIndex(root, root)
     names = ", ".join(table.name for table in chosen)
     listed: set[str] = set()
-    told = Told()
+    told = SeenUtterances()
     for table in chosen:
         for record in database.records_of(root, table.name).rows:
             row = _row(record, table, beside, files)
@@ -44,7 +44,7 @@ def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]
     yield from files.unlisted(listed, f"table {names}")
 
 
-def _row(record: Record, table: Table, beside: Beside, files: Files) -> Utterance | Dropped:
+def _row(record: Record, table: Table, beside: Beside, files: AudioIndex) -> Utterance | Dropped:
     """The utterance of a row, or why there is none."""
     try:
         key = database.key_of(record)

@@ -10,7 +10,7 @@ from emodarts.corpora.table import AUDIO_SUFFIXES, Dropped, Utterance, audio_fil
 from emodarts.errors import EmodartsError
 
 
-class Files:
+class AudioIndex:
     """The audio files below a corpus's root, found as tables name them."""
 
     def __init__(self, root: Path, base: Path) -> None:
@@ -49,7 +49,7 @@ class Files:
         yield from (Dropped(path, f"no usable row of {table} names it") for path in self.paths if path not in listed)
 
 
-class Told:
+class SeenUtterances:
     """The utterances that the rows of tables have told so far: each counts once."""
 
     def __init__(self) -> None:

@@ -117,7 +117,7 @@ CORPUS = Description(
         "speaker10": Rule(rules.by_speaker(rules.each_speaker, rules.session_partner)),
         "emodarts-no-dev": Rule(
             rules.without_dev(
-                rules.given([[f"iemocap/Ses0{i}M", f"iemocap/Ses0{i % 5 + 1}F"] for i in range(1, 6)]),
+                rules.by_groups([[f"iemocap/Ses0{i}M", f"iemocap/Ses0{i % 5 + 1}F"] for i in range(1, 6)]),
                 lambda c: c.scenario == "improvised",
                 "not improvised: the emoDARTS scripts leave it out",
             ),

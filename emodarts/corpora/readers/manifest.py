@@ -8,8 +8,8 @@ from typing import Any
 
 from emodarts.corpora.description import Description
 from emodarts.corpora.protocols import rules
-from emodarts.corpora.protocols.rules import Candidate, Division, Rule
-from emodarts.corpora.readers.audio_index import Files, Told
+from emodarts.corpora.protocols.rules import Division, LabelledUtterance, Rule
+from emodarts.corpora.readers.audio_index import AudioIndex, SeenUtterances
 from emodarts.corpora.readers.column_names import columns_of
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Dropped, Utterance, seconds
@@ -32,9 +32,9 @@ def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]
     path = _table_path(root, settings.table)
     table = read_records(path)
     columns = columns_of(table.columns, str(path), settings.columns)
-    files = Files(root, path.parent)
+    files = AudioIndex(root, path.parent)
     listed: set[str] = set()
-    told = Told()
+    told = SeenUtterances()
     for record in table.rows:
         row = _row(record, columns, files, settings.name)
         if isinstance(row, Utterance):
@@ -60,7 +60,7 @@ def _table_path(root: Path, name: str | None) -> Path:
     return found[0]
 
 
-def _row(record: Record, columns: dict[str, str], files: Files, corpus: str) -> Utterance | Dropped:
+def _row(record: Record, columns: dict[str, str], files: AudioIndex, corpus: str) -> Utterance | Dropped:
     """The utterance of a row, or why there is none."""
     if record.fault:
         return Dropped(record.where, record.fault)
@@ -107,7 +107,7 @@ def _span(row: dict[str, Any], record: Record, columns: dict[str, str]) -> tuple
     return start, end
 
 
-def _own_split(corpus: str, candidates: Sequence[Candidate]) -> list[Division]:
+def _own_split(corpus: str, candidates: Sequence[LabelledUtterance]) -> list[Division]:
     """The table's own split: train; dev, devel or validation; and test sets whose names begin with `test`."""
     lower = [replace(c, split=_SPLITS.get((c.split or "").lower(), (c.split or "").lower())) for c in candidates]
     tests = {split: split for c in lower if (split := c.split or "").startswith("test")}

@@ -112,7 +112,7 @@ CORPUS = Description(
         "speaker12": Rule(rules.by_speaker(rules.each_speaker, _partner)),
         "emodarts-no-dev": Rule(
             rules.without_dev(
-                rules.given([["1"], ["2"], ["3"], ["5"]]),
+                rules.by_groups([["1"], ["2"], ["3"], ["5"]]),
                 lambda c: c.scenario == "R",
                 "not read: the emoDARTS scripts leave it out",
                 key=lambda c: c.session,

@@ -19,7 +19,7 @@ from emodarts.features.store import files
 from emodarts.features.store.extraction import extract_shard
 from emodarts.features.store.files import ABOUT, INDEX, PARTIAL, SCHEMA_VERSION, amount, shard_name
 from emodarts.features.store.locks import locked
-from emodarts.features.store.plan import Plan
+from emodarts.features.store.plan import ExtractionPlan
 from emodarts.features.store.store import Progress, Say, Store, open_store
 from emodarts.features.store.workers import extract_in_processes
 from emodarts.processors import processors
@@ -32,7 +32,7 @@ _ENCODER_BYTES = 4 << 30
 
 
 def build(
-    plan: Plan,
+    plan: ExtractionPlan,
     cache: Path,
     device: str = "cpu",
     processes: int | None = None,
@@ -60,7 +60,9 @@ def build(
     return store
 
 
-def _build(plan: Plan, folder: Path, device: str, processes: int | None, progress: Progress, say: Say) -> None:
+def _build(
+    plan: ExtractionPlan, folder: Path, device: str, processes: int | None, progress: Progress, say: Say
+) -> None:
     folder.mkdir(exist_ok=True)
     _clear(folder)
     try:
@@ -79,7 +81,7 @@ def _build(plan: Plan, folder: Path, device: str, processes: int | None, progres
 
 
 def _extract(
-    plan: Plan, folder: Path, missing: list[int], device: str, processes: int | None
+    plan: ExtractionPlan, folder: Path, missing: list[int], device: str, processes: int | None
 ) -> Generator[int, None, None]:
     """Write the missing shards; yields their numbers as they are done."""
     if plan.settings.kind != "pretrained":
@@ -96,7 +98,7 @@ def _extract(
             yield number
 
 
-def _worthwhile(plan: Plan, missing: int) -> int:
+def _worthwhile(plan: ExtractionPlan, missing: int) -> int:
     """How many processes to start: one where the work is done sooner than others would have started."""
     native = [v.speed == 1.0 for v in plan.settings.variants]
     copies = len(native) * _TRANSFORM.get(plan.settings.kind, _SPECTRA)
@@ -118,7 +120,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def finish(plan: Plan, folder: Path) -> None:
+def finish(plan: ExtractionPlan, folder: Path) -> None:
     """Write the index and, when all else is on the disk, the file that makes the store complete."""
     bins, channels = extractors.shape(plan.settings)
     rows, dropped, names = [], list[Dropped](), [shard_name(number) for number in range(plan.shards)]
@@ -155,7 +157,7 @@ def _complete(folder: Path) -> bool:
     return True
 
 
-def _is_whole(plan: Plan, folder: Path, number: int) -> bool:
+def _is_whole(plan: ExtractionPlan, folder: Path, number: int) -> bool:
     """Whether a shard is there, and is this plan's: it may be torn by a crash, or cut or mixed up by a copy."""
     bins, channels = extractors.shape(plan.settings)
     try:
@@ -180,7 +182,7 @@ def _clear_partial(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _check_disk(plan: Plan, folder: Path, missing: Sequence[int], say: Say) -> None:
+def _check_disk(plan: ExtractionPlan, folder: Path, missing: Sequence[int], say: Say) -> None:
     """Say how large the store will be at most, and refuse where the disk has less."""
     size, free = plan.size, shutil.disk_usage(folder).free
     needed = size * len(missing) // plan.shards
@@ -211,7 +213,7 @@ def _told_of_disk(folder: Path) -> Iterator[None]:
         raise EmodartsError(f"cannot build features in {folder}: {error}; or set EMODARTS_CACHE to another") from error
 
 
-def _waiting(plan: Plan, folder: Path, progress: Progress, say: Say) -> Callable[[str], bool]:
+def _waiting(plan: ExtractionPlan, folder: Path, progress: Progress, say: Say) -> Callable[[str], bool]:
     said = False
 
     def waiting(holder: str) -> bool:

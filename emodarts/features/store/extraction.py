@@ -28,7 +28,7 @@ from emodarts.features.extractors.extractor import Extractor
 from emodarts.features.measures import measure
 from emodarts.features.settings import FeatureSettings, Variant
 from emodarts.features.store.files import Extracted, shard_name, write_shard
-from emodarts.features.store.plan import Plan, seconds_of
+from emodarts.features.store.plan import ExtractionPlan, seconds_of
 from emodarts.processors import processors
 from emodarts.seeds import derive_seed
 
@@ -47,7 +47,7 @@ class Loaded:
     copies: list[Samples]
 
 
-def extract_shard(plan: Plan, number: int, folder: Path, extractor: Extractor, device: str = "cpu") -> None:
+def extract_shard(plan: ExtractionPlan, number: int, folder: Path, extractor: Extractor, device: str = "cpu") -> None:
     """Write one shard of the plan into the store's folder."""
     rows = plan.shard(number)
     seconds = seconds_of(plan.rows.slice(number * plan.rows_per_shard, len(rows)))
@@ -66,7 +66,7 @@ def extract_shard(plan: Plan, number: int, folder: Path, extractor: Extractor, d
 
 
 @contextmanager
-def _loading(plan: Plan, rows: list[Row], device: str) -> Iterator[Iterator[Loaded | Dropped]]:
+def _loading(plan: ExtractionPlan, rows: list[Row], device: str) -> Iterator[Iterator[Loaded | Dropped]]:
     """The recordings of these rows, in their order. Beside a GPU, threads decode ahead of it."""
 
     def load(row: Row) -> Loaded | Dropped:

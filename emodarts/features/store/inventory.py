@@ -10,7 +10,7 @@ from emodarts.errors import EmodartsError
 from emodarts.features.settings import FeatureSettings
 from emodarts.features.store.files import ABOUT, INDEX, PLAN
 from emodarts.features.store.locks import locked
-from emodarts.features.store.plan import Plan
+from emodarts.features.store.plan import ExtractionPlan
 from emodarts.features.store.store import open_store
 
 UNFINISHED = "unfinished"
@@ -82,7 +82,7 @@ def _listed(folder: Path) -> Listed:
 
 def _unfinished(folder: Path, size: int, damaged: str | None) -> Listed:
     try:
-        plan = Plan.read(folder)
+        plan = ExtractionPlan.read(folder)
     except (EmodartsError, KeyError, TypeError) as error:
         return Listed(folder, "?", "", None, size, False, damaged or f"cannot be read: {error}")
     done = len(list(folder.glob("shard-*.arrow")))

@@ -30,7 +30,7 @@ _ROW_BYTES = 96  # of an utterance's measures and places
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExtractionPlan:
     """The recordings of a store, in the order of the utterance table, and how they are cut into shards.
 
     `rows`: utterance, path, start, end (s), sample_rate, frames, and size (bytes) and time (ns) of the file, -1 where
@@ -47,7 +47,7 @@ class Plan:
     @classmethod
     def of(
         cls, utterances: pa.Table, root: Path, settings: FeatureSettings, rows_per_shard: int | None = None
-    ) -> "Plan":
+    ) -> "ExtractionPlan":
         """The plan of these utterances (schema UTTERANCES). Raises EmodartsError where an id occurs twice."""
         rows = utterances.select(["utterance", "path", "start", "end", "sample_rate", "frames"]).combine_chunks()
         if pc.count_distinct(rows["utterance"]).as_py() != rows.num_rows:
@@ -103,7 +103,7 @@ class Plan:
         write_table(folder / PLAN, self.rows.to_batches()[0].replace_schema_metadata(metadata))
 
     @classmethod
-    def read(cls, folder: Path) -> "Plan":
+    def read(cls, folder: Path) -> "ExtractionPlan":
         """The plan in a store's folder. Raises EmodartsError."""
         batch = map_table(folder / PLAN)
         about = json.loads(batch.schema.metadata[b"about"])

@@ -22,7 +22,7 @@ from emodarts.features.measures import MEASURES
 from emodarts.features.settings import FeatureSettings, Variant
 from emodarts.features.store import files
 from emodarts.features.store.files import ABOUT, INDEX, SCHEMA_VERSION, shard_name
-from emodarts.features.store.plan import Plan, estimate
+from emodarts.features.store.plan import ExtractionPlan, estimate
 
 __all__ = ["Store", "build", "estimate", "open_store"]
 
@@ -150,4 +150,4 @@ def build(
     """
     from emodarts.features.store import building  # with torch, which those who only read a store do without
 
-    return building.build(Plan.of(utterances, root, settings), cache, device, processes, progress, say)
+    return building.build(ExtractionPlan.of(utterances, root, settings), cache, device, processes, progress, say)

@@ -111,7 +111,7 @@ def _work(folder: Path) -> None:
 
     from emodarts.features.extractors.extractor import extractor
     from emodarts.features.store.extraction import extract_shard
-    from emodarts.features.store.plan import Plan
+    from emodarts.features.store.plan import ExtractionPlan
 
     torch.set_num_threads(1)
     made = None
@@ -120,7 +120,7 @@ def _work(folder: Path) -> None:
         answer: dict[str, object] = {"shard": number}
         try:
             if made is None:
-                plan = Plan.read(folder)
+                plan = ExtractionPlan.read(folder)
                 made = plan, extractor(plan.settings)
             extract_shard(made[0], number, folder, made[1])
         except EmodartsError as error:

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emodarts.networks.cell import Edges
-from emodarts.networks.fused.convolutions import Stacked, Term, for_each_edge, mixed, stack
+from emodarts.networks.cell import MixedOperations
+from emodarts.networks.fused.convolutions import NormalisedBranch, Stacked, for_each_edge, stack, weighted_sum
 from emodarts.networks.fused.pools import shared
 from emodarts.networks.operations import CNN_OPERATIONS
 
 
-class CnnEdges(Edges):
+class CnnEdges(MixedOperations):
     """`operations` on `channels` channels for each of `edges` edges; batch norms without affine parameters.
 
     `over_time`: kernels and pools over time alone. Weights are drawn as those of the plain modules, in their order.
@@ -58,7 +58,7 @@ class CnnEdges(Edges):
 
         shape = (*x[:, 0, :: self.stride, :: self.stride].shape, self.edges * x.shape[1])
         if stacked:
-            sums = mixed(list(stacked.values()), self._columns(weights, stacked), mask, self.training)
+            sums = weighted_sum(list(stacked.values()), self._columns(weights, stacked), mask, self.training)
         else:
             sums = mask.new_zeros(shape)
         if same:  # one product: outputs (frames, operations * channels) by weights, the same for each channel
@@ -74,13 +74,17 @@ class CnnEdges(Edges):
             sums = sums + super().forward(x, extent, self._columns(weights, self.names))
         return sums
 
-    def _dropped_skips(self, same: dict[str, Tensor], stacked: dict[str, list[Term]], mask: Tensor) -> Tensor | None:
+    def _dropped_skips(
+        self, same: dict[str, Tensor], stacked: dict[str, list[NormalisedBranch]], mask: Tensor
+    ) -> Tensor | None:
         """Take the skip connection out of its sum; its output for each edge, with values dropped at random."""
         if "skip_connect" in same:
             skips = same.pop("skip_connect")[:, :, :, None].expand(-1, -1, -1, self.edges, -1)
         elif "skip_connect" in stacked:
             alone = mask.new_ones(self.edges, 1)
-            skips = mixed([stacked.pop("skip_connect")], alone, mask, self.training).unflatten(3, (self.edges, -1))
+            skips = weighted_sum([stacked.pop("skip_connect")], alone, mask, self.training).unflatten(
+                3, (self.edges, -1)
+            )
         else:
             return None
         return F.dropout(skips, self.skip_dropout)

@@ -37,7 +37,7 @@ def for_each_edge(x: Tensor, edges: int) -> Tensor:
     return x @ torch.eye(x.shape[3], dtype=x.dtype, device=x.device).repeat(1, edges)
 
 
-class Term(NamedTuple):
+class NormalisedBranch(NamedTuple):
     """A pointwise convolution and the batch norm after it, for every edge."""
 
     inputs: Tensor  # (batch, F, T, edges * channels), read by nothing else; padding is of no account
@@ -45,8 +45,8 @@ class Term(NamedTuple):
     statistics: RunningStatistics  # (edges, channels)
 
 
-def mixed(
-    operations: Sequence[Sequence[Term]], weights: Tensor, mask: Tensor, training: bool, relu: bool = False
+def weighted_sum(
+    operations: Sequence[Sequence[NormalisedBranch]], weights: Tensor, mask: Tensor, training: bool, relu: bool = False
 ) -> Tensor:
     """`sum_o weights[e, o] * o` for each edge e: `(batch, F, T, edges * channels)`, zero at padded frames.
 
@@ -72,7 +72,7 @@ def mixed(
 class Stacked(nn.Module):
     """One operation of all edges."""
 
-    def forward(self, x: Tensor, repeated: Tensor, mask: Tensor) -> list[Term]:
+    def forward(self, x: Tensor, repeated: Tensor, mask: Tensor) -> list[NormalisedBranch]:
         """The terms, from a state, the same repeated for each edge, and its mask."""
         raise NotImplementedError
 
@@ -93,10 +93,10 @@ class StackedConvolution(Stacked):
         self.register_buffer("units", torch.eye(channels).repeat(len(plain), 1, 1), persistent=False)
         self.statistics = RunningStatistics(len(plain), channels)
 
-    def forward(self, x: Tensor, repeated: Tensor, mask: Tensor) -> list[Term]:
+    def forward(self, x: Tensor, repeated: Tensor, mask: Tensor) -> list[NormalisedBranch]:
         """The terms, from a state and its mask."""
         y = F.conv2d(x.permute(0, 3, 1, 2), self.kernels, None, self.strides, self.padding)
-        return [Term(y.permute(0, 2, 3, 1), cast(Tensor, self.units), self.statistics)]
+        return [NormalisedBranch(y.permute(0, 2, 3, 1), cast(Tensor, self.units), self.statistics)]
 
     @torch.no_grad()
     def unstack(self, edge: int, plain: Convolution) -> None:
@@ -118,14 +118,14 @@ class StackedDepthwiseSeparable(Stacked):
         self.pointwise = nn.Parameter(torch.stack([p.pointwise.weight.detach()[:, :, 0, 0] for p in plain]))
         self.statistics = RunningStatistics(*self.pointwise.shape[:2])
 
-    def forward(self, x: Tensor, repeated: Tensor, mask: Tensor) -> list[Term]:
+    def forward(self, x: Tensor, repeated: Tensor, mask: Tensor) -> list[NormalisedBranch]:
         """The terms, from a state and its mask."""
         stride, dilation = self.stride, self.dilation
         if self.thins:
             repeated = for_each_edge(x[:, ::stride, ::stride], len(self.pointwise))
             stride, dilation = 1, dilation // stride
         y = depthwise(repeated.permute(0, 3, 1, 2), self.kernels, stride, dilation)
-        return [Term(y.permute(0, 2, 3, 1), self.pointwise, self.statistics)]
+        return [NormalisedBranch(y.permute(0, 2, 3, 1), self.pointwise, self.statistics)]
 
     @torch.no_grad()
     def unstack(self, edge: int, plain: DepthwiseSeparable) -> None:
@@ -143,13 +143,13 @@ class StackedSeparable(Stacked):
         self.first = StackedDepthwiseSeparable([p.first for p in plain])
         self.second = StackedDepthwiseSeparable([p.second for p in plain])
 
-    def forward(self, x: Tensor, repeated: Tensor, mask: Tensor) -> list[Term]:
+    def forward(self, x: Tensor, repeated: Tensor, mask: Tensor) -> list[NormalisedBranch]:
         """The terms, from a state and its mask."""
         terms = self.first(x, repeated, mask)
         mask = mask[:, :, :: self.first.stride]
         alone = mask.new_ones(self.first.pointwise.shape[0], 1)
-        between = mixed([terms], alone, mask, self.training, relu=True)
-        second: list[Term] = self.second(between, between, mask)
+        between = weighted_sum([terms], alone, mask, self.training, relu=True)
+        second: list[NormalisedBranch] = self.second(between, between, mask)
         return second
 
     def unstack(self, edge: int, plain: SeparableConvolution) -> None:
@@ -172,7 +172,7 @@ class StackedReduction(Stacked):
         channels = self.even.shape[1] + self.odd.shape[1]
         self.statistics = nn.ModuleList(RunningStatistics(len(plain), channels) for _ in ("even", "odd"))
 
-    def forward(self, x: Tensor, repeated: Tensor, mask: Tensor) -> list[Term]:
+    def forward(self, x: Tensor, repeated: Tensor, mask: Tensor) -> list[NormalisedBranch]:
         """The terms, from a state and its mask."""
         up = 0 if self.over_time else 1
         odd = x.shape[1] % 2 * up, x.shape[2] % 2
@@ -183,7 +183,7 @@ class StackedReduction(Stacked):
         inputs = [for_each_edge(half, len(self.even)) for half in halves]
         pointwise = F.pad(self.even, (0, 0, 0, self.odd.shape[1])), F.pad(self.odd, (0, 0, self.even.shape[1], 0))
         statistics: Iterable[Any] = self.statistics
-        return [Term(*term) for term in zip(inputs, pointwise, statistics, strict=True)]
+        return [NormalisedBranch(*term) for term in zip(inputs, pointwise, statistics, strict=True)]
 
     @torch.no_grad()
     def unstack(self, edge: int, plain: FactorizedReduction) -> None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from emodarts.networks.fused.recurrent_cells import CELLS, Cell
+from emodarts.networks.fused.recurrent_cells import CELLS, RecurrentCell
 
 
 class Chains(NamedTuple):
@@ -118,7 +118,7 @@ class _Recurrence(torch.autograd.Function):
     """The loop over the steps of the wavefront, forwards and backwards."""
 
     @staticmethod
-    def forward(ctx: Any, kind: type[Cell], groups: list[_Group], *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, kind: type[RecurrentCell], groups: list[_Group], *tensors: Tensor) -> tuple[Tensor, ...]:
         sources, products, weights, biases = (tensors[n::4] for n in range(4))
         steps = products[0].shape[1]
         operands = [_operands(g, s, steps) for g, s in zip(groups, sources, strict=True)]
@@ -156,7 +156,7 @@ def _operands(group: _Group, sources: Tensor, steps: int) -> Tensor:
 
 
 def _run(
-    kind: type[Cell],
+    kind: type[RecurrentCell],
     groups: list[_Group],
     operands: list[Tensor],
     weights: Sequence[Tensor],
@@ -190,7 +190,7 @@ def _run(
 
 
 def _run_back(
-    kind: type[Cell],
+    kind: type[RecurrentCell],
     groups: list[_Group],
     kept: Tensor,
     gradients: Sequence[Tensor],
@@ -238,7 +238,7 @@ def _run_back(
 
 
 def _differentiable(
-    kind: type[Cell],
+    kind: type[RecurrentCell],
     groups: list[_Group],
     sources: Sequence[Tensor],
     weights: Sequence[Tensor],
@@ -256,7 +256,7 @@ def _differentiable(
     return found
 
 
-def unrolled(kind: type[Cell], group: _Group, sources: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def unrolled(kind: type[RecurrentCell], group: _Group, sources: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The same recurrence frame by frame, in operations that autograd can differentiate any number of times."""
     inputs = sources.repeat_interleave(group.levels[0] // len(sources), 0)
     ends: list[Tensor] = []

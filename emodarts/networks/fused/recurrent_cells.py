@@ -14,7 +14,7 @@ _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input  # g * y * (1 - y
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input  # g * (1 - y * y)
 
 
-class Cell:
+class RecurrentCell:
     """What the cells share, on tensors that are the same at every step.
 
     `product (blocks, rows, batch, width)`: that of the step, or its gradient. `h (rows, batch, width)`: the hidden
@@ -62,7 +62,7 @@ class Cell:
         self.h[rows] = 0
 
 
-class Rnn(Cell):
+class Rnn(RecurrentCell):
     """h_t = tanh(p) (Elman 1990). Kept: h_t-1."""
 
     blocks, keeps = 1, 1
@@ -81,7 +81,7 @@ class Rnn(Cell):
         _tanh_backward(self.h, self.kept[step + 1][0], grad_input=self.product[0])
 
 
-class Lstm(Cell):
+class Lstm(RecurrentCell):
     """i, f, o = sigmoid(p_i, p_f, p_o), g = tanh(p_g); c_t = f c_t-1 + i g, h_t = o tanh(c_t).
 
     Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000. Blocks: i f o g. Kept: i, f, o, g, c_t-1.
@@ -132,7 +132,7 @@ class Lstm(Cell):
         self.carried[rows] = 0
 
 
-class Gru(Cell):
+class Gru(RecurrentCell):
     """r, z = sigmoid(p_r, p_z), n = tanh(p_n + r p_m), h_t = (1 - z) n + z h_t-1 (Cho et al. 2014, as in torch.nn.GRU).
 
     Blocks: r z n m, where p_n is of the input alone and p_m of the hidden state alone. Kept: r, z, n, p_m, h_t-1.
@@ -170,4 +170,4 @@ class Gru(Cell):
         self.h *= z
 
 
-CELLS: dict[str, type[Cell]] = {"lstm": Lstm, "gru": Gru, "rnn": Rnn}
+CELLS: dict[str, type[RecurrentCell]] = {"lstm": Lstm, "gru": Gru, "rnn": Rnn}

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emodarts.networks.cell import Edges
+from emodarts.networks.cell import MixedOperations
 from emodarts.networks.fused.sequence_parts import (
     JointAttention,
     JointLayers,
@@ -31,7 +31,7 @@ from emodarts.networks.sequence import (
 )
 
 
-class SequenceEdges(Edges):
+class SequenceEdges(MixedOperations):
     """`operations` of a width for each of `edges` edges; layer norms without affine parameters.
 
     It starts with the very weights that `Edges` would draw. An operation of a type that is not known here stays a

@@ -14,14 +14,14 @@ from emodarts.results.statistics.comparisons import (
 )
 from emodarts.results.statistics.intervals import Interval, interval, uar_interval
 from emodarts.results.statistics.selection import best, nested_choice, shared_choice
-from emodarts.results.statistics.summaries import Figures, Spread, chance, figures, majority, spread
+from emodarts.results.statistics.summaries import Metrics, Spread, chance, figures, majority, spread
 from emodarts.results.statistics.tallies import Metric, Tally, pooled
 
 __all__ = [
     "Difference",
-    "Figures",
     "Interval",
     "Metric",
+    "Metrics",
     "Spread",
     "Tally",
     "best",

@@ -12,7 +12,7 @@ from emodarts.results.statistics.estimates import (
     Bootstrap,
     Error,
     Estimate,
-    Term,
+    SignedTallies,
     combined,
     jackknife,
     over_seeds,
@@ -102,7 +102,9 @@ def dev_test_drop(
     """
     for tallies in (dev, test):
         same_speakers(tallies)
-    return _difference(Estimate.of(metric, Term(tuple(dev)), Term(tuple(test), -1)), level, resamples, seed)
+    return _difference(
+        Estimate.of(metric, SignedTallies(tuple(dev)), SignedTallies(tuple(test), -1)), level, resamples, seed
+    )
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
@@ -127,7 +129,7 @@ def _paired(ours: Sequence[Tally], others: Sequence[Tally], metric: Metric) -> E
     same_speakers(tallies)
     if not all(_as_many_labels(t, tallies[0]) for t in tallies):
         raise EmodartsError("a comparison needs predictions of the same utterances: speakers have other labels")
-    return Estimate.of(metric, Term(tuple(ours)), Term(tuple(others), -1))
+    return Estimate.of(metric, SignedTallies(tuple(ours)), SignedTallies(tuple(others), -1))
 
 
 def _as_many_labels(one: Tally, other: Tally) -> bool:

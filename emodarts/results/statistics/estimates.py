@@ -21,7 +21,7 @@ _AT_ONCE = 2_000_000  # numbers in memory at a time
 
 
 @dataclass(frozen=True)
-class Term:
+class SignedTallies:
     """The mean figure of tallies of one kind (seeds, fold models), counted with a sign."""
 
     tallies: tuple[Tally, ...]
@@ -46,7 +46,7 @@ class Estimate:
     metric: Metric
 
     @classmethod
-    def of(cls, metric: Metric, *terms: Term) -> "Estimate":
+    def of(cls, metric: Metric, *terms: SignedTallies) -> "Estimate":
         """A figure (one term) or a difference of two; strata are made of who occurs in which terms.
 
         Raises EmodartsError where there are no tallies or they differ in their number of classes.

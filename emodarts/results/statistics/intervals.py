@@ -8,7 +8,7 @@ from emodarts.results.statistics.estimates import (
     RESAMPLES,
     Bootstrap,
     Estimate,
-    Term,
+    SignedTallies,
     jackknife,
     same_speakers,
 )
@@ -39,7 +39,7 @@ def interval(
     Raises EmodartsError where the tallies differ in their speakers, or there are none.
     """
     same_speakers(tallies)
-    estimate = Estimate.of(metric, Term(tuple(tallies)))
+    estimate = Estimate.of(metric, SignedTallies(tuple(tallies)))
     if estimate.few_speakers():
         half = jackknife(estimate).half(level)
         return Interval(estimate.value, estimate.value - half, estimate.value + half)

@@ -9,7 +9,7 @@ from emodarts.results.statistics.tallies import METRICS, Floats, Tally
 
 
 @dataclass(frozen=True)
-class Figures:
+class Metrics:
     """UAR, WAR and macro-F1 of some predictions."""
 
     uar: float
@@ -26,9 +26,9 @@ class Spread:
     n: int
 
 
-def figures(confusion: Floats) -> Figures:
+def figures(confusion: Floats) -> Metrics:
     """The three figures of a confusion matrix `(classes, classes)`: rows are labels, columns predictions."""
-    return Figures(**{name: float(of(confusion)) for name, of in METRICS.items()})
+    return Metrics(**{name: float(of(confusion)) for name, of in METRICS.items()})
 
 
 def spread(values: Sequence[float]) -> Spread:
