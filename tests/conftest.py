@@ -1,13 +1,10 @@
 """Shared fixtures: the demo corpus with features, small settings, synthetic folders."""
 
 import os
-from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
 import pytest
-import soundfile
 import torch
 
 from emodarts import corpora
@@ -19,8 +16,9 @@ from emodarts.features.settings import FeatureSettings
 from emodarts.features.store import store as features
 from emodarts.search.settings import SearchSettings
 from emodarts.training.settings import TrainingSettings
+from tests.support.commands import variables
+from tests.support.files import REPOSITORY, write_tone
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 RECORDINGS = REPOSITORY.parent / "shared" / "corpora"
 torch.set_num_threads(1)
 # Files of minutes begin first, so that no process is left alone with one at the end.
@@ -85,18 +83,7 @@ def tiny():
 @pytest.fixture
 def environment(tmp_path):
     """The environment of a command with a cache of its own."""
-    from commands import variables  # needs this file
-
     return variables(tmp_path / "cache")
-
-
-def write_tone(path, seconds=0.6, rate=16000, f0=150.0, seed=0):
-    """A voiced sound with a little noise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    time = np.arange(int(seconds * rate)) / rate
-    rng = np.random.default_rng(seed)
-    sound = sum(np.sin(2 * np.pi * f0 * k * time) / k for k in range(1, 6)) * 0.1
-    soundfile.write(path, sound + rng.normal(0, 1e-3, time.size), rate, subtype="PCM_16")
 
 
 @pytest.fixture

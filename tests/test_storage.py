@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import pyarrow.fs as pafs
 import pytest
 from moto.server import ThreadedMotoServer
-from test_resume import told
 
 from emodarts import corpora
 from emodarts.checkpoints import Checkpoint, Checkpoints, StoredFile
@@ -24,6 +23,7 @@ from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage, StorageError
 from sweeps.data.placement import publish, store_on_this_node
+from tests.sweeps.execution.test_resume import told
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_a_unit_on_an_object_store_goes_on_after_its_worker_died(storage, demo, 
 
 
 def test_tables_on_an_object_store(storage):
-    from test_results import key, records
+    from tests.results.test_results import key, records
 
     register(storage, "s", {})
     writer = SweepWriter(storage, "s")

@@ -15,13 +15,12 @@ import time
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from chaos import Chaos, local_cluster
-from commands import comparable
-from conftest import REPOSITORY
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from emodarts.results import reader
+from tests.support.chaos import Chaos, local_cluster
+from tests.support.commands import comparable
+from tests.support.files import REPOSITORY
 
 BUDGET = ["search.epochs=4", "training.epochs=8", "~sweep.space.search.epochs"]
 

@@ -17,12 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from speakers import CREMA_D, EMODB, RAVDESS, SAVEE, Corpus, Recognition
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from emodarts.results.statistics import Interval, Tally, dev_test_drop, difference, difference_over_seeds, interval
 from emodarts.results.statistics.estimates import Bootstrap, Estimate, SignedTallies, jackknife
+from tests.support.speakers import CREMA_D, EMODB, RAVDESS, SAVEE, Corpus, Recognition
 
 CORPORA = (SAVEE, EMODB, RAVDESS, replace(CREMA_D, speakers=30), CREMA_D)
 NOMINAL, RESAMPLES = 0.95, 1_999

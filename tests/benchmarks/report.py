@@ -17,13 +17,12 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from made_results import CLASSES, genotype
 
 from emodarts.records import UnitKey
 from emodarts.results.commits import Commit
@@ -31,6 +30,7 @@ from emodarts.results.compaction import ABOUT, COMMITS, FOLDER, commits_table
 from emodarts.results.schemas import SCHEMA_VERSION, TABLES, stamped
 from emodarts.results.sweep_file import register
 from emodarts.storage import Storage
+from tests.support.made_results import CLASSES, genotype
 
 SYSTEMS = ("emodarts", "emodarts:random_search:joint", "cnn", "cnn_lstm_attention", "svm")
 FOLDS, SPEAKERS, TAKES, EPOCHS = 10, 5, 10, 10  # 5 speakers of 10 utterances in dev, and in test

@@ -21,18 +21,18 @@ from dataclasses import replace
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import sequence_step
 import torch
 import torch.nn.functional as F
-from plain import backward, first_order, plain_twin, saved_bytes, second_order
 
 from emodarts.networks.network import NetworkShape
 from emodarts.networks.operations import frozen_statistics
 from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES
 from emodarts.networks.supernet import Supernet
 from emodarts.search.bilevel import first_order_step, second_order_step
+from tests.support.plain import backward, first_order, plain_twin, saved_bytes, second_order
 
 XI = 0.025
 LEAST = {"first_order_ratio": 3.0, "second_order_ratio": 3.0, "seqnn_ratio": 2.0}  # and activation_ratio at most .5

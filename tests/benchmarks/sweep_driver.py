@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import psutil
 import ray
 from rich.console import Console
-from test_studies import DEFAULT, SPACE, commit, key_of
 
 from emodarts.results import reader
 from emodarts.results.sweep_file import register
@@ -32,6 +31,7 @@ from sweeps.execution.ray_session import fit, session
 from sweeps.settings import RaySettings, ResourceSettings, SweepSettings
 from sweeps.units.study_queue import StudyQueue
 from sweeps.units.system_queues import SystemQueues
+from tests.sweeps.units.test_studies import DEFAULT, SPACE, commit, key_of
 
 
 def begin(root: str, folds: int, trials: int) -> StudyQueue:

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from chaos import local_cluster
 from rich.console import Console
 from sweep_driver import begin
 
 from sweeps.execution.ray_session import fit, session
 from sweeps.settings import RaySettings, ResourceSettings
 from sweeps.units.system_queues import SystemQueues
+from tests.support.chaos import local_cluster
 
 
 def drive(units: int, low: float, high: float, folder: str, address: str) -> None:

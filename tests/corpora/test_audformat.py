@@ -5,8 +5,6 @@ import pickle
 import numpy as np
 import pytest
 import yaml
-from conftest import write_tone
-from test_corpora import CorpusContract
 
 from emodarts import corpora
 from emodarts.corpora import labels as labelling
@@ -14,6 +12,8 @@ from emodarts.corpora.protocols import folds
 from emodarts.corpora.readers.audformat import write
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
+from tests.corpora.test_corpora import CorpusContract
+from tests.support.files import write_tone
 
 EMOTION = {"scheme_id": "emotion", "rater_id": "gold"}
 HEADER = {

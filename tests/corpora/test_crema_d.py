@@ -1,13 +1,13 @@
 """CREMA-D: labels from names and from votes, copies, pointers, and the folds by ranges of actors."""
 
 import pytest
-from layouts import check_folds, crema_d, folds_of
-from test_corpora import CorpusContract
 
 from emodarts import corpora
 from emodarts.corpora import labels as labelling
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
+from tests.corpora.test_corpora import CorpusContract
+from tests.support.layouts import check_folds, crema_d, folds_of
 
 
 def read(root, **more):

@@ -1,14 +1,14 @@
 """The IEMOCAP reader on a small synthetic copy: speakers, oddities, contradictions, protocols."""
 
 import pytest
-from layouts import check_folds, folds_of
-from layouts.audio import write
-from layouts.iemocap import HEADER, line, write_corpus
 
 from emodarts import corpora
 from emodarts.corpora.protocols import rules
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
+from tests.support.layouts import check_folds, folds_of
+from tests.support.layouts.audio import write
+from tests.support.layouts.iemocap import HEADER, line, write_corpus
 
 
 @pytest.fixture(scope="module")

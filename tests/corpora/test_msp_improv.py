@@ -1,13 +1,13 @@
 """The MSP-IMPROV reader on a small synthetic copy: speakers, inverted activation, oddities, protocols."""
 
 import pytest
-from layouts import check_folds, folds_of
-from layouts.audio import write
-from layouts.msp_improv import line, write_corpus
 
 from emodarts import corpora
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
+from tests.support.layouts import check_folds, folds_of
+from tests.support.layouts.audio import write
+from tests.support.layouts.msp_improv import line, write_corpus
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from layouts import check_folds, folds_of
-from layouts.audio import write
-from layouts.msp_podcast import COLUMNS, FORMS, SPEAKERS, write_corpus
 
 from emodarts import corpora
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
+from tests.support.layouts import check_folds, folds_of
+from tests.support.layouts.audio import write
+from tests.support.layouts.msp_podcast import COLUMNS, FORMS, SPEAKERS, write_corpus
 
 ROW = ("MSP-PODCAST_0001_0008.wav", "N", "2.2", "4.0", "2.6", "30", "Male", "Train")
 

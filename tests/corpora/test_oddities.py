@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import write_tone
-from layouts import crema_d, iemocap, msp_improv
 
 from emodarts import corpora, metrics
 from emodarts.corpora import labels as labelling
 from emodarts.corpora.protocols import folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
+from tests.support.files import write_tone
+from tests.support.layouts import crema_d, iemocap, msp_improv
 
 
 def manifest(root, text, **more):

@@ -9,8 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import soundfile
-from conftest import write_tone
-from layouts import audio
 
 from emodarts import corpora
 from emodarts.corpora import labels as labelling
@@ -19,6 +17,8 @@ from emodarts.corpora.protocols import folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Utterance, audio_files, build, seconds
 from emodarts.errors import EmodartsError
+from tests.support.files import write_tone
+from tests.support.layouts import audio
 
 
 def read(name, root, **more):

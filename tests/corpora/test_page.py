@@ -4,13 +4,13 @@ import re
 import sys
 
 import pytest
-from conftest import REPOSITORY, write_tone
 
 from emodarts import corpora
 from emodarts.corpora import labels as labelling
 from emodarts.corpora import registry
 from emodarts.corpora.protocols import folds as protocols
 from emodarts.corpora.settings import CorpusSettings
+from tests.support.files import REPOSITORY, write_tone
 
 PAGE = (REPOSITORY / "docs" / "corpora.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

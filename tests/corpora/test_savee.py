@@ -1,12 +1,12 @@
 """SAVEE: the released and the flat layout, codes of one and of two letters, and a man each as test part."""
 
 import pytest
-from layouts import check_folds, folds_of, savee
-from test_corpora import CorpusContract
 
 from emodarts import corpora
 from emodarts.corpora import labels as labelling
 from emodarts.corpora.settings import CorpusSettings
+from tests.corpora.test_corpora import CorpusContract
+from tests.support.layouts import check_folds, folds_of, savee
 
 
 @pytest.fixture(scope="module", params=["nested", "flat"])

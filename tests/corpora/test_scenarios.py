@@ -3,9 +3,9 @@
 from collections import Counter
 
 import pytest
-from layouts import folds_of, iemocap
 
 from emodarts.errors import EmodartsError
+from tests.support.layouts import folds_of, iemocap
 
 
 def test_improvised_turns_alone(tmp_path):

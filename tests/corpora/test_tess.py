@@ -3,13 +3,13 @@
 from collections import Counter
 
 import pytest
-from layouts import check_folds, folds_of, tess
-from test_corpora import CorpusContract
 
 from emodarts import corpora
 from emodarts.corpora.protocols import rules
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
+from tests.corpora.test_corpora import CorpusContract
+from tests.support.layouts import check_folds, folds_of, tess
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 import pyarrow as pa
 import pytest
-from conftest import write_tone
-from layouts import msp_podcast
 
 from emodarts import corpora
 from emodarts.audit.audit import audit
@@ -12,6 +10,8 @@ from emodarts.corpora.protocols import folds as protocols
 from emodarts.corpora.protocols import rules
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.features.measures import MEASURES
+from tests.support.files import write_tone
+from tests.support.layouts import msp_podcast
 
 
 @pytest.fixture

@@ -1,0 +1,265 @@
+"""A unit in its worker, without Ray: what is written, kept, reported and left behind, however it ends."""
+
+import errno
+import json
+import socket
+from collections import Counter
+from dataclasses import asdict, replace
+
+import pytest
+from ray import tune
+
+from emodarts.experiment import unit as experiment
+from emodarts.experiment.fold_data import FoldSettings
+from emodarts.features.settings import FeatureSettings
+from emodarts.records import EpochRecord
+from emodarts.results import reader
+from emodarts.results.sweep_file import register
+from emodarts.results.writer import SweepWriter
+from emodarts.search.settings import SearchSettings
+from emodarts.storage import Storage, StorageError
+from emodarts.training.settings import TrainingSettings
+from sweeps.data.placement import StoreLocation
+from sweeps.execution import metrics as telemetry
+from sweeps.execution.worker import CHECKPOINTS, SweepSpec, SystemSpec, run_unit
+from sweeps.settings import Settings, SweepSettings
+from sweeps.study.search_space import SearchSpace
+from sweeps.units.unit import Unit
+from tests.sweeps.execution.test_resume import counting
+from tests.test_storage import bucket  # noqa: F401
+
+UNIT = asdict(Unit("emodarts", "fold0", 0, 0, 0, {}, (("search", 0.5), ("train", 0.5))))
+CONFIG = {"unit": UNIT}
+
+
+class Killed(Exception):
+    """What ends a worker in these tests."""
+
+
+@pytest.fixture(scope="module")
+def plan(demo, demo_store):
+    """Two epochs of a small search and two of a training, on a quarter of a fold."""
+    whole = demo[2][0]
+    tests = {name: ids[::4] for name, ids in whole.tests.items()}
+    fold = replace(whole, train=whole.train[::4], dev=whole.dev[::2], tests=tests)
+    search = SearchSettings(
+        epochs=2, cells=2, nodes=1, channels=4, sequence_width=8, stem_channels=4, crop_seconds=0.4,
+        cnn_operations=["none", "skip_connect", "avg_pool_3x3"],
+        sequence_operations=["none", "skip_connect", "lstm_1"],
+    )  # fmt: skip
+    training = TrainingSettings(epochs=2, channels=4, sequence_width=8, crop_seconds=0.4)
+    settings = FoldSettings(FeatureSettings(bands=32), search, training)
+    space = SearchSpace.of(Settings(sweep=SweepSettings(space={})))
+    store = StoreLocation(str(demo_store.folder), socket.gethostname(), None)
+    return SweepSpec("s", "", ("demo",), (store,), {0: fold}, {"emodarts": SystemSpec(settings, space)}, 1, "cpu", 1)
+
+
+@pytest.fixture
+def at(plan, tmp_path, monkeypatch):
+    """The plan with results in a new folder, or at a place."""
+    monkeypatch.setattr(telemetry, "setproctitle", lambda title: None)
+
+    def place(location=tmp_path):
+        register(Storage.open(location), "s", {})
+        return replace(plan, results=str(location))
+
+    return place
+
+
+class Reports:
+    """Stands for Tune: takes reports, and at one of them does what the test says."""
+
+    def __init__(self, monkeypatch, number=None, act=None):
+        self.told, self.number, self.act = [], number, act
+        monkeypatch.setattr(tune, "report", self)
+
+    def __call__(self, metrics):
+        self.told.append(metrics)
+        if len(self.told) == self.number:
+            self.act()
+
+
+def raising(error):
+    def act():
+        raise error
+
+    return act
+
+
+def kept(plan):
+    """Names of the checkpoint files of the unit."""
+    storage = Storage.open(plan.results)
+    return [name for unit in storage.list(f"s/{CHECKPOINTS}") for name in storage.list(f"s/{CHECKPOINTS}/{unit}")]
+
+
+def commits(plan):
+    opened = reader.Results.of(Storage.open(plan.results), ["s"])
+    return [(c.status, c.reason) for c in opened.commits]
+
+
+def rows(plan):
+    opened = reader.Results.of(Storage.open(plan.results), ["s"])
+    loose = ["seconds"]
+    return {
+        "predictions": opened.table("predictions").to_pylist(),
+        "epochs": opened.table("epochs").drop(loose).to_pylist(),
+        "genotypes": opened.table("genotypes").to_pylist(),
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(plan, tmp_path_factory):
+    """Rows, reports and steps of a unit that nobody disturbed."""
+    place = replace(plan, results=str(tmp_path_factory.mktemp("undisturbed")))
+    register(Storage.open(place.results), "s", {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(telemetry, "setproctitle", lambda title: None)
+        reports, steps = Reports(patch), Counter()
+        with counting(steps):
+            run_unit(CONFIG, place)
+    assert kept(place) == []
+    assert commits(place) == [("complete", None)]
+    return rows(place), reports.told, steps
+
+
+def test_rungs_are_reported_with_all_epochs_so_far_and_then_the_end(undisturbed):
+    first, second, end = undisturbed[1]
+    assert [(r["status"], r["rung"], len(r["epochs"])) for r in (first, second)] == [
+        ("running", 0, 1),
+        ("running", 1, 3),
+    ]
+    assert [(e["phase"], e["epoch"]) for e in second["epochs"]] == [("search", 0), ("search", 1), ("train", 0)]
+    assert second["dev_uar"] == second["epochs"][-1]["dev_uar"]
+    assert end["status"] == "complete"
+    assert 0 <= end["dev_uar"] <= 1
+    assert end["size"] > 0
+
+
+@pytest.mark.parametrize("where", ["folder", "object store"])
+def test_a_killed_unit_goes_on_bit_for_bit_and_reports_its_rungs_again(at, undisturbed, monkeypatch, request, where):
+    place = at() if where == "folder" else at(request.getfixturevalue("bucket").format("killed"))
+    for number in (1, 2):
+        Reports(monkeypatch, number, raising(Killed()))
+        with pytest.raises(Killed):
+            run_unit(CONFIG, place)
+    assert "searched.safetensors" in kept(place)
+    assert commits(place) == []
+    reports = Reports(monkeypatch)
+    run_unit(CONFIG, place)
+    assert rows(place) == undisturbed[0]
+    # What was told before the kill is told again, the seconds of the epochs included.
+    assert [(r["status"], r["dev_uar"]) for r in reports.told] == [(r["status"], r["dev_uar"]) for r in undisturbed[1]]
+    assert kept(place) == []
+
+
+def test_a_pruned_unit_leaves_no_checkpoints_and_writes_nothing(at, monkeypatch):
+    place = at()
+    writer, key = SweepWriter(Storage.open(place.results), "s"), place.key(UNIT)
+
+    def prune():  # what the driver does before Tune lets the worker's report raise
+        writer.commit_ended(key, "pruned", "at the first rung", (), "driver")
+        raise SystemExit(0)
+
+    Reports(monkeypatch, 1, prune)
+    with pytest.raises(SystemExit):
+        run_unit(CONFIG, place)
+    assert kept(place) == []
+    assert commits(place) == [("pruned", "at the first rung")]
+
+
+def test_a_unit_whose_worker_died_after_its_commit_is_told_and_not_run_again(at, undisturbed, monkeypatch):
+    place = at()
+    Reports(monkeypatch, 3, raising(Killed()))
+    with pytest.raises(Killed):
+        run_unit(CONFIG, place)
+    reports, steps = Reports(monkeypatch), Counter()
+    with counting(steps):
+        run_unit(CONFIG, place)
+    assert not steps
+    assert reports.told == [undisturbed[1][-1]]
+    assert rows(place) == undisturbed[0]
+
+
+def test_a_unit_that_is_stopped_with_the_experiment_keeps_its_checkpoints(at, monkeypatch):
+    place = at()
+    Reports(monkeypatch, 1, raising(SystemExit(0)))
+    with pytest.raises(SystemExit):
+        run_unit(CONFIG, place)
+    assert kept(place) == ["search.safetensors"]
+    assert commits(place) == []
+
+
+def test_a_full_disk_fails_no_unit_and_costs_no_training(at, undisturbed, monkeypatch):
+    place = at()
+    original = Storage._write_local
+
+    def full(path, content):
+        if path.parent.name == "predictions":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(path, content)
+
+    reports = Reports(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(Storage, "_write_local", staticmethod(full))
+        with pytest.raises(StorageError, match="No space left on device"):
+            run_unit(CONFIG, place)
+    assert commits(place) == []
+    assert [r["status"] for r in reports.told] == ["running", "running"]
+    assert kept(place) == ["searched.safetensors", "training.safetensors"]
+    steps = Counter()
+    with counting(steps):
+        run_unit(CONFIG, place)
+    assert not steps, "all of it is in the checkpoints"
+    assert rows(place) == undisturbed[0]
+    assert kept(place) == []
+
+
+def test_a_checkpoint_of_other_code_means_a_new_start(at, undisturbed, monkeypatch):
+    place = at()
+    Reports(monkeypatch, 2, raising(Killed()))
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "source_digest", lambda: "an older one")
+        with pytest.raises(Killed):
+            run_unit(CONFIG, place)
+    reports, steps = Reports(monkeypatch), Counter()
+    with counting(steps):
+        run_unit(CONFIG, place)
+    assert steps == undisturbed[2]
+    assert [r["status"] for r in reports.told] == ["running", "running", "complete"]
+    assert len(reports.told[0]["epochs"]) == 1  # epochs of the refused checkpoint are not told twice
+    assert rows(place) == undisturbed[0]
+
+
+@pytest.mark.parametrize("error", [FloatingPointError("the loss is not finite"), RuntimeError("CUDA out of memory")])
+def test_a_mistake_of_the_units_own_is_committed_with_its_epochs(at, monkeypatch, error):
+    place = at()
+
+    def run_fold(store, fold, settings, seed, device, progress, folder, foreign):
+        progress(EpochRecord("search", 0, 1.0, 1.0, 0.5, 0.5, 0.1))
+        (folder / "search.safetensors").parent.mkdir(parents=True)
+        (folder / "search.safetensors").write_bytes(b"")
+        raise error
+
+    monkeypatch.setattr(experiment, "run_fold", run_fold)
+    reports = Reports(monkeypatch)
+    run_unit(CONFIG, place)
+    ((status, reason),) = commits(place)
+    assert status == "failed"
+    assert reason.startswith(f"{type(error).__name__}: {error} (test_trial.py:")
+    assert reports.told[-1] == {"status": "failed", "reason": reason, "dev_uar": None, "size": None}
+    assert len(rows(place)["epochs"]) == 1
+    assert kept(place) == []
+
+
+def test_a_node_that_sees_other_results_or_no_features_fails_no_unit(at, plan, tmp_path, monkeypatch):
+    reports = Reports(monkeypatch)
+    with pytest.raises(StorageError, match=r"does not see sweep s in .*results has to be a place that every node sees"):
+        run_unit(CONFIG, replace(plan, results=str(tmp_path / "other")))
+    place = at()
+    damaged = tmp_path / "store"
+    damaged.mkdir()
+    (damaged / "store.json").write_text(json.dumps({"schema_version": 2}))
+    with pytest.raises(StorageError, match="cannot use the features at"):
+        run_unit(CONFIG, replace(place, stores=(replace(place.stores[0], folder=str(damaged)),)))
+    assert commits(place) == []
+    assert reports.told == []

@@ -1,0 +1,251 @@
+"""What the command line says, and what of it makes the sweep's hash."""
+
+import hashlib
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from hydra.errors import CompactHydraException
+
+from emodarts.corpora.registry import READERS, describe
+from emodarts.errors import EmodartsError
+from sweeps.hydra_errors import format_hydra_error
+from sweeps.settings import known_settings
+from sweeps.study.search_space import SearchSpace
+from tests.support.commands import of_command, settings
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["corpus.columns.label=mood", "corpus.columns.speaker=who"],
+        ["corpus.columns={label: mood, speaker: who}"],
+        ["+corpus.columns.label=mood", "+corpus.columns.speaker=who"],
+    ],
+)
+def test_columns_of_a_table(given):
+    assert settings("corpus=manifest", *given).corpus.columns == {"label": "mood", "speaker": "who"}
+
+
+def test_an_unknown_column_is_refused():
+    with pytest.raises(EmodartsError, match=r"corpus\.columns names unknown fields: mood; known are file, speaker"):
+        settings("corpus=manifest", "corpus.columns.mood=label")
+
+
+@pytest.mark.parametrize("corpus", [name for name in READERS if name != "demo"])
+def test_each_corpus_has_a_file_with_its_default_protocol_and_source(corpus):
+    found = settings(f"corpus={corpus}").corpus
+    assert found.name == corpus
+    if found.protocol is not None:
+        assert found.protocol == f"{corpus}/{describe(corpus).protocol}"
+        assert found.source == describe(corpus).sources[0]
+
+
+def test_spellings_of_one_protocol_make_one_sweep():
+    names = {
+        settings("corpus=iemocap", *given).sweep_name
+        for given in ([], ["protocol=session5"], ["corpus.protocol=session5"], ["corpus.protocol=null"])
+    }
+    assert len(names) == 1
+    assert settings("corpus=iemocap", "protocol=speaker10").sweep_name not in names
+    assert settings("corpus=iemocap", "corpus.source=null").sweep_name in names
+
+
+def test_a_file_counts_by_its_name_wherever_it_lies():
+    names = {settings("corpus=savee", f"protocol={folder}/mine.csv").sweep_name for folder in ("/a", "/b/c", ".")}
+    assert len(names) == 1
+    assert settings("corpus=savee", "protocol=/a/other.csv").sweep_name not in names
+
+
+def test_what_is_stored_where_does_not_count():
+    whole = settings("corpus=emodb").sweep_name
+    assert settings("corpus=emodb", "corpus.root=/x", "results=/y", "batches.device_memory_share=0").sweep_name == whole
+    assert settings("corpus=emodb", "batches.bucket=0").sweep_name != whole
+
+
+def test_a_control_is_another_system_and_another_sweep():
+    plain, control = settings("corpus=emodb"), settings("corpus=emodb", "search.method=random_search")
+    assert (*plain.systems, *control.systems) == ("emodarts", "emodarts:random_search:joint")
+    assert plain.sweep_name != control.sweep_name
+
+
+def test_the_modern_space_takes_one_word():
+    found = settings("search.space=modern")
+    assert "gru_1" in found.search.seqnn_operations
+    assert "search.seqnn" in SearchSpace.of(found).free
+
+
+def test_each_system_has_the_dimensions_that_do_something_for_it():
+    found = settings("system=[emodarts,cnn_lstm_attention,svm]")
+    assert {name: made.system for name, made in found.systems.items()} == {
+        "emodarts": "emodarts", "cnn_lstm_attention": "cnn_lstm_attention", "svm": "svm",
+    }  # fmt: skip
+    dimensions = {name: set(SearchSpace.of(found, made).free) for name, made in found.systems.items()}
+    assert dimensions["cnn_lstm_attention"] == {"training.dropout"}
+    assert dimensions["svm"] == {"training.svm_penalty"}
+    assert "search.nodes" in dimensions["emodarts"]
+    assert "training.svm_penalty" not in dimensions["emodarts"]
+    drawn = set(SearchSpace.of(settings("system=emodarts:random_architecture:joint")).free)
+    assert drawn < dimensions["emodarts"]
+    assert dimensions["emodarts"] - drawn == {f"search.{n}" for n in ("alpha_learning_rate", "epochs", "learning_rate")}
+
+
+def test_systems_of_one_sweep_may_be_named_one_after_the_other():
+    assert len({settings(f"system={s}").sweep_name for s in ("emodarts", "cnn", "[cnn,svm]")}) == 1
+
+
+def test_controls_stand_beside_the_search_in_one_list():
+    found = settings("system=[emodarts,emodarts:random_search:joint,emodarts:darts:cnn_only,cnn_lstm_attention,svm]")
+    names = ["emodarts", "emodarts:random_search:joint", "emodarts:darts:cnn_only", "cnn_lstm_attention", "svm"]
+    assert list(found.systems) == names
+    searches = {name: (s.search.method, s.search.joint) for name, s in found.systems.items() if s.searches}
+    assert list(searches.values()) == [("darts", "joint"), ("random_search", "joint"), ("darts", "cnn_only")]
+    control = settings("search.method=random_search")
+    assert found.systems[names[1]] == control.systems[names[1]]
+    assert set(SearchSpace.of(found, found.systems[names[1]]).free) == set(SearchSpace.of(found).free)
+    assert found.sweep_name == settings().sweep_name, "a system may be added to a sweep"
+    assert settings("system=emodarts:frozen:joint").systems == settings("search.method=frozen").systems
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            "emodarts:guess:joint",
+            "emodarts:<method>:<joint> with the method darts, frozen, random_architecture, random",
+        ),
+        ("emodarts:darts", "and the part that is searched joint, cnn_only, seqnn_only, one_after_the_other"),
+        ("emodarts:frozen:one_after_the_other", "only alphas can move in turn"),
+        ("[emodarts,emodarts:darts:joint]", "none twice"),
+    ],
+)
+def test_a_control_that_there_is_not(given, told):
+    with pytest.raises(EmodartsError, match=told):
+        _ = settings(f"system={given}").systems
+
+
+@pytest.mark.parametrize("given", ["[]", "[cnn,cnn]", "[cnn,[svm]]", "3"])
+def test_systems_are_names_none_twice(given):
+    with pytest.raises(EmodartsError, match="one system, or a list of several, none twice"):
+        _ = settings(f"system={given}").systems
+
+
+def test_an_unknown_system_is_refused():
+    with pytest.raises(EmodartsError, match="system=resnet is unknown: emodarts, cnn, lstm"):
+        SearchSpace.of(settings("system=resnet"))
+
+
+def test_the_published_search_has_no_remedies():
+    published = settings("search=paper").search
+    assert (published.warmup, published.relaxation, published.regulariser) == (0, "softmax", "none")
+    assert (published.selection, published.stop, published.cost_weight) == ("magnitude", "none", 0.0)
+    assert (len(published.seqnn_operations), published.sequence_shortcut) == (14, False)
+
+
+def test_several_corpora_make_one_sweep_in_any_order():
+    first, second = (of_command(f"train_corpora=[{names}]") for names in ("ravdess,emodb", "emodb,ravdess"))
+    assert first.hashed() == second.hashed()
+    assert first.sweep_name == second.sweep_name
+    assert re.fullmatch("emodb-ravdess-[0-9a-f]{8}", first.sweep_name)
+    assert [about.name for about in first.trained_on] == ["emodb", "ravdess"]
+    names = {of_command(f"train_corpora=[{names}]").sweep_name for names in ("emodb,savee", "emodb,ravdess,savee")}
+    assert len({*names, first.sweep_name}) == 3
+
+
+def test_several_corpora_share_class_set_and_policies_and_have_their_own_rest():
+    given = [
+        "train_corpora=[ravdess,crema_d]",
+        "corpus.calm=neutral",
+        "corpus.class_set='angry,sad'",
+        "roots.crema_d=/x",
+    ]
+    crema_d, ravdess = of_command(*given).trained_on
+    assert (crema_d.root, ravdess.root) == ("/x", None)
+    for about in (crema_d, ravdess):
+        assert (about.calm, about.class_set, about.protocol, about.source) == ("neutral", "angry,sad", None, None)
+    assert of_command(*given).sweep_name != of_command(given[0]).sweep_name
+    assert of_command(*given).sweep_name == of_command(*given[:-1]).sweep_name, "folders do not count"
+
+
+def test_the_demo_s_budget_is_the_demo_s_alone():
+    joined, one, demo = (of_command(*given) for given in (["train_corpora=[emodb,savee]"], ["corpus=emodb"], []))
+    assert (joined.search, joined.training, joined.sweep) == (one.search, one.training, one.sweep)
+    assert joined.search != demo.search
+    assert of_command("train_corpora=[demo]") == demo
+
+
+def test_one_corpus_in_the_list_is_that_corpus():
+    alone = settings("corpus=emodb", "corpus.root=/x")
+    assert of_command("train_corpora=[emodb]", "roots.emodb=/x") == replace(alone, roots={"emodb": "/x"})
+    assert of_command("train_corpora=[emodb]", "protocol=speaker5").corpus.protocol == "speaker5"
+    assert of_command("train_corpora=[]", "corpus=emodb") == settings("corpus=emodb")
+
+
+def test_a_sweep_of_one_corpus_has_the_hash_that_it_had():
+    """Its settings are those from before there were lists of corpora: nothing was added, nothing renamed."""
+    for given in (["corpus=emodb"], ["corpus=savee", "extra_tests=[tess,ravdess]", "roots.tess=/x"]):
+        found = settings(*given)
+        content = found.hashed()
+        assert not {name for name in content if name.startswith(("train_corpora", "roots"))}
+        assert content["corpus.name"] == found.corpus.name
+        assert content["corpus.protocol"] == f"{found.corpus.name}/{describe(found.corpus.name).protocol}"
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+        assert found.sweep_name == f"{found.corpus.name}-{digest}"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["train_corpora=[emodb,emodb]"], r"train_corpora=\[emodb,emodb\]: emodb is named twice"),
+        (["extra_tests=[tess,tess]"], r"extra_tests=\[tess,tess\]: tess is named twice"),
+        (["train_corpora=[emodb,nobody]"], "unknown corpus 'nobody': known are demo, emodb"),
+        (["train_corpora=[nobody]"], "unknown corpus 'nobody': known are demo, emodb"),
+        (["corpus=emodb", "train_corpora=[emodb,savee]"], "each corpus of the list has its own settings; leave corpus"),
+        (["corpus=demo", "train_corpora=[emodb]"], r"train_corpora=\[emodb\] and corpus=demo: these are two corpora"),
+        (["corpus=joined"], "joins two corpora or more: name them with train_corpora"),
+        (["train_corpora=[emodb,savee]", "protocol=speaker4"], "and protocol would speak of one: leave it out"),
+        (["train_corpora=[emodb,savee]", "corpus.root=/x"], r"roots\.<corpus>"),
+        (
+            ["train_corpora=[emodb,savee]", "corpus.columns.label=mood", "corpus.source=intended"],
+            r"corpus\.source, corpus\.columns would speak of one",
+        ),
+        (["train_corpora=[emodb,savee]", "corpus.scenario=read", "corpus.table=a"], r"corpus\.scenario, corpus\.table"),
+    ],
+)
+def test_what_does_not_go_with_several_corpora(given, words):
+    with pytest.raises(EmodartsError, match=words):
+        of_command(*given)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("corpus.rot=/data", "there is no setting corpus.rot: did you mean corpus.root? `--help` lists all"),
+        ("sytem=cnn", "there is no setting sytem: did you mean system? `--help` lists all"),
+        ("wind=4", "there is no setting wind: `--help` lists all"),
+        ("sweep.trials=many", "sweep.trials: Value 'many' of type 'str' could not be converted to Integer"),
+        ("sweep.folds=0", "sweep.folds: Invalid value assigned: int is not a ListConfig, list or tuple; a list is "
+         "written [a,b]"),
+        ("sweep=redused", "there is no sweep=redused: did you mean reduced? choose one of default, reduced"),
+        ("sweep.folds=[0", "the command line cannot be read: no viable alternative at input '[0'"),
+        ("~sweep.space.search.nods", "Could not delete from config. 'sweep.space.search.nods' does not exist."),
+    ],
+)  # fmt: skip
+def test_what_hydra_refuses_is_one_sentence(given, said):
+    with pytest.raises(CompactHydraException) as refused:
+        settings(given)
+    assert format_hydra_error(refused.value, known_settings()) == said
+
+
+def test_workers_without_ray_are_refused():
+    with pytest.raises(EmodartsError, match=r"resources\.workers=2: ray\.address=none has one process"):
+        settings("ray.address=none", "resources.workers=2")
+
+
+def test_settings_of_a_pruner_that_is_not_taken_change_nothing():
+    names = {settings(*given).sweep_name for given in ([], ["sweep.reduction_factor=4"], ["sweep.p_threshold=0.2"])}
+    assert len(names) == 1
+    by_asha = [["sweep.pruner=asha", *more] for more in ([], ["sweep.training_rungs=[0.25]"], ["sweep.first_folds=4"])]
+    names |= {settings(*given).sweep_name for given in by_asha}
+    assert len(names) == 3

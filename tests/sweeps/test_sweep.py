@@ -1,0 +1,184 @@
+"""The command itself, on a tiny corpus: tables, resumption, refusals."""
+
+import json
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+from sklearn.metrics import f1_score, recall_score
+
+from emodarts.results import reader
+from sweeps.execution import local
+from sweeps.execution.worker import run_unit_locally
+from tests.support.commands import RUN, VARIED, comparable, manifest, run, run_here
+from tests.support.files import REPOSITORY, write_tone
+
+
+@pytest.mark.timeout(600)
+def test_a_sweep_from_recordings_to_tables_and_on_after_kill(environment, small_corpus, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    with (small_corpus / "table.csv").open("a") as table:
+        table.write("a/bored.wav,a,bored\nb/empty.wav,b,sad\nb/silent.wav,b,sad\n")
+    write_tone(small_corpus / "a" / "bored.wav")
+    (small_corpus / "b" / "empty.wav").write_bytes(b"")
+    soundfile.write(small_corpus / "b" / "silent.wav", np.zeros(16000), 16000)
+
+    def asked(results):
+        return manifest(small_corpus, results, *VARIED, "sweep.trials=2", "sweep.folds=[0,2]")
+
+    _kill_in_the_middle(environment, asked(killed), killed)
+    told = run(environment, *asked(killed))
+    assert "pooled" in told
+    assert "next: emodarts report" in told
+    opened = reader.open(killed)
+    assert len(opened.commits) == 4
+    _check_figures(opened)
+    (corpus,) = opened.table("corpora").to_pylist()
+    assert corpus["utterances"] == 32
+    assert json.loads(corpus["left_out"]) == {"bored": 1}
+    assert [row["path"] for row in corpus["dropped"]] == ["b/empty.wav", "b/silent.wav"]
+    run_here(environment, *asked(whole))
+    assert comparable(killed) == comparable(whole), "those of workers, one of them killed, are those of one process"
+
+    files = {path: path.stat().st_mtime_ns for path in killed.rglob("*.parquet")}
+    assert "dashboard" not in run(environment, *asked(killed)), "nothing is left to do: no Ray is started"
+    assert {path: path.stat().st_mtime_ns for path in killed.rglob("*.parquet")} == files
+    name = f"sweep.name={opened.sweeps[0]}"
+    assert "training.epochs was 1, now 2" in run_here(environment, *asked(whole), name, "training.epochs=2", code=1)
+    (small_corpus / "a" / "angry0.wav").write_bytes(b"")
+    told = run_here(environment, *asked(whole), "sweep.trials=3", code=1)
+    assert "files of the corpus have come or gone" in told
+
+    report = [sys.executable, "-m", "emodarts.cli", "report", str(whole)]
+    done = subprocess.run(report, capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
+    assert done.returncode == 0
+    assert "pooled" in done.stdout
+
+
+def test_without_ray_units_are_pruned_and_interrupted_alike(environment, small_corpus, tmp_path, monkeypatch):
+    asked = manifest(small_corpus, tmp_path / "results", *VARIED, "sweep.trials=5", "sweep.folds=[0]")
+    asked += ["sweep.pruner=asha", "sweep.sampler=random", "sweep.training_rungs=[0.5]", "training.epochs=2"]
+    units = []
+
+    def ctrl_c_in_the_third(unit, *given):
+        units.append(unit["trial"])
+        if len(units) == 3:
+            raise KeyboardInterrupt
+        return run_unit_locally(unit, *given)
+
+    monkeypatch.setattr(local, "run_plain", ctrl_c_in_the_third)
+    assert "stopped; what is finished is kept. To go on: python" in run_here(environment, *asked, code=130)
+    assert [t.status for t in reader.open(tmp_path / "results").trials()].count("running") == 1
+    run_here(environment, *asked)
+    assert units == [0, 1, 2, 2, 3, 4]
+    opened = reader.open(tmp_path / "results")
+    statuses = {t.trial: t.status for t in opened.trials()}
+    assert sorted(statuses) == [0, 1, 2, 3, 4]
+    assert set(statuses.values()) == {"complete", "pruned"}
+    assert {c.key.trial: c.status for c in opened.commits} == statuses
+    pruned = [number for number, status in statuses.items() if status == "pruned"]
+    trained = [e["epoch"] for e in opened.table("epochs").to_pylist() if e["phase"] == "train" and e["trial"] in pruned]
+    assert set(trained) == {0}, "they stopped at their rung"
+    assert not list((tmp_path / "results").glob("*/checkpoints/*"))
+
+
+def _check_figures(opened):
+    """Every figure in `folds` again, from the predictions alone, by scikit-learn."""
+    names = ["study", "trial", "seed", "fold", "stage", "role", "test_set"]
+    predictions = opened.table("predictions").to_pylist()
+    rows = opened.table("folds").to_pylist()
+    assert len(rows) == 4 * 3
+    for row in rows:
+        mine = [p for p in predictions if all(p[n] == row[n] for n in names)]
+        y, p = [m["label"] for m in mine], [m["predicted"] for m in mine]
+        present = sorted(set(y))
+        assert row["n"] == len(mine) > 0
+        assert row["uar"] == pytest.approx(recall_score(y, p, labels=present, average="macro"), abs=1e-6)
+        assert row["war"] == pytest.approx(np.mean(np.array(y) == np.array(p)), abs=1e-6)
+        f1 = f1_score(y, p, labels=present, average="macro", zero_division=0)
+        assert row["macro_f1"] == pytest.approx(f1, abs=1e-6)
+        for m in mine:
+            assert m["predicted"] == row["classes"][int(np.argmax(m["probabilities"]))]
+
+
+def _kill_in_the_middle(environment, asked, results):
+    driver = subprocess.Popen([*RUN, *asked], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.time() + 200
+        while time.time() < deadline and not list(results.glob("*/folds/*.parquet")):
+            time.sleep(0.1)
+        assert f"is held by process {driver.pid} on" in run_here(environment, *asked, code=1)
+        assert driver.poll() is None
+    finally:
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    assert 1 <= len(list(results.glob("*/folds/*.parquet"))) < 4
+
+
+@pytest.mark.timeout(600)
+def test_interrupt_keeps_what_is_finished(environment, small_corpus, tmp_path):
+    results = tmp_path / "results"
+    asked = [*RUN, *manifest(small_corpus, results, *VARIED, "sweep.trials=50", "sweep.folds=[0]")]
+    driver = subprocess.Popen(asked, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.time() + 200
+    while time.time() < deadline and not list(results.glob("*/folds/*.parquet")):
+        time.sleep(0.1)
+    driver.send_signal(signal.SIGTERM)
+    told = driver.communicate(timeout=90)[0]
+    assert driver.returncode == 130, told
+    assert f"To go on: {shlex.join(['python', *asked[1:]])}" in told
+    assert "Traceback" not in told
+    assert not list(results.glob("*/lease.json"))
+    assert reader.open(results).commits
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("search.nodes=0", "search.nodes=0 is out of range: 1 to 8"),
+        ("sweep.trails=1", "there is no setting sweep.trails: did you mean sweep.trials? `--help` lists all"),
+        ("sweep.folds=[7]", "has folds 0 to 3"),
+    ],
+)
+def test_wrong_settings_are_one_clear_sentence(environment, small_corpus, tmp_path, given, message):
+    asked = [*RUN, *manifest(small_corpus, tmp_path / "r", given)]
+    done = subprocess.run(asked, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert (done.stderr.startswith("error: "), done.stderr.count("\n")) == (True, 1)
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("+search.foo=1", "there is no setting search.foo: `--help` lists all"),
+        ("corpus.excited=maybe", "corpus.excited=maybe: choose one of happy, drop"),
+        ("sweep.space.search.nodes={low:1,high:99}", "search.nodes=99 is out of range"),
+        ("+sweep.space.search.nonsense={low:1,high:2}", "there is no setting search.nonsense"),
+        ("corpus.protocol=manifest/speaker77", "manifest/speaker<k> with k from 3 to 4"),
+    ],
+)
+def test_what_is_refused_before_anything_runs(environment, small_corpus, tmp_path, given, message):
+    assert message in run_here(environment, *manifest(small_corpus, tmp_path / "r", given), code=1)
+
+
+def test_a_sweep_whose_folder_is_deleted_says_so(environment, small_corpus, tmp_path, monkeypatch):
+    asked = manifest(small_corpus, tmp_path / "results", *VARIED, "sweep.trials=1", "sweep.folds=[0]")
+    monkeypatch.setattr(
+        local, "run_plain", lambda *given: shutil.rmtree(tmp_path / "results") or run_unit_locally(*given)
+    )
+    told = run_here(environment, *asked, code=1)
+    assert "sweep.json is gone: the sweep's folder was moved or deleted" in told
+
+
+def test_results_that_cannot_be_written(environment, small_corpus, tmp_path):
+    (tmp_path / "file").write_text("")
+    told = run_here(environment, *manifest(small_corpus, tmp_path / "file" / "below"), code=1)
+    assert "cannot write" in told
+    assert "Not a directory" in told

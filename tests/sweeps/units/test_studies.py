@@ -1,0 +1,347 @@
+"""What to run next, without Ray: kill and restart at any moment."""
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from emodarts.experiment.fold_data import FoldSettings
+from emodarts.records import EpochRecord, UnitKey, UnitRecords
+from emodarts.results import reader
+from emodarts.results.sweep_file import register
+from emodarts.results.writer import SweepWriter
+from emodarts.storage import Storage
+from sweeps.settings import Settings, SweepSettings
+from sweeps.study.search_space import SearchSpace
+from sweeps.units.study_queue import StudyQueue
+from sweeps.units.system_queues import SystemQueues
+from sweeps.units.unit import UnitOutcome
+from tests.results.test_results import evaluation, records
+
+SPACE = SearchSpace.of(
+    Settings(
+        sweep=SweepSettings(
+            space={
+                "search": {
+                    "nodes": {"low": 1, "high": 3},
+                    "learning_rate": {"low": 1e-3, "high": 1e-2, "log": True},
+                    "seqnn": {"choices": ["all", "lstm"]},
+                }
+            }
+        )
+    )
+)
+DEFAULT = SPACE.default(FoldSettings())
+
+
+RUNGS = (("search", 0.5), ("train", 0.5))
+
+
+def key_of(unit, system="emodarts"):
+    return UnitKey("s", system, unit.study, unit.trial, unit.seed, ("x",), "x/speaker3", unit.fold, "h", ("a", "b"))
+
+
+def begin(root, known=True, folds=(0, 1, 2), clock=time.time, system="emodarts", on_told=lambda *told: None, **sweep):
+    storage = Storage.open(root)
+    register(storage, "s", {})
+    writer = SweepWriter(storage, "s")
+    found = reader.open(root) if known else None
+    settings = SweepSettings(**sweep)
+    rungs = RUNGS if settings.pruner == "asha" else ()
+    return StudyQueue(settings, SPACE, DEFAULT, folds, writer, found, key_of, rungs, system, clock, on_told)
+
+
+def commit(studies, unit):
+    """What a worker writes: a dev figure that depends on names and numbers only."""
+    right = (unit.trial * 7 + unit.fold + unit.seed) % 5
+    base = records(fold=unit.fold)
+    evaluations = (evaluation("dev", right, fold=unit.fold), evaluation("test", 2, fold=unit.fold))
+    studies.writer.commit(
+        key_of(unit, studies.system), UnitRecords(**{**base.__dict__, "evaluations": evaluations}), "x"
+    )
+    return UnitOutcome("complete", _uar(right), 10)
+
+
+def _uar(right):
+    labels = np.arange(4) % 2
+    predicted = np.where(np.arange(4) < right, labels, 1 - labels)
+    return float(np.mean([(predicted[labels == c] == c).mean() for c in (0, 1)]))
+
+
+def run_all(studies, limit=10_000):
+    while (unit := studies.next_unit()) is not None and limit > 0:
+        studies.end(unit, commit(studies, unit))
+        limit -= 1
+    return studies
+
+
+def rows(root):
+    return [(t.study, t.trial, t.seed, t.parameters, t.status, t.values) for t in reader.open(root).trials()]
+
+
+@pytest.mark.parametrize("nesting", ["fold", "shared"])
+def test_a_whole_sweep(tmp_path, nesting):
+    studies = run_all(begin(tmp_path, trials=4, nesting=nesting, seeds=3))
+    assert studies.complete
+    assert studies.finished
+    found = rows(tmp_path)
+    count = 3 if nesting == "fold" else 1
+    assert len(found) == count * (4 + 2)
+    assert all(status == "complete" for *_, status, _ in found)
+    assert found[0][3] == DEFAULT
+    for study in studies.folds:
+        best = max(v[0] for s, _, seed, _, _, v in found if s == study and seed == 0)
+        winner = studies.ledger.winner(study)
+        assert (study, winner) in [(s, t) for s, t, seed, _, _, v in found if seed == 0 and v[0] == best]
+        assert sorted(seed for s, t, seed, *_ in found if s == study and t == winner) == [0, 1, 2]
+
+
+def test_more_trials_later_continue_the_study(tmp_path):
+    run_all(begin(tmp_path, trials=2))
+    before = rows(tmp_path)
+    run_all(begin(tmp_path, trials=4))
+    after = rows(tmp_path)
+    assert [r for r in after if r[1] < 2] == before
+    whole = tmp_path / "whole"
+    run_all(begin(whole, trials=4))
+    assert rows(whole) == after
+
+
+def test_each_study_hears_of_its_own_fold_only(tmp_path):
+    studies = run_all(begin(tmp_path, trials=4))
+    for fold in range(3):
+        told = studies.proposals[f"fold{fold}"].study.get_trials(deepcopy=False)
+        assert [t.value for t in told] == [_uar((trial * 7 + fold) % 5) for trial in range(4)]
+
+
+def test_failures_are_counted_and_end_the_sweep(tmp_path):
+    studies = begin(tmp_path, trials=50, max_failures=3)
+    while (unit := studies.next_unit()) is not None:
+        studies.end(unit, UnitOutcome("failed", reason="NaN loss"))
+    assert studies.has_failed
+    assert studies.finished
+    assert [(s, r) for *_, s, r in rows(tmp_path)] == [("failed", ())] * 3
+
+
+def test_time_is_up(tmp_path):
+    now = [0.0]
+    studies = begin(tmp_path, known=False, folds=(0,), clock=lambda: now[0], hours=1.0)
+    assert studies.next_unit() is not None
+    now[0] = 3601
+    assert studies.next_unit() is None
+    assert not studies.finished  # one unit is still running
+
+
+def test_rows_name_the_system(tmp_path):
+    name = "emodarts:frozen:joint"
+    studies = begin(tmp_path, known=False, folds=(0,), system=name, trials=1)
+    unit = studies.next_unit()
+    studies.end(unit, commit(studies, unit))
+    assert [t.system for t in reader.open(tmp_path).trials()] == [name]
+
+
+def two_systems(root, **sweep):
+    return SystemQueues([begin(root, folds=(0, 1), system=system, **sweep) for system in ("emodarts", "svm")])
+
+
+def run_both(systems, failing=()):
+    order = []
+    while (unit := systems.next_unit()) is not None:
+        order.append(unit.system)
+        failed = UnitOutcome("failed", reason="it does")
+        systems.end(unit, failed if unit.system in failing else commit(systems.studies[unit.system], unit))
+    return order
+
+
+def test_systems_take_turns_and_keep_their_own_rows(tmp_path):
+    order = run_both(two_systems(tmp_path, trials=3))
+    assert order == ["emodarts", "svm"] * 6
+    again = two_systems(tmp_path, trials=3)
+    assert again.complete
+    assert again.units_ended == 12
+    assert run_both(again) == []
+    assert run_both(two_systems(tmp_path, trials=4)) == ["emodarts", "svm"] * 2
+    alone = begin(tmp_path, folds=(0, 1), system="svm", trials=4)
+    assert alone.complete
+    assert {t.system for trials in alone.trials.values() for t in trials.values()} == {"svm"}
+
+
+def test_a_system_that_only_fails_does_not_end_the_others(tmp_path):
+    systems = two_systems(tmp_path, trials=4, max_failures=2)
+    order = run_both(systems, failing=("svm",))
+    assert order.count("emodarts") == 8
+    assert order.count("svm") == 2
+    assert systems.finished
+    assert systems.failing == ["svm"]
+
+
+def test_a_dead_worker_is_counted_and_a_finished_unit_stays_so(tmp_path):
+    studies = begin(tmp_path, folds=(0,), trials=2)
+    first, second = studies.next_unit(), studies.next_unit()
+    studies.restarted(first)
+    commit(studies, first)  # it died after its commit
+    studies.died(first, "its worker died")
+    studies.died(second, "its worker died")
+    assert [(c.key.trial, c.status) for c in reader.open(tmp_path).commits] == [(0, "complete"), (1, "failed")]
+    assert [(t.status, t.retries) for t in reader.open(tmp_path).trials()] == [("complete", 1), ("failed", 0)]
+    assert studies.ledger.faults() == {"retries": 1, "failed": 1, "pruned": 0}
+    assert rows(tmp_path) == rows_of(begin(tmp_path, folds=(0,), trials=2))
+
+
+def rows_of(studies):
+    return [
+        (t.study, t.trial, t.seed, t.parameters, t.status, t.values)
+        for study in studies.trials.values()
+        for _, t in sorted(study.items())
+    ]
+
+
+def test_a_stopped_sweep_hands_out_nothing_and_is_taken_up(tmp_path):
+    studies = begin(tmp_path, trials=2)
+    unit = studies.next_unit()
+    studies.give_back(unit)
+    studies.stop("the disk is full")
+    studies.stop("later")
+    assert studies.next_unit() is None
+    assert studies.finished
+    assert not studies.complete
+    assert studies.stopped == "the disk is full"
+    assert run_all(begin(tmp_path, trials=2)).complete
+
+
+def test_importances_are_written_when_a_study_ends(tmp_path):
+    told = []
+    run_all(
+        begin(
+            tmp_path,
+            folds=(0,),
+            trials=8,
+            sampler="random",
+            on_told=lambda system, study, trial: told.append((study, trial.number)),
+        )
+    )
+    found = reader.open(tmp_path).table("importances").to_pylist()
+    assert {row["parameter"] for row in found} <= set(SPACE.free)
+    assert sum(row["value"] for row in found) == pytest.approx(1)
+    assert told == [("fold0", number) for number in range(8)]
+
+
+def test_two_objectives(tmp_path):
+    run_all(begin(tmp_path, folds=(0,), trials=12, sampler="nsga2", objectives=["dev_uar", "parameters"]))
+    found = reader.open(tmp_path).trials()
+    assert all(len(t.values) == 2 and t.values[1] == 10 for t in found)
+    studies = begin(tmp_path, folds=(0,), trials=12, sampler="nsga2", objectives=["dev_uar", "parameters"])
+    assert studies.complete
+    assert [t.values for t in studies.proposals["fold0"].study.trials] == [list(t.values) for t in found]
+
+
+def course(unit, upto):
+    """The epochs of a unit up to a rung: its dev UAR depends on names alone."""
+    rng = np.random.default_rng([unit.trial, unit.fold])
+    phases = [phase for phase, _ in RUNGS[: upto + 1]]
+    return tuple(EpochRecord(phase, e, 1.0, 1.0, float(rng.random()), 0.5, 0.1) for phase in phases for e in range(2))
+
+
+class Disturbed(RuleBasedStateMachine):
+    """A sweep whose driver and workers may die at any moment."""
+
+    @initialize(
+        nesting=st.sampled_from(["fold", "shared"]),
+        sampler=st.sampled_from(["random", "tpe", "cmaes"]),
+        pruner=st.sampled_from(["none", "asha", "wilcoxon"]),
+    )
+    def start(self, nesting, sampler, pruner):
+        self.folder = tempfile.TemporaryDirectory()
+        self.root = Path(self.folder.name)
+        if pruner == "wilcoxon":
+            nesting = "shared"
+        self.asked = {
+            "trials": 3, "seeds": 2, "nesting": nesting, "sampler": sampler, "pruner": pruner,
+            "folds": tuple(range(6)) if pruner == "wilcoxon" else (0, 1),
+        }  # fmt: skip
+        self.drawn, self.decided, self.ended, self.begun = {}, {}, [], set()
+        self.restart()
+
+    @rule()
+    def restart(self):
+        self.studies = begin(self.root, **self.asked)
+        self.running, self.reached, self.written = [], {}, []
+
+    @rule()
+    def ask(self):
+        unit = self.studies.next_unit() if len(self.running) < 3 else None
+        if unit is not None:
+            assert self.drawn.setdefault((unit.study, unit.trial), unit.parameters) == unit.parameters
+            assert unit.key not in [u.key for u in self.running]
+            assert unit.key not in self.ended, "a finished unit was handed out again"
+            self.running.append(unit)
+
+    @rule(which=st.integers(0, 2))
+    def report(self, which):
+        if which >= len(self.running):
+            return
+        unit = self.running[which]
+        rung = self.reached.get(unit.key, 0)
+        if rung < len(unit.rungs):
+            answer = self.studies.rung(unit, rung, course(unit, rung))
+            self.reached[unit.key] = rung + 1
+            if answer:
+                self.running.remove(unit)
+                self.ended.append(unit.key)
+            else:
+                assert not self.decided.get((unit.key, rung))
+            self.decided[unit.key, rung] = answer
+
+    @rule(which=st.integers(0, 2))
+    def finish(self, which):
+        if which < len(self.running) and self.reached.get(self.running[which].key, 0) == len(self.running[which].rungs):
+            unit = self.running.pop(which)
+            self.ended.append(unit.key)
+            self.written.append((unit, commit(self.studies, unit)))
+
+    @rule()
+    def tell(self):
+        if self.written:
+            self.studies.end(*self.written.pop(0))
+
+    @rule(which=st.integers(0, 2))
+    def kill_worker(self, which):
+        if which < len(self.running):
+            self.studies.restarted(self.running[which])
+            self.reached.pop(self.running[which].key, None)
+
+    @invariant()
+    def no_unit_ended_twice(self):
+        if hasattr(self, "ended"):
+            assert len(self.ended) == len(set(self.ended))
+
+    def teardown(self):
+        if not hasattr(self, "studies"):
+            return
+        self.restart()
+        while not self.studies.finished:
+            self.ask()
+            for _ in range(3):
+                self.report(0)
+            self.finish(0)
+            self.tell()
+        assert self.studies.complete
+        found = rows(self.root)
+        assert sorted((s, t) for s, t, seed, *_ in found if seed == 0) == [
+            (study, trial) for study in sorted(self.studies.folds) for trial in range(3)
+        ]
+        if self.asked["sampler"] == "random" and self.asked["pruner"] == "none":
+            with tempfile.TemporaryDirectory() as whole:
+                run_all(begin(Path(whole), **self.asked))
+                assert rows(Path(whole)) == found
+        assert rows_of(begin(self.root, **self.asked)) == found
+        self.folder.cleanup()
+
+
+TestDisturbed = Disturbed.TestCase
+TestDisturbed.settings = hypothesis_settings(max_examples=15, stateful_step_count=30, deadline=None)
