@@ -21,7 +21,7 @@ class UnitKey:
     classes: tuple[str, ...]
     genotype_from: str | None = None
     subsample: str | None = None
-    weakness: str | None = None
+    protocol_caveat: str | None = None
 
     @property
     def name(self) -> str:
@@ -68,8 +68,8 @@ class EpochRecord:
     seconds: float
     alpha_loss: float | None = None
     entropy: float | None = None
-    margin: float | None = None
-    skips: int | None = None
+    top2_margin: float | None = None
+    skip_connections: int | None = None
     alphas_moved: float | None = None
     discretised_dev_uar: float | None = None
     macs: int | None = None
@@ -139,7 +139,7 @@ class RungRecord:
     fold: int | None
     rung: int
     phase: str  # search | train | folds
-    share: float
+    fraction: float
     value: float
     pruned: bool
     decided_at: datetime | None = None

@@ -29,7 +29,7 @@ OBJECTIVES = ("dev_uar", "parameters")
 PRUNERS = ("none", "asha", "wilcoxon")
 _OF_PRUNERS = {  # settings that do nothing without theirs
     "asha": ("reduction_factor", "search_rungs", "training_rungs"),
-    "wilcoxon": ("first_folds", "p_threshold"),
+    "wilcoxon": ("startup_folds", "p_threshold"),
 }
 NO_RAY = "none"  # as ray.address
 JOINED = "joined"  # the `corpus` of a sweep that trains on several
@@ -44,18 +44,18 @@ class SweepSettings:
     folds: list[int] | None = None  # None: all
     seeds: int = 1  # seeds of each study's winner
     seed: int = 0
-    hours: float | None = None  # no unit is begun after so many
-    nesting: str = "fold"  # fold | shared
+    time_budget_hours: float | None = None  # no unit is begun after so many
+    study_per: str = "fold"  # fold | sweep
     sampler: str = "tpe"  # tpe | random | cmaes | gp | nsga2
     objectives: list[str] = field(default_factory=lambda: ["dev_uar"])  # or [dev_uar, parameters]
     pruner: str = "none"  # none | asha (within a unit) | wilcoxon (between the folds of a configuration)
     reduction_factor: int = 3  # asha: one of so many goes on at each rung
     search_rungs: list[float] = field(default_factory=list)  # shares of a search's own epochs; none: see docs/sweeps.md
     training_rungs: list[float] = field(default_factory=lambda: [0.125])  # shares of a training's own epochs
-    first_folds: int = 3  # wilcoxon: folds of a configuration that run before it may be pruned
+    startup_folds: int = 3  # wilcoxon: folds of a configuration that run before it may be pruned
     p_threshold: float = 0.1  # wilcoxon
     max_failures: int = 10  # so many failed configurations and no complete one end the sweep
-    plan: bool = False  # predict hours and memory, and run nothing
+    forecast: bool = False  # predict hours and memory, and run nothing
     space: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -63,8 +63,8 @@ class SweepSettings:
             "trials": (1 <= self.trials <= 100_000, "1 to 100000"),
             "seeds": (1 <= self.seeds <= 100, "1 to 100"),
             "seed": (self.seed >= 0, "0 or more"),
-            "hours": (self.hours is None or self.hours > 0, "above 0"),
-            "nesting": (self.nesting in ("fold", "shared"), "fold or shared"),
+            "time_budget_hours": (self.time_budget_hours is None or self.time_budget_hours > 0, "above 0"),
+            "study_per": (self.study_per in ("fold", "sweep"), "fold or sweep"),
             "sampler": (self.sampler in SAMPLERS, " | ".join(SAMPLERS)),
             "objectives": (
                 self.objectives in (list(OBJECTIVES[:1]), list(OBJECTIVES)),
@@ -74,7 +74,7 @@ class SweepSettings:
             "reduction_factor": (2 <= self.reduction_factor <= 10, "2 to 10"),
             "search_rungs": (_rising(self.search_rungs), "rising shares above 0, at most 1"),
             "training_rungs": (_rising(self.training_rungs), "rising shares above 0, at most 1"),
-            "first_folds": (self.first_folds >= 2, "2 or more"),
+            "startup_folds": (self.startup_folds >= 2, "2 or more"),
             "p_threshold": (0 < self.p_threshold < 1, "above 0 and below 1"),
             "max_failures": (self.max_failures >= 1, "1 or more"),
             "name": (
@@ -93,20 +93,22 @@ def _rising(shares: list[float]) -> bool:
 
 @dataclass(frozen=True)
 class ResourceSettings:
-    """What a unit of work asks Ray for. `gpus_per_fold` None: a quarter where `device` finds a GPU, else none."""
+    """What a unit of work asks Ray for. `gpus_per_trial` None: a quarter where `device` finds a GPU, else none."""
 
     device: str = "auto"
-    cpus_per_fold: int = 1
-    gpus_per_fold: float | None = None
-    workers: int | None = None  # so many units at once; None: as many as the nodes that are there can run
+    cpus_per_trial: int = 1
+    gpus_per_trial: float | None = None
+    max_concurrent_trials: int | None = None  # so many units at once; None: as many as the nodes that are there can run
 
     def __post_init__(self) -> None:
-        if self.cpus_per_fold < 1:
-            raise EmodartsError(f"resources.cpus_per_fold={self.cpus_per_fold} is out of range: 1 or more")
-        if self.gpus_per_fold is not None and not 0 <= self.gpus_per_fold <= 16:
-            raise EmodartsError(f"resources.gpus_per_fold={self.gpus_per_fold} is out of range: 0 to 16")
-        if self.workers is not None and self.workers < 1:
-            raise EmodartsError(f"resources.workers={self.workers} is out of range: 1 or more")
+        if self.cpus_per_trial < 1:
+            raise EmodartsError(f"resources.cpus_per_trial={self.cpus_per_trial} is out of range: 1 or more")
+        if self.gpus_per_trial is not None and not 0 <= self.gpus_per_trial <= 16:
+            raise EmodartsError(f"resources.gpus_per_trial={self.gpus_per_trial} is out of range: 0 to 16")
+        if self.max_concurrent_trials is not None and self.max_concurrent_trials < 1:
+            raise EmodartsError(
+                f"resources.max_concurrent_trials={self.max_concurrent_trials} is out of range: 1 or more"
+            )
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class RaySettings:
 class Settings:
     """Everything the command line can say. `protocol` is short for `corpus.protocol`, which it replaces.
 
-    `system`: what is compared, one or several: `emodarts` is the search, `emodarts:<method>:<joint>` a control of it,
+    `system`: what is compared, one or several: `emodarts` is the search, `emodarts:<method>:<scope>` a control of it,
     the others need none (`fold_data.SYSTEMS`).
     `train_corpora`: several corpora that are trained on together, their order of no meaning; empty: `corpus` alone.
     They and `extra_tests` are labelled as `corpus` says: class set and policies. Raises EmodartsError for corpora that
@@ -155,9 +157,9 @@ class Settings:
             if twice is not None:
                 raise EmodartsError(f"{setting}=[{','.join(names)}]: {twice} is named twice, name it once")
         self._check_training()
-        if self.ray.address == NO_RAY and self.resources.workers not in (None, 1):
+        if self.ray.address == NO_RAY and self.resources.max_concurrent_trials not in (None, 1):
             raise EmodartsError(
-                f"resources.workers={self.resources.workers}: ray.address={NO_RAY} has one process, the command's own"
+                f"resources.max_concurrent_trials={self.resources.max_concurrent_trials}: ray.address={NO_RAY} has one process, the command's own"
             )
 
     def _check_training(self) -> None:
@@ -202,7 +204,7 @@ class Settings:
     def systems(self) -> dict[str, FoldSettings]:
         """By its name in the result tables, the settings of each system's units before a trial's parameters are put in.
 
-        `emodarts` is the search as `search` has it, `emodarts:<method>:<joint>` the same with another method or part.
+        `emodarts` is the search as `search` has it, `emodarts:<method>:<scope>` the same with another method or part.
         Raises EmodartsError for an unknown system, and one that is named twice.
         """
         given = self.system if isinstance(self.system, list) else [self.system]
@@ -224,12 +226,12 @@ class Settings:
         content = asdict(self)
         content["corpus"] |= self._corpus_hashed()
         content["corpus"].pop("root")
-        content["batches"].pop("device_memory_share")
+        content["batches"].pop("device_memory_fraction")
         # A file counts by its name: fold hashes and the store's key stand for what is in it.
         if self.features.checkpoint is not None:
             content["features"]["checkpoint"] = PurePath(self.features.checkpoint).name
         of_others = (name for pruner, names in _OF_PRUNERS.items() if pruner != self.sweep.pruner for name in names)
-        for name in ("name", "trials", "folds", "seeds", "hours", "max_failures", "plan", *of_others):
+        for name in ("name", "trials", "folds", "seeds", "time_budget_hours", "max_failures", "forecast", *of_others):
             content["sweep"].pop(name)
         kept = {room: content[room] for room in ("corpus", "features", "batches", "search", "training", "sweep")}
         # A sweep of one corpus has the hash that it had before there were lists of them.

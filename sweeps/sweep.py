@@ -69,7 +69,7 @@ def run_sweep(settings: Settings, console: Console, given: Sequence[str] = ()) -
     jobs = [_searching(settings, storage, console)]
     if settings.published:
         jobs.append(_published(settings, console))  # before the first one runs: what is refused is told at once
-    if settings.sweep.plan:
+    if settings.sweep.forecast:
         return _show_plan(jobs, console)
     return _run_jobs(jobs, storage, console)
 
@@ -106,7 +106,7 @@ def _searching(settings: Settings, storage: Storage, console: Console) -> SweepJ
     systems = {name: SystemSpec(made, SearchSpace.of(settings, made)) for name, made in settings.systems.items()}
     for system in systems.values():
         samplers.check_sampler(settings.sweep, system.space)
-    if not settings.sweep.plan:
+    if not settings.sweep.forecast:
         storage.check_writable()
     data = prepare(settings, console)
     pruners.check_pruner(settings.sweep, settings.systems.values(), len(data.folds))
@@ -127,9 +127,9 @@ def _published(settings: Settings, console: Console) -> SweepJob:
 
 def _transfer(settings: Settings, storage: Storage, console: Console, given: Sequence[str]) -> SweepJob:
     """A sweep that trains what another one found."""
-    if settings.sweep.plan:
+    if settings.sweep.forecast:
         raise EmodartsError(
-            "sweep.plan foretells searches, and with genotypes_from there is none: leave one of them out"
+            "sweep.forecast foretells searches, and with genotypes_from there is none: leave one of them out"
         )
     if settings.published:
         raise EmodartsError(
@@ -189,7 +189,7 @@ def plan_of(settings: Settings, systems: dict[str, SystemSpec], storage: Storage
         systems,
         settings.sweep.seed,
         settings.resources.device,
-        settings.resources.cpus_per_fold,
+        settings.resources.cpus_per_trial,
         tuple(
             CrossCorpusLocation(t.name, publish(t.store, storage, joins(settings.ray)), t.labels, t.speakers)
             for t in (other.test for other in data.foreign)
@@ -261,7 +261,13 @@ def _run(settings: Settings, plan: SweepSpec, studies: SystemQueues, console: Co
             signal.signal(signal.SIGTERM, asked)
             try:
                 trainable = tune.with_parameters(run_unit, plan=plan)
-                fit(trainable, studies, trial_resources(settings.resources), [live], settings.resources.workers)
+                fit(
+                    trainable,
+                    studies,
+                    trial_resources(settings.resources),
+                    [live],
+                    settings.resources.max_concurrent_trials,
+                )
             finally:
                 live.close()
     except KeyboardInterrupt:
@@ -292,6 +298,6 @@ def _conclude(job: SweepJob, storage: Storage, studies: SystemQueues, interrupte
         results = without_secrets(job.settings.results) if is_remote(job.settings.results) else job.settings.results
         console.print(f"next: emodarts report {shlex.quote(results)}", highlight=False, soft_wrap=True)
         return 0
-    why = "stopped" if interrupted else "sweep.hours are over"
+    why = "stopped" if interrupted else "sweep.time_budget_hours are over"
     console.print(f"{why}; what is finished is kept. To go on: {command}", highlight=False, soft_wrap=True)
     return 130 if interrupted else 0

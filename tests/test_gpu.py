@@ -65,7 +65,9 @@ def test_a_folds_features_on_the_gpu_give_the_same_batches(demo, demo_store):
 
 def test_a_unit_is_the_same_with_and_without_features_on_the_gpu(demo, demo_store, tiny):
     units = [
-        run_fold(demo_store, demo[2][0], replace(tiny, batches=BatchSettings(device_memory_share=share)), device="cuda")
+        run_fold(
+            demo_store, demo[2][0], replace(tiny, batches=BatchSettings(device_memory_fraction=share)), device="cuda"
+        )
         for share in (0.0, 0.25)
     ]
     losses = [[epoch.train_loss for epoch in unit.epochs] for unit in units]

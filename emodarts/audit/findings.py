@@ -32,7 +32,7 @@ def ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 
 
 def of_protocol(protocol: ProtocolAudit) -> Iterator[Finding]:
-    """Disjointness, weakness, missing classes, unknown speakers; or that there are no folds."""
+    """Disjointness, protocol_caveat, missing classes, unknown speakers; or that there are no folds."""
     if protocol.error is not None:
         yield Finding(
             "warning",
@@ -50,11 +50,11 @@ def of_protocol(protocol: ProtocolAudit) -> Iterator[Finding]:
             f"{len(who):,} speakers stand in {roles}: {_some(who)}",
             "Test figures of this fold are too good: take a protocol that keeps speakers apart.",
         )
-    if protocol.weakness:
+    if protocol.protocol_caveat:
         yield Finding(
             "warning",
             f"protocol {protocol.name}",
-            protocol.weakness,
+            protocol.protocol_caveat,
             "Choices made on dev (epoch, settings) are weaker than under a speaker-disjoint dev part; its name says so "
             "in every result row.",
         )

@@ -63,7 +63,7 @@ def protocol_audit(view: View, folds: Sequence[Fold] | EmodartsError, settings: 
     if isinstance(folds, EmodartsError):
         asked = (settings.protocol or describe(settings.name).protocol).removeprefix(f"{settings.name}/")
         return ProtocolAudit(f"{settings.name}/{asked}", None, (), str(folds))
-    return ProtocolAudit(folds[0].protocol, folds[0].weakness, tuple(_fold(view, fold) for fold in folds), None)
+    return ProtocolAudit(folds[0].protocol, folds[0].protocol_caveat, tuple(_fold(view, fold) for fold in folds), None)
 
 
 def _fold(view: View, fold: Fold) -> FoldAudit:

@@ -142,7 +142,7 @@ class ProtocolAudit:
     """The protocol's folds; or `error`: why there are none."""
 
     name: str
-    weakness: str | None
+    protocol_caveat: str | None
     folds: tuple[FoldAudit, ...]
     error: str | None
 

@@ -19,7 +19,7 @@ from emodarts.training.settings import TrainingSettings
 SEARCHED = "emodarts"
 SVM = "svm"
 _PENALTY = "training.svm_penalty"
-_DRAWN = {f"search.{name}" for name in ("method", "joint", *(one.name for one in fields(SupernetSettings)))}
+_DRAWN = {f"search.{name}" for name in ("method", "scope", *(one.name for one in fields(SupernetSettings)))}
 SYSTEMS = (SEARCHED, *baselines.DESIGNS, SVM)
 
 
@@ -81,7 +81,7 @@ class FoldData:
                 f"one: choose a protocol with dev"
             )
         train, dev = store.positions(fold.train), store.positions(fold.dev)
-        resident = keep(store, train, dev, device, settings.batches.device_memory_share)
+        resident = keep(store, train, dev, device, settings.batches.device_memory_fraction)
         return cls(store, fold, settings, device, Standardiser.fit(store, fold.train), resident)
 
     @cached_property

@@ -245,7 +245,7 @@ def discard_checkpoints(folder: Folder) -> None:
 
 
 def _task(data: FoldData, seed: int) -> SearchTask:
-    if data.settings.search.level == "single":
+    if data.settings.search.optimisation == "single":
         return _undivided(data, seed)
     halves = split_train_part(data.seen_fold, derive_seed(seed, "split"))
     weight_part, alpha_part = (data.part(ids) for ids in halves)

@@ -21,7 +21,7 @@ from emodarts.seeds import derive_seed
 from emodarts.training.prediction import is_late
 from emodarts.training.settings import TrainingSettings
 
-_BEFORE = {"level": "bilevel", "sequence_shortcut": False}  # what searches did before these could be set
+_BEFORE = {"optimisation": "bilevel", "sequence_shortcut": False}  # what searches did before these could be set
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _check_choice(results: Results, commits: list[Commit], unfinished: list[str]
     if len(set(folds)) < len(folds):
         studies = ", ".join(sorted({commit.key.study for commit in commits}))
         raise EmodartsError(
-            f"{where} has several winners of one fold ({studies}): it was run with both ways of nesting; take another "
+            f"{where} has several winners of one fold ({studies}): it was run with both ways of study_per; take another "
             "sweep.name for each"
         )
 

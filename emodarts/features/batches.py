@@ -221,11 +221,11 @@ def spec_augment(batch: Batch, settings: BatchSettings, rng: np.random.Generator
     """The batch with masks over time and over bands set to zero, which is the train part's mean (Park et al. 2019).
 
     Widths are drawn from 0 to the allowed one, places within the utterance's own frames; each utterance has its own
-    masks, the same for all channels. No time mask covers more than `time_mask_share` of an utterance.
+    masks, the same for all channels. No time mask covers more than `time_mask_fraction` of an utterance.
     """
     lengths = batch.lengths.cpu().numpy()
     size, _, bins, frames = batch.inputs.shape
-    widest = np.minimum(settings.time_mask_frames, (settings.time_mask_share * lengths).astype(np.int64))
+    widest = np.minimum(settings.time_mask_frames, (settings.time_mask_fraction * lengths).astype(np.int64))
     time = _masks(settings.time_masks, lengths, widest, frames, rng)
     all_bins = np.full(size, bins)
     band = _masks(settings.band_masks, all_bins, np.minimum(settings.band_mask_bins, all_bins), bins, rng)

@@ -143,7 +143,7 @@ class FeatureSettings:
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """How batches are drawn from a fold's parts. All but `device_memory_share` is for training alone.
+    """How batches are drawn from a fold's parts. All but `device_memory_fraction` is for training alone.
 
     Evaluation takes every utterance whole, as recorded, and masks what pads it.
     """
@@ -155,10 +155,12 @@ class BatchSettings:
     pad: str = "zero"  # zero (masked) | repeat: shorter utterances are repeated until they fill crop_seconds
     time_masks: int = 0  # SpecAugment (Park et al. 2019): masks of up to so many frames
     time_mask_frames: int = 25
-    time_mask_share: float = 0.2  # no time mask covers more of an utterance
+    time_mask_fraction: float = 0.2  # no time mask covers more of an utterance
     band_masks: int = 0  # masks of up to so many neighbouring bands
     band_mask_bins: int = 8
-    device_memory_share: float = 0.25  # of the GPU memory free at the start, for a fold's features; 0: not kept there
+    device_memory_fraction: float = (
+        0.25  # of the GPU memory free at the start, for a fold's features; 0: not kept there
+    )
 
     def __post_init__(self) -> None:
         checks = {
@@ -167,10 +169,10 @@ class BatchSettings:
             "pad": (self.pad in ("zero", "repeat"), "zero or repeat"),
             "time_masks": (0 <= self.time_masks <= 20, "0 to 20"),
             "time_mask_frames": (1 <= self.time_mask_frames <= 10_000, "1 to 10000 frames"),
-            "time_mask_share": (0 < self.time_mask_share <= 1, "above 0, to 1"),
+            "time_mask_fraction": (0 < self.time_mask_fraction <= 1, "above 0, to 1"),
             "band_masks": (0 <= self.band_masks <= 20, "0 to 20"),
             "band_mask_bins": (1 <= self.band_mask_bins <= 2048, "1 to 2048 bins"),
-            "device_memory_share": (0 <= self.device_memory_share <= 0.95, "0 to 0.95"),
+            "device_memory_fraction": (0 <= self.device_memory_fraction <= 0.95, "0 to 0.95"),
         }
         _check("batches", self, checks)
 

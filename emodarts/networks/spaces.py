@@ -9,7 +9,7 @@ from emodarts.errors import EmodartsError
 class OperationSpace:
     """The operations of CNN and of sequence cells, names of `CNN_OPERATIONS` and `SEQUENCE_OPERATIONS`.
 
-    The fixed ones stand on every edge of the part that a search leaves as it is (`search.joint`).
+    The fixed ones stand on every edge of the part that a search leaves as it is (`search.scope`).
     """
 
     cnn_operations: tuple[str, ...]

@@ -130,9 +130,9 @@ class Supernet(Network):
         moved = torch.cat([(self.alphas[kind] - getattr(self, f"start_{kind}")).flatten() for kind in self.free_kinds])
         return {
             "entropy": float(entropy.mean()),
-            "margin": float(margin.mean()),
+            "top2_margin": float(margin.mean()),
             "moved": float(moved.square().mean().sqrt()),
-            "skips": sum(self.skips(self.derive()).values()),
+            "skip_connections": sum(self.skips(self.derive()).values()),
         }
 
     def skips(self, genotype: Genotype) -> dict[str, int]:

@@ -49,7 +49,7 @@ class Condition:
     """
 
     protocol: str
-    weakness: str | None
+    protocol_caveat: str | None
     test_set: str
     classes: tuple[str, ...]
     hashes: tuple[tuple[int, str], ...]
@@ -66,7 +66,7 @@ class Condition:
         if self.epoch_rule != LATE_DEV:
             marks.append(f"epoch: {self.epoch_rule.replace('_', ' ')}")
         if self.shared:
-            marks.append("nesting=shared")
+            marks.append("study_per=sweep")
         return f"{self.protocol}, tested on {self.test_set} ({', '.join(marks)})"
 
 
@@ -111,7 +111,7 @@ def label(corpora: Sequence[str]) -> str:
 
 def _key(entry: Entry, part: EvaluationPart) -> tuple[Any, ...]:
     hashes = tuple(h for h in entry.hashes if any(fold == h[0] for fold, _ in entry.tallies[part]))
-    about = (entry.protocol, entry.weakness, part.test_set, entry.classes, hashes)
+    about = (entry.protocol, entry.protocol_caveat, part.test_set, entry.classes, hashes)
     tally = entry.pooled(part)[0]
     predicted = hashlib.sha256(repr((tally.speakers, tally.sizes.tolist())).encode()).hexdigest()[:8]
     return (*about, entry.epoch_rule, entry.shared, entry.train_corpora, predicted)

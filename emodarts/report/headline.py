@@ -239,7 +239,7 @@ def _notes(made: Headline) -> list[str]:
     if made.speakers == 1:
         notes.append("One speaker: there is no interval, and no difference can be told.")
     if made.condition.shared:
-        notes.append("The selection saw these speakers in other folds (nesting=shared): no figure for a comparison.")
-    if made.condition.weakness:
-        notes.append(f"The protocol is weaker than it should be: {made.condition.weakness}.")
+        notes.append("The selection saw these speakers in other folds (study_per=sweep): no figure for a comparison.")
+    if made.condition.protocol_caveat:
+        notes.append(f"The protocol is weaker than it should be: {made.condition.protocol_caveat}.")
     return notes

@@ -92,7 +92,7 @@ def _tiles(evidence: ReportData, headlines: Sequence[Headline]) -> list[tuple[st
     tiles = [("sweeps", str(len(evidence.courses))), ("systems", str(len(evidence.systems)))]
     tiles.append(("configurations", f"{sum(n for c in evidence.courses for n in c.statuses.values()):,}"))
     for made in [h for h in headlines if not h.condition.shared][:1]:  # a shared choice heads nothing
-        first, weak = made.standings[0], " (weak protocol)" if made.condition.weakness else ""
+        first, weak = made.standings[0], " (weak protocol)" if made.condition.protocol_caveat else ""
         name = f"UAR of {first.contender.name}, {made.condition.test_set}{weak}"
         tiles.append((name, shown(first.uar.value, "figure")))
         tiles.append(("its interval (95 %)", shown(first.uar, "figure").partition(" ")[2] or "none"))

@@ -50,7 +50,7 @@ class RuleLine:
         e, war = self.entry, sum(t.value("war") for t in self.tallies) / len(self.tallies)
         uar = over_speakers(self.tallies)
         about = (e.sweep, e.system, e.protocol, self.part.test_set, RULES[e.epoch_rule])
-        weak = "with its weakness" if e.weakness and e.epoch_rule == LATE_DEV else _QUOTED[e.epoch_rule]
+        weak = "with its protocol_caveat" if e.protocol_caveat and e.epoch_rule == LATE_DEV else _QUOTED[e.epoch_rule]
         return (*about, uar, war, self.above_last, len(e.folds), weak)
 
 

@@ -20,7 +20,7 @@ from emodarts.results.statistics import Tally, pooled
 from emodarts.results.sweep_file import settings_of
 from emodarts.results.winners import Winner, ranked, winners_among
 
-SHARED = "shared"  # the study of a sweep with nesting=shared
+SHARED = "shared"  # the study of a sweep with study_per=sweep
 UNKNOWN = "(unknown)"  # utterances of unknown speakers count as those of one
 _COUNTED = [
     *("system", "study", "trial", "seed", "fold", "epoch_rule"),
@@ -49,7 +49,7 @@ class Entry:
     sweep: str
     system: str
     protocol: str
-    weakness: str | None
+    protocol_caveat: str | None
     classes: tuple[str, ...]
     train_corpora: tuple[str, ...]
     epoch_rule: str
@@ -185,9 +185,9 @@ def _entries(part: SweepTables, chosen: dict[tuple[str, str, int], Winner]) -> I
             for about, tally in tallies[unit].items():
                 counted[about][unit[3], unit[4]] = tally
         best = {r["fold"]: chosen[r["system"], r["study"], r["trial"]] for r in mine}
-        weakness, kept = mine[0]["weakness"], dict(counted)
+        protocol_caveat, kept = mine[0]["protocol_caveat"], dict(counted)
         yield Entry(
-            part.name, system, protocol, weakness, named, corpora, rule, source, shared, best, tuple(mine), kept
+            part.name, system, protocol, protocol_caveat, named, corpora, rule, source, shared, best, tuple(mine), kept
         )
 
 

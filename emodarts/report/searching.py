@@ -25,7 +25,18 @@ _CELLS = {"normal": ("c[k-2]", "c[k-1]"), "reduction": ("c[k-2]", "c[k-1]"), "se
 
 def courses_section(evidence: ReportData) -> Section | None:
     """Learning curves of the winners' first seeds, and what the alphas did; None where nothing has epochs."""
-    columns = ["system", "fold", "phase", "epoch", "train_loss", "dev_loss", "dev_uar", "entropy", "margin", "skips"]
+    columns = [
+        "system",
+        "fold",
+        "phase",
+        "epoch",
+        "train_loss",
+        "dev_loss",
+        "dev_uar",
+        "entropy",
+        "top2_margin",
+        "skip_connections",
+    ]
     rows = evidence.of_winners("epochs", columns)
     parts: list[Part] = []
     for course in evidence.courses:
@@ -34,7 +45,11 @@ def courses_section(evidence: ReportData) -> Section | None:
         for phase, title, wanted in (
             ("train", "training of the winners", (("dev_uar", "dev UAR"), ("train_loss", "training loss"))),
             ("search", "search", (("dev_uar", "dev UAR of the supernet"), ("train_loss", "training loss"))),
-            ("search", "architecture parameters", (("entropy", "entropy (nats)"), ("skips", "skip connections"))),
+            (
+                "search",
+                "architecture parameters",
+                (("entropy", "entropy (nats)"), ("skip_connections", "skip connections")),
+            ),
         ):
             figure = _courses(course.sweep, names, [r for r in mine if r["phase"] == phase], title, wanted)
             parts += [figure] if figure else []

@@ -199,7 +199,7 @@ def notices(entries: list[Entry]) -> list[str]:
     absent = {(r["test_set"], c) for r in rows if r["role"] != "dev" and r["n"] for c in r["absent_classes"]}
     for test_set, name in sorted(absent):
         found.append(f"{test_set}: no utterance of class {name} in some fold; its UAR is a mean over the others")
-    found += sorted({f"{e.protocol}: {e.weakness}" for e in entries if e.weakness})
+    found += sorted({f"{e.protocol}: {e.protocol_caveat}" for e in entries if e.protocol_caveat})
     if any(e.shared for e in entries):
-        found.append("nesting=shared: the selection saw these speakers in other folds; no figure for a comparison")
+        found.append("study_per=sweep: the selection saw these speakers in other folds; no figure for a comparison")
     return found

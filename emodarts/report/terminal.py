@@ -78,7 +78,7 @@ def _say(console: Console, text: str) -> None:
 
 
 def _title(block: Block) -> str:
-    mark = ", nesting=shared" if block.shared else ""
+    mark = ", study_per=sweep" if block.shared else ""
     return f"{block.system} on {block.test_set}, {block.protocol}, {len(block.classes)} classes{mark}"
 
 
@@ -110,7 +110,7 @@ def _cross_table(lines: Sequence[CrossLine]) -> Table:
     for x in lines:
         deviation = "-" if x.deviation is None else _figure(x.deviation)
         figures = (_figure(x.uar), deviation, _figure(x.war), _figure(x.macro_f1))
-        name = f"{x.system}, nesting=shared" if x.shared else x.system
+        name = f"{x.system}, study_per=sweep" if x.shared else x.system
         table.add_row(name, x.test_set, x.normalisation, str(x.models), *figures, str(x.n), _figure(x.chance))
     return table
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from emodarts.errors import EmodartsError
 
-SCHEMA_VERSION = 4  # 2: weakness; 3: alphas_moved, discretised_dev_uar, macs of epochs; 4: figures in commits
+SCHEMA_VERSION = 4  # 2: protocol_caveat; 3: alphas_moved, discretised_dev_uar, macs of epochs; 4: figures in commits
 _VERSION_KEY = b"emodarts.schema_version"
 
 _KEY = [
@@ -18,7 +18,7 @@ _KEY = [
     ("train_corpora", pa.list_(pa.string())),
     ("genotype_from", pa.string()),
     ("protocol", pa.string()),
-    ("weakness", pa.string()),  # of the protocol, null where there is none: "dev shares speakers with train"
+    ("protocol_caveat", pa.string()),  # of the protocol, null where there is none: "dev shares speakers with train"
     ("fold", pa.int32()),
     ("fold_hash", pa.string()),
     ("classes", pa.list_(pa.string())),
@@ -56,7 +56,7 @@ TABLES: dict[str, pa.Schema] = {
             ("fold", pa.int32()),  # null: of all folds of a configuration
             ("rung", pa.int32()),
             ("phase", pa.string()),  # search | train | folds
-            ("share", pa.float64()),
+            ("fraction", pa.float64()),
             ("value", pa.float64()),
             ("pruned", pa.bool_()),
             ("decided_at", _TIME),
@@ -104,8 +104,8 @@ TABLES: dict[str, pa.Schema] = {
             ("dev_uar", pa.float64()),
             ("dev_war", pa.float64()),
             ("entropy", pa.float64()),
-            ("margin", pa.float64()),
-            ("skips", pa.int32()),
+            ("top2_margin", pa.float64()),
+            ("skip_connections", pa.int32()),
             ("alphas_moved", pa.float64()),
             ("discretised_dev_uar", pa.float64()),
             ("macs", pa.int64()),  # of the search's passes; null in a training

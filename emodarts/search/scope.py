@@ -1,6 +1,6 @@
 """Which part of the network is searched: CNN and sequence cells jointly, one of them alone, or one after the other.
 
-The method's central claim is that joint search is better (emoDARTS, Rajapakshe et al. 2024); `search.joint` takes it
+The method's central claim is that joint search is better (emoDARTS, Rajapakshe et al. 2024); `search.scope` takes it
 apart at equal numbers of epochs and steps. A part that is not searched is held at a cell of one fixed operation.
 """
 
@@ -21,7 +21,7 @@ def held_kinds(settings: SearchSettings, epoch: int = 0) -> tuple[str, ...]:
         "cnn_only": _SEQUENCE,
         "seqnn_only": _CNN,
         "one_after_the_other": _SEQUENCE if first else _CNN,
-    }[settings.joint]
+    }[settings.scope]
 
 
 def fixed_cells(settings: SearchSettings) -> dict[str, CellGenotype]:

@@ -10,9 +10,9 @@ from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS, family_of, operations_of
 from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES, OperationSpace
 
-LEVELS = ("single", "bilevel")
+OPTIMISATIONS = ("single", "bilevel")
 METHODS = ("darts", "frozen", "random_architecture", "random_search", "evolution")
-JOINTS = ("joint", "cnn_only", "seqnn_only", "one_after_the_other")
+SCOPES = ("joint", "cnn_only", "seqnn_only", "one_after_the_other")
 RELAXATIONS = ("softmax", "sigmoid")
 REGULARISERS = ("none", "beta_decay", "skip_dropout")
 SELECTIONS = ("magnitude", "perturbation")
@@ -101,12 +101,12 @@ class SupernetSettings:
 class OptimisationSettings:
     """The optimisation of weights and alphas. `crop_seconds` bounds the utterances of training batches.
 
-    `level`: weights and alphas learn from all of the train part, by one pass for both (single, Hou et al. 2021), or the
+    `optimisation`: weights and alphas learn from all of the train part, by one pass for both (single, Hou et al. 2021), or the
     weights from one half of it and the alphas from the other (bilevel, Liu et al. 2019).
     """
 
     epochs: int = 15
-    level: str = "single"  # single | bilevel
+    optimisation: str = "single"  # single | bilevel
     unrolled: bool = False  # bilevel: second order
     optimiser: str = "adamw"  # of the weights: adamw | sgd
     learning_rate: float = 3e-3
@@ -126,7 +126,7 @@ class OptimisationSettings:
     def _optimisation_checks(self) -> _Checks:
         return {
             "epochs": (1 <= self.epochs <= 1000, "1 to 1000"),
-            "level": (self.level in LEVELS, " | ".join(LEVELS)),
+            "optimisation": (self.optimisation in OPTIMISATIONS, " | ".join(OPTIMISATIONS)),
             "optimiser": (self.optimiser in ("adamw", "sgd"), "adamw or sgd"),
             "learning_rate": (0 < self.learning_rate < 10, "above 0 and below 10"),
             "final_learning_rate": (0 <= self.final_learning_rate <= self.learning_rate, "0 to search.learning_rate"),
@@ -197,7 +197,7 @@ class ControlSettings:
     """
 
     method: str = "darts"  # darts | frozen | random_architecture | random_search | evolution
-    joint: str = "joint"  # joint | cnn_only | seqnn_only | one_after_the_other
+    scope: str = "joint"  # joint | cnn_only | seqnn_only | one_after_the_other
     candidates: int | None = None
     candidate_epochs: int | None = None
     population: int = 6
@@ -206,7 +206,7 @@ class ControlSettings:
     def _control_checks(self) -> _Checks:
         return {
             "method": (self.method in METHODS, " | ".join(METHODS)),
-            "joint": (self.joint in JOINTS, " | ".join(JOINTS)),
+            "scope": (self.scope in SCOPES, " | ".join(SCOPES)),
             "candidates": (self.candidates is None or 1 <= self.candidates <= 100_000, "1 to 100000, or null"),
             "candidate_epochs": (
                 self.candidate_epochs is None or 1 <= self.candidate_epochs <= 10_000,
@@ -252,14 +252,14 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
         Weights 1, and alphas 1 by first order, 4 by second (at w', and two for the finite difference, and for w'); with
         a single level one pass serves both.
         """
-        if self.level == "single":
+        if self.optimisation == "single":
             return 1
         return 5 if self.unrolled else 2
 
     @property
     def searches_in_turn(self) -> bool:
         """Whether the CNN and the sequence part are searched one after the other."""
-        return self.joint == "one_after_the_other"
+        return self.scope == "one_after_the_other"
 
     @property
     def turn(self) -> int:
@@ -268,9 +268,9 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
 
     @property
     def system(self) -> str:
-        """The system's name in the result tables: `emodarts`, for a control `emodarts:<method>:<joint>`."""
-        plain = self.method == "darts" and self.joint == "joint"
-        return "emodarts" if plain else f"emodarts:{self.method}:{self.joint}"
+        """The system's name in the result tables: `emodarts`, for a control `emodarts:<method>:<scope>`."""
+        plain = self.method == "darts" and self.scope == "joint"
+        return "emodarts" if plain else f"emodarts:{self.method}:{self.scope}"
 
     def named(self, system: str) -> "SearchSettings":
         """These settings with the method and the part of a system's name: the reverse of `system`.
@@ -280,16 +280,16 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
         if system == "emodarts":
             return self
         head, *parts = system.split(":")
-        if head != "emodarts" or len(parts) != 2 or parts[0] not in METHODS or parts[1] not in JOINTS:
+        if head != "emodarts" or len(parts) != 2 or parts[0] not in METHODS or parts[1] not in SCOPES:
             raise EmodartsError(
-                f"system={system} is unknown: a search is emodarts:<method>:<joint> with the method "
-                f"{', '.join(METHODS)} and the part that is searched {', '.join(JOINTS)}"
+                f"system={system} is unknown: a search is emodarts:<method>:<scope> with the method "
+                f"{', '.join(METHODS)} and the part that is searched {', '.join(SCOPES)}"
             )
-        return replace(self, method=parts[0], joint=parts[1])
+        return replace(self, method=parts[0], scope=parts[1])
 
     def _contradictions(self) -> list[tuple[bool, str]]:
         last = self.turn if self.searches_in_turn else self.epochs
-        in_turn = "search.joint=one_after_the_other"
+        in_turn = "search.scope=one_after_the_other"
         attention = [name for name in self.seqnn_operations if name.startswith("self_attention_")]
         divided = [name for name in attention if self.sequence_width % int(name.rsplit("_", 1)[1])]
         return [
@@ -304,8 +304,8 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
                 f"more search.epochs",
             ),
             (
-                self.sequence_cells == 0 and self.joint != "joint",
-                f"search.joint={self.joint} needs a sequence part, and search.sequence_cells=0",
+                self.sequence_cells == 0 and self.scope != "joint",
+                f"search.scope={self.scope} needs a sequence part, and search.sequence_cells=0",
             ),
             (
                 self.searches_in_turn and self.method != "darts",
@@ -321,9 +321,9 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
                 f"{in_turn} needs search.epochs of 2 or more",
             ),
             (
-                self.unrolled and self.level != "bilevel",
+                self.unrolled and self.optimisation != "bilevel",
                 "search.unrolled=true looks ahead from one half of the train part to the other, and "
-                "search.level=single has no halves: set search.unrolled=false, or search.level=bilevel",
+                "search.optimisation=single has no halves: set search.unrolled=false, or search.optimisation=bilevel",
             ),
             (
                 self.unrolled and self.precision == "bfloat16",

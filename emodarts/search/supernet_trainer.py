@@ -58,7 +58,7 @@ class SupernetTrainer:
         batches = self._batches(self.task.weight_part, rng)
         if not moving:
             yield from ((self.weight_step(batch), None) for batch in batches)
-        elif self.settings.level == "single":
+        elif self.settings.optimisation == "single":
             yield from map(self.shared_step, batches)
         else:
             yield from map(self.step, batches, self._endless(self.task.alpha_part, rng))

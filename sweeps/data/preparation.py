@@ -59,7 +59,7 @@ def _read(about: CorpusSettings, console: Console) -> _Read:
 def _check_protocol(settings: Settings, read: Sequence[_Read], needs_dev: bool) -> None:
     """Raise EmodartsError for a missing dev part that is needed, corpora that do not join, tests on what trains."""
     made = protocols.of_corpora({one.corpus.name: one.folds for one in read})
-    if needs_dev and made[0].weakness == NO_DEV:
+    if needs_dev and made[0].protocol_caveat == NO_DEV:
         others = protocols.protocols_of(read[0].corpus.name)
         raise EmodartsError(
             f"{made[0].protocol} has no dev part, so a sweep could choose nothing without its test speakers: it is "
@@ -137,8 +137,8 @@ def print_data_summary(console: Console, name: str, storage: Storage, data: Swee
     """Say what was read, labelled, left out, dropped and warned of, and where the results go."""
     first = next(iter(data.folds.values()))
     lines = [f"sweep {name} -> {storage.path(name)}", *_lines_of_trained(data)]
-    if first.weakness:
-        lines.append(f"  {data.protocol}: {first.weakness}; every row says so")
+    if first.protocol_caveat:
+        lines.append(f"  {data.protocol}: {first.protocol_caveat}; every row says so")
     for reason, count in Counter(first.left_out.values()).most_common():
         lines.append(f"  {count} utterances in no part of fold {first.index}: {reason}")
     for one in data.trained:

@@ -70,7 +70,7 @@ def _start(settings: RaySettings, resources: ResourceSettings) -> Any:
     common: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": logging.ERROR,
-        "runtime_env": runtime_environment(resources.cpus_per_fold, joins(settings)),
+        "runtime_env": runtime_environment(resources.cpus_per_trial, joins(settings)),
     }
     if joins(settings):
         return _join(str(settings.address), common)
@@ -105,14 +105,14 @@ def trial_resources(resources: ResourceSettings) -> dict[str, float]:
     """What a unit asks Ray for. Where nothing is said of GPUs, a quarter of one if the cluster has any."""
     import ray
 
-    gpus = resources.gpus_per_fold
+    gpus = resources.gpus_per_trial
     if gpus is None:
         wanted = resources.device == "auto" or resources.device.startswith("cuda")
         there = ray.cluster_resources().get("GPU", 0) > 0 and (
             resources.device != "auto" or choose_device("auto") != "mps"
         )
         gpus = _GPU_SHARE if wanted and there else 0
-    return {"cpu": resources.cpus_per_fold, "gpu": gpus}
+    return {"cpu": resources.cpus_per_trial, "gpu": gpus}
 
 
 class ConcurrencyLimiter:

@@ -117,7 +117,7 @@ class SweepSpec:
             fold.classes,
             genotype_from=winner.source if winner else None,
             subsample=subsample,
-            weakness=fold.weakness,
+            protocol_caveat=fold.protocol_caveat,
         )
 
     def open_stores(self, storage: Storage) -> AnyStore:

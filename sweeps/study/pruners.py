@@ -26,10 +26,10 @@ def check_pruner(settings: SweepSettings, systems: Iterable[FoldSettings], folds
         raise EmodartsError(f"sweep.pruner={pruner} compares one objective, and sweep.objectives names two: take none")
     if pruner == "asha" and not any(rungs_of(settings, system) for system in systems):
         raise EmodartsError("sweep.pruner=asha has no rungs: set sweep.search_rungs or sweep.training_rungs")
-    if pruner == "wilcoxon" and settings.nesting != "shared":
+    if pruner == "wilcoxon" and settings.study_per != "sweep":
         raise EmodartsError(
-            "sweep.pruner=wilcoxon compares the folds of a configuration, and under sweep.nesting=fold each has one: "
-            "take asha, or sweep.nesting=shared"
+            "sweep.pruner=wilcoxon compares the folds of a configuration, and under sweep.study_per=fold each has one: "
+            "take asha, or sweep.study_per=sweep"
         )
     if pruner == "wilcoxon" and folds < LEAST_FOLDS:
         raise EmodartsError(
@@ -93,5 +93,5 @@ def wilcoxon_should_prune(settings: SweepSettings, study: optuna.Study, by_fold:
     """Whether a configuration is worse than the best so far by a signed-rank test over the folds it has (Wilcoxon)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the pruner is called experimental
-        pruner = optuna.pruners.WilcoxonPruner(p_threshold=settings.p_threshold, n_startup_steps=settings.first_folds)
+        pruner = optuna.pruners.WilcoxonPruner(p_threshold=settings.p_threshold, n_startup_steps=settings.startup_folds)
         return pruner.prune(study, create_trial(state=TrialState.RUNNING, intermediate_values=by_fold))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sweeps.settings import Settings
 
 Distribution = optuna.distributions.BaseDistribution
-_NAMING = ("search.method", "search.joint")
+_NAMING = ("search.method", "search.scope")
 _BOUNDS = {"low", "high", "log", "step"}
 
 

@@ -1,7 +1,7 @@
 """The studies of a system: what to run next, and what became of it. Rebuilt from the result tables at each start.
 
-Under `nesting=fold` each outer fold has a study of its own whose objective is that fold's dev UAR; under
-`nesting=shared` one study runs each configuration on all folds. The optimiser is told dev figures only.
+Under `study_per=fold` each outer fold has a study of its own whose objective is that fold's dev UAR; under
+`study_per=sweep` one study runs each configuration on all folds. The optimiser is told dev figures only.
 """
 
 import time
@@ -47,7 +47,7 @@ class StudyQueue(UnitQueue):
         on_told: Callable[[str, str, FrozenTrial], None] = lambda system, study, trial: None,
     ):
         by_study: dict[str, tuple[int, ...]] = (
-            {f"fold{f}": (f,) for f in folds} if settings.nesting == "fold" else {"shared": folds}
+            {f"fold{f}": (f,) for f in folds} if settings.study_per == "fold" else {"shared": folds}
         )
         super().__init__(settings, by_study, writer, key_of, system, clock)
         self.space, self.rungs, self.on_told = space, rungs, on_told
@@ -138,7 +138,7 @@ class StudyQueue(UnitQueue):
         folds = self.folds[trial.study]
         if self.settings.pruner != "wilcoxon" or trial.seed != 0:
             return folds
-        size = self.settings.first_folds
+        size = self.settings.startup_folds
         decided = self.waves.get((trial.study, trial.trial))
         return folds[: size if decided is None else (decided.rung + 2) * size]
 
@@ -239,4 +239,4 @@ def _named(trial: TrialRecord) -> tuple[str, int, int]:
 
 
 def _worse(record: RungRecord) -> str:
-    return f"pruned by wilcoxon at {record.share:.2g} of the folds"
+    return f"pruned by wilcoxon at {record.fraction:.2g} of the folds"

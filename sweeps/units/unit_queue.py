@@ -43,7 +43,7 @@ class UnitQueue:
         self.running: dict[tuple[str, int, int, int], Unit] = {}
         self.proposals: dict[str, OptunaStudy] = {}
         self.rungs: tuple[Rung, ...] = ()
-        self.deadline = None if settings.hours is None else clock() + 3600 * settings.hours
+        self.deadline = None if settings.time_budget_hours is None else clock() + 3600 * settings.time_budget_hours
         self.stopped: str | None = None
 
     def next_unit(self) -> Unit | None:
@@ -102,7 +102,7 @@ class UnitQueue:
 
     @property
     def is_over_time(self) -> bool:
-        """Whether `sweep.hours` are over."""
+        """Whether `sweep.time_budget_hours` are over."""
         return self.deadline is not None and self.clock() > self.deadline
 
     @property

@@ -1,4 +1,4 @@
-"""`sweep.plan=true`: what a sweep will take, told before it is paid for. A few epochs are run, nothing is written.
+"""`sweep.forecast=true`: what a sweep will take, told before it is paid for. A few epochs are run, nothing is written.
 
 The cheapest and the dearest of a sample of configurations are searched and trained for some epochs on part of a fold.
 What an epoch takes is a straight line in its multiply-accumulates through these; the hours are those of the sample's
@@ -105,7 +105,7 @@ def forecast(settings: Settings, system: SystemSpec, data: SweepData) -> Forecas
     if fold_settings.searches and fold_settings.search.method not in ("darts", "frozen", "random_architecture"):
         raise EmodartsError(f"search.method={fold_settings.search.method} has no supernet to measure")
     device = choose_device(settings.resources.device)
-    torch.set_num_threads(settings.resources.cpus_per_fold)
+    torch.set_num_threads(settings.resources.cpus_per_trial)
     fold = next(iter(data.folds.values()))
     part = _part_of(fold)
     sample = _sample(settings, system)
@@ -180,7 +180,7 @@ def _work(made: FoldSettings, macs: float) -> float:
 
 def _passes(s: SearchSettings) -> tuple[float, float]:
     """Passes forward and backward for each utterance of train: of an epoch with the alphas held, and moving."""
-    share = 1.0 if s.level == "single" else 0.5  # of train, what the weights learn from
+    share = 1.0 if s.optimisation == "single" else 0.5  # of train, what the weights learn from
     return share, share * s.passes
 
 

@@ -31,7 +31,7 @@ from sweeps.settings import Settings, SweepSettings
 _FROM = "genotypes_from"
 _TAKEN = ("features", "batches", "search", "training")  # rooms whose settings are the source's
 _OPEN = ("corpus", "protocol", "extra_tests", "roots", "results", "resources", "ray", "hydra", _FROM, f"{_FROM}_system")
-_OPEN_OF_SWEEP = ("name", "folds", "seeds", "seed", "hours", "max_failures")
+_OPEN_OF_SWEEP = ("name", "folds", "seeds", "seed", "time_budget_hours", "max_failures")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class SourceSweep:
         own = replace(
             settings,
             features=_with_own_file(theirs.features, settings.features),
-            batches=replace(theirs.batches, device_memory_share=settings.batches.device_memory_share),
+            batches=replace(theirs.batches, device_memory_fraction=settings.batches.device_memory_fraction),
         )
         return replace(own, sweep=replace(own.sweep, name=own.name_of(self.hashed(own))))
 
@@ -192,10 +192,10 @@ def refuse_changed(storage: Storage, sweep: str, hashed: Mapping[str, Any]) -> N
 
 
 def _refuse_source(sweep: str, settings: Mapping[str, Any]) -> None:
-    if settings.get("sweep.nesting") == "shared":
+    if settings.get("sweep.study_per") == "sweep":
         raise EmodartsError(
-            f"{_FROM}: sweep '{sweep}' has sweep.nesting=shared: its one winner was chosen on the speakers of all its "
-            "folds; search with sweep.nesting=fold"
+            f"{_FROM}: sweep '{sweep}' has sweep.study_per=sweep: its one winner was chosen on the speakers of all its "
+            "folds; search with sweep.study_per=fold"
         )
     if settings.get(f"{_FROM}.sweep"):
         raise EmodartsError(
@@ -268,7 +268,7 @@ def _told(winner: TransferredUnit | None) -> str | None:
 def _portable(settings: FoldSettings) -> dict[str, Any]:
     """The settings without what belongs to one machine."""
     content = asdict(settings)
-    content["batches"].pop("device_memory_share")
+    content["batches"].pop("device_memory_fraction")
     content["features"]["checkpoint"] = PurePath(settings.features.checkpoint or "").name
     return content
 

@@ -151,7 +151,7 @@ def tables(sweep: str, system: str, fold: int, trials: int, rng: np.random.Gener
         dev_loss=1.0,
         dev_uar=rng.uniform(0.3, 0.7, epochs.size),
         entropy=1.0,
-        skips=1,
+        skip_connections=1,
         seconds=1.0,
     )
     if system.startswith("emodarts"):

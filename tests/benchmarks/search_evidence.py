@@ -58,7 +58,7 @@ CORPORA = {
 _COMMAND = "python tests/benchmarks/search_evidence.py"
 NAMES = {"emodb": "EmoDB", "ravdess": "RAVDESS"}
 PLAIN = {
-    "level": "bilevel",
+    "optimisation": "bilevel",
     "space": "emodarts",
     "relaxation": "softmax",
     "regulariser": "none",
@@ -70,7 +70,7 @@ PLAIN = {
     "skip_dropout": 0.5,
     "sequence_shortcut": False,
 }
-THEN = {"level": "bilevel", "space": "emodarts", "sequence_shortcut": False}  # the default when stage 1 was run
+THEN = {"optimisation": "bilevel", "space": "emodarts", "sequence_shortcut": False}  # the default when stage 1 was run
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ STAGES = {
         {
             "default": Condition(seeds=3),
             "sequence_shortcut=false": Condition({"sequence_shortcut": False}, seeds=3),
-            "level=bilevel": Condition({"level": "bilevel"}, seeds=3),
+            "optimisation=bilevel": Condition({"optimisation": "bilevel"}, seeds=3),
             "cnn_lstm_attention": Condition(system="cnn_lstm_attention", seeds=3),
         },
         {"emodb": (0, 3, 6), "ravdess": tuple(range(6))},
@@ -135,9 +135,9 @@ STAGES = {
             "cnn_lstm_attention": Condition(system="cnn_lstm_attention", seeds=3),
             "random_search": Condition({"method": "random_search"}),
             "frozen": Condition({"method": "frozen"}),
-            "cnn_only": Condition({"joint": "cnn_only"}),
-            "seqnn_only": Condition({"joint": "seqnn_only"}),
-            "one_after_the_other": Condition({"joint": "one_after_the_other"}),
+            "cnn_only": Condition({"scope": "cnn_only"}),
+            "seqnn_only": Condition({"scope": "seqnn_only"}),
+            "one_after_the_other": Condition({"scope": "one_after_the_other"}),
         },
         {"emodb": tuple(range(10)), "ravdess": tuple(range(6))},
         tests=True,
@@ -309,7 +309,7 @@ def _screening(opened: reader.Results) -> list[str]:
             _three(_mean(gaps)),
             *(
                 _two(_mean([e[name] for e in last if e[name] is not None]))
-                for name in ("skips", "entropy", "alphas_moved")
+                for name in ("skip_connections", "entropy", "alphas_moved")
             ),
             *(f"{_mean([r[name] for r in mine]):.0f}" for name in ("search_seconds", "train_seconds")),
         ]

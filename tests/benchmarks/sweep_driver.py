@@ -38,7 +38,7 @@ def begin(root: str, folds: int, trials: int) -> StudyQueue:
     """A sweep under random proposals."""
     storage = Storage.open(root)
     register(storage, "s", {})
-    settings = SweepSettings(trials=trials, sampler="random", nesting="shared")
+    settings = SweepSettings(trials=trials, sampler="random", study_per="sweep")
     return StudyQueue(
         settings, SPACE, DEFAULT, tuple(range(folds)), SweepWriter(storage, "s"), reader.open(root), key_of
     )

@@ -142,7 +142,7 @@ class TestProtocols:
         _, labels, folds = folds_of("iemocap", layout[0], protocol="session5-random-dev")
         check_folds(folds, labels)
         assert len(folds) == 5
-        assert all(fold.weakness == rules.SHARED_DEV for fold in folds)
+        assert all(fold.protocol_caveat == rules.SHARED_DEV for fold in folds)
         assert all(0.15 < len(fold.dev) / len(fold.dev + fold.train) < 0.25 for fold in folds)
 
     def test_speaker10_has_the_session_partner_as_dev(self, layout):

@@ -81,4 +81,4 @@ def test_the_page_names_every_corpus_and_protocol():
         for rule, about in description.rules.items():
             if name != "demo":
                 (told,) = [line for line in rows if f"`{name}/{rule}`" in line and not line.startswith(f"| `{name}` |")]
-                assert ("**" in told) == (about.weakness is not None)
+                assert ("**" in told) == (about.protocol_caveat is not None)

@@ -106,12 +106,12 @@ def test_disjoint_covering_and_independent_of_order(corpus, name, per_speaker, u
         }
         assert not speakers["test"] & speakers["train"] - {None}
         assert not speakers["test"] & speakers["dev"] - {None}
-        if fold.weakness == rules.SHARED_DEV:
+        if fold.protocol_caveat == rules.SHARED_DEV:
             assert speakers["dev"] <= speakers["train"]
         else:
             assert not speakers["train"] & speakers["dev"] - {None}
         assert None not in speakers["dev"]
-        assert (not fold.dev) == (fold.weakness == rules.NO_DEV)
+        assert (not fold.dev) == (fold.protocol_caveat == rules.NO_DEV)
 
 
 @pytest.mark.parametrize("corpus", ["emodb", "ravdess", "iemocap", "msp_improv", "crema_d", "tess", "savee", "demo"])
@@ -222,7 +222,7 @@ def test_a_weakness_must_stand_in_the_id():
     with pytest.raises(EmodartsError, match="the protocol's name does not say -random-dev"):
         protocols.check_fold(replace(fold, protocol="iemocap/session5"))
     with pytest.raises(EmodartsError, match="stands in train and in dev"):
-        protocols.check_fold(replace(fold, weakness=None))
+        protocols.check_fold(replace(fold, protocol_caveat=None))
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ class TestJoined:
     def test_a_weak_part_makes_a_weak_whole(self, parts):
         tess = folds_of("tess", "speaker2-random-dev", *corpus_of("tess", 48))
         (first, *_) = protocols.join_folds({"savee": parts["savee"], "tess": tess})
-        assert first.weakness == rules.SHARED_DEV
+        assert first.protocol_caveat == rules.SHARED_DEV
         assert first.protocol == "savee+tess/joined-random-dev"
 
     def test_a_corpus_in_training_is_refused_as_a_further_test(self, parts):

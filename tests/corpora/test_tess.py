@@ -36,7 +36,7 @@ class TestTess(CorpusContract):
         _, labels, folds = folds_of("tess", folder[0])
         check_folds(folds, labels)
         assert [fold.protocol for fold in folds] == ["tess/speaker2-random-dev"] * 2
-        assert {fold.weakness for fold in folds} == {rules.SHARED_DEV}
+        assert {fold.protocol_caveat for fold in folds} == {rules.SHARED_DEV}
         for fold, (test, other) in zip(folds, (("OAF", "YAF"), ("YAF", "OAF")), strict=True):
             assert {fold.speakers[u] for u in fold.tests["tess/test"]} == {f"tess/{test}"}
             assert {fold.speakers[u] for u in (*fold.train, *fold.dev)} == {f"tess/{other}"}

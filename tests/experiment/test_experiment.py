@@ -201,7 +201,7 @@ def test_a_leaking_fold_is_refused(demo, demo_store, tiny):
 
 def test_a_fold_without_dev_is_refused(demo, demo_store, tiny):
     fold = demo[2][0]
-    without = replace(fold, protocol="demo/all-no-dev", dev=(), weakness=rules.NO_DEV)
+    without = replace(fold, protocol="demo/all-no-dev", dev=(), protocol_caveat=rules.NO_DEV)
     protocols.check_fold(without)
     with pytest.raises(EmodartsError, match=r"demo/all-no-dev fold 0 has no dev part.* choose a protocol with dev"):
         run_fold(demo_store, without, tiny)
@@ -254,20 +254,22 @@ def test_halves_share_no_speaker_and_lose_nobody(demo):
     assert not {fold.groups[u] for u in weight} & {fold.groups[u] for u in alpha}
 
 
-@pytest.mark.parametrize("level", ["bilevel", "single"])
-def test_a_search_learns_from_train_alone_in_halves_or_whole(demo, demo_store, tiny, monkeypatch, level):
+@pytest.mark.parametrize("optimisation", ["bilevel", "single"])
+def test_a_search_learns_from_train_alone_in_halves_or_whole(demo, demo_store, tiny, monkeypatch, optimisation):
     fold, tasks = demo[2][0], []
     find = unit.find
     monkeypatch.setattr(unit, "find", lambda task, *rest: tasks.append(task) or find(task, *rest))
-    run_fold(demo_store, fold, replace(tiny, search=replace(tiny.search, level=level)), seed=3)
+    run_fold(demo_store, fold, replace(tiny, search=replace(tiny.search, optimisation=optimisation)), seed=3)
     (task,) = tasks
     weight, alpha = set(task.weight_part.utterances), set(task.alpha_part.utterances)
     assert weight | alpha == set(fold.train)
-    assert (weight & alpha) == (set(fold.train) if level == "single" else set())
+    assert (weight & alpha) == (set(fold.train) if optimisation == "single" else set())
 
 
 def test_second_order_runs_and_differs(demo, demo_store, tiny):
-    orders = [replace(tiny, search=replace(tiny.search, level="bilevel", unrolled=order)) for order in (False, True)]
+    orders = [
+        replace(tiny, search=replace(tiny.search, optimisation="bilevel", unrolled=order)) for order in (False, True)
+    ]
     first, second = (run_fold(demo_store, demo[2][0], settings, seed=3).epochs[0] for settings in orders)
     assert second.alpha_loss != first.alpha_loss
 

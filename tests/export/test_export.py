@@ -425,9 +425,9 @@ def test_other_rates_and_channels_are_close_to_the_torch_pipeline(model, alone, 
         np.testing.assert_allclose(probabilities([row])[0], logits.softmax(1)[0], atol=tolerance)
 
 
-@pytest.mark.parametrize("level", ["single", "bilevel"])
-def test_stored_settings_that_do_not_name_what_came_later_are_as_they_were(level):
-    now = asdict(FoldSettings(search=SearchSettings(level=level)))
-    assert fold_settings(json.dumps(now)).search == SearchSettings(level=level)
-    then = {**now, "search": {k: v for k, v in now["search"].items() if k not in ("level", "sequence_shortcut")}}
-    assert fold_settings(json.dumps(then)).search == SearchSettings(level="bilevel", sequence_shortcut=False)
+@pytest.mark.parametrize("optimisation", ["single", "bilevel"])
+def test_stored_settings_that_do_not_name_what_came_later_are_as_they_were(optimisation):
+    now = asdict(FoldSettings(search=SearchSettings(optimisation=optimisation)))
+    assert fold_settings(json.dumps(now)).search == SearchSettings(optimisation=optimisation)
+    then = {**now, "search": {k: v for k, v in now["search"].items() if k not in ("optimisation", "sequence_shortcut")}}
+    assert fold_settings(json.dumps(then)).search == SearchSettings(optimisation="bilevel", sequence_shortcut=False)

@@ -208,7 +208,9 @@ def one_interval(places):
 
 def test_time_masks_hide_whole_frames_for_a_while(part):
     widths = []
-    for before, after in hidden(part, BatchSettings(bucket=0, time_masks=1, time_mask_frames=4, time_mask_share=0.3)):
+    for before, after in hidden(
+        part, BatchSettings(bucket=0, time_masks=1, time_mask_frames=4, time_mask_fraction=0.3)
+    ):
         frames = np.flatnonzero((before != after).any((0, 1)))
         assert one_interval(frames)
         assert not after[:, :, frames].any()  # zero is the train part's mean
@@ -238,7 +240,7 @@ def test_masks_lie_within_the_utterance():
 
 
 def test_several_masks_and_masks_wider_than_the_utterance(part):
-    settings = BatchSettings(bucket=0, time_masks=3, time_mask_frames=1000, time_mask_share=1.0, band_masks=3)
+    settings = BatchSettings(bucket=0, time_masks=3, time_mask_frames=1000, time_mask_fraction=1.0, band_masks=3)
     shares = [float((after == 0).mean()) for _, after in hidden(part, settings)]
     assert 0.5 < np.mean(shares) < 1
     assert max(shares) == 1
@@ -331,7 +333,7 @@ def test_class_weights_have_mean_one(part):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"bucket": -1}, {"crop": "end"}, {"pad": "mirror"}, {"time_mask_share": 0.0}, {"device_memory_share": 1.0}],
+    [{"bucket": -1}, {"crop": "end"}, {"pad": "mirror"}, {"time_mask_fraction": 0.0}, {"device_memory_fraction": 1.0}],
 )
 def test_settings_out_of_range(changes):
     with pytest.raises(EmodartsError, match=f"batches.{next(iter(changes))}=.* is out of range: "):

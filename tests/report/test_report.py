@@ -216,7 +216,7 @@ def test_a_corpus_that_joined_folds_test_again_counts_once(tmp_path):
 
 def test_the_published_habit_stands_apart(tmp_path):
     write(tmp_path, replace(ALPHA, seeds=1))
-    base = replace(ALPHA, seeds=1, crosses={}, trials=1, suffix="-no-dev", weakness="no dev part", marks="p")
+    base = replace(ALPHA, seeds=1, crosses={}, trials=1, suffix="-no-dev", protocol_caveat="no dev part", marks="p")
     for name, rule, skill in (("pub-last", "last", 0.6), ("pub-best", "best_test", 0.8)):
         write(tmp_path, replace(base, name=name, rule=rule, skills={"emodarts": skill}))
     made = page_of(reader.open(tmp_path))
@@ -273,13 +273,15 @@ def test_a_shared_choice_heads_nothing(tmp_path, capsys):
     write(tmp_path, replace(ALPHA, skills={"emodarts": 0.7}, seeds=1, shared=True, crosses={}))
     made = page_of(reader.open(tmp_path))
     assert not any(name.startswith("UAR") for name, _ in made.tiles)
-    assert "nesting=shared" in sheet(made, "systems-alpha").title
+    assert "study_per=sweep" in sheet(made, "systems-alpha").title
     assert cli.main(["report", str(tmp_path)]) == 0
-    assert "nesting=shared" in capsys.readouterr().out
+    assert "study_per=sweep" in capsys.readouterr().out
 
 
 def test_the_best_test_epoch_is_never_an_ordinary_table(tmp_path, capsys):
-    made = replace(ALPHA, name="x-published", rule="best_test", suffix="-no-dev", weakness="no dev part", trials=1)
+    made = replace(
+        ALPHA, name="x-published", rule="best_test", suffix="-no-dev", protocol_caveat="no dev part", trials=1
+    )
     write(tmp_path, replace(made, skills={"emodarts": 0.7}, seeds=1, crosses={}))
     assert cli.main(["report", str(tmp_path)]) == 0
     told = capsys.readouterr().out

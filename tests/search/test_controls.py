@@ -77,7 +77,7 @@ def test_a_random_architecture_costs_no_search():
 # Mutation, evolution
 
 
-@pytest.mark.parametrize("settings", [{}, {"nodes": 3, "sequence_nodes": 2}, {"joint": "cnn_only", "nodes": 2}])
+@pytest.mark.parametrize("settings", [{}, {"nodes": 3, "sequence_nodes": 2}, {"scope": "cnn_only", "nodes": 2}])
 def test_a_mutation_changes_exactly_one_thing(settings):
     drawn = space(**settings)
     rng = np.random.default_rng(0)
@@ -170,7 +170,7 @@ def test_the_formula_of_the_budget():
     assert Budget.of(made).total == one * half * (2 * 1 + 3 * 2)
     unrolled = replace(made, settings=replace(s, unrolled=True))
     assert Budget.of(unrolled).total == one * half * (2 * 1 + 3 * 5)
-    single = given(epochs=5, warmup_epochs=2, level="single")
+    single = given(epochs=5, warmup_epochs=2, optimisation="single")
     assert len(single.weight_part.utterances) == 2 * half
     assert Budget.of(single).total == one * 2 * half * (2 + 3)
     eigenvalue = replace(made, settings=replace(s, stop="eigenvalue"))
@@ -187,7 +187,7 @@ def test_the_formula_of_the_budget():
 
 def test_the_budget_counts_the_passes_that_are_made(monkeypatch):
     """Utterances that went forward and backward, counted in the search itself, are those of the formula."""
-    for settings in ({}, {"unrolled": True}, {"warmup_epochs": 2}, {"method": "frozen"}, {"level": "single"}):
+    for settings in ({}, {"unrolled": True}, {"warmup_epochs": 2}, {"method": "frozen"}, {"optimisation": "single"}):
         made = given(**settings)
         passed = []
         original = loop.Engine._loss
@@ -268,12 +268,12 @@ def test_only_the_searched_part_moves_at_equal_steps(monkeypatch, joint, moving)
             return original(engine, *batches)
 
         monkeypatch.setattr(loop.Engine, name, counted)
-    made = given(joint=joint, cells=2, nodes=2)
+    made = given(scope=joint, cells=2, nodes=2)
     moved, used, found, _ = alphas_of(monkeypatch, made)
     assert {kind for kind, distance in moved.items() if distance > 0} == set(moving)
     assert steps == {"alpha_step": 4 * 1, "weight_step": 4 * 1}
     assert [sorted(held) for held in used] == {
-        "joint": [[]] * 4,
+        "scope": [[]] * 4,
         "cnn_only": [["S"]] * 4,
         "seqnn_only": [["N", "R"]] * 4,
         "one_after_the_other": [["S"]] * 2 + [["N", "R"]] * 2,
@@ -284,7 +284,7 @@ def test_only_the_searched_part_moves_at_equal_steps(monkeypatch, joint, moving)
 
 
 def test_the_second_part_is_searched_at_the_derived_first_one(monkeypatch):
-    made = given(joint="one_after_the_other", nodes=2, cells=2, alpha_learning_rate=0.2)
+    made = given(scope="one_after_the_other", nodes=2, cells=2, alpha_learning_rate=0.2)
     _, used, found, net = alphas_of(monkeypatch, made)
     free = {kind: net._relaxed(net.alphas[kind]) for kind in "NR"}
     derived = net.genotype_of({**free, "S": used[0]["S"]})
@@ -310,7 +310,7 @@ def test_fixed_parts_are_those_of_the_space():
 
 @pytest.mark.parametrize("joint", ["cnn_only", "seqnn_only"])
 def test_random_architectures_keep_the_fixed_part(joint):
-    made = given(method="random_architecture", joint=joint, nodes=2)
+    made = given(method="random_architecture", scope=joint, nodes=2)
     fixed = fixed_cells(made.settings)
     drawn = [cells_of(run_search(replace(made, seed=s), None).genotype) for s in range(10)]
     held = {"cnn_only": "S", "seqnn_only": "N"}[joint]
@@ -322,4 +322,4 @@ def test_random_architectures_keep_the_fixed_part(joint):
 def test_names_of_the_systems():
     assert SearchSettings().system == "emodarts"
     assert SearchSettings(method="frozen").system == "emodarts:frozen:joint"
-    assert SearchSettings(joint="cnn_only").system == "emodarts:darts:cnn_only"
+    assert SearchSettings(scope="cnn_only").system == "emodarts:darts:cnn_only"

@@ -59,7 +59,7 @@ def after(**settings):
 
 
 def test_one_pass_moves_alphas_and_weights_as_two_optimisers_would_by_themselves():
-    made = task(*noise(), **{**PLAIN, "level": "single", "cost_weight": 0.0})
+    made = task(*noise(), **{**PLAIN, "optimisation": "single", "cost_weight": 0.0})
     s = made.settings
     batch = next(training_batches(made.train_part, 16, made.crop, np.random.default_rng(0), "cpu", made.batches))
     net = supernet(shape=made.shape)
@@ -92,7 +92,7 @@ def test_a_single_level_learns_from_all_of_train_by_one_pass(monkeypatch):
         SupernetTrainer, "_loss", lambda e, batch, half: passes.append(half) or original(e, batch, half)
     )
     monkeypatch.setattr(engine_module, "training_batches", lambda part, *a: seen.append(part) or draw(part, *a))
-    given = task(*noise(), **{**PLAIN, "level": "single", "epochs": 4, "warmup_epochs": 1})
+    given = task(*noise(), **{**PLAIN, "optimisation": "single", "epochs": 4, "warmup_epochs": 1})
     found = search(given)
     assert seen == [given.train_part] * 4
     assert len(given.train_part.utterances) == 32
@@ -368,7 +368,7 @@ def test_figures_of_an_epoch():
     moved = [e.alphas_moved for e in found.epochs]
     assert 0 < moved[0] < moved[-1]
     assert all(0 <= e.discretised_dev_uar <= 1 for e in found.epochs)
-    assert all(0 < e.entropy < np.log(4) and 0 <= e.margin <= 1 for e in found.epochs)
+    assert all(0 < e.entropy < np.log(4) and 0 <= e.top2_margin <= 1 for e in found.epochs)
     assert len({e.macs for e in found.epochs}) == 1
 
 
@@ -394,7 +394,7 @@ def test_a_supernet_mixed_by_a_genotype_is_its_network():
 
 
 AXES = {
-    "level": ["bilevel", "single"],
+    "optimisation": ["bilevel", "single"],
     "space": ["emodarts", "modern", "compact"],
     "relaxation": ["softmax", "sigmoid"],
     "regulariser": ["none", "beta_decay", "skip_dropout"],
@@ -404,7 +404,7 @@ AXES = {
     "cost": ["parameters", "macs"],
     "cost_weight": [0.5],
     "method": ["darts", "frozen", "random_architecture", "random_search", "evolution"],
-    "joint": ["joint", "cnn_only", "seqnn_only"],
+    "scope": ["joint", "cnn_only", "seqnn_only"],
     "precision": ["float32", "bfloat16"],
     "compile": ["none", "default", "reduce-overhead"],
 }
@@ -416,7 +416,7 @@ def test_each_value_is_one_switch(axis, value):
 
 
 def test_searching_in_turn_is_a_switch():
-    assert composed("search.joint=one_after_the_other", "search.stop=none").search.searches_in_turn
+    assert composed("search.scope=one_after_the_other", "search.stop=none").search.searches_in_turn
 
 
 @pytest.mark.parametrize(
@@ -430,13 +430,13 @@ def test_searching_in_turn_is_a_switch():
         ({"space": "modern", "seqnn": "rnn"}, "search.seqnn=rnn is out of range: all | lstm | gru"),
         ({"sequence_width": 6, "space": "modern"}, "search.sequence_width=6 .* self_attention_4"),
         ({"epochs": 3, "warmup_epochs": 3}, "the alphas would never move"),
-        ({"joint": "one_after_the_other", "epochs": 4, "warmup_epochs": 3}, "the alphas would never move in 3 epochs"),
-        ({"joint": "one_after_the_other", "stop": "skips"}, "set search.stop=none"),
-        ({"joint": "one_after_the_other", "method": "evolution"}, "no meaning for search.method=evolution"),
-        ({"joint": "seqnn_only", "sequence_cells": 0}, "needs a sequence part"),
-        ({"level": "bilevel", "unrolled": True, "precision": "bfloat16"}, "set search.precision=float32"),
-        ({"level": "upper"}, "search.level=upper is out of range: single | bilevel"),
-        ({"level": "single", "unrolled": True}, "set search.unrolled=false, or search.level=bilevel"),
+        ({"scope": "one_after_the_other", "epochs": 4, "warmup_epochs": 3}, "the alphas would never move in 3 epochs"),
+        ({"scope": "one_after_the_other", "stop": "skips"}, "set search.stop=none"),
+        ({"scope": "one_after_the_other", "method": "evolution"}, "no meaning for search.method=evolution"),
+        ({"scope": "seqnn_only", "sequence_cells": 0}, "needs a sequence part"),
+        ({"optimisation": "bilevel", "unrolled": True, "precision": "bfloat16"}, "set search.precision=float32"),
+        ({"optimisation": "upper"}, "search.optimisation=upper is out of range: single | bilevel"),
+        ({"optimisation": "single", "unrolled": True}, "set search.unrolled=false, or search.optimisation=bilevel"),
         ({"population": 2, "tournament": 3}, "search.tournament=3"),
     ],
 )

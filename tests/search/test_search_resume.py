@@ -14,9 +14,9 @@ from tests.support.toys import PLAIN, noise, task
 VARIANTS = [
     {},
     {"unrolled": True, "optimiser": "sgd"},
-    {"level": "single", "regulariser": "skip_dropout", "cost_weight": 0.5},
+    {"optimisation": "single", "regulariser": "skip_dropout", "cost_weight": 0.5},
     {"stop": "eigenvalue", "stop_window": 3, "relaxation": "sigmoid"},
-    {"joint": "one_after_the_other", "regulariser": "skip_dropout", "dropout": 0.3},
+    {"scope": "one_after_the_other", "regulariser": "skip_dropout", "dropout": 0.3},
     {"selection": "perturbation", "regulariser": "skip_dropout"},
     {"selection": "perturbation", "perturbation_steps": 1, "regulariser": "beta_decay"},
 ]

@@ -33,7 +33,7 @@ SIZES = {
     "final_learning_rate": 1e-3,
     "alpha_learning_rate": 0.1,
 }
-AXES = ("level", "sequence_shortcut", *(axis.name for axis in fields(RobustnessSettings)))
+AXES = ("optimisation", "sequence_shortcut", *(axis.name for axis in fields(RobustnessSettings)))
 DEFAULT = {name: getattr(SearchSettings(), name) for name in AXES}
 SEEDS = range(3)
 STEPS = 400  # of the teacher's own training

@@ -33,7 +33,7 @@ class Made:
     shared: bool = False
     rule: str = "late_dev"
     suffix: str = ""  # of the protocol
-    weakness: str | None = None
+    protocol_caveat: str | None = None
     source: str | None = None
     marks: str = "h"  # of the fold hashes
     beside: tuple[str, ...] = ()  # corpora that were trained on, too
@@ -54,7 +54,7 @@ class Made:
             f"{self.marks}{fold}",
         )
         source = None if self.source is None else f"{self.source}/{system}/fold{fold}/0/0/{fold}"
-        return UnitKey(*place, self.classes, genotype_from=source, weakness=self.weakness)
+        return UnitKey(*place, self.classes, genotype_from=source, protocol_caveat=self.protocol_caveat)
 
 
 def write(root, made: Made):

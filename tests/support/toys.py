@@ -23,7 +23,7 @@ SIZES = {
     "sequence_operations": ["none", "skip_connect", "lstm_1"],
 }
 PLAIN = {
-    "level": "bilevel",
+    "optimisation": "bilevel",
     "sequence_shortcut": False,
     "relaxation": "softmax",
     "regulariser": "none",
@@ -64,7 +64,7 @@ def task(frames, labels, half=None, seed=0, **settings):
     halves = (slice(0, half), slice(half, 2 * half), slice(0, 2 * half), slice(2 * half, None))
     parts = [part(frames[rows], labels[rows]) for rows in halves]
     chosen = SearchSettings(**{**SIZES, **settings})
-    if chosen.level == "single":
+    if chosen.optimisation == "single":
         parts[:2] = parts[2], parts[2]
     return SearchTask(*parts, int(labels.max()) + 1, chosen, FeatureSettings(), BatchSettings(), seed)
 

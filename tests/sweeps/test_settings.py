@@ -60,7 +60,9 @@ def test_a_file_counts_by_its_name_wherever_it_lies():
 
 def test_what_is_stored_where_does_not_count():
     whole = settings("corpus=emodb").sweep_name
-    assert settings("corpus=emodb", "corpus.root=/x", "results=/y", "batches.device_memory_share=0").sweep_name == whole
+    assert (
+        settings("corpus=emodb", "corpus.root=/x", "results=/y", "batches.device_memory_fraction=0").sweep_name == whole
+    )
     assert settings("corpus=emodb", "batches.bucket=0").sweep_name != whole
 
 
@@ -99,7 +101,7 @@ def test_controls_stand_beside_the_search_in_one_list():
     found = settings("system=[emodarts,emodarts:random_search:joint,emodarts:darts:cnn_only,cnn_lstm_attention,svm]")
     names = ["emodarts", "emodarts:random_search:joint", "emodarts:darts:cnn_only", "cnn_lstm_attention", "svm"]
     assert list(found.systems) == names
-    searches = {name: (s.search.method, s.search.joint) for name, s in found.systems.items() if s.searches}
+    searches = {name: (s.search.method, s.search.scope) for name, s in found.systems.items() if s.searches}
     assert list(searches.values()) == [("darts", "joint"), ("random_search", "joint"), ("darts", "cnn_only")]
     control = settings("search.method=random_search")
     assert found.systems[names[1]] == control.systems[names[1]]
@@ -113,7 +115,7 @@ def test_controls_stand_beside_the_search_in_one_list():
     [
         (
             "emodarts:guess:joint",
-            "emodarts:<method>:<joint> with the method darts, frozen, random_architecture, random",
+            "emodarts:<method>:<scope> with the method darts, frozen, random_architecture, random",
         ),
         ("emodarts:darts", "and the part that is searched joint, cnn_only, seqnn_only, one_after_the_other"),
         ("emodarts:frozen:one_after_the_other", "only alphas can move in turn"),
@@ -239,13 +241,15 @@ def test_what_hydra_refuses_is_one_sentence(given, said):
 
 
 def test_workers_without_ray_are_refused():
-    with pytest.raises(EmodartsError, match=r"resources\.workers=2: ray\.address=none has one process"):
-        settings("ray.address=none", "resources.workers=2")
+    with pytest.raises(EmodartsError, match=r"resources\.max_concurrent_trials=2: ray\.address=none has one process"):
+        settings("ray.address=none", "resources.max_concurrent_trials=2")
 
 
 def test_settings_of_a_pruner_that_is_not_taken_change_nothing():
     names = {settings(*given).sweep_name for given in ([], ["sweep.reduction_factor=4"], ["sweep.p_threshold=0.2"])}
     assert len(names) == 1
-    by_asha = [["sweep.pruner=asha", *more] for more in ([], ["sweep.training_rungs=[0.25]"], ["sweep.first_folds=4"])]
+    by_asha = [
+        ["sweep.pruner=asha", *more] for more in ([], ["sweep.training_rungs=[0.25]"], ["sweep.startup_folds=4"])
+    ]
     names |= {settings(*given).sweep_name for given in by_asha}
     assert len(names) == 3

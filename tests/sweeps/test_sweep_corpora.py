@@ -35,7 +35,7 @@ def test_default_protocols_end_to_end(environment, tmp_path, layout, protocol, f
     rows = opened.table("folds").to_pylist()
     assert {row["protocol"] for row in rows} == {protocol}
     assert {row["fold"] for row in rows} == set(range(folds))
-    assert {row["weakness"] for row in rows} == {None}
+    assert {row["protocol_caveat"] for row in rows} == {None}
     assert {row["test_set"] for row in rows if row["role"] == "test"} == test_sets
     assert all(row["n"] > 0 for row in rows if row["test_set"] != "msp_podcast/test3")
     (corpus,) = opened.table("corpora").to_pylist()
@@ -136,7 +136,7 @@ def test_a_weak_protocol_says_so_in_every_row(environment, tmp_path):
     assert "iemocap/session5-random-dev: dev shares speakers with train" in told
     for table in ("folds", "predictions", "epochs", "genotypes"):
         rows = reader.open(tmp_path / "results").table(table).to_pylist()
-        assert {row["weakness"] for row in rows} == {"dev shares speakers with train"}
+        assert {row["protocol_caveat"] for row in rows} == {"dev shares speakers with train"}
 
 
 def test_a_unit_that_fails_is_told_with_its_reason(environment, podcast, tmp_path):

@@ -86,7 +86,7 @@ def test_leave_one_corpus_out_from_folders_to_tables(told, folder):
     (sweep,) = opened.sweeps
     assert sweep.startswith("savee-tess-")
     rows = opened.table("folds").to_pylist()
-    assert {(tuple(r["train_corpora"]), r["protocol"], r["weakness"]) for r in rows} == {
+    assert {(tuple(r["train_corpora"]), r["protocol"], r["protocol_caveat"]) for r in rows} == {
         (("savee", "tess"), "savee+tess/joined-random-dev", SHARED)
     }
     assert all(r["classes"] == CLASSES for r in rows)
@@ -182,7 +182,7 @@ def test_another_node_fetches_the_stores_of_all_corpora(data, tmp_path, monkeypa
 def test_a_weak_part_is_told(data):
     found = data("train_corpora=[tess,savee]")
     assert found.protocol == "savee+tess/joined-random-dev"
-    assert found.all_folds[0].weakness == SHARED
+    assert found.all_folds[0].protocol_caveat == SHARED
 
 
 def test_what_cannot_be_joined_is_told_before_extraction(data, monkeypatch):

@@ -19,7 +19,7 @@ from emodarts.corpora.registry import describe
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 
-# What a protocol's id must end with for a fold to be allowed this weakness.
+# What a protocol's id must end with for a fold to be allowed this protocol_caveat.
 _SUFFIXES = {rules.SHARED_DEV: "-random-dev", rules.NO_DEV: "-no-dev"}
 
 
@@ -28,7 +28,7 @@ class Fold:
     """One fold: utterance ids by role (`tests`: test set -> ids), labels, speakers (None: unknown) and groups.
 
     A group is the speaker, or the recording where the speaker is unknown. The hash covers ids, labels and roles.
-    `left_out` says of each labelled utterance in no role why; `weakness` what the protocol's id admits.
+    `left_out` says of each labelled utterance in no role why; `protocol_caveat` what the protocol's id admits.
     """
 
     protocol: str
@@ -41,7 +41,7 @@ class Fold:
     speakers: dict[str, str | None]
     groups: dict[str, str]
     hash: str
-    weakness: str | None = None
+    protocol_caveat: str | None = None
     left_out: dict[str, str] = field(default_factory=dict)
 
 
@@ -69,7 +69,7 @@ def make_folds(settings: CorpusSettings, utterances: pa.Table, labels: Labels) -
         others = protocols_of(settings.name, len({c.speaker for c in candidates if c.speaker and c.label is not None}))
         _refuse_empty(name, divisions, rule, [other for other in others if other != name])
     return tuple(
-        _fold(name, index, division, rule.weakness, labels, speakers, groups)
+        _fold(name, index, division, rule.protocol_caveat, labels, speakers, groups)
         for index, division in enumerate(divisions)
     )
 
@@ -77,7 +77,7 @@ def make_folds(settings: CorpusSettings, utterances: pa.Table, labels: Labels) -
 def _refuse_empty(name: str, divisions: Sequence[Division], rule: Rule, fitting: Sequence[str]) -> None:
     """Raise EmodartsError where a role of a fold is empty: the copy lacks speakers, sessions or a split."""
     for index, division in enumerate(divisions):
-        roles = {"train": division.train, "dev": division.dev or rule.weakness == rules.NO_DEV}
+        roles = {"train": division.train, "dev": division.dev or rule.protocol_caveat == rules.NO_DEV}
         tests = {f"test set {test}": ids for test, ids in division.tests.items()} or {"test": []}
         empty = [role for role, ids in {**roles, **tests}.items() if not ids]
         if empty:
@@ -145,7 +145,7 @@ def _fold(
     protocol: str,
     index: int,
     division: Division,
-    weakness: str | None,
+    protocol_caveat: str | None,
     labels: Labels,
     speakers: Mapping[str, str | None],
     groups: Mapping[str, str],
@@ -165,7 +165,7 @@ def _fold(
         {u: speakers[u] for u in ids},
         {u: groups[u] for u in ids},
         fold_hash(train, dev, tests, by_utterance, labels.classes),
-        weakness,
+        protocol_caveat,
         dict(sorted(division.left_out.items())),
     )
     check_fold(fold)
@@ -180,7 +180,7 @@ def join_folds(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
     """
     if len(parts) < 2:
         raise EmodartsError(f"a joined protocol needs two corpora or more, not {', '.join(parts) or 'none'}")
-    without = [name for name, folds in parts.items() if folds[0].weakness == rules.NO_DEV]
+    without = [name for name, folds in parts.items() if folds[0].protocol_caveat == rules.NO_DEV]
     if without:
         raise EmodartsError(f"{', '.join(without)}: a protocol without dev part cannot be joined")
     classes = {name: folds[0].classes for name, folds in parts.items()}
@@ -194,8 +194,8 @@ def join_folds(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
     result = []
     for index in range(max(len(folds) for folds in parts.values())):
         chosen = [folds[index % len(folds)] for folds in parts.values()]
-        weakness = next((fold.weakness for fold in chosen if fold.weakness), None)
-        suffix = _SUFFIXES[weakness] if weakness else ""
+        protocol_caveat = next((fold.protocol_caveat for fold in chosen if fold.protocol_caveat), None)
+        suffix = _SUFFIXES[protocol_caveat] if protocol_caveat else ""
         tests = {name: ids for fold in chosen for name, ids in fold.tests.items()}
         train = tuple(sorted(u for fold in chosen for u in fold.train))
         dev = tuple(sorted(u for fold in chosen for u in fold.dev))
@@ -211,7 +211,7 @@ def join_folds(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
             {u: s for fold in chosen for u, s in fold.speakers.items()},
             {u: g for fold in chosen for u, g in fold.groups.items()},
             fold_hash(train, dev, tests, by_utterance, chosen[0].classes),
-            weakness,
+            protocol_caveat,
             {u: reason for fold in chosen for u, reason in fold.left_out.items()},
         )
         check_fold(fold)
@@ -241,24 +241,24 @@ def check_fold(fold: Fold) -> None:
     id says so (`-random-dev`, `-no-dev`).
     """
     where = f"{fold.protocol} fold {fold.index}"
-    if fold.weakness is not None and _SUFFIXES[fold.weakness] not in fold.protocol:
-        suffix = _SUFFIXES[fold.weakness]
-        raise EmodartsError(f"{where}: {fold.weakness}, but the protocol's name does not say {suffix}")
+    if fold.protocol_caveat is not None and _SUFFIXES[fold.protocol_caveat] not in fold.protocol:
+        suffix = _SUFFIXES[fold.protocol_caveat]
+        raise EmodartsError(f"{where}: {fold.protocol_caveat}, but the protocol's name does not say {suffix}")
     sets = {"train": fold.train, "dev": fold.dev, **{f"test set {name}": ids for name, ids in fold.tests.items()}}
     test = [utterance for ids in fold.tests.values() for utterance in ids]
     for name, part in {**sets, "test": test}.items():
-        if not part and not (name == "dev" and fold.weakness == rules.NO_DEV):
+        if not part and not (name == "dev" and fold.protocol_caveat == rules.NO_DEV):
             raise EmodartsError(f"{where}: the {name} part is empty; choose another protocol or split")
     roles = {"train": fold.train, "dev": fold.dev, "test": test}
     for first, second in (("train", "dev"), ("train", "test"), ("dev", "test")):
         shared = _owners(fold, roles[first]) & _owners(fold, roles[second])
-        if shared and not ((first, second) == ("train", "dev") and fold.weakness == rules.SHARED_DEV):
+        if shared and not ((first, second) == ("train", "dev") and fold.protocol_caveat == rules.SHARED_DEV):
             raise EmodartsError(
                 f"{where}: speaker {min(shared)} stands in {first} and in {second}; a fold must not share any: "
                 "correct the speaker, or leave one side out by a CSV split"
             )
         alike = _alike(fold, roles[first], roles[second])
-        if alike and not ((first, second) == ("train", "dev") and fold.weakness == rules.SHARED_DEV):
+        if alike and not ((first, second) == ("train", "dev") and fold.protocol_caveat == rules.SHARED_DEV):
             raise EmodartsError(
                 f"{where}: speaker {alike[0]!r} stands in {first} and {alike[1]!r} in {second}: if that is one person, "
                 "spell it one way; else rename one, so that they differ by more than case, blanks or leading zeros"

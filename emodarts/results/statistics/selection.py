@@ -3,7 +3,7 @@
 With rotating folds every speaker is a dev speaker of some fold: the shared choice has seen all test speakers, the
 nested one has not seen its own (Cawley & Talbot 2010). Both choices among the same trials show what that is worth: pool
 the chosen trials' test predictions and take `optimism`. Trials that a sampler proposed from all folds' figures
-(`nesting=shared`, other samplers than random) have seen them too, which a nested choice among them does not undo.
+(`study_per=sweep`, other samplers than random) have seen them too, which a nested choice among them does not undo.
 """
 
 from collections.abc import Sequence

@@ -349,4 +349,4 @@ def test_mixing_weights_are_not_rounded_under_autocast(operations, stride, train
 
 def test_figures_of_a_space_with_one_operation_each():
     supernet = Supernet(NetworkShape(2, 1, 8, 1, 1, 4, 1, 1, 4, 4, (1, 1)), ("sep_conv_3x3",), ("lstm_1",))
-    assert supernet.alpha_figures()["margin"] == 0
+    assert supernet.alpha_figures()["top2_margin"] == 0

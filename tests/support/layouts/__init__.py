@@ -46,10 +46,10 @@ def check_folds(folds, labels):
         parts = {"train": fold.train, "dev": fold.dev, "test": [u for ids in fold.tests.values() for u in ids]}
         owners = {role: {fold.groups[u] for u in ids} for role, ids in parts.items()}
         assert not owners["test"] & (owners["train"] | owners["dev"])
-        if fold.weakness == rules.SHARED_DEV:
+        if fold.protocol_caveat == rules.SHARED_DEV:
             assert owners["dev"] <= owners["train"]
             assert "-random-dev" in fold.protocol
-        elif fold.weakness == rules.NO_DEV:
+        elif fold.protocol_caveat == rules.NO_DEV:
             assert not parts["dev"]
             assert "-no-dev" in fold.protocol
         else:

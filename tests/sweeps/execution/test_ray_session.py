@@ -184,7 +184,7 @@ def test_what_listens_is_known_and_the_token_is_asked_for(cluster):
 
 def test_what_a_unit_asks_for(cluster):
     assert trial_resources(ResourceSettings()) == {"cpu": 1, "gpu": 0}
-    assert trial_resources(ResourceSettings(cpus_per_fold=2, gpus_per_fold=0.5)) == {"cpu": 2, "gpu": 0.5}
+    assert trial_resources(ResourceSettings(cpus_per_trial=2, gpus_per_trial=0.5)) == {"cpu": 2, "gpu": 0.5}
 
 
 def test_all_slots_are_taken_from_the_start(cluster, tmp_path):

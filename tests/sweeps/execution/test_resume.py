@@ -21,12 +21,12 @@ SEED = 3
 STOPS = np.random.default_rng(20240607).random(18)  # how far into a run, as a part of its steps
 
 WAYS = {
-    "first order": {"level": "bilevel"},
-    "second order": {"level": "bilevel", "unrolled": True, "optimiser": "sgd"},
+    "first order": {"optimisation": "bilevel"},
+    "second order": {"optimisation": "bilevel", "unrolled": True, "optimiser": "sgd"},
     "single level": {},
     "perturbation": {"selection": "perturbation", "perturbation_steps": 1, "perturbation_batches": 1, "epochs": 2},
     "eigenvalue": {"stop": "eigenvalue", "stop_window": 1, "epochs": 2},
-    "skip dropout in turn": {"joint": "one_after_the_other", "regulariser": "skip_dropout", "epochs": 4},
+    "skip dropout in turn": {"scope": "one_after_the_other", "regulariser": "skip_dropout", "epochs": 4},
     "sigmoid and cost": {"relaxation": "sigmoid", "cost_weight": 0.5, "warmup_epochs": 1},
     "frozen": {"method": "frozen"},
     "random search": {"method": "random_search", "candidates": 3, "candidate_epochs": 1},

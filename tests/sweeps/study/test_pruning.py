@@ -34,7 +34,7 @@ def test_asha_keeps_the_better_half_of_those_that_reached_a_rung(tmp_path):
         better = sum(v > values[number] for v in values[:number])
         assert answer == (better >= max(1, (number + 1) // 2))
     written = reader.open(tmp_path).rungs()
-    assert [(r.trial, r.phase, r.share, r.value, r.pruned) for r in sorted(written, key=lambda r: r.trial)] == [
+    assert [(r.trial, r.phase, r.fraction, r.value, r.pruned) for r in sorted(written, key=lambda r: r.trial)] == [
         (n, "search", 0.5, v, a) for n, (v, a) in enumerate(zip(values, answers, strict=True))
     ]
 
@@ -85,7 +85,7 @@ def test_a_restart_keeps_every_decision_and_compares_with_all_that_was(tmp_path)
 
 
 def test_a_configuration_with_a_pruned_fold_is_pruned(tmp_path):
-    studies = asha(tmp_path, folds=(0, 1), trials=2, nesting="shared")
+    studies = asha(tmp_path, folds=(0, 1), trials=2, study_per="sweep")
     a0, a1, b0, b1 = asked(studies, 4)
     assert (a0.trial, a1.trial, b0.trial) == (0, 0, 1)
     for unit in (a0, a1):
@@ -93,11 +93,11 @@ def test_a_configuration_with_a_pruned_fold_is_pruned(tmp_path):
     assert studies.rung(b0, 0, epochs("search", 0.1))
     assert studies.rung(b1, 0, epochs("search", 0.95))  # in vain: the configuration has ended
     assert studies.trials["shared"][1, 0].status == "pruned"
-    assert rows(tmp_path) == rows_of(asha(tmp_path, folds=(0, 1), trials=2, nesting="shared"))
+    assert rows(tmp_path) == rows_of(asha(tmp_path, folds=(0, 1), trials=2, study_per="sweep"))
 
 
 def test_a_fold_may_end_after_its_configuration_was_pruned(tmp_path):
-    studies = asha(tmp_path, folds=(0, 1), trials=2, nesting="shared")
+    studies = asha(tmp_path, folds=(0, 1), trials=2, study_per="sweep")
     a0, a1, b0, b1 = asked(studies, 4)
     for unit in (a0, a1):
         assert not studies.rung(unit, 0, epochs("search", 0.9))
@@ -119,8 +119,8 @@ def test_further_seeds_are_not_pruned(tmp_path):
 
 def wilcoxon(root, **more):
     return begin(
-        root, folds=tuple(range(9)), trials=2, nesting="shared", pruner="wilcoxon", sampler="random",
-        first_folds=3, p_threshold=0.15, **more,
+        root, folds=tuple(range(9)), trials=2, study_per="sweep", pruner="wilcoxon", sampler="random",
+        startup_folds=3, p_threshold=0.15, **more,
     )  # fmt: skip
 
 
@@ -166,8 +166,8 @@ def test_rungs_of_systems_without_a_search():
     ("sweep", "folds", "message"),
     [
         ({"pruner": "asha", "objectives": ["dev_uar", "parameters"]}, 10, "compares one objective"),
-        ({"pruner": "wilcoxon"}, 10, "under sweep.nesting=fold each has one"),
-        ({"pruner": "wilcoxon", "nesting": "shared"}, 5, "at least 6 folds and the sweep has 5"),
+        ({"pruner": "wilcoxon"}, 10, "under sweep.study_per=fold each has one"),
+        ({"pruner": "wilcoxon", "study_per": "shared"}, 5, "at least 6 folds and the sweep has 5"),
         ({"pruner": "asha", "search_rungs": [], "training_rungs": []}, 10, "has no rungs"),
     ],
 )

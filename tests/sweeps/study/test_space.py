@@ -23,7 +23,7 @@ def space_of(space, **search):
         ({"search": {"nodes": {"low": 3, "high": 1}}}, "sweep.space.search.nodes"),
         ({"search": {"seqnn": {"choices": ["lstm", "gru"]}}}, "search.seqnn=gru is out of range"),
         ({"search": {"method": {"choices": ["darts", "frozen"]}}}, "search.method: it names the system"),
-        ({"search": {"joint": "cnn_only"}}, "search.joint: it names the system"),
+        ({"search": {"scope": "cnn_only"}}, "search.scope: it names the system"),
         ({"search": {"warmup": 3}}, "there is no setting search.warmup"),
         (
             {"search": {"space": {"choices": ["emodarts", "modern"]}, "seqnn": {"choices": ["all", "rnn"]}}},

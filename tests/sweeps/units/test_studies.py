@@ -84,13 +84,13 @@ def rows(root):
     return [(t.study, t.trial, t.seed, t.parameters, t.status, t.values) for t in reader.open(root).trials()]
 
 
-@pytest.mark.parametrize("nesting", ["fold", "shared"])
-def test_a_whole_sweep(tmp_path, nesting):
-    studies = run_all(begin(tmp_path, trials=4, nesting=nesting, seeds=3))
+@pytest.mark.parametrize("study_per", ["fold", "shared"])
+def test_a_whole_sweep(tmp_path, study_per):
+    studies = run_all(begin(tmp_path, trials=4, study_per=study_per, seeds=3))
     assert studies.complete
     assert studies.finished
     found = rows(tmp_path)
-    count = 3 if nesting == "fold" else 1
+    count = 3 if study_per == "fold" else 1
     assert len(found) == count * (4 + 2)
     assert all(status == "complete" for *_, status, _ in found)
     assert found[0][3] == DEFAULT
@@ -130,7 +130,7 @@ def test_failures_are_counted_and_end_the_sweep(tmp_path):
 
 def test_time_is_up(tmp_path):
     now = [0.0]
-    studies = begin(tmp_path, known=False, folds=(0,), clock=lambda: now[0], hours=1.0)
+    studies = begin(tmp_path, known=False, folds=(0,), clock=lambda: now[0], time_budget_hours=1.0)
     assert studies.next_unit() is not None
     now[0] = 3601
     assert studies.next_unit() is None
@@ -251,17 +251,17 @@ class Disturbed(RuleBasedStateMachine):
     """A sweep whose driver and workers may die at any moment."""
 
     @initialize(
-        nesting=st.sampled_from(["fold", "shared"]),
+        study_per=st.sampled_from(["fold", "shared"]),
         sampler=st.sampled_from(["random", "tpe", "cmaes"]),
         pruner=st.sampled_from(["none", "asha", "wilcoxon"]),
     )
-    def start(self, nesting, sampler, pruner):
+    def start(self, study_per, sampler, pruner):
         self.folder = tempfile.TemporaryDirectory()
         self.root = Path(self.folder.name)
         if pruner == "wilcoxon":
-            nesting = "shared"
+            study_per = "shared"
         self.asked = {
-            "trials": 3, "seeds": 2, "nesting": nesting, "sampler": sampler, "pruner": pruner,
+            "trials": 3, "seeds": 2, "study_per": study_per, "sampler": sampler, "pruner": pruner,
             "folds": tuple(range(6)) if pruner == "wilcoxon" else (0, 1),
         }  # fmt: skip
         self.drawn, self.decided, self.ended, self.begun = {}, {}, [], set()

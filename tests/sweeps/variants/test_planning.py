@@ -67,7 +67,7 @@ def test_what_is_not_searched_is_foretold_too(foretold):
 
 
 def test_a_dearer_search_is_foretold_to_be_dearer(foretold):
-    cheap, dear = foretold(level="bilevel"), foretold(level="bilevel", unrolled=True, nodes=2)
+    cheap, dear = foretold(optimisation="bilevel"), foretold(optimisation="bilevel", unrolled=True, nodes=2)
     assert dear.seconds.mean() > 1.5 * cheap.seconds.mean()
 
 
@@ -78,9 +78,9 @@ def test_two_levels_pass_half_of_train_for_each():
     def seconds(**search):
         return model.seconds(FoldSettings(search=SearchSettings(epochs=10, warmup_epochs=4, **search)), 2.0)
 
-    assert seconds(level="single") == 2 * 10
-    assert seconds(level="bilevel") == 2 * (4 / 2 + 6)
-    assert seconds(level="bilevel", unrolled=True) == 2 * (4 / 2 + 6 * 5 / 2)
+    assert seconds(optimisation="single") == 2 * 10
+    assert seconds(optimisation="bilevel") == 2 * (4 / 2 + 6)
+    assert seconds(optimisation="bilevel", unrolled=True) == 2 * (4 / 2 + 6 * 5 / 2)
 
 
 def test_lines_have_no_negative_part():

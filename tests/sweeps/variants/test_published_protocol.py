@@ -29,7 +29,7 @@ def fold(demo):
     whole = demo[2][0]
     tests = {name: ids[::4] for name, ids in whole.tests.items()}
     return replace(
-        whole, train=whole.train[::4], dev=(), tests=tests, protocol="demo/some-no-dev", weakness=rules.NO_DEV
+        whole, train=whole.train[::4], dev=(), tests=tests, protocol="demo/some-no-dev", protocol_caveat=rules.NO_DEV
     )
 
 
@@ -140,10 +140,10 @@ def test_the_experiment_runs_the_published_protocol_beside_the_clean_one(experim
     clean, name = opened.sweeps
     assert name == f"{clean}-published"
     rows = {sweep: one.table("folds").to_pylist() for (_, one), sweep in zip(opened.each(), opened.sweeps, strict=True)}
-    assert {(r["protocol"], r["weakness"], r["epoch_rule"], r["study"]) for r in rows[clean]} == {
+    assert {(r["protocol"], r["protocol_caveat"], r["epoch_rule"], r["study"]) for r in rows[clean]} == {
         ("iemocap/session5", None, "late_dev", study) for study in ("fold0", "fold1")
     }
-    assert {(r["protocol"], r["weakness"], r["study"], r["role"]) for r in rows[name]} == {
+    assert {(r["protocol"], r["protocol_caveat"], r["study"], r["role"]) for r in rows[name]} == {
         ("iemocap/emodarts-no-dev", rules.NO_DEV, "published", "test")
     }
     by_rule = {(r["fold"], r["epoch_rule"]): r["uar"] for r in rows[name]}
@@ -201,7 +201,7 @@ def test_each_experiment_is_ready_to_run(tmp_path, monkeypatch, layout, name, fo
     clean, data = prepare(asked, console), prepare(other, console, needs_dev=False)
     assert clean.all_folds[0].dev
     assert (data.protocol, len(data.folds)) == (f"{name}/emodarts-no-dev", folds)
-    assert all(not fold.dev and fold.weakness == rules.NO_DEV for fold in data.folds.values())
+    assert all(not fold.dev and fold.protocol_caveat == rules.NO_DEV for fold in data.folds.values())
     if tests:
         (ids,) = data.folds[0].tests.values()
         assert {data.folds[0].speakers[u][-2:] for u in ids} == {"1M", "2F"}

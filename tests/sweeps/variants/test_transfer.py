@@ -213,17 +213,17 @@ def test_sources_that_cannot_be_taken(source, taken, tmp_path):
         return str(folder)
 
     refused = {
-        "its one winner was chosen on the speakers of all its folds": begun_with(sweep_nesting="shared"),
+        "its one winner was chosen on the speakers of all its folds": begun_with(sweep_study_per="sweep"),
         f"has its genotypes from sweep '{source[0].name}': give that one": str(taken[1]),
         "the folder does not exist": str(tmp_path / "nowhere"),
     }
     for told, location in refused.items():
         with pytest.raises(EmodartsError, match=told):
-            SourceSweep.open(location if told[:3] != "its" else begun_with(sweep_nesting="shared"), "emodarts")
+            SourceSweep.open(location if told[:3] != "its" else begun_with(sweep_study_per="sweep"), "emodarts")
     with pytest.raises(
         EmodartsError, match="has no search of system emodarts; set genotypes_from_system to one of none"
     ):
-        SourceSweep.open(begun_with(sweep_nesting="fold"), "emodarts")
+        SourceSweep.open(begun_with(sweep_study_per="fold"), "emodarts")
     with pytest.raises(EmodartsError, match="to one of emodarts, emodarts:random_architecture:joint"):
         SourceSweep.open(str(source[0]), "cnn")
     (tmp_path / "results" / "t").mkdir()
