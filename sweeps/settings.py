@@ -159,7 +159,8 @@ class Settings:
         self._check_training()
         if self.ray.address == NO_RAY and self.resources.max_concurrent_trials not in (None, 1):
             raise EmodartsError(
-                f"resources.max_concurrent_trials={self.resources.max_concurrent_trials}: ray.address={NO_RAY} has one process, the command's own"
+                f"resources.max_concurrent_trials={self.resources.max_concurrent_trials}: ray.address={NO_RAY} has one "
+                "process, the command's own"
             )
 
     def _check_training(self) -> None:

@@ -111,8 +111,8 @@ def _check_choice(results: Results, commits: list[Commit], unfinished: list[str]
     if len(set(folds)) < len(folds):
         studies = ", ".join(sorted({commit.key.study for commit in commits}))
         raise EmodartsError(
-            f"{where} has several winners of one fold ({studies}): it was run with both ways of study_per; take another "
-            "sweep.name for each"
+            f"{where} has several winners of one fold ({studies}): it was run with both ways of sweep.study_per; take "
+            "another sweep.name for each"
         )
 
 

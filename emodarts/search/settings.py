@@ -101,8 +101,8 @@ class SupernetSettings:
 class OptimisationSettings:
     """The optimisation of weights and alphas. `crop_seconds` bounds the utterances of training batches.
 
-    `optimisation`: weights and alphas learn from all of the train part, by one pass for both (single, Hou et al. 2021), or the
-    weights from one half of it and the alphas from the other (bilevel, Liu et al. 2019).
+    `optimisation`: weights and alphas learn from all of the train part, by one pass for both (single, Hou et al. 2021),
+    or the weights from one half of it and the alphas from the other (bilevel, Liu et al. 2019).
     """
 
     epochs: int = 15

@@ -18,8 +18,8 @@ Progress = Callable[[EpochRecord], None]
 
 @dataclass(frozen=True)
 class SearchTask:
-    """A fold as a search sees it: the parts of train that weights and alphas learn from (`search.optimisation`: its halves, or
-    all of it), all of train, and dev (None: the fold has none); nothing of test.
+    """A fold as a search sees it: the parts of train that weights and alphas learn from (`search.optimisation`: its
+    halves, or all of it), all of train, and dev (None: the fold has none); nothing of test.
 
     `features` says how many frames a second has and whether the network weighs the layers of an encoder.
     """

@@ -47,9 +47,9 @@ DevOf = Callable[[list[list[str]], int, dict[str, str | None]], set[str]]  # gro
 class Rule:
     """A named protocol of a corpus: `divide(corpus, candidates)`; candidates come sorted by id.
 
-    `protocol_caveat` says what is not as it should be (SHARED_DEV, NO_DEV), `requires` which corpus settings the protocol
-    is defined for, for example `{"excited": "drop"}`. `keeps_train`: a published train part stays whole, also where
-    unknown speakers in it may be those of dev or test (the audit counts them).
+    `protocol_caveat` says what is not as it should be (SHARED_DEV, NO_DEV), `requires` which corpus settings the
+    protocol is defined for, for example `{"excited": "drop"}`. `keeps_train`: a published train part stays whole, also
+    where unknown speakers in it may be those of dev or test (the audit counts them).
     """
 
     divide: Divide
