@@ -8,10 +8,10 @@ alike. Passes forward only (dev figures, the losses that perturbation-based sele
     candidate = MACs of its network * utterances of the train part * search.candidate_epochs
 
 With `search.optimisation=single` an epoch passes each utterance of the train part once, for weights and alphas. With
-two levels it passes each of the weight half once for the weights, and as many of the alpha half for the
-alphas: first order 1 pass; second order 4 (for w', at w', and two for the finite difference); none in a warm-up. Utterances
-are counted as long as `search.crop_seconds`. Candidates have the supernet's sizes; the one that is found is trained anew at those of
-the training.
+two levels it passes each of the weight half once for the weights, and as many of the alpha half for the alphas: first
+order 1 pass; second order 4 (for w', at w', and two for the finite difference); none in a warm-up. Utterances are
+counted as long as `search.crop_seconds`. Candidates have the supernet's sizes; the one that is found is trained anew at
+those of the training.
 """
 
 from dataclasses import dataclass
