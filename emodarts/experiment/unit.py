@@ -20,6 +20,7 @@ from emodarts.corpora.protocols.folds import Fold
 from emodarts.errors import EmodartsError
 from emodarts.experiment.evaluations import evaluation, final_evaluations, supernet_evaluations
 from emodarts.experiment.fold_data import SEARCHED, SVM, CrossCorpusTest, FoldData, FoldSettings
+from emodarts.experiment.unit_spec import TransferredGenotype
 from emodarts.features.batches import FoldPart
 from emodarts.features.store.joined import AnyStore
 from emodarts.networks import baselines
@@ -41,14 +42,6 @@ from emodarts.training.train import TrainedNetwork
 Progress = Callable[[EpochRecord], None]
 Folder = Path | Storage  # of a unit's checkpoints
 _STAGES = ("search", "searched", "training")  # each a file of a checkpoint folder
-
-
-@dataclass(frozen=True)
-class TransferredGenotype:
-    """A genotype that a search on other data found, and the epoch (from 0) it was derived at there."""
-
-    genotype: Genotype
-    derived_at: int
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,15 @@ from numpy.typing import NDArray
 
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import SVM, FoldSettings
-from emodarts.features.settings import BatchSettings, FeatureSettings
+from emodarts.experiment.unit_spec import settings_from_json
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import NetworkShape
 from emodarts.records import TrialRecord, UnitKey
 from emodarts.results.commits import Commit
 from emodarts.results.reader import Results
 from emodarts.results.winners import winners
-from emodarts.search.settings import SearchSettings
-from emodarts.seeds import derive_seed
+from emodarts.seeds import unit_seed
 from emodarts.training.prediction import is_late
-from emodarts.training.settings import TrainingSettings
-
-_BEFORE = {"optimisation": "bilevel", "sequence_shortcut": False}  # what searches did before these could be set
 
 
 @dataclass(frozen=True)
@@ -116,32 +112,6 @@ def _check_choice(results: Results, commits: list[Commit], unfinished: list[str]
         )
 
 
-def unit_seed(sweep_seed: int, fold: int, trial: int, seed: int) -> int:
-    """The seed that a sweep gives to `run_fold` (as `sweeps.trial` derives it)."""
-    return derive_seed(sweep_seed, "unit", fold, trial, seed)
-
-
-def fold_settings(text: str) -> FoldSettings:
-    """The settings that a row of `folds` holds as JSON; what it does not name yet is as it was then.
-
-    Raises EmodartsError for those of another version.
-    """
-    try:
-        content = json.loads(text)
-        return FoldSettings(
-            FeatureSettings(**content["features"]),
-            SearchSettings(**{**_BEFORE, **content["search"]}),
-            TrainingSettings(**content["training"]),
-            BatchSettings(**content["batches"]),
-            content["system"],
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise EmodartsError(
-            f"the settings of the results are those of another version of emodarts ({error}): export with the version "
-            "that wrote them"
-        ) from error
-
-
 def network_shape(text: str) -> NetworkShape:
     """The sizes that a row of `genotypes` holds as JSON. Raises EmodartsError for those of another version."""
     try:
@@ -171,7 +141,7 @@ def _unit(results: Results, commit: Commit, sweep_seed: int) -> ExportedUnit:
     genotypes = _rows(results, "genotypes", commit)
     dev = [r for r in _rows(results, "predictions", commit) if r["stage"] == "final" and r["role"] == "dev"]
     epochs = [row for row in _rows(results, "epochs", commit) if row["phase"] == "train"]
-    settings = fold_settings(rows[0]["settings"])
+    settings = settings_from_json(rows[0]["settings"])
     if settings.system == SVM:
         raise EmodartsError("system=svm is no network that could be exported: name another with --system")
     return ExportedUnit(

@@ -18,7 +18,8 @@ from ray import tune
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import CrossCorpusTest, FoldSettings, subsample_name
-from emodarts.experiment.unit import Progress, TransferredGenotype
+from emodarts.experiment.unit import Progress
+from emodarts.experiment.unit_spec import TransferredGenotype
 from emodarts.features.store.joined import AnyStore, join_stores
 from emodarts.features.store.store import open_store
 from emodarts.records import EpochRecord, UnitKey, UnitRecords
@@ -182,12 +183,11 @@ def _work(
 ) -> Callable[[Progress, Path | Storage], UnitRecords]:
     """What a unit runs, on the features as this node has them. Raises StorageError."""
     from emodarts.experiment.unit import choose_device, run_fold, run_published_protocol
-    from emodarts.seeds import derive_seed
+    from emodarts.seeds import unit_seed
 
     fold, winner = plan.folds[unit["fold"]], plan.winners.get(unit["fold"])
     store = plan.open_stores(storage)
-    # The same configuration number starts from the same seed in every study: names and numbers only.
-    seed = derive_seed(plan.seed, "unit", fold.index, unit["trial"], unit["seed"])
+    seed = unit_seed(plan.seed, fold.index, unit["trial"], unit["seed"])
     device = choose_device(plan.device)
     if plan.published:
         return partial(run_published_protocol, store, fold, settings, seed, device)

@@ -11,12 +11,12 @@ from optuna.trial import TrialState, create_trial
 
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import SVM, FoldSettings
+from emodarts.experiment.unit_spec import Rung
 from emodarts.records import EpochRecord, RungRecord
 from sweeps.settings import SweepSettings
 
 LEAST_FOLDS = 6  # fewer cannot be told apart by a signed-rank test at a usual threshold
 _WITHOUT_CURVE = ("random_search", "evolution", "random_architecture")  # of search.method
-Rung = tuple[str, float]  # phase (search | train), share of its epochs
 
 
 def check_pruner(settings: SweepSettings, systems: Iterable[FoldSettings], folds: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
+from emodarts.experiment.unit_spec import Rung
 from emodarts.records import EpochRecord, RungRecord, TrialRecord, UnitKey
 from emodarts.results.reader import Results
 from emodarts.results.writer import SweepWriter
@@ -19,7 +20,7 @@ from emodarts.seeds import derive_seed
 from sweeps.settings import SweepSettings
 from sweeps.study import importances
 from sweeps.study.optuna_study import OptunaStudy
-from sweeps.study.pruners import AshaRungs, Rung, value_at, wilcoxon_should_prune
+from sweeps.study.pruners import AshaRungs, value_at, wilcoxon_should_prune
 from sweeps.study.search_space import SearchSpace
 from sweeps.units.trial_history import known
 from sweeps.units.unit import Unit, UnitOutcome, outcome_of

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from emodarts.experiment.fold_data import SEARCHED
+from emodarts.experiment.unit_spec import Rung
 from emodarts.results.commits import Commit
 from emodarts.results.reader import Results
-from sweeps.study.pruners import Rung
 
 
 @dataclass(frozen=True)

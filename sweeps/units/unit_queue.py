@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from emodarts.experiment.unit_spec import Rung
 from emodarts.records import EpochRecord, TrialRecord, UnitKey
 from emodarts.results.writer import SweepWriter
 from sweeps.settings import SweepSettings
 from sweeps.study.optuna_study import OptunaStudy
-from sweeps.study.pruners import Rung
 from sweeps.units.trial_history import TrialHistory
 from sweeps.units.unit import Unit, UnitOutcome, outcome_of
 

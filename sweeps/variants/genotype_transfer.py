@@ -15,8 +15,7 @@ from emodarts.corpora.protocols.folds import Fold
 from emodarts.corpora.remote import is_remote, without_secrets
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import SEARCHED, FoldSettings
-from emodarts.experiment.unit import TransferredGenotype
-from emodarts.export.units import fold_settings
+from emodarts.experiment.unit_spec import TransferredGenotype, settings_from_json
 from emodarts.features.settings import FeatureSettings
 from emodarts.networks.genotype import Genotype
 from emodarts.results import reader
@@ -232,7 +231,7 @@ def _is_of(commit: Commit, system: str, chosen: Mapping[str, int]) -> bool:
 def _winner(sweep: SweepTables, commit: Commit) -> TransferredUnit:
     key = commit.key
     genotype = sweep.unit("genotypes", commit).to_pylist()[0]
-    settings = fold_settings(sweep.unit("folds", commit)["settings"][0].as_py())
+    settings = settings_from_json(sweep.unit("folds", commit)["settings"][0].as_py())
     source = f"{key.sweep}/{key.system}/{key.study}/{key.trial}/{key.seed}/{key.fold}"
     return TransferredUnit(
         source, TransferredGenotype(Genotype.from_json(genotype["genotype"]), genotype["derived_at"]), settings

@@ -16,7 +16,6 @@ from emodarts.experiment import unit
 from emodarts.experiment.fold_data import CrossCorpusTest, FoldData, FoldSettings, subsample_name
 from emodarts.experiment.unit import (
     Architecture,
-    TransferredGenotype,
     derive,
     hand_designed,
     predict,
@@ -24,6 +23,7 @@ from emodarts.experiment.unit import (
     search,
     train,
 )
+from emodarts.experiment.unit_spec import TransferredGenotype
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.features.store import store as features
 from emodarts.networks.genotype import CellGenotype, Edge, Genotype

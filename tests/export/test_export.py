@@ -20,14 +20,13 @@ from emodarts.experiment.unit import predict
 from emodarts.export import package
 from emodarts.export.data import corpora_settings, corpus_settings
 from emodarts.export.predict import VERSION
-from emodarts.export.units import chosen_units, fold_settings
+from emodarts.export.units import chosen_units
 from emodarts.features.settings import FeatureSettings
 from emodarts.records import TrialRecord
 from emodarts.report.tables import report
 from emodarts.results import reader
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
-from emodarts.search.settings import SearchSettings
 from emodarts.storage import Storage
 from sweeps.data.placement import StoreLocation
 from sweeps.execution import metrics, worker
@@ -156,7 +155,6 @@ def test_the_ensemble_is_the_mean_and_says_that_it_has_no_test_figure(export, al
 
 
 def _settings():
-    from emodarts.experiment.fold_data import FoldSettings
 
     return FoldSettings(FeatureSettings(bands=32))
 
@@ -423,11 +421,3 @@ def test_other_rates_and_channels_are_close_to_the_torch_pipeline(model, alone, 
         (row,) = json_rows(alone(model, "--json", path)[1])
         tolerance = 1e-4 if rate == 48000 else 1e-3
         np.testing.assert_allclose(probabilities([row])[0], logits.softmax(1)[0], atol=tolerance)
-
-
-@pytest.mark.parametrize("optimisation", ["single", "bilevel"])
-def test_stored_settings_that_do_not_name_what_came_later_are_as_they_were(optimisation):
-    now = asdict(FoldSettings(search=SearchSettings(optimisation=optimisation)))
-    assert fold_settings(json.dumps(now)).search == SearchSettings(optimisation=optimisation)
-    then = {**now, "search": {k: v for k, v in now["search"].items() if k not in ("optimisation", "sequence_shortcut")}}
-    assert fold_settings(json.dumps(then)).search == SearchSettings(optimisation="bilevel", sequence_shortcut=False)
