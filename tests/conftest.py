@@ -99,3 +99,18 @@ def small_corpus(tmp_path):
                 lines.append(f"{file},{speaker},{name}")
     (root / "table.csv").write_text("\n".join(lines) + "\n")
     return root
+
+
+@pytest.fixture(scope="session")
+def bucket():
+    """The URI of a bucket on an S3 server of this machine."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    access = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+    boto3.client("s3", endpoint_url=f"http://{host}:{port}", **access).create_bucket(Bucket="emotions")
+    yield f"s3://test:test@emotions/{{}}?scheme=http&endpoint_override={host}:{port}&region=us-east-1"
+    server.stop()

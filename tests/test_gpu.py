@@ -27,7 +27,7 @@ def test_a_whole_unit_on_the_gpu(demo, demo_store, tiny):
 
 
 def test_the_same_network_predicts_the_same_on_both_devices():
-    from tests.networks.test_networks import LENGTHS, SHAPE, inputs
+    from tests.support.networks import LENGTHS, SHAPE, inputs
 
     torch.manual_seed(0)
     supernet = Supernet(SHAPE, tuple(CNN_OPERATIONS), ("none", "skip_connect", "lstm_1"))
@@ -76,7 +76,7 @@ def test_a_unit_is_the_same_with_and_without_features_on_the_gpu(demo, demo_stor
 
 @pytest.mark.parametrize("name", ["wav2vec2 and HuBERT base", "wav2vec2 and HuBERT large", "WavLM base", "WavLM large"])
 def test_an_encoder_gives_the_same_frames_on_both_devices_and_in_any_batch(name):
-    from tests.features.test_encoders import FAMILIES, small_model, sounds
+    from tests.support.encoders import FAMILIES, small_model, sounds
 
     encoder = Encoder(small_model(name), [1, 2, 3], normalise=FAMILIES[name][2])
     batch = sounds(0.4, 3.0, 0.1, 1.1)
@@ -87,7 +87,7 @@ def test_an_encoder_gives_the_same_frames_on_both_devices_and_in_any_batch(name)
 
 
 def test_the_fast_cells_give_the_outputs_and_gradients_of_the_plain_ones():
-    from tests.networks.test_networks import LENGTHS, SHAPE, inputs
+    from tests.support.networks import LENGTHS, SHAPE, inputs
     from tests.support.plain import plain_twin
 
     torch.manual_seed(0)

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pyarrow.fs as pafs
 import pytest
-from moto.server import ThreadedMotoServer
 
 from emodarts import corpora
 from emodarts.checkpoints import Checkpoint, Checkpoints, StoredFile
@@ -23,21 +22,7 @@ from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage, StorageError
 from sweeps.data.placement import publish, store_on_this_node
-from tests.sweeps.execution.test_resume import told
-
-
-@pytest.fixture(scope="module")
-def bucket():
-    """The URI of a bucket on an S3 server of this machine."""
-    import boto3
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    access = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
-    boto3.client("s3", endpoint_url=f"http://{host}:{port}", **access).create_bucket(Bucket="emotions")
-    yield f"s3://test:test@emotions/{{}}?scheme=http&endpoint_override={host}:{port}&region=us-east-1"
-    server.stop()
+from tests.support.interruptions import without_times
 
 
 @pytest.fixture
@@ -61,7 +46,7 @@ def test_files_on_an_object_store(storage):
 
 def test_a_unit_on_an_object_store_goes_on_after_its_worker_died(storage, demo, demo_store, tiny):
     fold = demo[2][0]
-    expected = told(run_fold(demo_store, fold, tiny, 3))
+    expected = without_times(run_fold(demo_store, fold, tiny, 3))
     place = storage.below("s/checkpoints/unit")
 
     class Killed(Exception):
@@ -76,13 +61,13 @@ def test_a_unit_on_an_object_store_goes_on_after_its_worker_died(storage, demo, 
         with pytest.raises(Killed):
             run_fold(demo_store, fold, tiny, 3, progress=stop, checkpoints=place)
     assert storage.list("s/checkpoints/unit")
-    assert told(run_fold(demo_store, fold, tiny, 3, checkpoints=place)) == expected
+    assert without_times(run_fold(demo_store, fold, tiny, 3, checkpoints=place)) == expected
     discard_checkpoints(place)
     assert storage.list("s/checkpoints/unit") == []
 
 
 def test_tables_on_an_object_store(storage):
-    from tests.results.test_results import key, records
+    from tests.support.unit_records import key, records
 
     register(storage, "s", {})
     writer = SweepWriter(storage, "s")

@@ -31,7 +31,7 @@ from sweeps.execution.ray_session import fit, session
 from sweeps.settings import RaySettings, ResourceSettings, SweepSettings
 from sweeps.units.study_queue import StudyQueue
 from sweeps.units.system_queues import SystemQueues
-from tests.sweeps.units.test_studies import DEFAULT, SPACE, commit, key_of
+from tests.support.studies import DEFAULT, SPACE, commit, key_of
 
 
 def begin(root: str, folds: int, trials: int) -> StudyQueue:

@@ -12,7 +12,7 @@ from emodarts.corpora.protocols import folds
 from emodarts.corpora.readers.audformat import write
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
-from tests.corpora.test_corpora import CorpusContract
+from tests.support.contracts import CorpusContract
 from tests.support.files import write_tone
 
 EMOTION = {"scheme_id": "emotion", "rater_id": "gold"}

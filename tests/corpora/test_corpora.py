@@ -10,8 +10,9 @@ from emodarts import corpora
 from emodarts.corpora import labels as labelling
 from emodarts.corpora.protocols import folds as protocols
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import UTTERANCES, Utterance, audio_files
+from emodarts.corpora.table import UTTERANCES, Utterance
 from emodarts.errors import EmodartsError
+from tests.support.contracts import CorpusContract
 from tests.support.files import write_tone
 
 
@@ -19,23 +20,6 @@ def read(name, root, **more):
     corpus_settings = CorpusSettings(name=name, root=str(root), **more)
     corpus = corpora.read(corpus_settings)
     return corpus, labelling.label(corpus.utterances, corpus_settings)
-
-
-class CorpusContract:
-    """What every reader must keep; subclasses give `corpus`."""
-
-    def test_table(self, corpus):
-        table = corpus.utterances
-        assert table.schema.equals(UTTERANCES)
-        ids = table["utterance"].to_pylist()
-        assert ids == sorted(set(ids))
-        assert all(i.startswith(corpus.name + "/") for i in ids)
-        assert all(s is None or s.startswith(corpus.name + "/") for s in table["speaker"].to_pylist())
-
-    def test_every_audio_file_is_accounted_for(self, corpus):
-        on_disk = {f.relative_to(corpus.root).as_posix() for f in audio_files(corpus.root)}
-        told = {*corpus.utterances["path"].to_pylist(), *corpus.dropped["path"].to_pylist()}
-        assert on_disk <= told
 
 
 class TestEmoDB(CorpusContract):

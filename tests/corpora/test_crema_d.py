@@ -6,7 +6,7 @@ from emodarts import corpora
 from emodarts.corpora import labels as labelling
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
-from tests.corpora.test_corpora import CorpusContract
+from tests.support.contracts import CorpusContract
 from tests.support.layouts import check_folds, crema_d, folds_of
 
 

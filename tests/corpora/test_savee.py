@@ -5,7 +5,7 @@ import pytest
 from emodarts import corpora
 from emodarts.corpora import labels as labelling
 from emodarts.corpora.settings import CorpusSettings
-from tests.corpora.test_corpora import CorpusContract
+from tests.support.contracts import CorpusContract
 from tests.support.layouts import check_folds, folds_of, savee
 
 

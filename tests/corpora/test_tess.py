@@ -8,7 +8,7 @@ from emodarts import corpora
 from emodarts.corpora.protocols import rules
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
-from tests.corpora.test_corpora import CorpusContract
+from tests.support.contracts import CorpusContract
 from tests.support.layouts import check_folds, folds_of, tess
 
 

@@ -9,8 +9,8 @@ from emodarts.results.schemas import TABLES
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage
-from tests.results.test_results import key, records
 from tests.support.files import REPOSITORY
+from tests.support.unit_records import key, records
 
 PAGE = REPOSITORY / "docs" / "library.md"
 RESULTS = REPOSITORY / "docs" / "results.md"

@@ -22,21 +22,12 @@ from emodarts.features.store import building, extraction, files
 from emodarts.features.store import store as features
 from emodarts.features.store.plan import ExtractionPlan
 from tests.support.builders import SETTINGS, plan_of, read
-from tests.support.files import write_tone
+from tests.support.files import contents, write_tone
 
 
 def build(root, cache, **more):
     corpus = read(root)
     return features.build(corpus.utterances, corpus.root, SETTINGS, cache, **more)
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def assert_same_bytes(one, other):
-    assert contents(one).keys() == contents(other).keys()
-    assert all(contents(other)[name] == content for name, content in contents(one).items())
 
 
 # What a store holds

@@ -13,8 +13,8 @@ import pytest
 from emodarts.errors import EmodartsError
 from emodarts.features.store import building
 from emodarts.features.store import store as features
-from tests.features.test_store import assert_same_bytes
 from tests.support.builders import builder, plan_of
+from tests.support.files import assert_same_bytes
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(

@@ -14,14 +14,7 @@ from emodarts.networks.network import DiscreteNetwork, NetworkShape
 from emodarts.networks.operations import CNN_OPERATIONS, MaskedBatchNorm, Pointwise, SqueezeExcite, frozen_statistics
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS, operations_of
 from emodarts.networks.supernet import Supernet, derive_cell
-
-SHAPE = NetworkShape(4, 1, 16, 3, 2, 4, 1, 2, 8, 4, (2, 2))
-LENGTHS = torch.tensor([23, 40, 17])
-
-
-def inputs(channels=1, bins=16, frames=40, seed=0):
-    x = torch.randn(3, channels, bins, frames, generator=torch.Generator().manual_seed(seed))
-    return x * image_mask(LENGTHS, frames, x.dtype)
+from tests.support.networks import LENGTHS, SHAPE, inputs
 
 
 def supernet(seed=0, **changes):

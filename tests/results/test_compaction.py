@@ -15,9 +15,8 @@ from emodarts.results.schemas import TABLES
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage
-from tests.results.test_results import key, records
-from tests.sweeps.units.test_studies import begin, commit, run_all
-from tests.test_storage import bucket  # noqa: F401
+from tests.support.studies import begin, commit, run_all
+from tests.support.unit_records import key, records
 
 
 class Killed(Exception):

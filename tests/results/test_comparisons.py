@@ -23,8 +23,8 @@ from emodarts.results.statistics import (
     uar_difference,
 )
 from emodarts.results.statistics.estimates import Bootstrap, Estimate, SignedTallies
-from tests.results.test_statistics import by_scikit_learn, predictions
 from tests.support.speakers import EMODB, Recognition
+from tests.support.statistics import by_scikit_learn, predictions
 
 
 def by_speaker(tally):

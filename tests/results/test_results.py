@@ -13,7 +13,7 @@ import pytest
 
 from emodarts import cli
 from emodarts.errors import EmodartsError
-from emodarts.records import EpochRecord, Evaluation, GenotypeRecord, TrialRecord, UnitKey, UnitRecords
+from emodarts.records import Evaluation, TrialRecord, UnitRecords
 from emodarts.report.tables import report
 from emodarts.results import reader
 from emodarts.results.lease import STALE, Lease, process_start
@@ -21,30 +21,7 @@ from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage
 from tests.support.files import REPOSITORY
-
-CLASSES = ("a", "b")
-
-
-def key(trial=0, fold=0, seed=0, study=None):
-    return UnitKey(
-        "s", "emodarts", study or f"fold{fold}", trial, seed, ("x",), "x/speaker3", fold, f"h{fold}", CLASSES
-    )
-
-
-def evaluation(role, right, n=4, fold=0, stage="final"):
-    """n utterances, the first `right` of them predicted as they should be."""
-    labels = tuple(CLASSES[i % 2] for i in range(n))
-    probabilities = np.array([[0.9, 0.1] if (i % 2 == 0) == (i < right) else [0.1, 0.9] for i in range(n)], np.float32)
-    ids = tuple(f"x/{fold}-{role}-{i}" for i in range(n))
-    return Evaluation(stage, "late_dev", role, f"x/{role}", "train", ids, (f"x/s{fold}",) * n, labels, probabilities)
-
-
-def records(dev=2, test=2, fold=0, size=10):
-    epoch = EpochRecord("search", 0, 1.0, 1.0, 0.5, 0.5, 0.1, 1.0, 0.2, 0.1, 1)
-    evaluations = (evaluation("dev", dev, fold=fold), evaluation("test", test, fold=fold))
-    return UnitRecords(
-        evaluations, (epoch,), (GenotypeRecord("final", "{}", "{}", 0),), size, 5, 1, 1, 1, "{}", None, "{}"
-    )
+from tests.support.unit_records import evaluation, key, records
 
 
 @pytest.fixture
@@ -217,7 +194,7 @@ def test_the_start_of_a_process_with_a_title_that_is_cut_within_a_character():
 
 def test_the_lease_of_a_killed_holder_is_taken_over(storage):
     code = (
-        "import sys, time; from emodarts.results.lease import Lease; from emodarts.results.storage import Storage\n"
+        "import sys, time; from emodarts.results.lease import Lease; from emodarts.storage import Storage\n"
         "with Lease(Storage.open(sys.argv[1]), 's'): print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen(

@@ -15,3 +15,12 @@ def write_tone(path, seconds=0.6, rate=16000, f0=150.0, seed=0):
     rng = np.random.default_rng(seed)
     sound = sum(np.sin(2 * np.pi * f0 * k * time) / k for k in range(1, 6)) * 0.1
     soundfile.write(path, sound + rng.normal(0, 1e-3, time.size), rate, subtype="PCM_16")
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def assert_same_bytes(one, other):
+    assert contents(one).keys() == contents(other).keys()
+    assert all(contents(other)[name] == content for name, content in contents(one).items())

@@ -68,12 +68,12 @@ def test_a_disk_that_fills_up_stops_the_sweep_and_costs_nothing(environment, sma
 
 HOG = """
 import sys
-sys.path.insert(0, {tests!r})
+sys.path.insert(0, {repository!r})
 from rich.console import Console
-from tests.sweeps.execution.test_ray_session import begin
-from sweeps.ray_session import fit, session
+from tests.support.studies import begin_with_journal
+from sweeps.execution.ray_session import fit, session
 from sweeps.settings import RaySettings, ResourceSettings
-from sweeps.systems import Systems
+from sweeps.units.system_queues import SystemQueues
 
 def unit(config):
     import time
@@ -87,8 +87,8 @@ def unit(config):
     tune.report({{"status": "complete", "dev_uar": 0.5, "size": 1}})
 
 with session(RaySettings(address={address!r}), ResourceSettings(), Console(quiet=True)):
-    studies = begin({results!r}, trials=3)
-    fit(unit, Systems([studies]), {{"cpu": 1}}, [], 1)
+    studies = begin_with_journal({results!r}, trials=3)
+    fit(unit, SystemQueues([studies]), {{"cpu": 1}}, [], 1)
 """
 
 
@@ -99,7 +99,7 @@ def test_a_unit_that_eats_the_memory_fails_and_the_others_go_on(environment, tmp
         pytest.skip("needs 8 GB of free memory")
     share = (memory.total - memory.available + 3 * 2**30) / memory.total
     with local_cluster(nodes=1, RAY_memory_usage_threshold=f"{share:.3f}") as cluster:
-        told = {"tests": str(REPOSITORY / "tests"), "address": cluster.address, "results": str(tmp_path)}
+        told = {"repository": str(REPOSITORY), "address": cluster.address, "results": str(tmp_path)}
         variables = {**environment, **cluster.environment}
         done = subprocess.run(
             [sys.executable, "-c", HOG.format(**told)], env=variables, capture_output=True, text=True, timeout=300

@@ -14,37 +14,19 @@ from rich.console import Console
 from emodarts.errors import EmodartsError
 from emodarts.records import EpochRecord
 from emodarts.results import reader
-from emodarts.results.sweep_file import register
-from emodarts.results.writer import SweepWriter
-from emodarts.storage import Storage, StorageError
+from emodarts.storage import StorageError
 from sweeps.data.placement import runtime_environment
-from sweeps.execution.dashboard_journal import DashboardJournal
 from sweeps.execution.metrics import UnitMetrics
 from sweeps.execution.ray_session import ConcurrencyLimiter, fit, session, trial_resources
-from sweeps.settings import RaySettings, ResourceSettings, SweepSettings
-from sweeps.units.study_queue import StudyQueue
+from sweeps.settings import RaySettings, ResourceSettings
 from sweeps.units.system_queues import SystemQueues
-from tests.sweeps.units.test_studies import DEFAULT, RUNGS, SPACE, key_of, rows
+from tests.support.studies import begin_with_journal, rows
 
 
 @pytest.fixture(scope="module")
 def cluster():
     with session(RaySettings(dashboard=False), ResourceSettings(), Console(quiet=True)):
         yield
-
-
-def begin(root, folds=(0,), **sweep):
-    storage = Storage.open(root)
-    register(storage, "s", {})
-    settings = SweepSettings(sampler="random", **sweep)
-    rungs = RUNGS if settings.pruner == "asha" else ()
-    journal = DashboardJournal(storage, "s")
-    studies = StudyQueue(
-        settings, SPACE, DEFAULT, folds, SweepWriter(storage, "s"), reader.open(root), key_of, rungs,
-        on_told=journal.add,
-    )  # fmt: skip
-    journal.begin(SystemQueues([studies]))
-    return studies
 
 
 def unit_that(does):
@@ -80,7 +62,7 @@ def test_pruned_units_stop_and_their_worker_goes_on_with_the_next(cluster, tmp_p
         Path(folder, f"whole-{unit['trial']}-{os.getpid()}").touch()
         return {"status": "complete", "dev_uar": value, "size": 1}
 
-    studies = run(begin(tmp_path, trials=10, pruner="asha"), does, workers=1)
+    studies = run(begin_with_journal(tmp_path, trials=10, pruner="asha"), does, workers=1)
     assert studies.complete
     whole = {int(path.name.split("-")[1]): path.name.split("-")[2] for path in tmp_path.glob("whole-*")}
     found = reader.open(tmp_path)
@@ -112,7 +94,7 @@ def test_workers_that_die_are_begun_again_three_times(cluster, tmp_path):
             os.kill(os.getpid(), signal.SIGKILL)
         return {"status": "complete", "dev_uar": 0.5, "size": 1}
 
-    studies = run(begin(tmp_path, trials=4), does)
+    studies = run(begin_with_journal(tmp_path, trials=4), does)
     assert [(s, t, status) for s, t, _, _, status, _ in rows(tmp_path)] == [
         ("fold0", 0, "complete"), ("fold0", 1, "complete"), ("fold0", 2, "failed"), ("fold0", 3, "complete"),
     ]  # fmt: skip
@@ -126,13 +108,13 @@ def test_results_that_are_away_end_the_sweep_and_fail_nothing(cluster, tmp_path)
     def does(unit):
         raise StorageError("cannot write results: No space left on device; make room")
 
-    studies = run(begin(tmp_path, trials=4), does)
+    studies = run(begin_with_journal(tmp_path, trials=4), does)
     assert "No space left on device; make room" in studies.stopped
     assert studies.finished
     assert not studies.complete
     assert {(t.status, t.reason) for t in reader.open(tmp_path).trials()} == {("running", None)}
     assert not reader.open(tmp_path).commits
-    again = begin(tmp_path, trials=4)
+    again = begin_with_journal(tmp_path, trials=4)
     run(again, lambda unit: {"status": "complete", "dev_uar": 0.5, "size": 1})
     assert again.complete
 
@@ -201,7 +183,7 @@ def test_all_slots_are_taken_from_the_start(cluster, tmp_path):
         return {"status": "complete", "dev_uar": 0.5, "size": 1}
 
     slots = int(ray.cluster_resources()["CPU"])
-    run(begin(tmp_path, trials=4 * slots), does, workers=None)
+    run(begin_with_journal(tmp_path, trials=4 * slots), does, workers=None)
     pids = (tmp_path / "pids").read_text().split()
     assert len(pids) == 4 * slots
     assert len(set(pids)) == slots, "one worker a slot, and each runs many units"

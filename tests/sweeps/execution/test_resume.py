@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from emodarts import checkpoints as module
 from emodarts.errors import EmodartsError
 from emodarts.experiment.unit import discard_checkpoints, run_fold, search
 from emodarts.features.settings import BatchSettings
+from tests.support.interruptions import Stopped, counting, without_times
 
 SEED = 3
 STOPS = np.random.default_rng(20240607).random(18)  # how far into a run, as a part of its steps
@@ -34,10 +35,6 @@ WAYS = {
     "random architecture": {"method": "random_architecture"},
 }
 _STEPS = list(WAYS)[:3]
-
-
-class Stopped(Exception):
-    """What ends a run in these tests."""
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +72,7 @@ def undisturbed(demo_store, fold, settings):
             steps = Counter()
             with counting(steps):
                 records = run_fold(demo_store, fold, chosen(settings, name), SEED)
-            runs[name] = told(records), steps["steps"]
+            runs[name] = without_times(records), steps["steps"]
         return runs[name]
 
     return of
@@ -87,41 +84,12 @@ def chosen(settings, name):
     return replace(settings, search=replace(settings.search, **WAYS[name]))
 
 
-def told(records):
-    """Everything but times and memory."""
-    return (
-        [asdict(g) for g in records.genotypes],
-        [asdict(replace(e, seconds=0.0)) for e in records.epochs],
-        [(e.stage, e.role, e.test_set, e.utterances, e.probabilities.tobytes()) for e in records.evaluations],
-        (records.parameters, records.macs),
-    )
-
-
-class counting:
-    """Counts the optimisers' steps (each clips its gradients first), and stops the run at one of them."""
-
-    def __init__(self, steps, stop=None):
-        self.steps, self.stop, self.original = steps, stop, torch.nn.utils.clip_grad_norm_
-
-    def __enter__(self):
-        def clip(*arguments, **options):
-            self.steps["steps"] += 1
-            if self.steps["steps"] == self.stop:
-                raise Stopped
-            return self.original(*arguments, **options)
-
-        torch.nn.utils.clip_grad_norm_ = clip
-
-    def __exit__(self, *exception):
-        torch.nn.utils.clip_grad_norm_ = self.original
-
-
 def stop_and_go_on(store, fold, settings, folder, stop):
     """Stop at a step, then run again to the end."""
     with counting(Counter(), stop), pytest.raises(Stopped):
         run_fold(store, fold, settings, SEED, checkpoints=folder)
     torch.manual_seed(12345)  # nothing may depend on what the process did in between
-    return told(run_fold(store, fold, settings, SEED, checkpoints=folder))
+    return without_times(run_fold(store, fold, settings, SEED, checkpoints=folder))
 
 
 @pytest.mark.parametrize("name", _STEPS)
@@ -159,7 +127,7 @@ def test_stopped_after_every_epoch_and_told_of_all_epochs(demo_store, fold, sett
             run_fold(demo_store, fold, settings, SEED, progress=until(count), checkpoints=tmp_path)
     heard.clear()
     records = run_fold(demo_store, fold, settings, SEED, progress=until(None), checkpoints=tmp_path)
-    assert told(records) == expected
+    assert without_times(records) == expected
     assert heard == [(phase, epoch) for phase in ("search", "train") for epoch in range(3)]
 
 
@@ -175,7 +143,7 @@ def test_a_finished_search_is_not_searched_again(demo_store, fold, settings, und
     assert sorted(os.listdir(tmp_path)) == ["searched.safetensors", "training.safetensors"]
     steps = Counter()
     with counting(steps):
-        assert told(run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)) == expected
+        assert without_times(run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)) == expected
     per_epoch = -(-len(fold.train) // settings.training.batch_size)
     assert steps["steps"] == 2 * per_epoch  # of the training, which was stopped after its first epoch
 
@@ -214,7 +182,7 @@ def test_the_best_epoch_may_lie_before_the_stop(demo_store, fold, settings, tmp_
         with pytest.raises(Stopped):
             run(progress=stop_after(phase), checkpoints=tmp_path)
     assert expected.genotypes[0].derived_at == 3
-    assert told(run(checkpoints=tmp_path)) == told(expected)
+    assert without_times(run(checkpoints=tmp_path)) == without_times(expected)
 
 
 def test_stopped_while_a_checkpoint_is_written(demo_store, fold, settings, undisturbed, tmp_path, monkeypatch):
@@ -230,7 +198,7 @@ def test_stopped_while_a_checkpoint_is_written(demo_store, fold, settings, undis
     with pytest.raises(Stopped):
         run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)
     monkeypatch.undo()
-    assert told(run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)) == expected
+    assert without_times(run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)) == expected
 
 
 def test_checkpoints_change_nothing_and_are_kept_until_discarded(demo_store, fold, settings, undisturbed, tmp_path):
@@ -239,7 +207,7 @@ def test_checkpoints_change_nothing_and_are_kept_until_discarded(demo_store, fol
     steps = Counter()
     with counting(steps):
         for _ in range(2):  # the second time, everything is there
-            assert told(run_fold(demo_store, fold, settings, SEED, checkpoints=folder)) == expected
+            assert without_times(run_fold(demo_store, fold, settings, SEED, checkpoints=folder)) == expected
     assert steps["steps"] == undisturbed("single level")[1]
     (folder / "training.safetensors.123-abc.partial").write_bytes(b"of a killed process")
     discard_checkpoints(folder)
@@ -284,14 +252,17 @@ def test_a_damaged_checkpoint_is_refused_and_a_deleted_one_starts_anew(
     with pytest.raises(EmodartsError, match=r"search\.safetensors is damaged.*delete it to start anew"):
         run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)
     file.unlink()
-    assert told(run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)) == undisturbed("single level")[0]
+    assert (
+        without_times(run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path))
+        == undisturbed("single level")[0]
+    )
 
 
 SCRIPT = """
 import pickle, sys
 from pathlib import Path
 import torch
-from emodarts.experiment import run_fold
+from emodarts.experiment.unit import run_fold
 torch.set_num_threads(1)
 store, fold, settings, seed, folder = pickle.loads(sys.stdin.buffer.read())
 def tell(record):
@@ -316,7 +287,10 @@ def test_killed_at_a_random_moment(demo_store, fold, settings, undisturbed, tmp_
     process.wait()
     process.stdout.close()
     assert Path(tmp_path, "searched.safetensors").exists() or Path(tmp_path, "search.safetensors").exists()
-    assert told(run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)) == undisturbed("single level")[0]
+    assert (
+        without_times(run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path))
+        == undisturbed("single level")[0]
+    )
 
 
 def test_a_search_alone_goes_on_too(demo_store, fold, settings, tmp_path):

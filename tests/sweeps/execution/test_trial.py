@@ -25,8 +25,7 @@ from sweeps.execution.worker import CHECKPOINTS, SweepSpec, SystemSpec, run_unit
 from sweeps.settings import Settings, SweepSettings
 from sweeps.study.search_space import SearchSpace
 from sweeps.units.unit import Unit
-from tests.sweeps.execution.test_resume import counting
-from tests.test_storage import bucket  # noqa: F401
+from tests.support.interruptions import counting
 
 UNIT = asdict(Unit("emodarts", "fold0", 0, 0, 0, {}, (("search", 0.5), ("train", 0.5))))
 CONFIG = {"unit": UNIT}

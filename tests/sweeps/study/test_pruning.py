@@ -10,7 +10,7 @@ from emodarts.search.settings import SearchSettings
 from sweeps.settings import SweepSettings
 from sweeps.study.pruners import check_pruner, rungs_of
 from sweeps.units.unit import UnitOutcome
-from tests.sweeps.units.test_studies import begin, commit, rows, rows_of
+from tests.support.studies import begin, commit, rows, rows_of
 
 
 def epochs(phase, *curve):
@@ -167,7 +167,7 @@ def test_rungs_of_systems_without_a_search():
     [
         ({"pruner": "asha", "objectives": ["dev_uar", "parameters"]}, 10, "compares one objective"),
         ({"pruner": "wilcoxon"}, 10, "under sweep.study_per=fold each has one"),
-        ({"pruner": "wilcoxon", "study_per": "shared"}, 5, "at least 6 folds and the sweep has 5"),
+        ({"pruner": "wilcoxon", "study_per": "sweep"}, 5, "at least 6 folds and the sweep has 5"),
         ({"pruner": "asha", "search_rungs": [], "training_rungs": []}, 10, "has no rungs"),
     ],
 )

@@ -11,8 +11,8 @@ from emodarts.storage import Storage
 from sweeps.settings import SweepSettings
 from sweeps.units.fixed_queue import FixedConfigQueue
 from sweeps.units.unit import UnitOutcome
-from tests.results.test_results import evaluation, records
-from tests.sweeps.units.test_studies import key_of
+from tests.support.studies import key_of
+from tests.support.unit_records import evaluation, records
 
 SINGLE = {"fold0": (0,), "fold1": (1,)}
 TOGETHER = {"published": (0, 1)}

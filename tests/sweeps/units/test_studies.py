@@ -1,7 +1,6 @@
 """What to run next, without Ray: kill and restart at any moment."""
 
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -10,81 +9,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from emodarts.experiment.fold_data import FoldSettings
-from emodarts.records import EpochRecord, UnitKey, UnitRecords
+from emodarts.records import EpochRecord
 from emodarts.results import reader
-from emodarts.results.sweep_file import register
-from emodarts.results.writer import SweepWriter
-from emodarts.storage import Storage
-from sweeps.settings import Settings, SweepSettings
-from sweeps.study.search_space import SearchSpace
-from sweeps.units.study_queue import StudyQueue
 from sweeps.units.system_queues import SystemQueues
 from sweeps.units.unit import UnitOutcome
-from tests.results.test_results import evaluation, records
-
-SPACE = SearchSpace.of(
-    Settings(
-        sweep=SweepSettings(
-            space={
-                "search": {
-                    "nodes": {"low": 1, "high": 3},
-                    "learning_rate": {"low": 1e-3, "high": 1e-2, "log": True},
-                    "seqnn": {"choices": ["all", "lstm"]},
-                }
-            }
-        )
-    )
-)
-DEFAULT = SPACE.default(FoldSettings())
+from tests.support.studies import DEFAULT, RUNGS, SPACE, _uar, begin, commit, rows, rows_of, run_all
 
 
-RUNGS = (("search", 0.5), ("train", 0.5))
-
-
-def key_of(unit, system="emodarts"):
-    return UnitKey("s", system, unit.study, unit.trial, unit.seed, ("x",), "x/speaker3", unit.fold, "h", ("a", "b"))
-
-
-def begin(root, known=True, folds=(0, 1, 2), clock=time.time, system="emodarts", on_told=lambda *told: None, **sweep):
-    storage = Storage.open(root)
-    register(storage, "s", {})
-    writer = SweepWriter(storage, "s")
-    found = reader.open(root) if known else None
-    settings = SweepSettings(**sweep)
-    rungs = RUNGS if settings.pruner == "asha" else ()
-    return StudyQueue(settings, SPACE, DEFAULT, folds, writer, found, key_of, rungs, system, clock, on_told)
-
-
-def commit(studies, unit):
-    """What a worker writes: a dev figure that depends on names and numbers only."""
-    right = (unit.trial * 7 + unit.fold + unit.seed) % 5
-    base = records(fold=unit.fold)
-    evaluations = (evaluation("dev", right, fold=unit.fold), evaluation("test", 2, fold=unit.fold))
-    studies.writer.commit(
-        key_of(unit, studies.system), UnitRecords(**{**base.__dict__, "evaluations": evaluations}), "x"
-    )
-    return UnitOutcome("complete", _uar(right), 10)
-
-
-def _uar(right):
-    labels = np.arange(4) % 2
-    predicted = np.where(np.arange(4) < right, labels, 1 - labels)
-    return float(np.mean([(predicted[labels == c] == c).mean() for c in (0, 1)]))
-
-
-def run_all(studies, limit=10_000):
-    while (unit := studies.next_unit()) is not None and limit > 0:
-        studies.end(unit, commit(studies, unit))
-        limit -= 1
-    return studies
-
-
-def rows(root):
-    return [(t.study, t.trial, t.seed, t.parameters, t.status, t.values) for t in reader.open(root).trials()]
-
-
-@pytest.mark.parametrize("study_per", ["fold", "shared"])
+@pytest.mark.parametrize("study_per", ["fold", "sweep"])
 def test_a_whole_sweep(tmp_path, study_per):
     studies = run_all(begin(tmp_path, trials=4, study_per=study_per, seeds=3))
     assert studies.complete
@@ -193,14 +125,6 @@ def test_a_dead_worker_is_counted_and_a_finished_unit_stays_so(tmp_path):
     assert rows(tmp_path) == rows_of(begin(tmp_path, folds=(0,), trials=2))
 
 
-def rows_of(studies):
-    return [
-        (t.study, t.trial, t.seed, t.parameters, t.status, t.values)
-        for study in studies.trials.values()
-        for _, t in sorted(study.items())
-    ]
-
-
 def test_a_stopped_sweep_hands_out_nothing_and_is_taken_up(tmp_path):
     studies = begin(tmp_path, trials=2)
     unit = studies.next_unit()
@@ -251,7 +175,7 @@ class Disturbed(RuleBasedStateMachine):
     """A sweep whose driver and workers may die at any moment."""
 
     @initialize(
-        study_per=st.sampled_from(["fold", "shared"]),
+        study_per=st.sampled_from(["fold", "sweep"]),
         sampler=st.sampled_from(["random", "tpe", "cmaes"]),
         pruner=st.sampled_from(["none", "asha", "wilcoxon"]),
     )
@@ -259,7 +183,7 @@ class Disturbed(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.root = Path(self.folder.name)
         if pruner == "wilcoxon":
-            study_per = "shared"
+            study_per = "sweep"
         self.asked = {
             "trials": 3, "seeds": 2, "study_per": study_per, "sampler": sampler, "pruner": pruner,
             "folds": tuple(range(6)) if pruner == "wilcoxon" else (0, 1),
