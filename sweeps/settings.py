@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from emodarts.corpora.labels import source_of
 from emodarts.corpora.protocols.folds import full_name
 from emodarts.corpora.registry import describe
-from emodarts.corpora.settings import OF_ONE, CorpusSettings
+from emodarts.corpora.settings import SINGLE_CORPUS_SETTINGS, CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import SEARCHED, FoldSettings
 from emodarts.features.settings import BatchSettings, FeatureSettings
@@ -54,7 +54,7 @@ class SweepSettings:
     training_rungs: list[float] = field(default_factory=lambda: [0.125])  # shares of a training's own epochs
     startup_folds: int = 3  # wilcoxon: folds of a configuration that run before it may be pruned
     p_threshold: float = 0.1  # wilcoxon
-    max_failures: int = 10  # so many failed configurations and no complete one end the sweep
+    max_failed_trials: int = 10  # so many failed configurations and no complete one end the sweep
     forecast: bool = False  # predict hours and memory, and run nothing
     space: dict[str, Any] = field(default_factory=dict)
 
@@ -76,7 +76,7 @@ class SweepSettings:
             "training_rungs": (_rising(self.training_rungs), "rising shares above 0, at most 1"),
             "startup_folds": (self.startup_folds >= 2, "2 or more"),
             "p_threshold": (0 < self.p_threshold < 1, "above 0 and below 1"),
-            "max_failures": (self.max_failures >= 1, "1 or more"),
+            "max_failed_trials": (self.max_failed_trials >= 1, "1 or more"),
             "name": (
                 self.name is None or self.name.replace("-", "").replace("_", "").isalnum(),
                 "letters, digits, - and _",
@@ -149,7 +149,9 @@ class Settings:
     train_corpora: list[str] = field(default_factory=list)
     genotypes_from: str | None = None  # a finished sweep: its winners are trained here, and nothing is searched
     genotypes_from_system: str = SEARCHED  # which of its systems
-    published: bool = False  # beside the sweep, the corpus's published protocol without dev part, for comparison alone
+    published_protocol: bool = (
+        False  # beside the sweep, the corpus's published protocol without dev part, for comparison alone
+    )
 
     def __post_init__(self) -> None:
         for setting, names in (("train_corpora", self.train_corpora), ("extra_tests", self.extra_tests)):
@@ -166,19 +168,19 @@ class Settings:
     def _check_training(self) -> None:
         """Raise EmodartsError where `corpus` and `train_corpora` do not go together."""
         given, name = f"train_corpora=[{','.join(self.train_corpora)}]", self.corpus.name
-        if name == JOINED and not self.several:
+        if name == JOINED and not self.joins_corpora:
             raise EmodartsError(f"corpus={JOINED} joins two corpora or more: name them with train_corpora=[a,b]")
         for trained in self.train_corpora:
             describe(trained)
         if len(self.train_corpora) == 1 and self.train_corpora != [name]:
             raise EmodartsError(f"{given} and corpus={name}: these are two corpora; leave one of the settings out")
-        if not self.several:
+        if not self.joins_corpora:
             return
         if name != JOINED:
             raise EmodartsError(
                 f"{given} and corpus={name}: each corpus of the list has its own settings; leave corpus={name} out"
             )
-        of_one = [f"corpus.{key}" for key in OF_ONE if getattr(self.corpus, key)]
+        of_one = [f"corpus.{key}" for key in SINGLE_CORPUS_SETTINGS if getattr(self.corpus, key)]
         if of_one or self.protocol:
             raise EmodartsError(
                 f"{given} names several corpora, and {', '.join(of_one) or 'protocol'} would speak of one: leave it "
@@ -186,20 +188,20 @@ class Settings:
             )
 
     @property
-    def several(self) -> bool:
+    def joins_corpora(self) -> bool:
         """Whether several corpora are trained on together."""
         return len(self.train_corpora) > 1
 
     @property
-    def trained_on(self) -> tuple[CorpusSettings, ...]:
+    def training_corpora(self) -> tuple[CorpusSettings, ...]:
         """The settings of each corpus that is trained on.
 
         In the order of their names, whatever order was given: then the sweep, its folds and every bit of its results
         are the same, since positions, sums and random numbers follow that order.
         """
-        if not self.several:
+        if not self.joins_corpora:
             return (self.corpus,)
-        return tuple(self.corpus.of_another(name, self.roots.get(name)) for name in sorted(self.train_corpora))
+        return tuple(self.corpus.for_corpus(name, self.roots.get(name)) for name in sorted(self.train_corpora))
 
     @property
     def systems(self) -> dict[str, FoldSettings]:
@@ -219,10 +221,10 @@ class Settings:
     def _fold_settings(self, system: str) -> FoldSettings:
         search = self.search
         if system.startswith(f"{SEARCHED}:"):
-            search, system = search.named(system), SEARCHED
+            search, system = search.for_system(system), SEARCHED
         return FoldSettings(self.features, search, self.training, self.batches, system)
 
-    def hashed(self) -> dict[str, Any]:
+    def hashed_settings(self) -> dict[str, Any]:
         """What changes a unit's result or the proposals: dotted name -> value. The systems of a sweep share it."""
         content = asdict(self)
         content["corpus"] |= self._corpus_hashed()
@@ -232,29 +234,38 @@ class Settings:
         if self.features.checkpoint is not None:
             content["features"]["checkpoint"] = PurePath(self.features.checkpoint).name
         of_others = (name for pruner, names in _OF_PRUNERS.items() if pruner != self.sweep.pruner for name in names)
-        for name in ("name", "trials", "folds", "seeds", "time_budget_hours", "max_failures", "forecast", *of_others):
+        for name in (
+            "name",
+            "trials",
+            "folds",
+            "seeds",
+            "time_budget_hours",
+            "max_failed_trials",
+            "forecast",
+            *of_others,
+        ):
             content["sweep"].pop(name)
         kept = {room: content[room] for room in ("corpus", "features", "batches", "search", "training", "sweep")}
         # A sweep of one corpus has the hash that it had before there were lists of them.
-        lists = {"extra_tests": self.extra_tests, "train_corpora": self.train_corpora if self.several else []}
+        lists = {"extra_tests": self.extra_tests, "train_corpora": self.train_corpora if self.joins_corpora else []}
         return {**dict(_flatten(kept)), **{name: sorted(names) for name, names in lists.items() if names}}
 
     def _corpus_hashed(self) -> dict[str, Any]:
         """What the corpora mean by the settings that may be left to their defaults."""
-        if not self.several:
+        if not self.joins_corpora:
             return {"protocol": full_name(self.corpus), "source": source_of(self.corpus)}
-        name = "+".join(about.name for about in self.trained_on)
+        name = "+".join(about.name for about in self.training_corpora)
         return {"name": name, "protocol": f"{name}/joined"}
 
     @property
     def sweep_name(self) -> str:
         """`sweep.name`, else the corpora (`emodb-ravdess`) and 8 digits of the hash."""
-        return self.name_of(self.hashed())
+        return self.sweep_name_of(self.hashed_settings())
 
-    def name_of(self, hashed: dict[str, Any]) -> str:
+    def sweep_name_of(self, hashed: dict[str, Any]) -> str:
         """The same with other content in the hash."""
         digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]
-        return self.sweep.name or "-".join([*(about.name for about in self.trained_on), digest])
+        return self.sweep.name or "-".join([*(about.name for about in self.training_corpora), digest])
 
 
 def register_schema() -> None:

@@ -67,7 +67,7 @@ def run_sweep(settings: Settings, console: Console, given: Sequence[str] = ()) -
     if settings.genotypes_from is not None:
         return _run_jobs([_transfer(settings, storage, console, given)], storage, console)
     jobs = [_searching(settings, storage, console)]
-    if settings.published:
+    if settings.published_protocol:
         jobs.append(_published(settings, console))  # before the first one runs: what is refused is told at once
     if settings.sweep.forecast:
         return _show_plan(jobs, console)
@@ -110,7 +110,7 @@ def _searching(settings: Settings, storage: Storage, console: Console) -> SweepJ
         storage.check_writable()
     data = prepare(settings, console)
     pruners.check_pruner(settings.sweep, settings.systems.values(), len(data.folds))
-    return SweepJob(settings, settings.hashed(), data, systems)
+    return SweepJob(settings, settings.hashed_settings(), data, systems)
 
 
 def _published(settings: Settings, console: Console) -> SweepJob:
@@ -121,7 +121,7 @@ def _published(settings: Settings, console: Console) -> SweepJob:
         console.print(f"beside the clean protocol alone: {why}", highlight=False, soft_wrap=True)
     systems = {name: SystemSpec(each, SearchSpace.of(settings, each)) for name, each in made.items()}
     return SweepJob(
-        settings, settings.hashed(), prepare(settings, console, needs_dev=False), systems, clean_sweep=clean
+        settings, settings.hashed_settings(), prepare(settings, console, needs_dev=False), systems, clean_sweep=clean
     )
 
 
@@ -131,9 +131,9 @@ def _transfer(settings: Settings, storage: Storage, console: Console, given: Seq
         raise EmodartsError(
             "sweep.forecast foretells searches, and with genotypes_from there is none: leave one of them out"
         )
-    if settings.published:
+    if settings.published_protocol:
         raise EmodartsError(
-            "published=true searches, and with genotypes_from nothing is searched: leave one of them out"
+            "published_protocol=true searches, and with genotypes_from nothing is searched: leave one of them out"
         )
     source = SourceSweep.open(str(settings.genotypes_from), settings.genotypes_from_system)
     resolved = source.resolve(settings, given)
@@ -292,7 +292,7 @@ def _conclude(job: SweepJob, storage: Storage, studies: SystemQueues, interrupte
         return 1
     if studies.finished and studies.failing:
         which = "" if len(studies.failing) == len(studies.studies) else f" of {', '.join(studies.failing)}"
-        console.print(f"every configuration{which} fails (see also sweep.max_failures); the reasons stand above")
+        console.print(f"every configuration{which} fails (see also sweep.max_failed_trials); the reasons stand above")
         return 1
     if studies.complete:
         results = without_secrets(job.settings.results) if is_remote(job.settings.results) else job.settings.results

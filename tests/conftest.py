@@ -59,14 +59,14 @@ def demo(cache):
 @pytest.fixture(scope="session")
 def demo_store(demo, cache):
     corpus, _, _ = demo
-    return features.build(corpus.utterances, corpus.root, FeatureSettings(bands=32), cache)
+    return features.build(corpus.utterances, corpus.root, FeatureSettings(n_mels=32), cache)
 
 
 @pytest.fixture(scope="session")
 def tiny():
     """Settings of a unit that takes seconds."""
     return FoldSettings(
-        FeatureSettings(bands=32),
+        FeatureSettings(n_mels=32),
         SearchSettings(
             epochs=2,
             cells=2,

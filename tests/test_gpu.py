@@ -47,7 +47,7 @@ def test_a_folds_features_on_the_gpu_give_the_same_batches(demo, demo_store):
     kept = keep(demo_store, train, dev, "cuda", 0.25)
     assert kept is not None
     standardiser = Standardiser.fit(demo_store, fold.train)
-    settings = BatchSettings(pad="repeat", time_masks=1, band_masks=1)
+    settings = BatchSettings(pad="repeat", time_masks=1, frequency_masks=1)
     for ids in (fold.train, fold.dev):
         mapped, resident = (FoldPart.of(demo_store, standardiser, fold, ids, x) for x in (None, kept))
         pairs = [(evaluation_batches(part, 16, "cuda") for part in (mapped, resident))]

@@ -21,7 +21,7 @@ def add_corpus_arguments(parser: argparse.ArgumentParser, optional: bool = False
         action="append",
         default=[],
         metavar="ROOM.NAME=VALUE",
-        help="a setting as on the sweep's command line, for example corpus.class_set=full or features.bands=80",
+        help="a setting as on the sweep's command line, for example corpus.class_set=full or features.n_mels=80",
     )
 
 

@@ -11,7 +11,7 @@ COLUMNS = (
 )
 
 # What speaks of one corpus: beside it, class set and policies hold for others too.
-OF_ONE = ("root", "protocol", "source", "scenario", "table", "columns")
+SINGLE_CORPUS_SETTINGS = ("root", "protocol", "source", "scenario", "table", "columns")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ class CorpusSettings:
                 f"corpus.columns names unknown fields: {', '.join(sorted(unknown))}; known are {', '.join(COLUMNS)}"
             )
 
-    def of_another(self, name: str, root: str | None) -> "CorpusSettings":
+    def for_corpus(self, name: str, root: str | None) -> "CorpusSettings":
         """The settings of another corpus: class set and policies are these, all that speaks of one is its default."""
         defaults = CorpusSettings()
-        return replace(self, name=name, **{**{key: getattr(defaults, key) for key in OF_ONE}, "root": root})
+        return replace(
+            self, name=name, **{**{key: getattr(defaults, key) for key in SINGLE_CORPUS_SETTINGS}, "root": root}
+        )

@@ -42,7 +42,7 @@ class FoldSettings:
         """Whether the network is searched."""
         return self.system == SEARCHED
 
-    def has(self, name: str) -> bool:
+    def uses(self, name: str) -> bool:
         """Whether a setting (`search.nodes`) does anything for the system: only a search has those of a search, an
         architecture that is drawn by chance those of the network alone, and an SVM has its penalty alone.
         """
@@ -95,7 +95,7 @@ class FoldData:
         return self.part(self.fold.dev)
 
     @cached_property
-    def seen_fold(self) -> Fold:
+    def search_fold(self) -> Fold:
         """The fold as the search sees it: with a part of train alone where `search.subsample` says so."""
         s = self.settings.search
         if s.subsample is None:

@@ -240,14 +240,14 @@ def discard_checkpoints(folder: Folder) -> None:
 def _task(data: FoldData, seed: int) -> SearchTask:
     if data.settings.search.optimisation == "single":
         return _undivided(data, seed)
-    halves = split_train_part(data.seen_fold, derive_seed(seed, "split"))
+    halves = split_train_part(data.search_fold, derive_seed(seed, "split"))
     weight_part, alpha_part = (data.part(ids) for ids in halves)
     return replace(_undivided(data, seed), weight_part=weight_part, alpha_part=alpha_part)
 
 
 def _undivided(data: FoldData, seed: int) -> SearchTask:
     """The task of a search, with all that it sees of train in the place of either half."""
-    return _task_on(data, data.part(data.seen_fold.train), seed)
+    return _task_on(data, data.part(data.search_fold.train), seed)
 
 
 def _task_on(data: FoldData, train: FoldPart, seed: int) -> SearchTask:

@@ -83,7 +83,7 @@ def corpora_settings(
             f"--protocol {protocol}: the sweep joins the default protocols of its corpora; leave it out"
         )
     one, folders = corpus_settings({**sweep, "corpus.protocol": None}, None, None), _folders(roots, names)
-    return tuple(one.of_another(name, folders.get(name)) for name in names)
+    return tuple(one.for_corpus(name, folders.get(name)) for name in names)
 
 
 def _folders(roots: Sequence[str], names: Sequence[str]) -> Mapping[str, str]:

@@ -58,7 +58,7 @@ class SpectraGraph(nn.Module):
             )
         self.register_buffer("transform", _fourier(spectra.size, spectra.get_buffer("shape")))
         filters = torchaudio.functional.melscale_fbanks(
-            bins, 0.0, settings.sample_rate / 2, settings.bands, settings.sample_rate
+            bins, 0.0, settings.sample_rate / 2, settings.n_mels, settings.sample_rate
         )
         self.register_buffer("filters", filters)
         self.register_buffer("cosines", spectra.get_buffer("cosines").clone())
@@ -71,7 +71,7 @@ class SpectraGraph(nn.Module):
         x = self._log_mel(samples)[:, :frames]
         mask = time_mask(lengths, frames)[:, :, None]
         if self.settings.gain_normalisation:
-            x = x - (x * mask).sum((1, 2), keepdim=True) / (lengths * self.settings.bands)[:, None, None]
+            x = x - (x * mask).sum((1, 2), keepdim=True) / (lengths * self.settings.n_mels)[:, None, None]
         if self.settings.kind == "mfcc":
             x = x @ self.get_buffer("cosines")
         channels = [x]

@@ -139,9 +139,9 @@ def training_batches(
     like does not depend on its batch. All chance comes from `rng`.
     """
     cuts = _draw(part, crop, rng, settings)
-    for chosen in _batches_of(cuts.counts, size, settings.bucket, rng):
+    for chosen in _batches_of(cuts.counts, size, settings.bucket_size, rng):
         batch = _batch(part, cuts.of(chosen), device)
-        yield spec_augment(batch, settings, rng) if settings.time_masks or settings.band_masks else batch
+        yield spec_augment(batch, settings, rng) if settings.time_masks or settings.frequency_masks else batch
 
 
 def evaluation_batches(part: FoldPart, size: int, device: str = "cpu") -> Iterator[Batch]:
@@ -228,7 +228,7 @@ def spec_augment(batch: Batch, settings: BatchSettings, rng: np.random.Generator
     widest = np.minimum(settings.time_mask_frames, (settings.time_mask_fraction * lengths).astype(np.int64))
     time = _masks(settings.time_masks, lengths, widest, frames, rng)
     all_bins = np.full(size, bins)
-    band = _masks(settings.band_masks, all_bins, np.minimum(settings.band_mask_bins, all_bins), bins, rng)
+    band = _masks(settings.frequency_masks, all_bins, np.minimum(settings.frequency_mask_bins, all_bins), bins, rng)
     hidden = torch.from_numpy(time[:, None, None, :] | band[:, None, :, None]).to(batch.inputs.device)
     return replace(batch, inputs=batch.inputs.masked_fill(hidden, 0.0))
 

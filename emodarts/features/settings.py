@@ -29,10 +29,10 @@ BUNDLES = {
 EGEMAPS_VALUES = 88  # functionals an utterance
 KINDS = ("log_mel", "mfcc", "pretrained", "egemaps")
 _COMMON = ("kind", "sample_rate", "trim_db", "minimum_ms")
-_SPECTRAL = ("bands", "deltas", "window_ms", "hop_ms", "log_floor", "gain_normalisation")
+_SPECTRAL = ("n_mels", "deltas", "window_ms", "hop_ms", "log_floor", "gain_normalisation")
 _OF_KIND = {
     "log_mel": _SPECTRAL,
-    "mfcc": (*_SPECTRAL, "coefficients"),
+    "mfcc": (*_SPECTRAL, "n_mfcc"),
     "pretrained": ("bundle", "layers", "layer_weighting"),  # a checkpoint counts by its content
     "egemaps": (),
 }
@@ -56,8 +56,8 @@ class FeatureSettings:
 
     kind: str = "log_mel"  # log_mel | mfcc | pretrained | egemaps
     sample_rate: int = 16000
-    bands: int = 64
-    coefficients: int = 40  # mfcc
+    n_mels: int = 64
+    n_mfcc: int = 40  # mfcc
     deltas: bool = False  # first and second differences as two further channels
     window_ms: float = 32.0
     hop_ms: float = 20.0
@@ -114,8 +114,8 @@ class FeatureSettings:
         return {
             "kind": (self.kind in KINDS, ", ".join(KINDS)),
             "sample_rate": (4000 <= self.sample_rate <= 96000, "4000 to 96000 Hz"),
-            "bands": (8 <= self.bands <= 256, "8 to 256"),
-            "coefficients": (self.kind != "mfcc" or 8 <= self.coefficients <= self.bands, "8 to features.bands"),
+            "n_mels": (8 <= self.n_mels <= 256, "8 to 256"),
+            "n_mfcc": (self.kind != "mfcc" or 8 <= self.n_mfcc <= self.n_mels, "8 to features.n_mels"),
             "hop_ms": (1 <= self.hop_ms <= self.window_ms, "1 to features.window_ms"),
             "window_ms": (self.window_ms <= 200, "at most 200"),
             "log_floor": (0 < self.log_floor < 1, "above 0 and below 1"),
@@ -150,28 +150,28 @@ class BatchSettings:
 
     # So many batches' utterances, drawn at random, are sorted by length; 0 or 1: not sorted. At most a 32nd of an
     # epoch's batches: those of a small corpus stay mixed.
-    bucket: int = 8
+    bucket_size: int = 8
     crop: str = "random"  # which part of an utterance longer than crop_seconds: random | centre | start
     pad: str = "zero"  # zero (masked) | repeat: shorter utterances are repeated until they fill crop_seconds
     time_masks: int = 0  # SpecAugment (Park et al. 2019): masks of up to so many frames
     time_mask_frames: int = 25
     time_mask_fraction: float = 0.2  # no time mask covers more of an utterance
-    band_masks: int = 0  # masks of up to so many neighbouring bands
-    band_mask_bins: int = 8
+    frequency_masks: int = 0  # masks of up to so many neighbouring bands
+    frequency_mask_bins: int = 8
     device_memory_fraction: float = (
         0.25  # of the GPU memory free at the start, for a fold's features; 0: not kept there
     )
 
     def __post_init__(self) -> None:
         checks = {
-            "bucket": (0 <= self.bucket <= 10_000, "0 to 10000 batches"),
+            "bucket_size": (0 <= self.bucket_size <= 10_000, "0 to 10000 batches"),
             "crop": (self.crop in ("random", "centre", "start"), "random, centre or start"),
             "pad": (self.pad in ("zero", "repeat"), "zero or repeat"),
             "time_masks": (0 <= self.time_masks <= 20, "0 to 20"),
             "time_mask_frames": (1 <= self.time_mask_frames <= 10_000, "1 to 10000 frames"),
             "time_mask_fraction": (0 < self.time_mask_fraction <= 1, "above 0, to 1"),
-            "band_masks": (0 <= self.band_masks <= 20, "0 to 20"),
-            "band_mask_bins": (1 <= self.band_mask_bins <= 2048, "1 to 2048 bins"),
+            "frequency_masks": (0 <= self.frequency_masks <= 20, "0 to 20"),
+            "frequency_mask_bins": (1 <= self.frequency_mask_bins <= 2048, "1 to 2048 bins"),
             "device_memory_fraction": (0 <= self.device_memory_fraction <= 0.95, "0 to 0.95"),
         }
         _check("batches", self, checks)

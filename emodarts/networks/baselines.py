@@ -2,7 +2,7 @@
 
 What the field builds by hand: residual convolutions over time and frequency, a bidirectional LSTM over time, attention
 that pools its outputs; alone and together (Zhao et al. 2019; attentive statistics after Okabe et al. 2018). The widths
-follow `channels` and `sequence_width` of the shape; cells, nodes, the stem's sizes and `frequency_fold` do not apply.
+follow `channels` and `sequence_width` of the shape; cells, nodes, stem and `frequency_pooling` do not apply.
 The last two are heads on the frames as they are, for those of a pre-trained encoder.
 """
 

@@ -42,7 +42,9 @@ class NetworkShape:
     dropout: float = 0.0
     layer_weighting: bool = False  # the input channels are an encoder's layers, and one learned mean of them goes on
     over_time: bool = False
-    frequency_fold: str = "flatten"  # before the sequence cells bins become channels (flatten), or their mean goes on
+    frequency_pooling: str = (
+        "flatten"  # before the sequence cells bins become channels (flatten), or their mean goes on
+    )
     sequence_shortcut: bool = False  # pooling over time reads the sequence cells' input beside their output
 
     @property
@@ -119,7 +121,7 @@ class Network(nn.Module):
             before, previous, reduced = previous, nodes * channels, kind == "R"
         width = shape.sequence_width
         self.fold = SequencePreprocess(
-            previous * (bins if shape.frequency_fold == "flatten" else 1), width, affine=True
+            previous * (bins if shape.frequency_pooling == "flatten" else 1), width, affine=True
         )
         self.sequence_cells = nn.ModuleList()
         sequence_nodes = shape.sequence_nodes if genotype is None else len(genotype.sequence)
@@ -192,7 +194,7 @@ class Network(nn.Module):
 
     def _frames(self, x: Tensor) -> Tensor:
         """The frequency axis goes: `(batch, C, F, time)` -> `(batch, time, C * F)`, or `(batch, time, C)` of means."""
-        if self.shape.frequency_fold == "mean":
+        if self.shape.frequency_pooling == "mean":
             return x.mean(2).transpose(1, 2)
         return x.permute(0, 3, 1, 2).flatten(2)
 

@@ -46,8 +46,8 @@ class Budget:
         s = self.settings
         if frozen or epoch < s.warmup:
             return self.macs * self.utterances
-        eigenvalue = 2 * LANCZOS_STEPS * s.batch_size if s.stop == "eigenvalue" else 0
-        return self.macs * (self.utterances * s.passes + eigenvalue)
+        eigenvalue = 2 * LANCZOS_STEPS * s.batch_size if s.early_stopping == "eigenvalue" else 0
+        return self.macs * (self.utterances * s.passes_per_utterance + eigenvalue)
 
     @property
     def of_selection(self) -> int:

@@ -15,7 +15,7 @@ _CNN, _SEQUENCE = ("N", "R"), ("S",)
 
 def held_kinds(settings: SearchSettings, epoch: int = 0) -> tuple[str, ...]:
     """The kinds of cell that are not searched in an epoch (from 0)."""
-    first = epoch < settings.turn
+    first = epoch < settings.sequence_start_epoch
     return {
         "joint": (),
         "cnn_only": _SEQUENCE,
@@ -48,11 +48,11 @@ def fixed_cell(nodes: int, operation: str) -> CellGenotype:
 def held_weights(supernet: Supernet, settings: SearchSettings, epoch: int) -> dict[str, Tensor]:
     """The mixing weights of the kinds that are not searched in an epoch: of the fixed cells.
 
-    With `one_after_the_other`, the CNN part is held at its derived architecture from `settings.turn` on; its alphas
-    have not moved since, so each epoch derives the same.
+    With `one_after_the_other`, the CNN part is held at its derived architecture from `settings.sequence_start_epoch`
+    on; its alphas have not moved since, so each epoch derives the same.
     """
     held = held_kinds(settings, epoch)
-    if settings.searches_in_turn and epoch >= settings.turn:
+    if settings.searches_parts_in_turn and epoch >= settings.sequence_start_epoch:
         derived = supernet.mixing(supernet.derive())
         return {kind: derived[kind] for kind in held}
     cells = fixed_cells(settings)

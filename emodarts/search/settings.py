@@ -16,11 +16,11 @@ SCOPES = ("joint", "cnn_only", "seqnn_only", "one_after_the_other")
 RELAXATIONS = ("softmax", "sigmoid")
 REGULARISERS = ("none", "beta_decay", "skip_dropout")
 SELECTIONS = ("magnitude", "perturbation")
-STOPS = ("none", "skips", "eigenvalue")
+EARLY_STOPPINGS = ("none", "skips", "eigenvalue")
 COSTS = ("parameters", "macs")
 PRECISIONS = ("float32", "bfloat16")
 COMPILES = ("none", "default", "reduce-overhead")
-FREQUENCY_FOLDS = ("mean", "flatten")
+FREQUENCY_POOLINGS = ("mean", "flatten")
 _Checks = dict[str, tuple[bool, str]]  # setting -> whether it is in range, and the range
 
 
@@ -44,7 +44,7 @@ class SupernetSettings:
     seqnn: str = "all"  # all, or one family of the sequence operations: lstm | rnn | lstm_attention | ...
     stem_channels: int = 16
     stem_strides: list[int] = field(default_factory=lambda: [8, 4])  # frequency, time
-    frequency_fold: str = "mean"  # of the bins left before the sequence cells: mean | flatten (they become channels)
+    frequency_pooling: str = "mean"  # of the bins left before the sequence cells: mean | flatten (they become channels)
     sequence_shortcut: bool = True  # pooling over time reads the sequence cells' input beside their output
     dropout: float = 0.2
 
@@ -92,7 +92,7 @@ class SupernetSettings:
             "sequence_operations": _operations_check(self.sequence_operations, tuple(SEQUENCE_OPERATIONS)),
             "stem_channels": (1 <= self.stem_channels <= 256, "1 to 256"),
             "stem_strides": (len(strides) == 2 and all(1 <= s <= 8 for s in strides), "[1..8, 1..8]"),
-            "frequency_fold": (self.frequency_fold in FREQUENCY_FOLDS, " | ".join(FREQUENCY_FOLDS)),
+            "frequency_pooling": (self.frequency_pooling in FREQUENCY_POOLINGS, " | ".join(FREQUENCY_POOLINGS)),
             "dropout": (0 <= self.dropout < 1, "0 to below 1"),
         }
 
@@ -160,10 +160,12 @@ class RobustnessSettings:
     selection: str = "magnitude"  # magnitude | perturbation
     perturbation_steps: int = 10  # of the weights between two decisions
     perturbation_batches: int = 8  # of what the alphas learn from, by which a decision is made
-    stop: str = "none"  # none | skips | eigenvalue
-    stop_skips: int = 2  # so many in one cell end the search
-    stop_ratio: float = 0.75  # the search ends where the eigenvalue `stop_window` epochs ago is below this part of it
-    stop_window: int = 5  # epochs that are averaged, and that the search goes back
+    early_stopping: str = "none"  # none | skips | eigenvalue
+    early_stopping_skips: int = 2  # so many in one cell end the search
+    early_stopping_ratio: float = (
+        0.75  # the search ends where the eigenvalue `early_stopping_window` epochs ago is below this part of it
+    )
+    early_stopping_window: int = 5  # epochs that are averaged, and that the search goes back
     warmup_epochs: int | None = None
     cost: str = "parameters"  # parameters | macs
     cost_weight: float = 0.0  # of the expected cost, as a part of the most that the alphas can choose
@@ -178,10 +180,10 @@ class RobustnessSettings:
             "selection": (self.selection in SELECTIONS, " | ".join(SELECTIONS)),
             "perturbation_steps": (0 <= self.perturbation_steps <= 100_000, "0 to 100000"),
             "perturbation_batches": (1 <= self.perturbation_batches <= 100_000, "1 to 100000"),
-            "stop": (self.stop in STOPS, " | ".join(STOPS)),
-            "stop_skips": (1 <= self.stop_skips <= 16, "1 to 16"),
-            "stop_ratio": (0 < self.stop_ratio <= 1, "above 0, to 1"),
-            "stop_window": (1 <= self.stop_window <= 100, "1 to 100"),
+            "early_stopping": (self.early_stopping in EARLY_STOPPINGS, " | ".join(EARLY_STOPPINGS)),
+            "early_stopping_skips": (1 <= self.early_stopping_skips <= 16, "1 to 16"),
+            "early_stopping_ratio": (0 < self.early_stopping_ratio <= 1, "above 0, to 1"),
+            "early_stopping_window": (1 <= self.early_stopping_window <= 100, "1 to 100"),
             "warmup_epochs": (self.warmup_epochs is None or self.warmup_epochs >= 0, "0 or more, or null"),
             "cost": (self.cost in COSTS, " | ".join(COSTS)),
             "cost_weight": (0 <= self.cost_weight <= 1000, "0 to 1000"),
@@ -246,7 +248,7 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
         return 3 * self.epochs // 10 if self.warmup_epochs is None else self.warmup_epochs
 
     @property
-    def passes(self) -> int:
+    def passes_per_utterance(self) -> int:
         """Forward and backward passes of an epoch whose alphas move, for each utterance that the weights learn from.
 
         Weights 1, and alphas 1 by first order, 4 by second (at w', and two for the finite difference, and for w'); with
@@ -257,12 +259,12 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
         return 5 if self.unrolled else 2
 
     @property
-    def searches_in_turn(self) -> bool:
+    def searches_parts_in_turn(self) -> bool:
         """Whether the CNN and the sequence part are searched one after the other."""
         return self.scope == "one_after_the_other"
 
     @property
-    def turn(self) -> int:
+    def sequence_start_epoch(self) -> int:
         """The epoch from which `one_after_the_other` searches the sequence part: both parts move for as long."""
         return self.warmup + (self.epochs - self.warmup) // 2
 
@@ -272,7 +274,7 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
         plain = self.method == "darts" and self.scope == "joint"
         return "emodarts" if plain else f"emodarts:{self.method}:{self.scope}"
 
-    def named(self, system: str) -> "SearchSettings":
+    def for_system(self, system: str) -> "SearchSettings":
         """These settings with the method and the part of a system's name: the reverse of `system`.
 
         `emodarts` alone names no method and changes nothing. Raises EmodartsError for a name that there is not.
@@ -288,7 +290,7 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
         return replace(self, method=parts[0], scope=parts[1])
 
     def _contradictions(self) -> list[tuple[bool, str]]:
-        last = self.turn if self.searches_in_turn else self.epochs
+        last = self.sequence_start_epoch if self.searches_parts_in_turn else self.epochs
         in_turn = "search.scope=one_after_the_other"
         attention = [name for name in self.seqnn_operations if name.startswith("self_attention_")]
         divided = [name for name in attention if self.sequence_width % int(name.rsplit("_", 1)[1])]
@@ -308,16 +310,16 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
                 f"search.scope={self.scope} needs a sequence part, and search.sequence_cells=0",
             ),
             (
-                self.searches_in_turn and self.method != "darts",
+                self.searches_parts_in_turn and self.method != "darts",
                 f"{in_turn} has no meaning for search.method={self.method}: only alphas can move in turn",
             ),
             (
-                self.searches_in_turn and self.stop != "none",
-                f"{in_turn} gives each part half of the epochs, and search.stop={self.stop} would end the search in "
-                f"one of them: set search.stop=none",
+                self.searches_parts_in_turn and self.early_stopping != "none",
+                f"{in_turn} gives each part half of the epochs, and search.early_stopping={self.early_stopping} "
+                f"would end the search in one of them: set search.early_stopping=none",
             ),
             (
-                self.searches_in_turn and self.epochs < 2,
+                self.searches_parts_in_turn and self.epochs < 2,
                 f"{in_turn} needs search.epochs of 2 or more",
             ),
             (

@@ -58,7 +58,7 @@ class SearchTask:
             stem_strides=(s.stem_strides[0], s.stem_strides[1]),
             dropout=s.dropout,
             layer_weighting=self.features.learned_layers,
-            frequency_fold=s.frequency_fold,
+            frequency_pooling=s.frequency_pooling,
             sequence_shortcut=s.sequence_shortcut,
             over_time=self.features.kind in ("pretrained", "egemaps"),  # bins without an order
         )

@@ -27,7 +27,7 @@ from sweeps.settings import Settings
 
 def prepare(settings: Settings, console: Console, needs_dev: bool = True) -> SweepData:
     """Read, check the protocol, extract features, and make the folds of what could be decoded."""
-    read = [_read(about, console) for about in settings.trained_on]
+    read = [_read(about, console) for about in settings.training_corpora]
     _check_protocol(settings, read, needs_dev)  # before hours of extraction
     trained = tuple(_extracted(settings, one, console) for one in read)
     made = protocols.of_corpora({one.corpus.name: one.folds for one in trained})
@@ -63,7 +63,7 @@ def _check_protocol(settings: Settings, read: Sequence[_Read], needs_dev: bool) 
         others = protocols.protocols_of(read[0].corpus.name)
         raise EmodartsError(
             f"{made[0].protocol} has no dev part, so a sweep could choose nothing without its test speakers: it is "
-            f"there for comparison with published figures (published=true runs it beside a clean one); take one of "
+            f"there for comparison with published figures (published_protocol=true runs it beside a clean one); take "
             f"{', '.join(others)}"
         )
     for name in settings.extra_tests:
@@ -85,7 +85,7 @@ def _foreign(settings: Settings, name: str, classes: tuple[str, ...], console: C
     """Another corpus as a test set: the classes of the sweep, the policies of its corpus, the same features."""
     class_set = settings.corpus.class_set
     about = replace(
-        settings.corpus.of_another(name, settings.roots.get(name)),
+        settings.corpus.for_corpus(name, settings.roots.get(name)),
         class_set=",".join(classes) if class_set.strip().lower() == "full" else class_set,
     )
     corpus = corpora.read(about, lambda text: _say(console, text))

@@ -42,7 +42,7 @@ class SearchSpace:
         fixed: dict[str, Any] = {}
         conditions: dict[str, dict[str, tuple[Any, ...]]] = {}
         for path, given in _dimensions(settings):
-            if not system.has(path):
+            if not system.uses(path):
                 continue
             if isinstance(given, dict):
                 free[path] = _distribution(path, _with_families(path, given, settings), settings)

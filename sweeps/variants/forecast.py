@@ -181,7 +181,7 @@ def _work(made: FoldSettings, macs: float) -> float:
 def _passes(s: SearchSettings) -> tuple[float, float]:
     """Passes forward and backward for each utterance of train: of an epoch with the alphas held, and moving."""
     share = 1.0 if s.optimisation == "single" else 0.5  # of train, what the weights learn from
-    return share, share * s.passes
+    return share, share * s.passes_per_utterance
 
 
 def _measure(made: FoldSettings, macs: float, data: FoldData, utterances: int) -> _Measured:
@@ -189,7 +189,7 @@ def _measure(made: FoldSettings, macs: float, data: FoldData, utterances: int) -
     s = made.search
     shortened = replace(
         made,
-        search=replace(s, epochs=_WARM + _MOVING, warmup_epochs=_WARM, subsample=None, stop="none"),
+        search=replace(s, epochs=_WARM + _MOVING, warmup_epochs=_WARM, subsample=None, early_stopping="none"),
         training=replace(made.training, epochs=_TRAINING),
     )
     data = replace(data, settings=shortened)

@@ -30,7 +30,7 @@ from sweeps.settings import Settings, SweepSettings
 _FROM = "genotypes_from"
 _TAKEN = ("features", "batches", "search", "training")  # rooms whose settings are the source's
 _OPEN = ("corpus", "protocol", "extra_tests", "roots", "results", "resources", "ray", "hydra", _FROM, f"{_FROM}_system")
-_OPEN_OF_SWEEP = ("name", "folds", "seeds", "seed", "time_budget_hours", "max_failures")
+_OPEN_OF_SWEEP = ("name", "folds", "seeds", "seed", "time_budget_hours", "max_failed_trials")
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,13 @@ class SourceSweep:
             features=_with_own_file(theirs.features, settings.features),
             batches=replace(theirs.batches, device_memory_fraction=settings.batches.device_memory_fraction),
         )
-        return replace(own, sweep=replace(own.sweep, name=own.name_of(self.hashed(own))))
+        return replace(own, sweep=replace(own.sweep, name=own.sweep_name_of(self.hashed(own))))
 
     def hashed(self, settings: Settings) -> dict[str, Any]:
         """What changes a unit's result, by dotted name: data, source and winners."""
         kept = {
             name: value
-            for name, value in settings.hashed().items()
+            for name, value in settings.hashed_settings().items()
             if name.partition(".")[0] in ("corpus", "features", "batches", "extra_tests") or name == "sweep.seed"
         }
         taken = {f"{_FROM}.fold{fold}": _told(self.winners.get(fold)) for fold in range(self.folds)}
@@ -112,7 +112,7 @@ class SourceSweep:
                 f"extra_tests={seen[0]}: the genotypes of sweep '{self.sweep}' were chosen on its speakers, so that "
                 "they are no test"
             )
-        corpora = tuple(about.name for about in settings.trained_on)
+        corpora = tuple(about.name for about in settings.training_corpora)
         taken = {index: self._taken(fold, corpora) for index, fold in folds.items()}
         own: Any = {
             "features": settings.features,
@@ -142,7 +142,7 @@ class SourceSweep:
 
     def _refuse_given(self, settings: Settings, given: Sequence[str]) -> None:
         """Refuse what was said on the command line and would not be heard."""
-        mine = json.loads(json.dumps(settings.hashed()))
+        mine = json.loads(json.dumps(settings.hashed_settings()))
         plain = asdict(SweepSettings())
         for said in given:
             name = said.lstrip("+~").partition("=")[0].partition("@")[0]

@@ -21,13 +21,13 @@ def published_settings(settings: Settings) -> Settings:
     corpus, rules = settings.corpus, describe(settings.corpus.name).rules
     if _PROTOCOL not in rules:
         raise EmodartsError(
-            f"published=true: {corpus.name} has no published protocol of emoDARTS; iemocap, msp_improv and msp_podcast "
-            "have one"
+            f"published_protocol=true: {corpus.name} has no published protocol of emoDARTS; iemocap, msp_improv and "
+            "msp_podcast have one"
         )
     required: dict[str, Any] = dict(rules[_PROTOCOL].requires)
     labelled = replace(corpus, protocol=f"{corpus.name}/{_PROTOCOL}", **required)
     sweep = replace(settings.sweep, name=f"{settings.sweep_name}-{PUBLISHED}")
-    return replace(settings, corpus=labelled, sweep=sweep, extra_tests=[], published=False)
+    return replace(settings, corpus=labelled, sweep=sweep, extra_tests=[], published_protocol=False)
 
 
 def runnable_without_dev(systems: dict[str, FoldSettings]) -> tuple[dict[str, FoldSettings], dict[str, str]]:

@@ -176,7 +176,7 @@ def test_classes_that_do_not_occur_stand_in_the_audit(small_corpus, capsys):
         (["--json", "/no/such/folder/a.json"], "cannot be written"),
         (["--html", "."], "is a folder"),
         (["--json", "one.file", "--html", "./one.file"], "give two files"),
-        (["--set", "features.bands=80"], "settings of the corpus alone"),
+        (["--set", "features.n_mels=80"], "settings of the corpus alone"),
         (["--set", "corpus.nonsense=1"], "there is no setting"),
         (["--set", "corpus.calm=maybe"], "corpus.calm=maybe"),
     ],

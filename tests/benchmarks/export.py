@@ -74,13 +74,13 @@ def network(features: FeatureSettings) -> DiscreteNetwork:
     """A network of the default sizes."""
     wide = (Edge("sep_conv_5x5", 0), Edge("dil_conv_5x5", 1)), (Edge("sep_conv_3x3", 0), Edge("avg_pool_3x3", 2))
     genotype = Genotype(wide, wide, ((Edge("lstm_attention_1", 0), Edge("lstm_2", 1)),))
-    shape = NetworkShape(4, 1, features.bands, 3, 2, 16, 1, 1, 64, 16, (8, 2), frequency_fold="mean")
+    shape = NetworkShape(4, 1, features.n_mels, 3, 2, 16, 1, 1, 64, 16, (8, 2), frequency_pooling="mean")
     return DiscreteNetwork(shape, genotype).eval()
 
 
 def write(folder: Path, members: list[Member], features: FeatureSettings) -> None:
     """What predict.py needs."""
-    model = onnx.to_onnx(Classifier(members, SpectraGraph(features)), features.bands, 1, CLASSES)
+    model = onnx.to_onnx(Classifier(members, SpectraGraph(features)), features.n_mels, 1, CLASSES)
     (folder / "model.onnx").write_bytes(model)
     about = {"version": predict.VERSION, "classes": CLASSES, "sample_rate": features.sample_rate, "trim_db": 35.0}
     (folder / "model.json").write_text(json.dumps({**about, "minimum_ms": 100.0, "longest_seconds": 60.0}))
@@ -132,7 +132,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     features = FeatureSettings()
-    statistics = Standardiser(torch.zeros(features.bands), torch.ones(features.bands))
+    statistics = Standardiser(torch.zeros(features.n_mels), torch.ones(features.n_mels))
     members = [Member(network(features), statistics) for _ in range(options.members)]
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as place:

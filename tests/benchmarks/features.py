@@ -36,7 +36,7 @@ def plans(recordings, hop_ms):
     from emodarts.features.settings import FeatureSettings
     from emodarts.features.store.plan import ExtractionPlan
 
-    settings = FeatureSettings(bands=64, hop_ms=hop_ms, speeds=[1.0])
+    settings = FeatureSettings(n_mels=64, hop_ms=hop_ms, speeds=[1.0])
     read = [corpora.read(CorpusSettings(name=name, root=str(recordings / name))) for name in CORPORA]
     return [ExtractionPlan.of(corpus.utterances, corpus.root, settings) for corpus in read]
 
@@ -92,7 +92,7 @@ class Half:
                 n_fft=spectra.size,
                 win_length=spectra.window,
                 hop_length=spectra.hop,
-                n_mels=settings.bands,
+                n_mels=settings.n_mels,
                 htk=True,
                 norm=None,
                 pad_mode="constant",

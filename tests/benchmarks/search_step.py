@@ -107,7 +107,7 @@ def measure(shape, batch, frames, repeats):
 def shapes(preset, size):
     """The supernet's shape with and without its sequence cell, and the frames of its input."""
     if preset == "small":
-        whole = NetworkShape(4, 1, 64, 3, 2, 8, 1, 1, 32, 16, (8, 4), frequency_fold="mean")
+        whole = NetworkShape(4, 1, 64, 3, 2, 8, 1, 1, 32, 16, (8, 4), frequency_pooling="mean")
     else:
         whole = NetworkShape(4, 1, size, 4, 4, 8, 1, 1, 32, 24, (1, 1))
     return whole, replace(whole, sequence_cells=0), 125 if preset == "small" else size

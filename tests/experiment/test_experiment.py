@@ -98,7 +98,7 @@ WITH_SUPERNET = {
     "supernet": {},
     "frozen": {"method": "frozen"},
     "perturbation": {"selection": "perturbation", "perturbation_steps": 1, "perturbation_batches": 1},
-    "eigenvalue": {"stop": "eigenvalue", "stop_window": 1},
+    "eigenvalue": {"early_stopping": "eigenvalue", "early_stopping_window": 1},
 }
 
 
@@ -227,7 +227,7 @@ def test_several_test_sets_one_without_public_labels(demo, demo_store, tiny, und
 
 @pytest.mark.parametrize(
     "batches",
-    [BatchSettings(pad="repeat"), BatchSettings(time_masks=2), BatchSettings(band_masks=2)],
+    [BatchSettings(pad="repeat"), BatchSettings(time_masks=2), BatchSettings(frequency_masks=2)],
 )
 def test_how_batches_are_drawn_changes_the_training(demo, demo_store, tiny, undisturbed, batches):
     records = run_fold(demo_store, demo[2][0], replace(tiny, batches=batches), seed=3)

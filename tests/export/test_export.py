@@ -51,7 +51,7 @@ def swept(demo, demo_store, tiny, tmp_path_factory):
         "s", str(results), ("demo",), (store,), folds, {"emodarts": worker.SystemSpec(tiny, space)}, 5, "cpu", 1
     )
     storage = Storage.open(results)
-    register(storage, "s", settings.hashed())
+    register(storage, "s", settings.hashed_settings())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, "setproctitle", lambda title: None)
         for fold, number in ((0, 0), (0, 1), (1, 0)):
@@ -156,7 +156,7 @@ def test_the_ensemble_is_the_mean_and_says_that_it_has_no_test_figure(export, al
 
 def _settings():
 
-    return FoldSettings(FeatureSettings(bands=32))
+    return FoldSettings(FeatureSettings(n_mels=32))
 
 
 def test_a_refit_trains_on_everything_and_says_that_nothing_measured_it(export, alone, demo, tmp_path, monkeypatch):
@@ -403,7 +403,7 @@ def test_other_rates_and_channels_are_close_to_the_torch_pipeline(model, alone, 
     from emodarts.features.extractors.extractor import SpectraExtractor
     from emodarts.networks.masking import image_mask
 
-    features = FeatureSettings(bands=32)
+    features = FeatureSettings(n_mels=32)
     (member,) = package.load(model)
     for rate in (8000, 22050, 44100, 48000):
         rng = np.random.default_rng(rate)

@@ -63,7 +63,7 @@ def test_every_operation_is_the_same_in_onnx(cnn, sequence):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"over_time": True, "sequence_shortcut": True}, {"frequency_fold": "mean", "cells": 4}]
+    "changes", [{"over_time": True, "sequence_shortcut": True}, {"frequency_pooling": "mean", "cells": 4}]
 )
 def test_every_shape_is_the_same_in_onnx(changes):
     shape = NetworkShape(**{**SHAPE.__dict__, **changes})
@@ -90,10 +90,10 @@ def test_a_wrong_graph_is_found_out(monkeypatch):
 
 
 SPECTRA = {
-    "default": FeatureSettings(bands=32),
-    "mfcc with deltas": FeatureSettings(kind="mfcc", bands=32, coefficients=20, deltas=True),
+    "default": FeatureSettings(n_mels=32),
+    "mfcc with deltas": FeatureSettings(kind="mfcc", n_mels=32, n_mfcc=20, deltas=True),
     "no gain, an odd window": FeatureSettings(
-        bands=64, gain_normalisation=False, window_ms=25.0, hop_ms=10.0, sample_rate=22050
+        n_mels=64, gain_normalisation=False, window_ms=25.0, hop_ms=10.0, sample_rate=22050
     ),
 }
 
@@ -161,11 +161,11 @@ def test_recordings_by_predict_and_by_the_torch_pipeline(recordings):
     files = [file for names in found for file in names[::90]]
     assert len(files) > 10
     features = FeatureSettings()
-    shape = NetworkShape(**{**SHAPE.__dict__, "bins": features.bands, "channels": 8, "sequence_width": 16})
+    shape = NetworkShape(**{**SHAPE.__dict__, "bins": features.n_mels, "channels": 8, "sequence_width": 16})
     torch.manual_seed(1)
     one = member(DiscreteNetwork(shape, genotype(sequence="lstm_attention_1")), shape)
     one.network.head[1].weight.data.mul_(8)
-    content = onnx.to_onnx(Classifier([one], SpectraGraph(features)), features.bands, 1, ("a", "b", "c", "d"))
+    content = onnx.to_onnx(Classifier([one], SpectraGraph(features)), features.n_mels, 1, ("a", "b", "c", "d"))
     session = onnxruntime.InferenceSession(content)
     model = predict.Model(session, ("a", "b", "c", "d"), features.sample_rate, features.trim_db, 100.0, 60.0)
     decided = []

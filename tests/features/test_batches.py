@@ -15,7 +15,7 @@ from emodarts.features.settings import BatchSettings, Variant
 from emodarts.features.store.store import Store
 
 BINS, CHANNELS = 6, 2
-PLAIN = BatchSettings(bucket=0)
+PLAIN = BatchSettings(bucket_size=0)
 
 
 class Frames:
@@ -117,7 +117,7 @@ def test_evaluation_takes_each_utterance_once_whole_and_as_recorded(store, part)
 @pytest.mark.parametrize("size", [2, 7, 8, 100])
 def test_training_takes_each_utterance_once_in_batches_of_nearly_one_size(part, size, bucket, monkeypatch):
     monkeypatch.setattr(batches_module, "_WINDOWS", 1)
-    drawn = train(part, settings=BatchSettings(bucket=bucket), size=size)
+    drawn = train(part, settings=BatchSettings(bucket_size=bucket), size=size)
     assert sorted(p for p, *_ in rows_of(drawn)) == list(range(40))
     sizes = [len(batch.labels) for batch in drawn]
     assert max(sizes) <= size
@@ -125,7 +125,7 @@ def test_training_takes_each_utterance_once_in_batches_of_nearly_one_size(part, 
 
 
 def test_all_chance_comes_from_the_given_generator(part):
-    settings = BatchSettings(bucket=3, time_masks=2, band_masks=1, band_mask_bins=2)
+    settings = BatchSettings(bucket_size=3, time_masks=2, frequency_masks=1, frequency_mask_bins=2)
     first = train(part, 1, settings)
     torch.manual_seed(5)
     np.random.seed(5)  # noqa: NPY002
@@ -172,9 +172,9 @@ def test_buckets_hold_similar_lengths_and_stay_shuffled(part, monkeypatch):
     def padding(drawn):
         return sum(b.inputs.shape[3] * len(b.lengths) - int(b.lengths.sum()) for b in drawn)
 
-    loose, bucketed = train(part, size=4, crop=60), train(part, settings=BatchSettings(bucket=5), size=4, crop=60)
+    loose, bucketed = train(part, size=4, crop=60), train(part, settings=BatchSettings(bucket_size=5), size=4, crop=60)
     assert padding(bucketed) < 0.5 * padding(loose)
-    one_window = train(part, settings=BatchSettings(bucket=100), size=4, crop=60)
+    one_window = train(part, settings=BatchSettings(bucket_size=100), size=4, crop=60)
     longest = [int(batch.lengths.max()) for batch in one_window]
     assert longest != sorted(longest)
     composition = [{frozenset(b.positions.tolist()) for b in train(part, seed, BatchSettings(5), 4)} for seed in (0, 1)]
@@ -186,7 +186,7 @@ def test_buckets_are_for_long_epochs(part):
         drawn = batches_module._batches_of(np.arange(count) % 97, 4, bucket, np.random.default_rng(0))
         return [np.arange(count)[chosen] % 97 for chosen in drawn]
 
-    assert same(train(part, settings=BatchSettings(bucket=8)), train(part, settings=BatchSettings(bucket=0)))
+    assert same(train(part, settings=BatchSettings(bucket_size=8)), train(part, settings=BatchSettings(bucket_size=0)))
     small, large = (np.mean([np.ptp(x) for x in lengths(count, 8)]) for count in (4 * 63, 4 * 256))
     assert small > 40
     assert large < 15
@@ -209,7 +209,7 @@ def one_interval(places):
 def test_time_masks_hide_whole_frames_for_a_while(part):
     widths = []
     for before, after in hidden(
-        part, BatchSettings(bucket=0, time_masks=1, time_mask_frames=4, time_mask_fraction=0.3)
+        part, BatchSettings(bucket_size=0, time_masks=1, time_mask_frames=4, time_mask_fraction=0.3)
     ):
         frames = np.flatnonzero((before != after).any((0, 1)))
         assert one_interval(frames)
@@ -222,7 +222,7 @@ def test_time_masks_hide_whole_frames_for_a_while(part):
 
 def test_band_masks_hide_neighbouring_bands_of_all_channels(part):
     widths = []
-    for before, after in hidden(part, BatchSettings(bucket=0, band_masks=1, band_mask_bins=3)):
+    for before, after in hidden(part, BatchSettings(bucket_size=0, frequency_masks=1, frequency_mask_bins=3)):
         bands = np.flatnonzero((before != after).any((0, 2)))
         assert one_interval(bands)
         assert not after[:, bands].any()
@@ -240,7 +240,9 @@ def test_masks_lie_within_the_utterance():
 
 
 def test_several_masks_and_masks_wider_than_the_utterance(part):
-    settings = BatchSettings(bucket=0, time_masks=3, time_mask_frames=1000, time_mask_fraction=1.0, band_masks=3)
+    settings = BatchSettings(
+        bucket_size=0, time_masks=3, time_mask_frames=1000, time_mask_fraction=1.0, frequency_masks=3
+    )
     shares = [float((after == 0).mean()) for _, after in hidden(part, settings)]
     assert 0.5 < np.mean(shares) < 1
     assert max(shares) == 1
@@ -268,7 +270,7 @@ def test_evaluation_and_training_of_the_demo_corpus(demo, demo_store, monkeypatc
 
 @pytest.mark.parametrize(
     "settings",
-    [PLAIN, BatchSettings(pad="repeat"), BatchSettings(bucket=2, crop="centre", time_masks=1, band_masks=1)],
+    [PLAIN, BatchSettings(pad="repeat"), BatchSettings(bucket_size=2, crop="centre", time_masks=1, frequency_masks=1)],
 )
 def test_features_kept_on_the_device_give_the_same_batches(store, part, settings, monkeypatch):
     monkeypatch.setattr(resident, "_CHUNK", 1000)
@@ -333,7 +335,13 @@ def test_class_weights_have_mean_one(part):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"bucket": -1}, {"crop": "end"}, {"pad": "mirror"}, {"time_mask_fraction": 0.0}, {"device_memory_fraction": 1.0}],
+    [
+        {"bucket_size": -1},
+        {"crop": "end"},
+        {"pad": "mirror"},
+        {"time_mask_fraction": 0.0},
+        {"device_memory_fraction": 1.0},
+    ],
 )
 def test_settings_out_of_range(changes):
     with pytest.raises(EmodartsError, match=f"batches.{next(iter(changes))}=.* is out of range: "):

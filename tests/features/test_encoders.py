@@ -138,8 +138,8 @@ def test_the_table_of_bundles_is_torchaudios():
 
 
 def test_shapes_need_no_weights():
-    assert extractors.shape(FeatureSettings(bands=32, deltas=True)) == (32, 3)
-    assert extractors.shape(FeatureSettings(kind="mfcc", coefficients=20)) == (20, 1)
+    assert extractors.shape(FeatureSettings(n_mels=32, deltas=True)) == (32, 3)
+    assert extractors.shape(FeatureSettings(kind="mfcc", n_mfcc=20)) == (20, 1)
     two = {"kind": "pretrained", "bundle": "WAVLM_LARGE", "layers": [6, 24]}
     assert extractors.shape(FeatureSettings(**two)) == (1024, 2)
     assert extractors.shape(FeatureSettings(**two, layer_weighting="learned")) == (1024, 2)
@@ -147,7 +147,7 @@ def test_shapes_need_no_weights():
 
 
 def test_spectra_behind_the_same_interface():
-    settings = FeatureSettings(bands=32)
+    settings = FeatureSettings(n_mels=32)
     batch = sounds(0.3, 0.7)
     extractor = extractors.extractor(settings)
     assert extractor.identity() == extractors.identity(settings) == ""

@@ -40,7 +40,7 @@ def only(tmp_path):
 
 def test_builds_and_says_what(build, small_corpus, tmp_path):
     soundfile.write(small_corpus / "a" / "sad0.wav", [0.0] * 16000, 16000)
-    code, output, errors = build("--set", "features.bands=32", "--set", "features.speeds=[1.0]", "--processes", "1")
+    code, output, errors = build("--set", "features.n_mels=32", "--set", "features.speeds=[1.0]", "--processes", "1")
     assert (code, errors) == (0, "")
     size, folder, counts, dropped = output.splitlines()
     assert size.startswith("features of manifest: 32 utterances, one copy of each, at most ")
@@ -51,9 +51,9 @@ def test_builds_and_says_what(build, small_corpus, tmp_path):
     assert dropped == "  a/sad0.wav: silent: every sample is the same"
     about = json.loads((only(tmp_path).folder / "store.json").read_text())
     assert (about["corpus"], about["root"], about["utterances"]) == ("manifest", str(small_corpus), 31)
-    assert about["settings"]["bands"] == 32
+    assert about["settings"]["n_mels"] == 32
 
-    code, output, _ = build("--set", "features.bands=32", "--set", "features.speeds=[1.0]")
+    code, output, _ = build("--set", "features.n_mels=32", "--set", "features.speeds=[1.0]")
     assert code == 0
     assert output.splitlines()[0] == folder  # it is there: nothing is built
 
@@ -81,7 +81,7 @@ def test_lists_complete_unfinished_and_damaged_stores(build, features, tmp_path)
 def test_deletes_one_or_all_that_are_unfinished(build, features, tmp_path):
     cache = tmp_path / "cache" / "features"
     for bands in (16, 24, 32):
-        build("--set", f"features.bands={bands}")
+        build("--set", f"features.n_mels={bands}")
     one, other, third = (store.folder for store in stores(cache))
     code, output, _ = features("--delete", one.name)
     assert (code, output.split(" (")[0]) == (0, f"deleted {one.name}")

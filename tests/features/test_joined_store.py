@@ -24,7 +24,7 @@ from emodarts.search.settings import SearchSettings
 from emodarts.training.settings import TrainingSettings
 from tests.support.layouts import savee, tess
 
-FEATURES = FeatureSettings(bands=32)
+FEATURES = FeatureSettings(n_mels=32)
 LAYOUTS = {"savee": savee, "tess": tess}
 
 
@@ -106,7 +106,7 @@ def test_frames_are_views_of_the_memory_maps_here_and_in_another_process(stores)
 def test_one_store_is_itself_and_others_must_be_alike(stores, parts, cache):
     assert join_stores(stores[:1]) is stores[0]
     corpus = parts[1]["savee"][0]
-    other = features.build(corpus.utterances, corpus.root, FeatureSettings(bands=16), cache)
+    other = features.build(corpus.utterances, corpus.root, FeatureSettings(n_mels=16), cache)
     with pytest.raises(EmodartsError, match="hold different features and cannot be joined"):
         join_stores([stores[1], other])
     with pytest.raises(EmodartsError, match="no feature stores"):

@@ -28,7 +28,7 @@ from emodarts.networks.supernet import Supernet
 SHAPE = NetworkShape(4, 2, 19, 3, 1, 4, 2, 1, 8, 6, (4, 2))
 OVER_TIME = replace(SHAPE, over_time=True, layer_weighting=True)
 SMALL = NetworkShape(  # the defaults of SearchSettings and FeatureSettings
-    4, 1, 64, 3, 2, 8, 1, 1, 32, 16, (8, 4), frequency_fold="mean", sequence_shortcut=True
+    4, 1, 64, 3, 2, 8, 1, 1, 32, 16, (8, 4), frequency_pooling="mean", sequence_shortcut=True
 )
 FRAMES = 41
 MODERN = space("modern")

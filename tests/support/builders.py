@@ -8,7 +8,7 @@ from emodarts.features.settings import FeatureSettings
 from emodarts.features.store import building
 from emodarts.features.store.plan import ExtractionPlan
 
-SETTINGS = FeatureSettings(bands=32, noise_snr_db=[10.0])
+SETTINGS = FeatureSettings(n_mels=32, noise_snr_db=[10.0])
 
 
 def read(root):

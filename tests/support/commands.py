@@ -25,7 +25,7 @@ from tests.support.files import REPOSITORY
 RUN = [sys.executable, str(REPOSITORY / "sweeps" / "run.py")]
 TINY = [
     "ray.dashboard=false",
-    "features.bands=32",
+    "features.n_mels=32",
     "search.epochs=1",
     "search.cells=2",
     "search.nodes=1",

@@ -63,7 +63,7 @@ def test_what_is_stored_where_does_not_count():
     assert (
         settings("corpus=emodb", "corpus.root=/x", "results=/y", "batches.device_memory_fraction=0").sweep_name == whole
     )
-    assert settings("corpus=emodb", "batches.bucket=0").sweep_name != whole
+    assert settings("corpus=emodb", "batches.bucket_size=0").sweep_name != whole
 
 
 def test_a_control_is_another_system_and_another_sweep():
@@ -141,16 +141,16 @@ def test_an_unknown_system_is_refused():
 def test_the_published_search_has_no_remedies():
     published = settings("search=paper").search
     assert (published.warmup, published.relaxation, published.regulariser) == (0, "softmax", "none")
-    assert (published.selection, published.stop, published.cost_weight) == ("magnitude", "none", 0.0)
+    assert (published.selection, published.early_stopping, published.cost_weight) == ("magnitude", "none", 0.0)
     assert (len(published.seqnn_operations), published.sequence_shortcut) == (14, False)
 
 
 def test_several_corpora_make_one_sweep_in_any_order():
     first, second = (of_command(f"train_corpora=[{names}]") for names in ("ravdess,emodb", "emodb,ravdess"))
-    assert first.hashed() == second.hashed()
+    assert first.hashed_settings() == second.hashed_settings()
     assert first.sweep_name == second.sweep_name
     assert re.fullmatch("emodb-ravdess-[0-9a-f]{8}", first.sweep_name)
-    assert [about.name for about in first.trained_on] == ["emodb", "ravdess"]
+    assert [about.name for about in first.training_corpora] == ["emodb", "ravdess"]
     names = {of_command(f"train_corpora=[{names}]").sweep_name for names in ("emodb,savee", "emodb,ravdess,savee")}
     assert len({*names, first.sweep_name}) == 3
 
@@ -162,7 +162,7 @@ def test_several_corpora_share_class_set_and_policies_and_have_their_own_rest():
         "corpus.class_set='angry,sad'",
         "roots.crema_d=/x",
     ]
-    crema_d, ravdess = of_command(*given).trained_on
+    crema_d, ravdess = of_command(*given).training_corpora
     assert (crema_d.root, ravdess.root) == ("/x", None)
     for about in (crema_d, ravdess):
         assert (about.calm, about.class_set, about.protocol, about.source) == ("neutral", "angry,sad", None, None)
@@ -188,7 +188,7 @@ def test_a_sweep_of_one_corpus_has_the_hash_that_it_had():
     """Its settings are those from before there were lists of corpora: nothing was added, nothing renamed."""
     for given in (["corpus=emodb"], ["corpus=savee", "extra_tests=[tess,ravdess]", "roots.tess=/x"]):
         found = settings(*given)
-        content = found.hashed()
+        content = found.hashed_settings()
         assert not {name for name in content if name.startswith(("train_corpora", "roots"))}
         assert content["corpus.name"] == found.corpus.name
         assert content["corpus.protocol"] == f"{found.corpus.name}/{describe(found.corpus.name).protocol}"

@@ -73,7 +73,7 @@ def data(folder, here):
 
     def data(*arguments):
         root = f"roots.savee={folder / 'elsewhere' / 'savee'}"
-        return prepare(settings("corpus=joined", "features.bands=32", root, *arguments), Console(quiet=True))
+        return prepare(settings("corpus=joined", "features.n_mels=32", root, *arguments), Console(quiet=True))
 
     return data
 
@@ -163,7 +163,7 @@ def test_no_test_speaker_of_any_corpus_learns_or_chooses(data):
 
 def test_the_stores_are_those_of_sweeps_of_one(data):
     """Extracted once, whatever is joined with what; and the order of the names changes nothing at all."""
-    one = prepare(settings("corpus=crema_d", "features.bands=32"), Console(quiet=True))
+    one = prepare(settings("corpus=crema_d", "features.n_mels=32"), Console(quiet=True))
     first, second = (data(f"train_corpora=[{names}]") for names in ("savee,crema_d", "crema_d,savee"))
     assert first.trained[0].store.folder == one.store.folder
     assert (first.recordings, first.all_folds) == (second.recordings, second.all_folds)

@@ -73,7 +73,7 @@ def shape(settings: FeatureSettings) -> tuple[int, int]:
         return EGEMAPS_VALUES, 1
     if settings.kind == "pretrained":
         return BUNDLES[settings.bundle].width, 1 if settings.layer_weighting == "mean" else len(settings.layers)
-    return settings.coefficients if settings.kind == "mfcc" else settings.bands, 3 if settings.deltas else 1
+    return settings.n_mfcc if settings.kind == "mfcc" else settings.n_mels, 3 if settings.deltas else 1
 
 
 def identity(settings: FeatureSettings) -> str:

@@ -27,22 +27,22 @@ class Spectra(nn.Module):
         self.hop = round(settings.hop_ms * rate / 1000)
         # An FFT long enough that no mel band falls between two of its bins.
         size = 2 ** (self.window - 1).bit_length()
-        self.size = max(1024, size) if settings.bands > 40 else size
-        filters = torchaudio.functional.melscale_fbanks(self.size // 2 + 1, 0.0, rate / 2, settings.bands, rate)
+        self.size = max(1024, size) if settings.n_mels > 40 else size
+        filters = torchaudio.functional.melscale_fbanks(self.size // 2 + 1, 0.0, rate / 2, settings.n_mels, rate)
         self.register_buffer("shape", torch.hann_window(self.window), persistent=False)
         parts = filters.repeat_interleave(2, 0)  # for the squares of each bin's real and imaginary part
-        half = settings.bands // 2
+        half = settings.n_mels // 2
         self._lower = slice(0, 2 * int(filters[:, :half].sum(1).nonzero().max()) + 2)
         self._upper = slice(2 * int(filters[:, half:].sum(1).nonzero().min()), len(parts))
         self.register_buffer("lower", parts[self._lower, :half].contiguous(), persistent=False)
         self.register_buffer("upper", parts[self._upper, half:].contiguous(), persistent=False)
-        cosines = torchaudio.functional.create_dct(settings.coefficients, settings.bands, "ortho")
+        cosines = torchaudio.functional.create_dct(settings.n_mfcc, settings.n_mels, "ortho")
         self.register_buffer("cosines", cosines, persistent=False)
 
     @property
     def bins(self) -> int:
         """Values a frame and channel."""
-        return self.settings.bands if self.settings.kind == "log_mel" else self.settings.coefficients
+        return self.settings.n_mels if self.settings.kind == "log_mel" else self.settings.n_mfcc
 
     @property
     def channels(self) -> int:
@@ -72,7 +72,7 @@ class Spectra(nn.Module):
     def _log_mel(self, windows: Tensor) -> Tensor:
         """Windows `(frames, window)` -> `(frames, bands)`."""
         shape, lower, upper = (self.get_buffer(name) for name in ("shape", "lower", "upper"))
-        mel = windows.new_empty(len(windows), self.settings.bands)
+        mel = windows.new_empty(len(windows), self.settings.n_mels)
         filled = windows.new_zeros(_ROWS, self.size)  # windows, and the zeros behind them
         spectra = windows.new_empty(_ROWS, self.size // 2 + 1, dtype=torch.complex64)
         for part, result in zip(windows.split(_ROWS), mel.split(_ROWS), strict=True):

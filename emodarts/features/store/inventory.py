@@ -97,7 +97,7 @@ def summary(settings: FeatureSettings) -> str:
     elif settings.kind == "egemaps":
         parts = ["eGeMAPS functionals"]
     else:
-        values = settings.coefficients if settings.kind == "mfcc" else settings.bands
+        values = settings.n_mfcc if settings.kind == "mfcc" else settings.n_mels
         parts = [f"{settings.kind} {values}", f"{settings.window_ms:g}/{settings.hop_ms:g} ms"]
         parts += ["deltas"] if settings.deltas else []
     parts.append(f"{settings.sample_rate} Hz")

@@ -47,7 +47,7 @@ def plan(demo, demo_store):
         sequence_operations=["none", "skip_connect", "lstm_1"],
     )  # fmt: skip
     training = TrainingSettings(epochs=2, channels=4, sequence_width=8, crop_seconds=0.4)
-    settings = FoldSettings(FeatureSettings(bands=32), search, training)
+    settings = FoldSettings(FeatureSettings(n_mels=32), search, training)
     space = SearchSpace.of(Settings(sweep=SweepSettings(space={})))
     store = StoreLocation(str(demo_store.folder), socket.gethostname(), None)
     return SweepSpec("s", "", ("demo",), (store,), {0: fold}, {"emodarts": SystemSpec(settings, space)}, 1, "cpu", 1)

@@ -115,7 +115,7 @@ def test_a_network_designed_by_hand_and_other_searches(demo_store, fold, short):
     for changed in ({"system": "cnn"}, {"search": replace(short.search, method="random_architecture")}):
         records = run_published_protocol(demo_store, fold, replace(short, **changed))
         assert [e.epoch_rule for e in records.evaluations] == ["last", "best_test"]
-    stopping = replace(short.search, stop="skips", stop_skips=1, epochs=3)
+    stopping = replace(short.search, early_stopping="skips", early_stopping_skips=1, epochs=3)
     assert run_published_protocol(demo_store, fold, replace(short, search=stopping)).genotypes[0].derived_at <= 2
 
 
@@ -192,7 +192,7 @@ def test_each_experiment_is_ready_to_run(tmp_path, monkeypatch, layout, name, fo
     monkeypatch.setenv("EMODARTS_CORPORA", str(tmp_path / "corpora"))
     monkeypatch.setenv("EMODARTS_CACHE", str(tmp_path / "cache"))
     asked = settings(f"experiment=emodarts_{name}", *TINY, "features.speeds=[1.0]")
-    assert (asked.corpus.name, asked.published) == (name, True)
+    assert (asked.corpus.name, asked.published_protocol) == (name, True)
     assert asked.sweep_name == settings(f"corpus={name}", *TINY, "features.speeds=[1.0]").sweep_name
     other = published_settings(asked)
     assert other.sweep_name == f"{asked.sweep_name}-published"
@@ -209,4 +209,4 @@ def test_each_experiment_is_ready_to_run(tmp_path, monkeypatch, layout, name, fo
 
 def test_a_corpus_without_a_published_protocol():
     with pytest.raises(EmodartsError, match="savee has no published protocol of emoDARTS"):
-        published_settings(settings("corpus=savee", "published=true"))
+        published_settings(settings("corpus=savee", "published_protocol=true"))

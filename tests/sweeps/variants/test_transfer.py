@@ -139,7 +139,7 @@ def test_a_control_s_genotypes_and_the_source_s_own_corpus(run, source):
     utterances = corpora.read(own).utterances
     folds = protocols.make_folds(own, utterances, labelling.label(utterances, own))
     resolved = found.resolve(asked, given)
-    assert resolved.features.bands == 32
+    assert resolved.features.n_mels == 32
     winners = found.assign({f.index: f for f in folds}, resolved)
     assert [w.source.split("/")[1:3] for w in winners.values()] == [[found.system, f"fold{i}"] for i in range(3)]
     moved = {0: replace(folds[1], index=0)}
@@ -156,11 +156,11 @@ def test_a_control_s_genotypes_and_the_source_s_own_corpus(run, source):
     [
         (
             "features=mfcc",
-            "rule, and others were given: features.kind was log_mel, now mfcc; features.bands was 32, now 64",
+            "rule, and others were given: features.kind was log_mel, now mfcc; features.n_mels was 32, now 64",
         ),
         ("training.epochs=7", "training.epochs was 1, now 7; leave them out, or search with them"),
         ("search=paper", "search.cells was 2, now 4; search.nodes was 1, now 4"),
-        ("batches.bucket=0", "batches.bucket was"),
+        ("batches.bucket_size=0", "batches.bucket_size was"),
         ("sweep.trials=3", "sweep.trials=3: genotypes_from runs one configuration a fold"),
         ("sweep.pruner=asha", "and asks nobody for others"),
         ("sweep.space.search.nodes=2", "and asks nobody for others"),
@@ -177,7 +177,7 @@ def test_what_changes_nothing_may_be_said(source):
     found = SourceSweep.open(str(source[0].parent), "emodarts")  # results that hold one sweep
     said = [
         "corpus=savee",
-        "features.bands=32",
+        "features.n_mels=32",
         "training.epochs=1",
         "sweep.trials=10",
         "sweep.seeds=2",
