@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from emodarts.errors import EmodartsError
-from emodarts.features.store.files import PARTIAL, replacing, sync
+from emodarts.files import PARTIAL, atomic_write, sync
 from emodarts.storage import Storage, StorageError
 
 VERSION = 1
@@ -103,10 +103,8 @@ class Checkpoints:
             self.file.write_bytes(content)
             return
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self.file) as temporary:
+            with atomic_write(self.file, durable=True) as temporary:
                 temporary.write_bytes(content)
-                sync(temporary)
             sync(self.file.parent)
         except OSError as error:
             raise StorageError(

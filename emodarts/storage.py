@@ -1,11 +1,9 @@
 """Where results lie: any path that pyarrow.fs opens. Files appear whole or not at all; what may pass is tried again."""
 
 import errno
-import os
 import re
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -16,8 +14,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from emodarts.errors import EmodartsError
+from emodarts.files import PARTIAL, atomic_write, temporary_name
 
-PARTIAL = ".partial-"
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # s between attempts while a store is away
 _PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.EHOSTUNREACH}
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
@@ -73,7 +71,7 @@ class Storage:
 
     def check_writable(self) -> None:
         """Raise StorageError unless files can be written here; without patience."""
-        probe, at_once = f"{PARTIAL}probe-{uuid.uuid4().hex}", replace(self, pauses=self.pauses[:1])
+        probe, at_once = temporary_name("probe"), replace(self, pauses=self.pauses[:1])
         at_once.write(probe, b"")
         at_once.delete(probe)
 
@@ -91,7 +89,7 @@ class Storage:
 
     @staticmethod
     def _write_local(path: Path, content: bytes) -> None:
-        with _appearing(path) as temporary:
+        with atomic_write(path, durable=True) as temporary:
             temporary.write_bytes(content)
 
     @contextmanager
@@ -102,10 +100,10 @@ class Storage:
         """
         try:
             if self.is_local:
-                with _appearing(Path(self.path(relative))) as temporary, temporary.open("wb") as stream:
+                with atomic_write(Path(self.path(relative)), durable=True) as temporary, temporary.open("wb") as stream:
                     yield stream
             else:
-                temporary_path = f"{relative}{PARTIAL}{uuid.uuid4().hex}"
+                temporary_path = temporary_name(relative)
                 with self.filesystem.open_output_stream(self.path(temporary_path), compression=None) as stream:
                     yield stream
                 self.filesystem.move(self.path(temporary_path), self.path(relative))
@@ -117,7 +115,7 @@ class Storage:
 
         def put() -> None:
             if self.is_local:
-                with _appearing(Path(self.path(relative))) as temporary:
+                with atomic_write(Path(self.path(relative)), durable=True) as temporary:
                     shutil.copyfile(source, temporary)
             else:
                 here = pafs.LocalFileSystem()
@@ -177,7 +175,7 @@ class Storage:
         except NotADirectoryError as error:
             raise EmodartsError(f"{self.path(relative)} is a file, not a folder of results") from error
         names = [info.base_name for info in found]
-        return sorted(name for name in names if name.endswith(suffix) and not name.startswith(PARTIAL))
+        return sorted(name for name in names if name.endswith(suffix) and not name.endswith(PARTIAL))
 
     def _patiently(self, act: Callable[[], T], what: str, relative: str) -> T:
         for pause in (*self.pauses, None):
@@ -207,17 +205,3 @@ class Storage:
             if error.errno in _NO_ROOM
             else (f"{told}; set results to a folder that can be written" if what == "write" else told)
         )
-
-
-@contextmanager
-def _appearing(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder, which is renamed to `path` once its file is whole and on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{PARTIAL}{uuid.uuid4().hex}"
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

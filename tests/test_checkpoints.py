@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from emodarts import checkpoints as module
+from emodarts import files
 from emodarts.checkpoints import (
     NO_CHECKPOINTS,
     Checkpoint,
@@ -128,7 +129,7 @@ def test_an_interrupt_while_writing_leaves_the_old_checkpoint(kept, monkeypatch)
     def interrupted(path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "sync", interrupted)
+    monkeypatch.setattr(files, "sync", interrupted)
     with pytest.raises(KeyboardInterrupt):
         kept.save(Checkpoint({}, {"epoch": 5}))
     assert kept.load().state == CONTENT.state

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from emodarts.corpora.arguments import add_corpus_arguments, corpus_settings
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
+from emodarts.files import atomic_write
 
 if TYPE_CHECKING:
     from emodarts.audit.measuring import Progress
@@ -129,13 +130,9 @@ def _check_writable(name: str | None) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write under a temporary name and rename, so that a reader never sees a part."""
     path = Path(os.path.realpath(path))  # a link stays one
-    partial = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-        os.replace(partial, path)
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise EmodartsError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ import yaml
 
 from emodarts.corpora.table import Corpus
 from emodarts.errors import EmodartsError
+from emodarts.files import atomic_write
 
 # column of the database -> column of the utterance table
 _COLUMNS = {
@@ -112,6 +113,5 @@ def _kind(split: str) -> str:
 
 
 def _replace(path: Path, content: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(content, encoding="utf-8")
-    os.replace(part, path)
+    with atomic_write(path) as temporary:
+        temporary.write_text(content, encoding="utf-8")

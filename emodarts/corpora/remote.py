@@ -1,13 +1,10 @@
 """Corpora on object storage: mirrored into the cache file by file, and read from there."""
 
-import fcntl
 import hashlib
 import os
 import shutil
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit, urlunsplit
 
@@ -15,6 +12,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from emodarts.errors import EmodartsError
+from emodarts.files import atomic_write, file_lock
 
 _COPIERS = 8  # files at once
 _BLOCK = 1 << 20
@@ -57,7 +55,7 @@ def mirror(root: str, cache: Path, say: Callable[[str], None] = lambda text: Non
             raise EmodartsError(f"{shown} holds {name}, which would lie outside of its folder: rename it there")
     folder = cache / "mirrors" / f"{Path(base).name}-{hashlib.sha256(shown.encode()).hexdigest()[:8]}"
     try:
-        with _one_at_a_time(folder):
+        with file_lock(folder):
             missing = _outdated(files, folder)
             if missing:
                 size = sum(files[name].size for name in missing) / 1e9
@@ -74,14 +72,6 @@ def mirror(root: str, cache: Path, say: Callable[[str], None] = lambda text: Non
 def _opened(root: str) -> tuple[pafs.FileSystem, str]:
     filesystem, base = pafs.FileSystem.from_uri(root)
     return filesystem, base.rstrip("/")
-
-
-@contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # the system releases it when its holder dies
-        yield
 
 
 def _outdated(files: dict[str, pafs.FileInfo], folder: Path) -> list[str]:
@@ -107,18 +97,13 @@ def _is_same(path: Path, info: pafs.FileInfo) -> bool:
 
 
 def _fetch(filesystem: pafs.FileSystem, info: pafs.FileInfo, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.partial")
-    try:
+    with atomic_write(path) as temporary:
         # As it is: by itself the stream would unpack a .gz file.
         with filesystem.open_input_stream(info.path, compression=None) as source, temporary.open("wb") as target:
             shutil.copyfileobj(source, target, _BLOCK)
         if (size := temporary.stat().st_size) != info.size:
             raise OSError(f"{info.path}: {size} bytes of {info.size} came")
         os.utime(temporary, ns=(info.mtime_ns, info.mtime_ns))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def without_secrets(root: str) -> str:

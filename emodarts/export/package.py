@@ -1,9 +1,6 @@
 """The exported folder: written whole or not at all, and read again."""
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -22,6 +19,7 @@ from emodarts.export.graph import Classifier, Member, SpectraGraph
 from emodarts.export.units import ExportedUnit, network_shape
 from emodarts.features.batches import Standardiser
 from emodarts.features.settings import FeatureSettings
+from emodarts.files import atomic_folder
 from emodarts.networks.genotype import Genotype
 
 KINDS = ("fold", "ensemble", "refit")
@@ -59,26 +57,19 @@ def check_target(folder: Path) -> None:
 
 
 def write(folder: Path, export: Export, model: bytes, card: Card) -> None:
-    """Write everything into a folder beside it, and rename that. Raises EmodartsError where it cannot be written."""
+    """Write the folder, whole or not at all. Raises EmodartsError where it cannot be written."""
     check_target(folder)
     folder = folder.absolute()
     try:
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        with atomic_folder(folder) as temporary:
+            (temporary / MODEL).write_bytes(model)
+            (temporary / WEIGHTS).write_bytes(save(_tensors(export.members), {"format": "pt"}))
+            (temporary / ABOUT).write_text(json.dumps(_about(export), indent=1) + "\n", encoding="utf-8")
+            (temporary / CARD).write_text(card.render(), encoding="utf-8")
+            for name in _COPIED:
+                (temporary / name).write_text((files("emodarts.export") / name).read_text("utf-8"), encoding="utf-8")
     except OSError as error:
         raise EmodartsError(f"--out {folder} cannot be written: {error.strerror}") from error
-    try:
-        (partial / MODEL).write_bytes(model)
-        (partial / WEIGHTS).write_bytes(save(_tensors(export.members), {"format": "pt"}))
-        (partial / ABOUT).write_text(json.dumps(_about(export), indent=1) + "\n", encoding="utf-8")
-        (partial / CARD).write_text(card.render(), encoding="utf-8")
-        for name in _COPIED:
-            (partial / name).write_text((files("emodarts.export") / name).read_text("utf-8"), encoding="utf-8")
-        partial.chmod(0o755)  # a temporary folder is its owner's alone
-        os.replace(partial, folder)
-    except OSError as error:
-        raise EmodartsError(f"--out {folder} cannot be written: {error.strerror}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def load(folder: Path) -> list[Member]:

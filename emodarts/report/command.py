@@ -1,12 +1,10 @@
 """`emodarts report`: tables on the terminal, a page, tables and figures as files."""
 
 import argparse
-import os
-import uuid
-from contextlib import suppress
 from pathlib import Path
 
 from emodarts.errors import EmodartsError
+from emodarts.files import atomic_write
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,13 +52,9 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write to a temporary name and rename. Raises EmodartsError where the place cannot be written."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    """Write a file. Raises EmodartsError where the place cannot be written."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise EmodartsError(f"{path} cannot be written: {error.strerror or error}") from error

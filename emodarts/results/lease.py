@@ -1,19 +1,19 @@
 """The sweep's lock: a lease that its holder rewrites, so that two drivers never work on one sweep."""
 
-import fcntl
 import json
 import os
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from emodarts.errors import EmodartsError
+from emodarts.files import file_lock
 from emodarts.storage import Storage
 
 RENEWAL = 30.0  # s
@@ -44,7 +44,8 @@ class Lease:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> "Lease":
-        with self._one_at_a_time():
+        # Where files cannot be locked, two drivers are told apart below.
+        with file_lock(Path(self.storage.path(self.path))) if self.storage.is_local else nullcontext():
             holder = self._read()
             if holder is not None and self._is_alive(holder):
                 raise EmodartsError(self._refusal(holder))
@@ -104,17 +105,6 @@ class Lease:
             f"sweep '{self.sweep}' is held by process {holder['process']} on {holder['host']} since {since}; "
             f"wait for it, stop it, or take another sweep.name"
         )
-
-    @contextmanager
-    def _one_at_a_time(self) -> Iterator[None]:
-        if not self.storage.is_local:
-            yield
-            return
-        guard = Path(self.storage.path(f"{self.sweep}/lease.lock"))
-        guard.parent.mkdir(parents=True, exist_ok=True)
-        with guard.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
 
 def process_start(pid: int) -> str | None:

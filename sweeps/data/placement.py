@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import socket
-import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ from typing import Any
 
 from emodarts import corpora
 from emodarts.errors import EmodartsError
-from emodarts.features.store.files import ABOUT, PARTIAL, amount
-from emodarts.features.store.locks import locked
+from emodarts.features.store.files import ABOUT, amount
 from emodarts.features.store.store import Store, open_store
+from emodarts.files import PARTIAL, atomic_folder, file_lock
 from emodarts.provenance import git_revision
 from emodarts.storage import Storage, StorageError
 
@@ -66,8 +65,7 @@ def store_on_this_node(place: StoreLocation, storage: Storage) -> Path:
         raise StorageError(f"{host} cannot use the features at {place.folder}: {why}")
     folder = corpora.cache_folder() / _SHARED / place.shared
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder, waiting=lambda holder: True):
+        with file_lock(folder):
             if _fault(folder) is not None:
                 _fetch(storage.below(f"{_SHARED}/{place.shared}"), folder)
     except OSError as error:
@@ -130,20 +128,16 @@ def _fetch(shared: Storage, folder: Path) -> None:
             f"{host} has no room for the features: they need {amount(needed)}, and {folder.parent} has {amount(free)}; "
             "make room, or set EMODARTS_CACHE there"
         )
-    temporary = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
     try:
-        temporary.mkdir()
-        _each(lambda name: shared.download(name, temporary / name), sizes)
-        (temporary / ABOUT).write_bytes(about)
-        if (fault := _fault(temporary)) is not None:
-            raise StorageError(f"the features at {shared.root} are not whole ({fault}): a new start mends them")
-        if folder.exists():  # half a store
-            shutil.rmtree(folder)
-        os.rename(temporary, folder)
+        with atomic_folder(folder) as temporary:
+            _each(lambda name: shared.download(name, temporary / name), sizes)
+            (temporary / ABOUT).write_bytes(about)
+            if (fault := _fault(temporary)) is not None:
+                raise StorageError(f"the features at {shared.root} are not whole ({fault}): a new start mends them")
+            if folder.exists():  # half a store
+                shutil.rmtree(folder)
     except FileNotFoundError as error:
         raise StorageError(f"the features at {shared.root} are not whole ({error}): a new start mends them") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _each(copy: Callable[[str], None], names: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ import soundfile
 
 from emodarts.cli import main
 from emodarts.features.store.inventory import stores
-from emodarts.features.store.locks import locked
+from emodarts.files import file_lock
 from tests.support.files import write_tone
 
 
@@ -100,8 +100,8 @@ def test_what_is_being_built_is_not_deleted(build, features, tmp_path):
     build()
     store = only(tmp_path).folder
     (store / "store.json").unlink()
-    with locked(store, lambda holder: False) as mine:
-        assert mine
+    with file_lock(store, lambda holder: False) as locked:
+        assert locked
         code, _, errors = features("--delete", store.name)
         assert code == 1
         assert "is being built right now" in errors

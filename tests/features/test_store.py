@@ -21,6 +21,7 @@ from emodarts.features.settings import FeatureSettings, Variant
 from emodarts.features.store import building, extraction, files
 from emodarts.features.store import store as features
 from emodarts.features.store.plan import ExtractionPlan
+from emodarts.files import PARTIAL, atomic_write
 from tests.support.builders import SETTINGS, plan_of, read
 from tests.support.files import contents, write_tone
 
@@ -243,7 +244,7 @@ def test_a_disk_that_fills_up_is_told_and_the_build_resumes(small_corpus, tmp_pa
 
     def full(path, batch):
         if next(calls) == 4:
-            with files.replacing(path) as temporary:
+            with atomic_write(path) as temporary:
                 temporary.write_bytes(b"half of it")
                 raise OSError(errno.ENOSPC, "No space left on device")
         original(path, batch)
@@ -254,7 +255,7 @@ def test_a_disk_that_fills_up_is_told_and_the_build_resumes(small_corpus, tmp_pa
         building.build(plan, tmp_path)
     names = [path.name for path in (tmp_path / plan.name).iterdir()]
     assert "shard-00002.arrow" in names
-    assert not [name for name in names if name.endswith(files.PARTIAL)]
+    assert not [name for name in names if name.endswith(PARTIAL)]
     said = []
     assert len(building.build(plan, tmp_path, say=said.append).utterances) == 32
     assert "4 of 8 shards are there" in said[0]

@@ -5,10 +5,7 @@ across speakers is possible and imperfect. It shows that the machine works; it s
 """
 
 import json
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +19,7 @@ from emodarts.corpora.protocols.rules import Rule
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Dropped, Utterance, audio_files, hidden
 from emodarts.errors import EmodartsError
+from emodarts.files import atomic_folder
 
 RATE = 16000  # Hz
 REPETITIONS = 8  # 8 speakers x 4 classes x 8 = 256 utterances
@@ -62,20 +60,13 @@ def _make_once(root: Path, seed: int) -> None:
     if _is_made(root, marker):
         return
     try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".demo-", dir=root.parent))
+        with atomic_folder(root) as temporary:  # an empty folder of that name is replaced
+            _write_all(temporary, seed)
+            (temporary / _MARKER).write_text(json.dumps(marker))
     except OSError as error:
-        reason = error.strerror
-        raise EmodartsError(f"the demo corpus cannot be made in {root} ({reason}): set corpus.root") from error
-    try:
-        _write_all(partial, seed)
-        (partial / _MARKER).write_text(json.dumps(marker))
-        os.replace(partial, root)  # an empty folder of that name is replaced
-    except OSError:
         if not (root / _MARKER).is_file():  # otherwise another process was first: the same bytes
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            reason = error.strerror
+            raise EmodartsError(f"the demo corpus cannot be made in {root} ({reason}): set corpus.root") from error
 
 
 def _is_made(root: Path, marker: dict[str, int]) -> bool:

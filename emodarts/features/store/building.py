@@ -17,11 +17,11 @@ from emodarts.errors import EmodartsError
 from emodarts.features.extractors import extractor as extractors
 from emodarts.features.store import files
 from emodarts.features.store.extraction import extract_shard
-from emodarts.features.store.files import ABOUT, INDEX, PARTIAL, SCHEMA_VERSION, amount, shard_name
-from emodarts.features.store.locks import locked
+from emodarts.features.store.files import ABOUT, INDEX, SCHEMA_VERSION, amount, shard_name
 from emodarts.features.store.plan import ExtractionPlan
 from emodarts.features.store.store import Progress, Say, Store, open_store
 from emodarts.features.store.workers import extract_in_processes
+from emodarts.files import PARTIAL, atomic_write, file_lock, sync
 from emodarts.processors import processors
 
 # Rough costs of one core, which decide whether further processes are worth their start.
@@ -45,11 +45,9 @@ def build(
     folder = cache / plan.name
     say, progress = say or (lambda text: None), progress or (lambda done, total: None)
     if not _complete(folder):
-        with _told_of_disk(folder):
-            cache.mkdir(parents=True, exist_ok=True)
-            with locked(folder, _waiting(plan, folder, progress, say)):
-                if not _complete(folder):
-                    _build(plan, folder, device, processes, progress, say)
+        with _told_of_disk(folder), file_lock(folder, _waiting(plan, folder, progress, say)):
+            if not _complete(folder):
+                _build(plan, folder, device, processes, progress, say)
     store = open_store(folder)
     if len(store.utterances) == 0:
         first = store.dropped[0]
@@ -130,7 +128,7 @@ def finish(plan: ExtractionPlan, folder: Path) -> None:
         dropped += files.shard_dropped(shard)
     count = files.write_index(folder / INDEX, rows)
     for name in [*names, INDEX]:  # at the end, when most is written already: once a shard would stop the extraction
-        files.sync(folder / name)
+        sync(folder / name)
     about = {
         "schema_version": SCHEMA_VERSION,
         "corpus": plan.corpus,
@@ -143,10 +141,9 @@ def finish(plan: ExtractionPlan, folder: Path) -> None:
         "files": {name: (folder / name).stat().st_size for name in [*names, INDEX]},
         "dropped": [asdict(row) for row in dropped],
     }
-    with files.replacing(folder / ABOUT) as temporary:
+    with atomic_write(folder / ABOUT, durable=True) as temporary:
         temporary.write_text(json.dumps(about, indent=1))
-        files.sync(temporary)
-    files.sync(folder)
+    sync(folder)
 
 
 def _complete(folder: Path) -> bool:

@@ -4,10 +4,7 @@ All are Arrow IPC files of one record batch, so that a memory map of a file is a
 """
 
 import json
-import os
-import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +16,10 @@ from numpy.typing import NDArray
 from emodarts.corpora.table import Dropped
 from emodarts.errors import EmodartsError
 from emodarts.features.measures import MEASURES
+from emodarts.files import atomic_write
 
 SCHEMA_VERSION = 2
 INDEX, ABOUT, PLAN = "index.arrow", "store.json", "plan.arrow"
-PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -38,22 +35,10 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.arrow"
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes `path` at once when all is written; its name is no other process's."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def write_table(path: Path, batch: pa.RecordBatch) -> None:
     """Write a file of one record batch."""
     with (
-        replacing(path) as temporary,
+        atomic_write(path) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,
         pa.ipc.new_file(sink, batch.schema) as writer,
     ):
@@ -127,15 +112,6 @@ def matrix(column: pa.FixedSizeListArray) -> NDArray[Any]:
     """A fixed-size list column as `(rows, size)`, a view of its memory map."""
     values: NDArray[Any] = column.values.to_numpy(zero_copy_only=True)
     return values.reshape(len(column), column.type.list_size)
-
-
-def sync(path: Path) -> None:
-    """Have the system write a file, or a folder's entries, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def amount(size: float) -> str:

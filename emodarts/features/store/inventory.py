@@ -9,9 +9,9 @@ from pathlib import Path
 from emodarts.errors import EmodartsError
 from emodarts.features.settings import FeatureSettings
 from emodarts.features.store.files import ABOUT, INDEX, PLAN
-from emodarts.features.store.locks import locked
 from emodarts.features.store.plan import ExtractionPlan
 from emodarts.features.store.store import open_store
+from emodarts.files import file_lock
 
 UNFINISHED = "unfinished"
 
@@ -53,8 +53,8 @@ def delete(cache: Path, name: str) -> list[Listed]:
 
 def _delete(folder: Path, only_unfinished: bool) -> bool:
     """Whether the folder could be deleted: not while it is built, nor once it is finished where that matters."""
-    with locked(folder, waiting=lambda holder: False) as mine:
-        if not mine or (only_unfinished and _listed(folder).complete):
+    with file_lock(folder, keep_waiting=lambda holder: False) as locked:
+        if not locked or (only_unfinished and _listed(folder).complete):
             return False
         for name in (ABOUT, INDEX):  # killed in between, it is an unfinished store, not a damaged one
             (folder / name).unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from emodarts import checkpoints as module
+from emodarts import files
 from emodarts.errors import EmodartsError
 from emodarts.experiment.unit import discard_checkpoints, run_fold, search
 from emodarts.features.settings import BatchSettings
@@ -191,10 +191,10 @@ def test_stopped_while_a_checkpoint_is_written(demo_store, fold, settings, undis
 
     def stop(path):
         written["files"] += 1
-        if written["files"] == 5:
+        if written["files"] == 3:
             raise Stopped
 
-    monkeypatch.setattr(module, "sync", stop)
+    monkeypatch.setattr(files, "sync", stop)
     with pytest.raises(Stopped):
         run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)
     monkeypatch.undo()
