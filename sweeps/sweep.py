@@ -90,7 +90,7 @@ def _show_plan(jobs: Sequence[SweepJob], console: Console) -> int:
 
     for name, system in jobs[0].systems.items():
         try:
-            forecast.show(name, forecast.forecast(jobs[0].settings, system, jobs[0].data), console)
+            forecast.print_forecast(name, forecast.forecast_units(jobs[0].settings, system, jobs[0].data), console)
         except EmodartsError as error:
             if len(jobs[0].systems) == 1:
                 raise

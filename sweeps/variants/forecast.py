@@ -99,7 +99,7 @@ class Forecast:
         return max(free) / 3600
 
 
-def forecast(settings: Settings, system: SystemSpec, data: SweepData) -> Forecast:
+def forecast_units(settings: Settings, system: SystemSpec, data: SweepData) -> Forecast:
     """Measure, and foretell each unit's seconds of a system. Raises EmodartsError for a search by candidates."""
     fold_settings, begin = system.settings, time.perf_counter()
     if fold_settings.searches and fold_settings.search.method not in ("darts", "frozen", "random_architecture"):
@@ -124,7 +124,7 @@ def forecast(settings: Settings, system: SystemSpec, data: SweepData) -> Forecas
     return Forecast(order, device, len(part.train), len(fold.train), _memory(device), time.perf_counter() - begin)
 
 
-def show(system: str, plan: Forecast, console: Console) -> None:
+def print_forecast(system: str, plan: Forecast, console: Console) -> None:
     """Print hours and memory of a system, and what they rest on."""
     console.print(f"{system}: {len(plan.seconds)} units", highlight=False)
     table = Table()

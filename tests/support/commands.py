@@ -92,9 +92,9 @@ def run_here(environment, *given, code=0):
 
     The audit's forests are small: they have tests of their own.
     """
-    told, plain = io.StringIO(), local.run_plain
+    told, plain = io.StringIO(), local.run_unit_locally
 
-    def run_plain(unit, plan, report):
+    def run_unit_locally(unit, plan, report):
         return plain(*pickle.loads(cloudpickle.dumps((unit, plan))), report)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -102,7 +102,7 @@ def run_here(environment, *given, code=0):
             patch.delenv(name)
         for name, value in environment.items():
             patch.setenv(name, value)
-        patch.setattr(local, "run_plain", run_plain)
+        patch.setattr(local, "run_unit_locally", run_unit_locally)
         patch.setattr(cues, "TREES", 2)
         try:
             found = run_sweep(of_command(*given, "ray.address=none"), Console(file=told, width=80, markup=False), given)

@@ -72,7 +72,7 @@ def test_without_ray_units_are_pruned_and_interrupted_alike(environment, small_c
             raise KeyboardInterrupt
         return run_unit_locally(unit, *given)
 
-    monkeypatch.setattr(local, "run_plain", ctrl_c_in_the_third)
+    monkeypatch.setattr(local, "run_unit_locally", ctrl_c_in_the_third)
     assert "stopped; what is finished is kept. To go on: python" in run_here(environment, *asked, code=130)
     assert [t.status for t in reader.open(tmp_path / "results").trials()].count("running") == 1
     run_here(environment, *asked)
@@ -171,7 +171,7 @@ def test_what_is_refused_before_anything_runs(environment, small_corpus, tmp_pat
 def test_a_sweep_whose_folder_is_deleted_says_so(environment, small_corpus, tmp_path, monkeypatch):
     asked = manifest(small_corpus, tmp_path / "results", *VARIED, "sweep.trials=1", "sweep.folds=[0]")
     monkeypatch.setattr(
-        local, "run_plain", lambda *given: shutil.rmtree(tmp_path / "results") or run_unit_locally(*given)
+        local, "run_unit_locally", lambda *given: shutil.rmtree(tmp_path / "results") or run_unit_locally(*given)
     )
     told = run_here(environment, *asked, code=1)
     assert "sweep.json is gone: the sweep's folder was moved or deleted" in told

@@ -29,7 +29,7 @@ def foretold(demo, demo_store, tiny):
     data = SweepData((trained,), dict(enumerate(folds)), folds)
 
     @cache
-    def forecast(trials=4, seeds=1, system="emodarts", **search):
+    def measured(trials=4, seeds=1, system="emodarts", **search):
         settings = Settings(
             corpus=CorpusSettings(name="demo"),
             features=tiny.features,
@@ -39,9 +39,9 @@ def foretold(demo, demo_store, tiny):
             system=system,
         )
         (made,) = settings.systems.values()
-        return forecast.forecast(settings, SystemSpec(made, SearchSpace.of(settings, made)), data)
+        return forecast.forecast_units(settings, SystemSpec(made, SearchSpace.of(settings, made)), data)
 
-    return forecast
+    return measured
 
 
 def test_hours_follow_units_and_slots(foretold):
@@ -54,7 +54,7 @@ def test_hours_follow_units_and_slots(foretold):
     assert few.hours(1) * 3600 == pytest.approx(few.seconds.sum() + 10)
     assert few.hours(64) * 3600 == pytest.approx(few.seconds.max() + 10)
     console = Console(record=True, width=200)
-    forecast.show("emodarts", many, console)
+    forecast.print_forecast("emodarts", many, console)
     told = console.export_text()
     assert "emodarts: 68 units" in told
     assert "this machine's CPU" in told
