@@ -203,27 +203,27 @@ def test_a_source_that_changed_its_winners(source, taken, tmp_path):
 
 
 def test_sources_that_cannot_be_taken(source, taken, tmp_path):
-    def begun_with(**changed):
+    def begun_with(name, value):
         folder = tmp_path / "results" / "s"
         folder.mkdir(parents=True, exist_ok=True)
-        about = {name.replace("_", "."): value for name, value in changed.items()}
         content = json.loads((source[0] / "sweep.json").read_text())
-        content["settings"] |= about
+        assert name in content["settings"], "the guard reads a setting that sweeps write"
+        content["settings"][name] = value
         (folder / "sweep.json").write_text(json.dumps(content))
         return str(folder)
 
     refused = {
-        "its one winner was chosen on the speakers of all its folds": begun_with(sweep_study_per="sweep"),
+        "its one winner was chosen on the speakers of all its folds": begun_with("sweep.study_per", "sweep"),
         f"has its genotypes from sweep '{source[0].name}': give that one": str(taken[1]),
         "the folder does not exist": str(tmp_path / "nowhere"),
     }
     for told, location in refused.items():
         with pytest.raises(EmodartsError, match=told):
-            SourceSweep.open(location if told[:3] != "its" else begun_with(sweep_study_per="sweep"), "emodarts")
+            SourceSweep.open(location if told[:3] != "its" else begun_with("sweep.study_per", "sweep"), "emodarts")
     with pytest.raises(
         EmodartsError, match="has no search of system emodarts; set genotypes_from_system to one of none"
     ):
-        SourceSweep.open(begun_with(sweep_study_per="fold"), "emodarts")
+        SourceSweep.open(begun_with("sweep.study_per", "fold"), "emodarts")
     with pytest.raises(EmodartsError, match="to one of emodarts, emodarts:random_architecture:joint"):
         SourceSweep.open(str(source[0]), "cnn")
     (tmp_path / "results" / "t").mkdir()
