@@ -22,7 +22,7 @@ from emodarts.errors import EmodartsError
 from emodarts.files import PARTIAL, atomic_write, sync
 from emodarts.storage import Storage, StorageError
 
-VERSION = 1
+VERSION = 2  # of emodarts 0.2.0; 0.1.0 wrote version 1
 _KEYS = ("version", "identity", "state")
 
 
@@ -227,9 +227,10 @@ def _parsed(content: bytes, identity: dict[str, Any], where: str) -> Checkpoint:
     if not {*_KEYS, "digest"} <= header.keys():
         raise CheckpointError(f"{where} is no checkpoint of emodarts; move it away to start anew")
     if header["version"] != str(VERSION):
+        program = "emodarts 0.1.0" if header["version"] == "1" else "the version of emodarts that wrote it"
         raise CheckpointError(
             f"{where} is a checkpoint of version {header['version']}, and this program reads version {VERSION}: go on "
-            "with the version of emodarts that wrote it, or delete the file to start anew"
+            f"with {program}, or delete the file to start anew"
         )
     if header["digest"] != _digest(tensors, {key: header[key] for key in _KEYS}):
         raise CheckpointError(f"{where} is damaged: its content does not fit its digest; delete it to start anew")

@@ -143,6 +143,7 @@ class RungRecord:
     value: float
     pruned: bool
     decided_at: datetime | None = None
+    inner: int | None = None
 
     @property
     def name(self) -> str:

@@ -174,7 +174,7 @@ def test_foreign_files_are_refused(kept):
 
 def test_another_version_is_refused(kept, monkeypatch):
     monkeypatch.setattr(module, "VERSION", 7)
-    with pytest.raises(EmodartsError, match="checkpoint of version 1, and this program reads version 7"):
+    with pytest.raises(EmodartsError, match="checkpoint of version 2, and this program reads version 7"):
         kept.load()
 
 

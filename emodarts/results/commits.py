@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from emodarts.errors import EmodartsError
 from emodarts.records import UnitKey
-from emodarts.results.schemas import check_version, verify
+from emodarts.results.schemas import check_header, check_schema
 from emodarts.storage import Storage
 
 COMMIT_KEY = "emodarts.commit"
@@ -69,7 +69,7 @@ def commit_in(content: bytes, where: str) -> Commit:
         header = pq.read_metadata(pa.BufferReader(content)).metadata
     except (pa.ArrowInvalid, OSError) as error:
         raise EmodartsError(_unreadable(where, error)) from error
-    check_version(header, where)
+    check_header(header, where)
     return Commit.of(header, where)
 
 
@@ -80,7 +80,7 @@ def read_parquet(content: bytes, table: str, where: str, columns: Sequence[str] 
     """
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
-        verify(file.schema_arrow, table, where)
+        check_schema(file.schema_arrow, table, where)
         found = file.read(columns=columns, use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise EmodartsError(_unreadable(where, error)) from error

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from emodarts.errors import EmodartsError
 from emodarts.results.commits import COMMIT_KEY, Commit
 from emodarts.results.lease import Lease
-from emodarts.results.schemas import SCHEMA_VERSION, TABLES, stamped
+from emodarts.results.schemas import SCHEMA_VERSION, TABLES, check_version, versioned_schema
 from emodarts.storage import Storage
 
 ABOUT = "compact.json"
@@ -37,11 +37,7 @@ class Compacted:
         path = f"{sweep}/{ABOUT}"
         try:
             content = json.loads(storage.read(path))
-            if content["schema_version"] != SCHEMA_VERSION:
-                raise EmodartsError(
-                    f"{storage.path(path)} has schema version {content['schema_version']}, this program reads "
-                    f"{SCHEMA_VERSION}: read it with the version of emodarts that wrote it"
-                )
+            check_version(content["schema_version"], storage.path(path))
             return cls(content["files"], content["commits"])
         except FileNotFoundError:
             return None
@@ -66,7 +62,7 @@ def compact(storage: Storage, sweep: str) -> int:
         token = uuid.uuid4().hex[:8]
         files = {name: f"{sweep}/{FOLDER}/{token}.{name}.parquet" for name in TABLES}
         for name, path in files.items():
-            _write(storage, path, stamped(name), opened.pieces(name))
+            _write(storage, path, versioned_schema(name), opened.pieces(name))
         commits = f"{sweep}/{FOLDER}/{token}.commits.parquet"
         _write(storage, commits, COMMITS, [commits_table(opened.commits)])
         about = {"schema_version": SCHEMA_VERSION, "files": files, "commits": commits}

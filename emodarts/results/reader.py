@@ -21,7 +21,8 @@ from emodarts.errors import EmodartsError
 from emodarts.records import RungRecord, TrialRecord
 from emodarts.results.commits import Commit, commit_in, read_parquet
 from emodarts.results.compaction import Compacted, commits_of
-from emodarts.results.schemas import TABLES, verify
+from emodarts.results.schemas import TABLES, check_schema
+from emodarts.results.sweep_file import SWEEP_FILE, settings_of
 from emodarts.storage import Storage
 
 _READERS = 8
@@ -164,7 +165,7 @@ class SweepTables:
     def _dataset(self, path: str, table: str) -> Any:
         format_ = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True))
         dataset = ds.dataset(self.storage.path(path), filesystem=self.storage.filesystem, format=format_)
-        verify(dataset.schema, table, self.storage.path(path))
+        check_schema(dataset.schema, table, self.storage.path(path))
         return self._datasets.setdefault(path, dataset)
 
     def _not_replaced(
@@ -262,24 +263,27 @@ class Results:
 def open(*locations: str | Path, sweep: str | None = None) -> Results:
     """Open the results below paths or URIs, or one sweep of them; a path may be that of a sweep itself.
 
-    Raises EmodartsError where there is no sweep.
+    Raises EmodartsError where there is no sweep, and for one of another schema version.
     """
     return Results([part for location in locations for part in _open(location, sweep)])
 
 
 def _open(location: str | Path, sweep: str | None) -> list[SweepTables]:
     storage = Storage.open(location)
-    if storage.exists("sweep.json"):
+    if storage.exists(SWEEP_FILE):
         parent, _, name = storage.root.rpartition("/")
-        return [SweepTables(Storage(storage.filesystem, parent), name)]
-    if not storage.exists(""):
+        storage, sweeps = Storage(storage.filesystem, parent), [name]
+    elif not storage.exists(""):
         raise EmodartsError(f"there are no results at {storage.root}: the folder does not exist")
-    sweeps = [name for name in storage.list("") if storage.exists(f"{name}/sweep.json")]
-    if sweep is not None:
-        sweeps = [name for name in sweeps if name == sweep]
+    else:
+        sweeps = [name for name in storage.list("") if storage.exists(f"{name}/{SWEEP_FILE}")]
+        if sweep is not None:
+            sweeps = [name for name in sweeps if name == sweep]
     if not sweeps:
         what = f"no sweep '{sweep}'" if sweep else "no sweep"
-        raise EmodartsError(f"there is {what} in {storage.root}: looked for <sweep>/sweep.json")
+        raise EmodartsError(f"there is {what} in {storage.root}: looked for <sweep>/{SWEEP_FILE}")
+    for name in sweeps:
+        settings_of(storage, name)  # refuses those of another version
     return [SweepTables(storage, name) for name in sweeps]
 
 

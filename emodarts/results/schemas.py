@@ -6,7 +6,8 @@ import pyarrow as pa
 
 from emodarts.errors import EmodartsError
 
-SCHEMA_VERSION = 4  # 2: protocol_caveat; 3: alphas_moved, discretised_dev_uar, macs of epochs; 4: figures in commits
+SCHEMA_VERSION = 5  # of emodarts 0.2.0; that of 0.1.0 read versions 1 to 4
+LAST_OLD_READER = "0.1.0"  # the last version of emodarts that reads older ones
 _VERSION_KEY = b"emodarts.schema_version"
 
 _KEY = [
@@ -20,13 +21,20 @@ _KEY = [
     ("protocol", pa.string()),
     ("protocol_caveat", pa.string()),  # of the protocol, null where there is none: "dev shares speakers with train"
     ("fold", pa.int32()),
+    ("inner", pa.int32()),  # inner split of the fold's train and dev parts; null: the fold as its protocol divides it
     ("fold_hash", pa.string()),
     ("classes", pa.list_(pa.string())),
     ("subsample", pa.string()),
     ("stage", pa.string()),
     ("epoch_rule", pa.string()),
 ]
-_PART = [("role", pa.string()), ("test_set", pa.string()), ("normalisation", pa.string())]
+_PART = [
+    ("role", pa.string()),
+    ("test_set", pa.string()),
+    ("normalisation", pa.string()),
+    ("condition", pa.string()),  # what was done to the recordings before predicting; null: nothing
+    ("target", pa.string()),  # what was predicted: arousal, valence, dominance; null: the class
+]
 _TIME = pa.timestamp("us", tz="UTC")
 
 TABLES: dict[str, pa.Schema] = {
@@ -54,6 +62,7 @@ TABLES: dict[str, pa.Schema] = {
             ("trial", pa.int32()),
             ("seed", pa.int32()),
             ("fold", pa.int32()),  # null: of all folds of a configuration
+            ("inner", pa.int32()),
             ("rung", pa.int32()),
             ("phase", pa.string()),  # search | train | folds
             ("fraction", pa.float64()),
@@ -70,12 +79,15 @@ TABLES: dict[str, pa.Schema] = {
             ("uar", pa.float64()),
             ("war", pa.float64()),
             ("macro_f1", pa.float64()),
+            ("ccc", pa.float64()),  # concordance correlation coefficient of a dimension; null for classes
+            ("rmse", pa.float64()),  # root mean square error of a dimension, in its scale; null for classes
             ("absent_classes", pa.list_(pa.string())),
             ("parameters", pa.int64()),
             ("macs", pa.int64()),
             ("search_seconds", pa.float64()),
             ("train_seconds", pa.float64()),
             ("peak_memory_mb", pa.float64()),
+            ("place", pa.string()),  # node and GPU where the unit ran
             ("git_revision", pa.string()),
             ("packages", pa.string()),  # JSON
             ("settings", pa.string()),  # JSON
@@ -110,6 +122,7 @@ TABLES: dict[str, pa.Schema] = {
             ("discretised_dev_uar", pa.float64()),
             ("macs", pa.int64()),  # of the search's passes; null in a training
             ("seconds", pa.float64()),
+            ("place", pa.string()),  # node and GPU of this epoch: a unit may go on elsewhere
         ]
     ),
     "genotypes": pa.schema([*_KEY, ("genotype", pa.string()), ("network", pa.string()), ("derived_at", pa.int32())]),
@@ -135,23 +148,31 @@ TABLES: dict[str, pa.Schema] = {
 }
 
 
-def stamped(table: str, **metadata: str) -> pa.Schema:
+def versioned_schema(table: str, **metadata: str) -> pa.Schema:
     """The schema of a table with its version, and further metadata, in the file's header."""
     return TABLES[table].with_metadata({_VERSION_KEY.decode(): str(SCHEMA_VERSION), **metadata})
 
 
-def verify(schema: pa.Schema, table: str, where: str) -> None:
+def check_schema(schema: pa.Schema, table: str, where: str) -> None:
     """Refuse (EmodartsError) a file that is not this program's, or of another schema version."""
-    check_version(schema.metadata, where)
+    check_header(schema.metadata, where)
     if _VERSION_KEY not in (schema.metadata or {}) or not schema.equals(TABLES[table]):
         raise EmodartsError(f"{where} is no {table} table of emodarts; move it out of the results folder")
 
 
-def check_version(header: Mapping[bytes, bytes] | None, where: str) -> None:
-    """Refuse (EmodartsError) a file of another schema version by its header."""
-    version = (header or {}).get(_VERSION_KEY)
-    if version is not None and version != str(SCHEMA_VERSION).encode():
-        raise EmodartsError(
-            f"{where} has schema version {version.decode(errors='replace')}, this program reads {SCHEMA_VERSION}: read "
-            f"it with the version of emodarts that wrote it, or take another results folder"
-        )
+def check_header(header: Mapping[bytes, bytes] | None, where: str) -> None:
+    """Refuse (EmodartsError) a Parquet file whose header names another schema version."""
+    if header and _VERSION_KEY in header:
+        check_version(header[_VERSION_KEY].decode(errors="replace"), where)
+
+
+def check_version(version: str | int, where: str) -> None:
+    """Refuse (EmodartsError) a file of another schema version, and say which version of emodarts reads it."""
+    if str(version) == str(SCHEMA_VERSION):
+        return
+    is_older = str(version).isdigit() and int(version) < SCHEMA_VERSION
+    program = f"emodarts {LAST_OLD_READER}" if is_older else "the version of emodarts that wrote it"
+    raise EmodartsError(
+        f"{where} has schema version {version}, this program reads {SCHEMA_VERSION}: read it with {program}, or take "
+        "another results folder"
+    )

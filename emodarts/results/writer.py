@@ -12,7 +12,7 @@ from emodarts import metrics
 from emodarts.errors import EmodartsError
 from emodarts.records import EpochRecord, Evaluation, RungRecord, TrialRecord, UnitKey, UnitRecords
 from emodarts.results.commits import Commit, read_commit
-from emodarts.results.schemas import SCHEMA_VERSION, TABLES, stamped
+from emodarts.results.schemas import SCHEMA_VERSION, TABLES, versioned_schema
 from emodarts.storage import Storage
 
 
@@ -107,7 +107,9 @@ class SweepWriter:
     def _write(self, table: str, path: str, rows: list[dict[str, Any]], **metadata: str) -> None:
         content = pa.Table.from_pylist(rows, TABLES[table]).cast(TABLES[table])
         sink = pa.BufferOutputStream()
-        pq.write_table(content.replace_schema_metadata(stamped(table, **metadata).metadata), sink, compression="zstd")
+        pq.write_table(
+            content.replace_schema_metadata(versioned_schema(table, **metadata).metadata), sink, compression="zstd"
+        )
         self.storage.write(f"{self.sweep}/{path}", sink.getvalue().to_pybytes())
 
 

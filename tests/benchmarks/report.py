@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from emodarts.records import UnitKey
 from emodarts.results.commits import Commit
 from emodarts.results.compaction import ABOUT, COMMITS, FOLDER, commits_table
-from emodarts.results.schemas import SCHEMA_VERSION, TABLES, stamped
+from emodarts.results.schemas import SCHEMA_VERSION, TABLES, versioned_schema
 from emodarts.results.sweep_file import register
 from emodarts.storage import Storage
 from tests.support.made_results import CLASSES, genotype
@@ -52,7 +52,7 @@ def write_sweep(storage: Storage, sweep: str, trials: int) -> None:
     for name, path in files.items():
         target = Path(storage.path(path))
         target.parent.mkdir(parents=True, exist_ok=True)
-        writers[name] = pq.ParquetWriter(target, stamped(name), compression="zstd")
+        writers[name] = pq.ParquetWriter(target, versioned_schema(name), compression="zstd")
     commits = pq.ParquetWriter(storage.path(f"{sweep}/{FOLDER}/made.commits.parquet"), COMMITS, compression="zstd")
     for number, system in enumerate(SYSTEMS):
         for fold in range(FOLDS):
