@@ -8,8 +8,7 @@ from functools import cache
 
 import pyarrow as pa
 
-from emodarts.corpora.published import releases_of
-from emodarts.corpora.published_counts import Counts, Release
+from emodarts.corpora.published_counts import Counts, Release, releases_of
 from emodarts.corpora.registry import describe
 
 # What is told apart of an utterance; `named`: its own name where a publication left it out.

@@ -1,10 +1,18 @@
-"""The form of published counts: tables of numbers with their conditions, and releases that have such tables."""
+"""Published counts of the corpora: what a complete copy holds, by word, speaker, session, scenario and split.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import product
+The numbers are data, `published/<corpus>.toml`, written as the publications write them: `[[release]]` has the fields of
+`Release`, each `[[release.counts]]` those of `Counts`, with `cells` nested as deep as `by`. `emodarts.audit.comparison`
+holds them against a copy.
+"""
 
-Cells = Mapping[tuple[str, ...], int]
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from emodarts.errors import EmodartsError
 
 
 @dataclass(frozen=True)
@@ -18,9 +26,9 @@ class Counts:
     """
 
     title: str
-    by: tuple[str, ...]
-    cells: Cells
-    source: str
+    source: str  # the publication
+    cells: Mapping[tuple[str, ...], int]
+    by: tuple[str, ...] = ()
     words: tuple[str, ...] = ()  # only utterances with one of these words
     scenario: str | None = None  # only utterances of this scenario
     labelled: bool = False  # only utterances with a word
@@ -48,21 +56,52 @@ class Release:
     counts: tuple[Counts, ...]
 
 
-def cells(names: str, counts: str) -> dict[tuple[str, ...], int]:
-    """Cells of one column from two lists separated by blanks."""
-    pairs = zip(names.split(), counts.split(), strict=True)
-    return {(name,): int(count) for name, count in pairs}
+@cache
+def releases_of(corpus: str) -> tuple[Release, ...]:
+    """The releases of a corpus whose counts are published; none for an unknown one."""
+    path = files("emodarts.corpora") / "published" / f"{corpus}.toml"
+    return parse_releases(corpus, path.read_text(encoding="utf-8"), str(path)) if path.is_file() else ()
 
 
-def table(columns: str, rows: Mapping[str, str]) -> dict[tuple[str, ...], int]:
-    """Cells of two columns: row name -> counts in the order of `columns`."""
-    return {
-        (row, column): int(count)
-        for row, counts in rows.items()
-        for column, count in zip(columns.split(), counts.split(), strict=True)
-    }
+def parse_releases(corpus: str, text: str, path: str) -> tuple[Release, ...]:
+    """The releases in the text of a file. Raises EmodartsError, with file and table, for one that is not as above."""
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise EmodartsError(f"{path}: {error}") from error
+    entries = content.pop("release", None)
+    if content or not isinstance(entries, list):
+        raise EmodartsError(f"{path}: a list of [[release]] is needed, and nothing else")
+    return tuple(_release(corpus, entry, path) for entry in entries)
 
 
-def equal_counts(count: int, *names: Sequence[str]) -> dict[tuple[str, ...], int]:
-    """The same count in every cell."""
-    return dict.fromkeys(product(*names), count)
+def _release(corpus: str, entry: dict[str, Any], path: str) -> Release:
+    where = f"{path}, release '{entry.get('name')}'"
+    _check_keys({*entry, "corpus"}, Release, where)
+    return Release(**{**entry, "corpus": corpus, "counts": tuple(_counts(table, where) for table in entry["counts"])})
+
+
+def _counts(entry: dict[str, Any], where: str) -> Counts:
+    where = f"{where}, table '{entry.get('title')}'"
+    _check_keys(set(entry), Counts, where)
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    values["cells"] = dict(_flatten(entry["cells"]))
+    by = values.get("by", ())
+    if wrong := [cell for cell, n in values["cells"].items() if len(cell) != len(by) or type(n) is not int]:
+        raise EmodartsError(f"{where}: cell {wrong[0]} is no number by {', '.join(by) or 'nothing'}")
+    return Counts(**values)
+
+
+def _flatten(cells: Any, names: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    if not isinstance(cells, dict):
+        return {names: cells}
+    return {cell: n for name, inner in cells.items() for cell, n in _flatten(inner, (*names, name)).items()}
+
+
+def _check_keys(keys: set[str], of: type[Counts | Release], where: str) -> None:
+    known = {field.name for field in fields(of)}
+    needed = {f.name for f in fields(of) if f.default is MISSING and f.default_factory is MISSING}
+    if unknown := keys - known:
+        raise EmodartsError(f"{where}: unknown {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
+    if missing := needed - keys:
+        raise EmodartsError(f"{where}: {', '.join(sorted(missing))} missing")

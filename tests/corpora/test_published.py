@@ -7,10 +7,14 @@ import pytest
 
 from emodarts import corpora
 from emodarts.audit.comparison import compare
-from emodarts.corpora.published import RELEASES, releases_of
-from emodarts.corpora.registry import describe
+from emodarts.corpora.published_counts import parse_releases, releases_of
+from emodarts.corpora.registry import READERS, describe
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import UTTERANCES
+from emodarts.errors import EmodartsError
+from tests.support.files import REPOSITORY
+
+RELEASES = [release for corpus in READERS for release in releases_of(corpus)]
 
 
 def release(corpus, name="the full release"):
@@ -129,6 +133,53 @@ def test_open_corpora():
     gap = Counter(counts(crema, "clips by intended word").cells)
     gap.subtract(counts(without, "clips by intended word").cells)
     assert +gap == {("SAD",): 1}
+
+
+# --- the files ---
+
+FILE = """
+[[release]]
+name = "1.0"
+utterances = 3
+source = "intended"
+
+[[release.counts]]
+title = "by word"
+by = ["word"]
+source = "its paper"
+cells = { anger = 1, joy = 2 }
+"""
+
+
+def test_every_file_is_of_a_corpus_and_holds_a_release():
+    files = {path.stem for path in (REPOSITORY / "emodarts" / "corpora" / "published").iterdir()}
+    assert files == {of.corpus for of in RELEASES} == set(READERS) - {"demo", "manifest", "audformat"}
+    assert len(RELEASES) == 14
+
+
+def test_a_file_is_read_as_it_stands():
+    (of,) = parse_releases("mine", FILE, "mine.toml")
+    assert (of.corpus, of.name, of.utterances, of.source) == ("mine", "1.0", 3, "intended")
+    assert of.counts[0].cells == {("anger",): 1, ("joy",): 2}
+    assert (of.counts[0].by, of.counts[0].complete, of.counts[0].decisive) == (("word",), True, True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("title", "titel", r"mine\.toml, release '1\.0', table 'None': unknown titel; known are by, cells, complete"),
+        ("utterances = 3", "", r"mine\.toml, release '1\.0': utterances missing"),
+        ('source = "its paper"', "", r"release '1\.0', table 'by word': source missing"),
+        ("utterances", "size", r"release '1\.0': unknown size"),
+        ("anger = 1", "anger = { F = 1 }", r"table 'by word': cell \('anger', 'F'\) is no number by word"),
+        ("anger = 1", "anger = '1'", r"table 'by word': cell \('anger',\) is no number by word"),
+        ("[[release]]", "[[releases]]", r"mine\.toml: .*release"),
+        ("cells = {", "cells = ", r"mine\.toml: .*line 11"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_place(old, new, message):
+    with pytest.raises(EmodartsError, match=message):
+        parse_releases("mine", FILE.replace(old, new, 1), "mine.toml")
 
 
 # --- copies with exactly these counts ---
