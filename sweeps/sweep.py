@@ -219,17 +219,17 @@ def _handout(
     if plan.published:
         folds = {PUBLISHED: tuple(plan.folds)}
         return FixedConfigQueue(
-            settings.sweep, system.space.default(system.settings), folds, writer, known, key_of, name
+            settings.sweep, system.space.default_parameters(system.settings), folds, writer, known, key_of, name
         )
     return StudyQueue(
         settings.sweep,
         system.space,
-        system.space.default(system.settings),
+        system.space.default_parameters(system.settings),
         tuple(plan.folds),
         writer,
         known,
         key_of,
-        rungs=pruners.rungs_of(settings.sweep, system.settings),
+        rungs=pruners.asha_rungs(settings.sweep, system.settings),
         system=name,
         on_told=journal.add,
     )

@@ -18,7 +18,7 @@ from emodarts.files import PARTIAL, atomic_folder, file_lock
 from emodarts.provenance import git_revision
 from emodarts.storage import Storage, StorageError
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]  # or the folder that the packages are installed in
 _SHARED = "features"  # below the results
 _COPIERS = 8  # files at once
 

@@ -1,1 +1,1 @@
-"""TODO room."""
+"""Optuna's part of a sweep: the search space, the studies, samplers, pruners, importances."""

@@ -6,24 +6,24 @@ import optuna
 
 from sweeps.study.search_space import SearchSpace
 
-_LEAST = 4  # complete trials; fewer say nothing
+_MIN_TRIALS = 4  # complete ones; fewer say nothing
 
 
 def fanova_importances(study: optuna.Study, space: SearchSpace, seed: int) -> dict[str, float]:
-    """The importance of each dimension that is always there (fANOVA, Hutter et al. 2014), for the first objective.
+    """The importance of each dimension that every trial has (fANOVA, Hutter et al. 2014), for the first objective.
 
     Empty for studies with fewer than 4 complete trials, equal values, or nothing that varies.
     """
-    done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    names = [n for n in space.free if all(n in t.params for t in done) and len({t.params[n] for t in done}) > 1]
-    if len(done) < _LEAST or not names or len({t.values[0] for t in done}) < 2:
+    complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    names = [n for n in space.free if all(n in t.params for t in complete) and len({t.params[n] for t in complete}) > 1]
+    if len(complete) < _MIN_TRIALS or not names or len({t.values[0] for t in complete}) < 2:
         return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = optuna.importance.get_param_importances(
+        importances = optuna.importance.get_param_importances(
             study,
             evaluator=optuna.importance.FanovaImportanceEvaluator(seed=seed),
             params=names,
             target=lambda trial: trial.values[0],
         )
-    return {name: float(value) for name, value in found.items()}
+    return {name: float(value) for name, value in importances.items()}

@@ -1,4 +1,4 @@
-"""One Optuna study in memory: it asks for configurations, and knows what the tables know."""
+"""One Optuna study in memory: it proposes configurations, and holds what the result tables hold of them."""
 
 import warnings
 from typing import Any
@@ -25,45 +25,44 @@ _STATES = {
 
 
 class OptunaStudy:
-    """The configurations of a study, by their numbers."""
+    """The configurations of a study by their numbers; the first one proposed is `default`."""
 
     def __init__(self, name: str, settings: SweepSettings, space: SearchSpace, default: dict[str, Any]):
         self.name, self.settings, self.space, self.default = name, settings, space, default
-        self.count = 0
+        self.trial_count = 0
         self.study = optuna.create_study(
             study_name=name, directions=[_DIRECTIONS[objective] for objective in settings.objectives]
         )
 
-    def add(self, trial: TrialRecord, steps: dict[int, float]) -> None:
-        """Take over a configuration from the tables; `steps`: what was reported before its end."""
-        done = trial.status == "complete"
+    def add_trial(self, trial: TrialRecord, reports: dict[int, float]) -> None:
+        """Restore a configuration from the tables; `reports`: by step, what it reported before its end."""
         self.study.add_trial(
             optuna.trial.create_trial(
                 state=_STATES[trial.status],
                 params=trial.parameters,
-                distributions=self.space.active(trial.parameters),
-                values=list(trial.values) if done else None,
-                intermediate_values=steps if self._reports else {},
+                distributions=self.space.distributions_of(trial.parameters),
+                values=list(trial.values) if trial.status == "complete" else None,
+                intermediate_values=reports if self._takes_reports else {},
             )
         )
-        self.count += 1
+        self.trial_count += 1
 
     def ask(self) -> dict[str, Any]:
-        """The next configuration: the preset's own as the first, then what the sampler proposes."""
-        # A sampler a proposal, seeded by names: a restart draws what an undisturbed run would have drawn.
-        seed = derive_seed(self.settings.seed, "sampler", self.name, self.count) % 2**31
+        """The parameters of the next configuration: the default, then what the sampler proposes."""
+        # A sampler for each proposal, seeded by names: a restart draws what an undisturbed run would have drawn.
+        seed = derive_seed(self.settings.seed, "sampler", self.name, self.trial_count) % 2**31
         self.study.sampler = samplers.make_sampler(self.settings, seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if self.count == 0:
+            if self.trial_count == 0:
                 self.study.enqueue_trial(self.default)
-            self.count += 1
+            self.trial_count += 1
             return self.space.suggest(self.study.ask())
 
     def report(self, number: int, step: int, value: float) -> None:
-        """What a configuration that runs has reached; pruned ones are judged by it."""
-        if self._reports:
-            optuna.trial.Trial(self.study, self.study.get_trials(deepcopy=False)[number]._trial_id).report(value, step)
+        """What a running configuration has reached: pruned ones are judged by it."""
+        if self._takes_reports:
+            optuna.trial.Trial(self.study, self.trials[number]._trial_id).report(value, step)
 
     def tell(self, trial: TrialRecord) -> None:
         """How a configuration ended."""
@@ -71,5 +70,10 @@ class OptunaStudy:
         self.study.tell(trial.trial, values, state=_STATES[trial.status])
 
     @property
-    def _reports(self) -> bool:
+    def trials(self) -> list[optuna.trial.FrozenTrial]:
+        """All configurations, not to be changed."""
+        return self.study.get_trials(deepcopy=False)
+
+    @property
+    def _takes_reports(self) -> bool:
         return len(self.settings.objectives) == 1  # Optuna takes no reports for several

@@ -1,6 +1,6 @@
 """Pruning: ASHA on the dev curve of a unit, Wilcoxon's test between the folds of a configuration.
 
-Optuna's pruners decide; where they look, and that every decision is in the tables before it counts, is decided here.
+Optuna's pruners decide; this module says where, on which values, and restores decisions from the tables.
 """
 
 import warnings
@@ -15,7 +15,7 @@ from emodarts.experiment.unit_spec import Rung
 from emodarts.records import EpochRecord, RungRecord
 from sweeps.settings import SweepSettings
 
-LEAST_FOLDS = 6  # fewer cannot be told apart by a signed-rank test at a usual threshold
+MIN_FOLDS = 6  # with fewer no signed-rank test is significant at a usual threshold
 _WITHOUT_CURVE = ("random_search", "evolution", "random_architecture")  # of search.method
 
 
@@ -24,31 +24,31 @@ def check_pruner(settings: SweepSettings, systems: Iterable[FoldSettings], folds
     pruner = settings.pruner
     if pruner != "none" and len(settings.objectives) > 1:
         raise EmodartsError(f"sweep.pruner={pruner} compares one objective, and sweep.objectives names two: take none")
-    if pruner == "asha" and not any(rungs_of(settings, system) for system in systems):
+    if pruner == "asha" and not any(asha_rungs(settings, system) for system in systems):
         raise EmodartsError("sweep.pruner=asha has no rungs: set sweep.search_rungs or sweep.training_rungs")
     if pruner == "wilcoxon" and settings.study_per != "sweep":
         raise EmodartsError(
             "sweep.pruner=wilcoxon compares the folds of a configuration, and under sweep.study_per=fold each has one: "
             "take asha, or sweep.study_per=sweep"
         )
-    if pruner == "wilcoxon" and folds < LEAST_FOLDS:
+    if pruner == "wilcoxon" and folds < MIN_FOLDS:
         raise EmodartsError(
-            f"sweep.pruner=wilcoxon needs at least {LEAST_FOLDS} folds and the sweep has {folds}: take asha, or a "
+            f"sweep.pruner=wilcoxon needs at least {MIN_FOLDS} folds and the sweep has {folds}: take asha, or a "
             "protocol with more folds"
         )
 
 
-def rungs_of(settings: SweepSettings, fold_settings: FoldSettings) -> tuple[Rung, ...]:
-    """Where ASHA looks at a unit: shares of its search, where that has a curve of epochs, and of its training."""
+def asha_rungs(settings: SweepSettings, fold_settings: FoldSettings) -> tuple[Rung, ...]:
+    """Where ASHA looks at a unit: fractions of its search, where that has a curve of epochs, and of its training."""
     if settings.pruner != "asha" or fold_settings.system == SVM:
         return ()
     has_curve = fold_settings.searches and fold_settings.search.method not in _WITHOUT_CURVE
     search = settings.search_rungs if has_curve else []
-    return (*(("search", share) for share in search), *(("train", share) for share in settings.training_rungs))
+    return (*(("search", fraction) for fraction in search), *(("train", f) for f in settings.training_rungs))
 
 
-def value_at(phase: str, epochs: tuple[EpochRecord, ...]) -> float:
-    """What a unit is worth at a rung: the best dev UAR of its phase so far."""
+def best_dev_uar(phase: str, epochs: tuple[EpochRecord, ...]) -> float:
+    """The value of a unit at a rung: the best dev UAR of its phase so far."""
     return max(epoch.dev_rank[0] for epoch in epochs if epoch.phase == phase)
 
 
@@ -60,33 +60,29 @@ class AshaRungs:
 
     def __init__(self, settings: SweepSettings):
         self.pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=settings.reduction_factor)
-        self.rungs: dict[tuple[str, int, int], optuna.Study] = {}
-        self.decided: dict[tuple[str, int, int, int], bool] = {}
-
-    def decision(self, study: str, trial: int, fold: int, rung: int) -> bool | None:
-        """Whether a unit was pruned at a rung; None: it has not been there."""
-        return self.decided.get((study, trial, fold, rung))
+        self.studies: dict[tuple[str, int, int], optuna.Study] = {}  # by study, fold and rung
+        self.decisions: dict[tuple[str, int, int, int], bool] = {}  # by study, trial, fold and rung
 
     def decide(self, study: str, trial: int, fold: int, rung: int, value: float) -> bool:
         """Whether a unit that has reached a rung with this value is to be pruned."""
-        compared = self._compared(study, fold, rung)
-        compared.add_trial(create_trial(state=TrialState.RUNNING, intermediate_values={1: value}))
-        pruned = self.pruner.prune(compared, compared.get_trials(deepcopy=False)[-1])
-        self.decided[study, trial, fold, rung] = pruned
+        optuna_study = self._study_at(study, fold, rung)
+        optuna_study.add_trial(create_trial(state=TrialState.RUNNING, intermediate_values={1: value}))
+        pruned = self.pruner.prune(optuna_study, optuna_study.get_trials(deepcopy=False)[-1])
+        self.decisions[study, trial, fold, rung] = pruned
         return pruned
 
     def restore(self, record: RungRecord) -> None:
-        """Take over a decision from the tables."""
+        """Restore a decision from the tables."""
         assert record.fold is not None
-        reached = create_trial(state=TrialState.RUNNING, system_attrs={"completed_rung_0": record.value})
-        self._compared(record.study, record.fold, record.rung).add_trial(reached)
-        self.decided[record.study, record.trial, record.fold, record.rung] = record.pruned
+        trial = create_trial(state=TrialState.RUNNING, system_attrs={"completed_rung_0": record.value})
+        self._study_at(record.study, record.fold, record.rung).add_trial(trial)
+        self.decisions[record.study, record.trial, record.fold, record.rung] = record.pruned
 
-    def _compared(self, study: str, fold: int, rung: int) -> optuna.Study:
+    def _study_at(self, study: str, fold: int, rung: int) -> optuna.Study:
         key = (study, fold, rung)
-        if key not in self.rungs:
-            self.rungs[key] = optuna.create_study(direction="maximize")
-        return self.rungs[key]
+        if key not in self.studies:
+            self.studies[key] = optuna.create_study(direction="maximize")
+        return self.studies[key]
 
 
 def wilcoxon_should_prune(settings: SweepSettings, study: optuna.Study, by_fold: dict[int, float]) -> bool:

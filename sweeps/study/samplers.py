@@ -1,4 +1,4 @@
-"""Who proposes configurations: Optuna's samplers, made anew for each proposal from names and numbers.
+"""Samplers: a new one of Optuna's for each proposal, seeded by names and numbers.
 
 All that a sampler knows is the study, which is rebuilt from the result tables at each start.
 """
@@ -18,10 +18,10 @@ from emodarts.errors import EmodartsError
 from sweeps.settings import SweepSettings
 from sweeps.study.search_space import SearchSpace
 
-POPULATION = 10  # of NSGA-II's generations
-_MOST_OF_GP = 500  # configurations a study: the cost of a Gaussian process grows with their cube
-_START = 5  # configurations drawn at random before CMA-ES has something to learn from
-_WIDTH = 1 / 6  # CMA-ES's first step size, of a dimension's width
+POPULATION_SIZE = 10  # of a generation of NSGA-II
+_MAX_TRIALS_OF_GP = 500  # of a study: the cost of a Gaussian process grows with their cube
+_STARTUP_TRIALS = 5  # of CMA-ES, by TPE
+_SIGMA0 = 1 / 6  # first step size of CMA-ES, in widths of a dimension
 
 
 def make_sampler(settings: SweepSettings, seed: int) -> optuna.samplers.BaseSampler:
@@ -36,7 +36,7 @@ def make_sampler(settings: SweepSettings, seed: int) -> optuna.samplers.BaseSamp
             case "gp":
                 return optuna.samplers.GPSampler(seed=seed)
             case "nsga2":
-                return GenerationsByNumber(seed=seed, population_size=POPULATION)
+                return NSGAIIByTrialNumber(seed=seed, population_size=POPULATION_SIZE)
             case _:
                 return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
@@ -51,12 +51,12 @@ def check_sampler(settings: SweepSettings, space: SearchSpace) -> None:
         raise EmodartsError("sweep.sampler=cmaes needs a numeric dimension that is always there: take tpe or random")
     if name == "cmaes" and settings.pruner == "asha":
         raise EmodartsError("sweep.sampler=cmaes learns from complete trials alone, and asha leaves few: take tpe")
-    if name == "gp" and settings.trials > _MOST_OF_GP:
-        raise EmodartsError(f"sweep.sampler=gp is for up to {_MOST_OF_GP} trials a study: take tpe")
-    if name == "nsga2" and settings.trials <= POPULATION:
+    if name == "gp" and settings.trials > _MAX_TRIALS_OF_GP:
+        raise EmodartsError(f"sweep.sampler=gp is for up to {_MAX_TRIALS_OF_GP} trials a study: take tpe")
+    if name == "nsga2" and settings.trials <= POPULATION_SIZE:
         raise EmodartsError(
-            f"sweep.sampler=nsga2 draws its first {POPULATION} trials at random, and sweep.trials={settings.trials}: "
-            "take tpe, or more trials"
+            f"sweep.sampler=nsga2 draws its first {POPULATION_SIZE} trials at random, and sweep.trials="
+            f"{settings.trials}: take tpe, or more trials"
         )
     if name == "nsga2" and not several:
         raise EmodartsError("sweep.sampler=nsga2 is for several objectives: say sweep.objectives=[dev_uar,parameters]")
@@ -66,15 +66,15 @@ class ReplayedCma(optuna.samplers.BaseSampler):
     """CMA-ES (Hansen & Ostermeier 2001) over the numeric dimensions that every configuration has.
 
     Its state is replayed from the study at each proposal: complete trials in the order of their numbers, a generation
-    at a time. Optuna's own sampler keeps a pickle in the trials' attributes instead. Other dimensions, and the first
-    proposals, go to TPE.
+    at a time. (Optuna's own sampler keeps a pickle in the trials' attributes.) TPE proposes the other dimensions, and
+    all of them in the first trials.
     """
 
     def __init__(self, seed: int):
         self._seed = seed
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._others = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+            self._independent_sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Numeric dimensions that all complete trials share."""
@@ -85,52 +85,52 @@ class ReplayedCma(optuna.samplers.BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A draw from the distribution that the complete generations have led to."""
-        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if not search_space or len(done) < _START:
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if not search_space or len(complete) < _STARTUP_TRIALS:
             return {}
         strategy = CMA(
             np.full(len(search_space), 0.5),
-            _WIDTH,
+            _SIGMA0,
             bounds=np.tile((0.0, 1.0), (len(search_space), 1)),
             seed=self._seed,
         )
         sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
         size = strategy.population_size
-        for first in range(0, len(done) - size + 1, size):
+        for first in range(0, len(complete) - size + 1, size):
             if strategy.should_stop():
                 break
-            generation = done[first : first + size]
-            strategy.tell([(_to_unit(t.params, search_space), sign * float(t.value or 0)) for t in generation])
-        return _from_unit(strategy.ask(), search_space)
+            generation = complete[first : first + size]
+            strategy.tell([(_to_unit_cube(t.params, search_space), sign * float(t.value or 0)) for t in generation])
+        return _from_unit_cube(strategy.ask(), search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """A dimension that is categorical or not always there: by TPE."""
-        return self._others.sample_independent(study, trial, param_name, param_distribution)
+        return self._independent_sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
-class GenerationsByNumber(optuna.samplers.NSGAIISampler):
-    """NSGA-II (Deb et al. 2002) whose generations are `POPULATION` trials each, by their numbers.
+class NSGAIIByTrialNumber(optuna.samplers.NSGAIISampler):
+    """NSGA-II (Deb et al. 2002) whose generations are `POPULATION_SIZE` trials each, by their numbers.
 
-    Optuna's keeps the generation in attributes that the tables do not have; told by the number, a study that was
-    rebuilt has the same ones.
+    Optuna's keeps the generation in attributes that the tables do not have; by the numbers, a rebuilt study has the
+    same generations.
     """
 
     def get_trial_generation(self, study: optuna.Study, trial: FrozenTrial) -> int:
         """The generation of a trial: its number's, or an earlier one where too few of that have ended."""
-        generation = trial.number // POPULATION
+        generation = trial.number // POPULATION_SIZE
         while generation > 0 and len(self.get_population(study, generation - 1)) < 2:
             generation -= 1
         return generation
 
     def get_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
         """The complete trials of a generation."""
-        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return [t for t in done if t.number // POPULATION == generation]
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return [t for t in complete if t.number // POPULATION_SIZE == generation]
 
     def get_parent_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
-        """The parents of a generation; told anew each time, since trials of the one before may still come in."""
+        """The parents of a generation, selected anew each time: trials of the one before may still come in."""
         return [] if generation == 0 else self.select_parent(study, generation)
 
 
@@ -139,29 +139,29 @@ def _is_numeric(distribution: BaseDistribution) -> bool:
 
 
 def _bounds(d: Any) -> tuple[float, float]:
-    """The interval of a dimension, on its logarithm where that is asked for; whole numbers own half a step aside."""
+    """The interval of a dimension, of its logarithm under `log`; a whole number reaches half a step to either side."""
     margin = (d.step or 0) / 2 if not d.log else (0.5 if isinstance(d, IntDistribution) else 0.0)
     low, high = d.low - margin, d.high + margin
     return (math.log(low), math.log(high)) if d.log else (low, high)
 
 
-def _to_unit(parameters: dict[str, Any], space: dict[str, BaseDistribution]) -> np.ndarray:
-    found = []
+def _to_unit_cube(parameters: dict[str, Any], space: dict[str, Any]) -> np.ndarray:
+    point = []
     for name, d in space.items():
         low, high = _bounds(d)
         value = parameters[name]
-        found.append(((math.log(value) if d.log else value) - low) / (high - low))  # type: ignore[attr-defined]
-    return np.array(found)
+        point.append(((math.log(value) if d.log else value) - low) / (high - low))
+    return np.array(point)
 
 
-def _from_unit(point: np.ndarray, space: dict[str, BaseDistribution]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _from_unit_cube(point: np.ndarray, space: dict[str, Any]) -> dict[str, Any]:
+    parameters: dict[str, Any] = {}
     for x, (name, d) in zip(point, space.items(), strict=True):
         low, high = _bounds(d)
         value = low + float(x) * (high - low)
-        value = math.exp(value) if d.log else value  # type: ignore[attr-defined]
-        if d.step:  # type: ignore[attr-defined]
-            value = d.low + round((value - d.low) / d.step) * d.step  # type: ignore[attr-defined]
-        value = min(max(value, d.low), d.high)  # type: ignore[attr-defined]
-        found[name] = int(value) if isinstance(d, IntDistribution) else value
-    return found
+        value = math.exp(value) if d.log else value
+        if d.step:
+            value = d.low + round((value - d.low) / d.step) * d.step
+        value = min(max(value, d.low), d.high)
+        parameters[name] = int(value) if isinstance(d, IntDistribution) else value
+    return parameters

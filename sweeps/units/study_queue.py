@@ -20,7 +20,7 @@ from emodarts.seeds import derive_seed
 from sweeps.settings import SweepSettings
 from sweeps.study import importances
 from sweeps.study.optuna_study import OptunaStudy
-from sweeps.study.pruners import AshaRungs, value_at, wilcoxon_should_prune
+from sweeps.study.pruners import AshaRungs, best_dev_uar, wilcoxon_should_prune
 from sweeps.study.search_space import SearchSpace
 from sweeps.units.trial_history import known
 from sweeps.units.unit import Unit, UnitOutcome, outcome_of
@@ -65,10 +65,10 @@ class StudyQueue(UnitQueue):
         """
         if unit.key in self.outcomes:
             return True
-        pruned = self.brackets.decision(unit.study, unit.trial, unit.fold, rung)
+        pruned = self.brackets.decisions.get((unit.study, unit.trial, unit.fold, rung))
         if pruned is None:
             phase, share = unit.rungs[rung]
-            value = value_at(phase, epochs)
+            value = best_dev_uar(phase, epochs)
             pruned = self.brackets.decide(unit.study, unit.trial, unit.fold, rung, value)
             where = (unit.study, unit.trial, unit.seed, unit.fold)
             self.writer.write_rung(RungRecord(self.system, *where, rung, phase, share, value, pruned, now()))
@@ -88,7 +88,9 @@ class StudyQueue(UnitQueue):
         """Whether every trial and seed that the settings ask for has ended."""
         if self.statuses["running"]:
             return False
-        return all(p.count >= self.settings.trials and not self._missing_seeds(s) for s, p in self.proposals.items())
+        return all(
+            p.trial_count >= self.settings.trials and not self._missing_seeds(s) for s, p in self.proposals.items()
+        )
 
     @property
     def _asked(self) -> int:
@@ -109,11 +111,11 @@ class StudyQueue(UnitQueue):
 
     def _propose(self) -> None:
         """Ask the study with the fewest configurations for its next one."""
-        wanting = [s for s, p in self.proposals.items() if p.count < self.settings.trials]
+        wanting = [s for s, p in self.proposals.items() if p.trial_count < self.settings.trials]
         if not wanting:
             return
-        study = min(wanting, key=lambda s: self.proposals[s].count)
-        number = self.proposals[study].count
+        study = min(wanting, key=lambda s: self.proposals[s].trial_count)
+        number = self.proposals[study].trial_count
         self._begin(TrialRecord(self.system, study, number, 0, self.proposals[study].ask(), proposed_at=now()))
 
     def _missing_seeds(self, study: str) -> list[tuple[int, int]]:
@@ -124,7 +126,7 @@ class StudyQueue(UnitQueue):
     def _add_seeds(self) -> None:
         """A study that has ended runs its winner again with further seeds."""
         for study, trials in self.trials.items():
-            if self.proposals[study].count < self.settings.trials or not self.ledger.ended(study):
+            if self.proposals[study].trial_count < self.settings.trials or not self.ledger.ended(study):
                 continue
             for winner, seed in self._missing_seeds(study):
                 parameters = trials[winner, 0].parameters
@@ -191,8 +193,8 @@ class StudyQueue(UnitQueue):
             return
         proposals = self.proposals[trial.study]
         proposals.tell(trial)
-        self.on_told(self.system, trial.study, proposals.study.get_trials(deepcopy=False)[trial.trial])
-        if proposals.count >= self.settings.trials and self.ledger.ended(trial.study):
+        self.on_told(self.system, trial.study, proposals.trials[trial.trial])
+        if proposals.trial_count >= self.settings.trials and self.ledger.ended(trial.study):
             seed = derive_seed(self.settings.seed, "importances", trial.study) % 2**31
             found = importances.fanova_importances(proposals.study, self.space, seed)
             self.writer.write_importances(self.system, trial.study, found)
@@ -213,7 +215,7 @@ class StudyQueue(UnitQueue):
         for trial in trials:
             if trial.seed == 0:
                 reached = steps.get((trial.study, trial.trial), {}) | self._by_fold(trial)
-                self.proposals[trial.study].add(trial, reached)
+                self.proposals[trial.study].add_trial(trial, reached)
         for trial in trials:
             if trial.status == "running":
                 self._take_up(trial)

@@ -149,7 +149,7 @@ def _sample(settings: Settings, system: SystemSpec) -> list[FoldSettings]:
     study = optuna.create_study(sampler=sampler)
     space = system.space
     drawn = [space.suggest(study.ask()) for _ in range(_SAMPLE - 1 if space.free else 0)]
-    return [system.with_parameters(p) for p in (space.default(system.settings), *drawn)]
+    return [system.with_parameters(p) for p in (space.default_parameters(system.settings), *drawn)]
 
 
 def _part_of(fold: Fold) -> Fold:

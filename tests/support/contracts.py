@@ -42,14 +42,14 @@ class SamplerContract:
         """A study that knows plain rows only, as after a restart of the driver."""
         study = make_study(self.sampler, self.objectives, **settings)
         for trial in trials:
-            study.add(trial, {})
+            study.add_trial(trial, {})
         return study
 
     def test_proposals_lie_in_the_space(self, history):
         study, trials = history
         for parameters in (trial.parameters for trial in trials):
             assert ("search.beta_decay_weight" in parameters) == (parameters["search.regulariser"] == "beta_decay")
-            for name, distribution in study.space.active(parameters).items():
+            for name, distribution in study.space.distributions_of(parameters).items():
                 assert distribution._contains(distribution.to_internal_repr(parameters[name]))
 
     def test_proposals_differ(self, history):

@@ -39,7 +39,7 @@ def complete_trial(number, parameters, objectives):
 def run_trials(study, count):
     """Ask for so many configurations, and tell the study their values; their records."""
     trials = []
-    for number in range(study.count, study.count + count):
+    for number in range(study.trial_count, study.trial_count + count):
         trials.append(complete_trial(number, study.ask(), study.settings.objectives))
         study.tell(trials[-1])
     return trials

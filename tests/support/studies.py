@@ -31,7 +31,7 @@ SPACE = SearchSpace.of(
         )
     )
 )
-DEFAULT = SPACE.default(FoldSettings())
+DEFAULT = SPACE.default_parameters(FoldSettings())
 RUNGS = (("search", 0.5), ("train", 0.5))
 
 

@@ -8,7 +8,7 @@ from emodarts.records import EpochRecord
 from emodarts.results import reader
 from emodarts.search.settings import SearchSettings
 from sweeps.settings import SweepSettings
-from sweeps.study.pruners import check_pruner, rungs_of
+from sweeps.study.pruners import asha_rungs, check_pruner
 from sweeps.units.unit import UnitOutcome
 from tests.support.studies import begin, commit, rows, rows_of
 
@@ -155,11 +155,11 @@ def test_wilcoxon_lets_an_equal_configuration_run_whole(tmp_path):
 
 def test_rungs_of_systems_without_a_search():
     settings = SweepSettings(pruner="asha", search_rungs=[0.5])
-    assert {phase for phase, _ in rungs_of(settings, FoldSettings())} == {"search", "train"}
+    assert {phase for phase, _ in asha_rungs(settings, FoldSettings())} == {"search", "train"}
     for without in (FoldSettings(system="cnn_lstm_attention"), FoldSettings(search=SearchSettings(method="evolution"))):
-        assert {phase for phase, _ in rungs_of(settings, without)} == {"train"}
-    assert rungs_of(settings, FoldSettings(system="svm")) == ()
-    assert rungs_of(SweepSettings(), FoldSettings()) == ()
+        assert {phase for phase, _ in asha_rungs(settings, without)} == {"train"}
+    assert asha_rungs(settings, FoldSettings(system="svm")) == ()
+    assert asha_rungs(SweepSettings(), FoldSettings()) == ()
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_a_wrong_space_is_refused(space, message):
 
 def test_the_default_is_brought_inside_the_bounds():
     space = SearchSpace.of(Settings(sweep=SweepSettings(space={"search": {"nodes": {"low": 3, "high": 4}}})))
-    assert space.default(FoldSettings()) == {"search.nodes": 3}
+    assert space.default_parameters(FoldSettings()) == {"search.nodes": 3}
 
 
 def test_families_are_those_of_the_operations():
@@ -84,22 +84,24 @@ def test_a_dimension_under_a_condition_is_there_only_when_it_holds():
     }
     assert all(("search.beta_decay_weight" in d) == (d["search.regulariser"] == "beta_decay") for d in drawn)
     for parameters in drawn:
-        assert set(space.active(parameters)) == set(parameters)
+        assert set(space.distributions_of(parameters)) == set(parameters)
         assert space.apply(FoldSettings(), parameters).search.regulariser == parameters["search.regulariser"]
 
 
 def test_conditions_on_what_is_fixed_or_set():
     assert "search.beta_decay_weight" in space_of(
         {"search": {"beta_decay_weight": WHEN, "regulariser": "beta_decay"}}
-    ).default(FoldSettings())
+    ).default_parameters(FoldSettings())
     there = space_of({"search": {"beta_decay_weight": WHEN}}, regulariser="beta_decay")
-    assert "search.beta_decay_weight" in there.default(FoldSettings(search=SearchSettings(regulariser="beta_decay")))
+    assert "search.beta_decay_weight" in there.default_parameters(
+        FoldSettings(search=SearchSettings(regulariser="beta_decay"))
+    )
     nested = {"search": {"beta_decay_weight": {**WHEN, "when": {"search": {"regulariser": ["beta_decay"]}}}}}
     assert space_of(nested, regulariser="beta_decay").conditions == there.conditions
 
 
 def test_the_default_is_a_value_that_can_be_drawn():
     space = space_of({"search": {"nodes": {"low": 1, "high": 5, "step": 2}}})
-    default = space.default(FoldSettings())
+    default = space.default_parameters(FoldSettings())
     optuna.trial.create_trial(params=default, distributions=space.free, value=0.5)
     assert default["search.nodes"] in (1, 3)
