@@ -1,12 +1,13 @@
-"""Cells: small directed graphs of operations, for images and for sequences alike.
+"""Cells: small directed acyclic graphs of operations, for images and for sequences alike (DARTS, Liu et al. 2019, 2.1).
 
-A cell has two input states and some nodes; each node is the sum of operations on earlier states; the output is the
-concatenation of the nodes. In the supernet every edge is a mixed operation, in a derived network each node has its two.
-`extent` is the mask of an image cell, the lengths of a sequence cell: what its operations take beside x.
+A cell has two input states and some nodes, the states after them; its output is the concatenation of the nodes. In the
+supernet every edge is a mixed operation (`MixedCell`), in a derived network each node has its two (`DerivedCell`).
+States are images `(batch, channels, frequency, time)` or sequences `(batch, time, channels)`; `extent` is what an
+operation takes beside its state: the mask `(batch, 1, 1, time)` of an image, the lengths `(batch,)` of a sequence.
 """
 
-import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,113 +19,96 @@ BuildOperation = Callable[[str, int], nn.Module]  # (operation, stride) -> modul
 
 
 def edges_of(nodes: int) -> Iterator[tuple[int, int]]:
-    """Every edge of a cell in the order of the alphas: (node, source state)."""
+    """Every edge of a cell in the order of the alphas' rows: (node, source state)."""
     return ((node, source) for node in range(nodes) for source in range(node + 2))
 
 
 def channel_axis(x: Tensor) -> int:
-    """1 for images `(batch, channels, F, T)`, 2 for sequences `(batch, time, width)`."""
+    """1 for images `(batch, channels, frequency, time)`, 2 for sequences `(batch, time, channels)`."""
     return 1 if x.dim() == 4 else 2
 
 
-def select(weights: Tensor, numbers: Sequence[int], dim: int) -> Tensor:
-    """Some rows (dim 0) or columns (dim 1) of a matrix: a view, if they are neighbours.
+class MixedOperation(nn.Module):
+    """The mixed operation of one edge: the weighted sum of all its operations (DARTS, Liu et al. 2019, eq. 2).
 
-    A list as an index would be copied to a GPU at each call.
-    """
-    if list(numbers) == list(range(numbers[0], numbers[0] + len(numbers))):
-        return weights.narrow(dim, numbers[0], len(numbers))
-    parts = weights.unbind(dim)
-    return torch.stack([parts[number] for number in numbers], dim)
+        o^(i,j)(x) = sum_o  softmax(alpha^(i,j))_o  o(x)
 
-
-class MixedOperations(nn.Module):
-    """The mixed operations of all edges that leave one state of a search cell (DARTS, Liu et al. 2019, eq. 2).
-
-    This is the plain form, a module for each operation of each edge. What is computed faster for all edges together
-    (see `cnn_edges`, `sequence_edges`) keeps this interface. `skip_dropout` is the probability with which values of a
-    skip connection are dropped in training (P-DARTS, Chen et al. 2019).
+    The supernet computes the softmax, or another relaxation, for all edges at once and passes its values, the mixing
+    weights. `skip_dropout` is the probability with which values of a skip connection are dropped in training (P-DARTS,
+    Chen et al. 2019).
     """
 
-    def __init__(self, operations: tuple[str, ...], build: BuildOperation, edges: int, stride: int):
+    def __init__(self, operations: Mapping[str, nn.Module]):
         super().__init__()
-        self.names, self.skip_dropout = operations, 0.0
-        self.columns = {name: column for column, name in enumerate(operations)}
-        self.operations = nn.ModuleList(
-            nn.ModuleDict({name: build(name, stride) for name in operations}) for _ in range(edges)
-        )
+        self.operations = nn.ModuleDict(operations)
+        self.skip_dropout = 0.0
 
     def forward(self, x: Tensor, extent: Tensor, weights: Tensor) -> Tensor:
-        """`sum_o weights[e, o] * o(x)` of all edges e, one after the other along the channels.
-
-        weights `(edges, operations)`; output `(batch, edges * channels, F, T)` or `(batch, time, edges * width)`.
-        """
-        sums = []
-        for row, operations in zip(weights, self.operations, strict=True):
-            named = zip(self.names, operations.children(), strict=True)
-            sums.append(_sum([w * self._output(n, o, x, extent) for w, (n, o) in zip(row, named, strict=True)]))
-        return torch.cat(sums, channel_axis(x))
-
-    def _output(self, name: str, operation: nn.Module, x: Tensor, extent: Tensor) -> Tensor:
-        y: Tensor = operation(x, extent)
-        return F.dropout(y, self.skip_dropout, self.training) if name == "skip_connect" and self.skip_dropout else y
-
-    def _columns(self, weights: Tensor, names: Iterable[str]) -> Tensor:
-        """The weights of some operations, `(edges, names)`."""
-        return select(weights, [self.columns[name] for name in names], 1)
-
-    def extract(self, edge: int, operation: str) -> nn.Module:
-        """One operation of one edge (counted among this state's edges) as a module with a copy of its weights."""
-        return copy.deepcopy(self.operations.get_submodule(f"{edge}.{operation}"))
-
-
-BuildEdges = Callable[
-    [int, int], MixedOperations
-]  # (edges that leave the state, stride) -> the module that computes them
-
-
-class SearchCell(nn.Module):
-    """A cell of the supernet: every operation on every edge, computed state by state."""
-
-    def __init__(self, nodes: int, build: BuildEdges, preprocess: tuple[nn.Module, nn.Module], reduction: bool = False):
-        super().__init__()
-        self.nodes = nodes
-        self.preprocess = nn.ModuleList(preprocess)
-        sources = [source for _, source in edges_of(nodes)]
-        self.counts = [sources.count(source) for source in range(nodes + 1)]
-        self.order = sorted(range(len(sources)), key=sources.__getitem__)  # the edges, state by state
-        self.sources = nn.ModuleList(
-            build(count, 2 if reduction and source < 2 else 1) for source, count in enumerate(self.counts)
+        """State i -> its part of node j; `weights (operations,)`."""
+        return _sum(
+            [weight * self._output(name, x, extent) for weight, name in zip(weights, self.operations, strict=True)]
         )
 
+    def _output(self, name: str, x: Tensor, extent: Tensor) -> Tensor:
+        output: Tensor = self.operations[name](x, extent)
+        if name == "skip_connect" and self.skip_dropout:
+            return F.dropout(output, self.skip_dropout, self.training)
+        return output
+
+
+class MixedCell(nn.Module):
+    """A cell of the supernet: each node is the sum of the mixed operations on all states before it (DARTS, eq. 1).
+
+        x^(j) = sum_{i<j}  o^(i,j)(x^(i))
+
+    This is the plain form, a module for each operation of each edge. `fused.cell.FusedCell` computes the same faster.
+    """
+
+    def __init__(
+        self,
+        nodes: int,
+        operations: Sequence[str],
+        build: BuildOperation,
+        preprocess: tuple[nn.Module, nn.Module],
+        reduction: bool = False,
+    ):
+        super().__init__()
+        self.nodes, self.build, self.reduction = nodes, build, reduction
+        self.preprocess = nn.ModuleList(preprocess)
+        drawn = {}
+        for source, node in sorted((source, node) for node, source in edges_of(nodes)):  # weights: state by state
+            modules = {name: build(name, self.stride(source)) for name in operations}
+            drawn[node, source] = MixedOperation(modules)
+        self.edges = nn.ModuleList(drawn[edge] for edge in edges_of(nodes))
+
+    def stride(self, source: int) -> int:
+        """The stride of the operations on a state: a reduction cell halves its two inputs."""
+        return 2 if self.reduction and source < 2 else 1
+
     def forward(self, inputs: tuple[Tensor, Tensor], extents: tuple[Tensor, Tensor, Tensor], weights: Tensor) -> Tensor:
-        """Two states -> the concatenated nodes. `extents`: of each input, and of the nodes; weights `(edges, ops)`."""
-        inputs = (_channels_last(inputs[0]), _channels_last(inputs[1]))
-        states = [pre(x, e) for pre, x, e in zip(self.preprocess, inputs, extents, strict=False)]
-        axis, mixing = channel_axis(states[0]), select(weights, self.order, 0).split(self.counts)
-        sums: Tensor | None = None  # of the nodes that are not whole yet, which are those that the next state reaches
-        for source, edges in enumerate(self.sources):
-            terms = edges(states[source], extents[1] if source < 2 else extents[2], mixing[source])
-            sums = terms if sums is None else sums + terms
-            if source:
-                width = sums.shape[axis] // self.counts[source]
-                node, sums = sums.split([width, sums.shape[axis] - width], axis)
-                states.append(_channels_last(node))
-        return torch.cat(states[2:], axis)
+        """Two input states -> the concatenated nodes.
+
+        `extents`: of the first input, of the second (and of both behind their preprocessing), of the nodes. `weights
+        (edges, operations)`: the mixing weights, rows in the order of `edges_of`.
+        """
+        states = preprocessed(self.preprocess, inputs, extents)
+        edges = zip(self.edges, weights, strict=True)
+        for node in range(self.nodes):
+            terms = []
+            for source in range(node + 2):
+                mixed_operation, row = next(edges)
+                terms.append(mixed_operation(states[source], extents[1] if source < 2 else extents[2], row))
+            states.append(_sum(terms))
+        return torch.cat(states[2:], channel_axis(states[0]))
 
 
-def _channels_last(x: Tensor) -> Tensor:
-    """An image in the layout in which its operations are fast; a sequence as it is."""
-    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+def preprocessed(modules: nn.ModuleList, inputs: tuple[Tensor, Tensor], extents: tuple[Tensor, ...]) -> list[Tensor]:
+    """The two input states of a cell, brought to its channels and resolution."""
+    return [module(x, extent) for module, x, extent in zip(modules, inputs, extents, strict=False)]
 
 
-def _sum(terms: list[Tensor]) -> Tensor:
-    if len(terms) == 1:
-        return terms[0]
-    total = terms[0] + terms[1]
-    for term in terms[2:]:
-        total += term
-    return total
+def _sum(terms: Sequence[Tensor]) -> Tensor:
+    return functools.reduce(torch.add, terms)
 
 
 class DerivedCell(nn.Module):
@@ -152,8 +136,8 @@ class DerivedCell(nn.Module):
     def forward(
         self, inputs: tuple[Tensor, Tensor], extents: tuple[Tensor, Tensor, Tensor], drop_path: float = 0.0
     ) -> Tensor:
-        """Two states -> the concatenated nodes; see `SearchCell.forward`."""
-        states = [pre(x, e) for pre, x, e in zip(self.preprocess, inputs, extents, strict=False)]
+        """Two states -> the concatenated nodes; see `MixedCell.forward`."""
+        states = preprocessed(self.preprocess, inputs, extents)
         for sources, operations, identities in zip(self.sources, self.operations, self.identities, strict=True):
             terms = []
             for source, operation, identity in zip(sources, list(operations.children()), identities, strict=True):

@@ -1,6 +1,7 @@
 """The genotype: what a search decided. A frozen data class with a stable JSON form; never `eval`, never pickle."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from emodarts.errors import EmodartsError
@@ -9,6 +10,7 @@ from emodarts.networks.sequence import SEQUENCE_OPERATIONS
 
 VERSION = 1
 POOLING = "attentive_statistics"
+KINDS = {"N": "normal", "R": "reduction", "S": "sequence"}  # the kinds of cell
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,16 @@ class Genotype:
                 f"genotype: the normal cell has {len(self.normal)} nodes and the reduction cell {len(self.reduction)}; "
                 "both need the same number"
             )
+
+    @property
+    def cells(self) -> dict[str, CellGenotype]:
+        """The cells by kind: N, R, S."""
+        return {kind: getattr(self, name) for kind, name in KINDS.items()}
+
+    @classmethod
+    def from_cells(cls, cells: Mapping[str, CellGenotype]) -> "Genotype":
+        """The genotype with these cells of N, R, S."""
+        return cls(cells["N"], cells["R"], cells["S"])
 
     def to_json(self) -> str:
         """A stable JSON text: equal genotypes give equal texts."""

@@ -3,17 +3,15 @@
 Input `(batch, channels, bins, time)` and lengths `(batch,)` in frames; output logits `(batch, classes)`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from emodarts.networks.cell import DerivedCell, SearchCell
-from emodarts.networks.fused.cnn_edges import CnnEdges
-from emodarts.networks.fused.sequence_edges import SequenceEdges
-from emodarts.networks.genotype import Genotype
+from emodarts.networks.cell import BuildOperation, DerivedCell
+from emodarts.networks.genotype import KINDS, Genotype
 from emodarts.networks.masking import strided_lengths, strided_mask, time_mask
 from emodarts.networks.operations import CNN_OPERATIONS, ReluConvNorm
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
@@ -53,18 +51,10 @@ class NetworkShape:
         reductions = {self.cells // 3, 2 * self.cells // 3} if self.cells > 2 else {self.cells - 1} - {0}
         return "".join("R" if cell in reductions else "N" for cell in range(self.cells))
 
-
-class Preprocess(nn.Module):
-    """Brings an input state of a cell to its channels, and to its resolution where a reduction lies between."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, affine: bool):
-        super().__init__()
-        self.layer = ReluConvNorm(inputs, outputs, stride, affine)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """`(batch, inputs, F, T)` -> `(batch, outputs, F', T')`."""
-        output: Tensor = self.layer(x, mask)
-        return output
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of cell that the network has: of N, R, S."""
+        return tuple(k for k in KINDS if k in self.layout or (k == "S" and self.sequence_cells))
 
 
 class SequencePreprocess(nn.Module):
@@ -96,38 +86,41 @@ class AttentiveStatistics(nn.Module):
         return torch.cat([mean, (variance + 1e-5).sqrt()], 1)
 
 
-class Network(nn.Module):
-    """What the supernet and the discrete network share; `genotype` None makes the supernet's mixed cells."""
+# (kind: N, R or S; how an operation is built; what brings the two input states to the cell's channels) -> the cell
+BuildCell = Callable[[str, BuildOperation, tuple[nn.Module, nn.Module]], nn.Module]
 
-    def __init__(
-        self,
-        shape: NetworkShape,
-        genotype: Genotype | None,
-        cnn_operations: tuple[str, ...] = tuple(CNN_OPERATIONS),
-        sequence_operations: tuple[str, ...] = tuple(SEQUENCE_OPERATIONS),
-    ):
+
+class Network(nn.Module):
+    """What the supernet and the discrete network share: all but the cells, which `build_cell` makes in their order.
+
+    `nodes` and `sequence_nodes` are those of a CNN and of a sequence cell; `affine`: norms in cells have parameters.
+    """
+
+    def __init__(self, shape: NetworkShape, build_cell: BuildCell, nodes: int, sequence_nodes: int, affine: bool):
         super().__init__()
-        self.shape, self.genotype = shape, genotype
-        self.cnn_operations, self.sequence_operations = cnn_operations, sequence_operations
+        self.shape = shape
         self.layer_weighting = LayerWeighting(shape.input_channels) if shape.layer_weighting else None
         self.stem = self._stem()
         self.cells = nn.ModuleList()
         before, previous, channels, reduced = shape.stem_channels, shape.stem_channels, shape.channels, False
         bins = self.stem.bins(shape.bins)
-        nodes = shape.nodes if genotype is None else len(genotype.normal)
         for kind in shape.layout:
             channels, bins = (2 * channels, -(-bins // 2)) if kind == "R" else (channels, bins)
-            self.cells.append(self._cnn_cell(kind, before, previous, channels, reduced))
+            states = (
+                ReluConvNorm(before, channels, 2 if reduced else 1, affine),
+                ReluConvNorm(previous, channels, 1, affine),
+            )
+            self.cells.append(build_cell(kind, _cnn_operation(channels, affine, shape.over_time), states))
             before, previous, reduced = previous, nodes * channels, kind == "R"
         width = shape.sequence_width
         self.fold = SequencePreprocess(
             previous * (bins if shape.frequency_pooling == "flatten" else 1), width, affine=True
         )
         self.sequence_cells = nn.ModuleList()
-        sequence_nodes = shape.sequence_nodes if genotype is None else len(genotype.sequence)
         before, previous = width, width
         for _ in range(shape.sequence_cells):
-            self.sequence_cells.append(self._sequence_cell(before, previous, width))
+            linear = SequencePreprocess(before, width, affine), SequencePreprocess(previous, width, affine)
+            self.sequence_cells.append(build_cell("S", _sequence_operation(width, affine), linear))
             before, previous = previous, sequence_nodes * width
         pooled = previous + width if self._has_shortcut else previous
         self.pool = AttentiveStatistics(pooled)
@@ -143,34 +136,6 @@ class Network(nn.Module):
         if shape.over_time:
             return TimeStem(inputs * shape.bins, shape.stem_channels, shape.stem_strides[1])
         return Stem(inputs, shape.stem_channels, shape.stem_strides)
-
-    def _cnn_cell(self, kind: str, before: int, previous: int, channels: int, reduced: bool) -> nn.Module:
-        affine = self.genotype is not None  # in the supernet an affine norm would undo the alphas' scale
-        preprocess = (
-            Preprocess(before, channels, 2 if reduced else 1, affine),
-            Preprocess(previous, channels, 1, affine),
-        )
-        if self.genotype is None:
-            edges = partial(CnnEdges, self.cnn_operations, channels, over_time=self.shape.over_time)
-            return SearchCell(self.shape.nodes, edges, preprocess, kind == "R")
-        genotype = self.genotype.reduction if kind == "R" else self.genotype.normal
-
-        def build(name: str, stride: int) -> nn.Module:
-            return CNN_OPERATIONS[name](channels, stride, affine, self.shape.over_time)
-
-        return DerivedCell(genotype, build, preprocess, kind == "R")
-
-    def _sequence_cell(self, before: int, previous: int, width: int) -> nn.Module:
-        affine = self.genotype is not None
-        preprocess = (SequencePreprocess(before, width, affine), SequencePreprocess(previous, width, affine))
-        if self.genotype is None:
-            edges = partial(SequenceEdges, self.sequence_operations, width)
-            return SearchCell(self.shape.sequence_nodes, edges, preprocess)
-
-        def build(name: str, stride: int) -> nn.Module:
-            return SEQUENCE_OPERATIONS[name](width, affine)
-
-        return DerivedCell(self.genotype.sequence, build, preprocess)
 
     def forward(self, x: Tensor, lengths: Tensor, arguments: dict[str, Any] | None = None) -> Tensor:
         """Logits `(batch, classes)`; `arguments` gives each kind of cell (N, R, S) its weights or drop-path."""
@@ -199,11 +164,24 @@ class Network(nn.Module):
         return x.permute(0, 3, 1, 2).flatten(2)
 
 
+def _cnn_operation(channels: int, affine: bool, over_time: bool) -> BuildOperation:
+    return lambda name, stride: CNN_OPERATIONS[name](channels, stride, affine, over_time)
+
+
+def _sequence_operation(width: int, affine: bool) -> BuildOperation:
+    return lambda name, stride: SEQUENCE_OPERATIONS[name](width, affine)
+
+
 class DiscreteNetwork(Network):
     """The network of a genotype, trained from scratch."""
 
     def __init__(self, shape: NetworkShape, genotype: Genotype):
-        super().__init__(shape, genotype)
+        cells = genotype.cells
+
+        def build_cell(kind: str, build: BuildOperation, preprocess: tuple[nn.Module, nn.Module]) -> nn.Module:
+            return DerivedCell(cells[kind], build, preprocess, kind == "R")
+
+        super().__init__(shape, build_cell, len(genotype.normal), len(genotype.sequence), affine=True)
         self.drop_path = 0.0
 
     def forward(self, x: Tensor, lengths: Tensor, arguments: dict[str, Any] | None = None) -> Tensor:

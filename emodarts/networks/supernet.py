@@ -4,6 +4,7 @@ Alphas of normal, reduction and sequence cells belong to one optimiser and one l
 chosen together (emoDARTS). Derivation keeps each node's two strongest inputs, `none` excluded (Liu et al. 2019, 2.4).
 """
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,18 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emodarts.networks.cell import MixedOperations, edges_of
-from emodarts.networks.genotype import CellGenotype, Edge, Genotype
+from emodarts.networks.cell import BuildOperation, MixedCell, MixedOperation, edges_of
+from emodarts.networks.fused.cell import FusedCell, FusedOperations
+from emodarts.networks.fused.mixed_cnn import FusedCnnOperations
+from emodarts.networks.fused.mixed_sequence import FusedSequenceOperations
+from emodarts.networks.genotype import KINDS, CellGenotype, Edge, Genotype
 from emodarts.networks.network import Network, NetworkShape
-
-KINDS = {"N": "normal", "R": "reduction", "S": "sequence"}
 
 
 class Supernet(Network):
     """The supernet; `alphas` maps N, R, S to parameters `(edges, operations)` of that kind of cell.
 
     `relaxation`: the mixing weights of an edge are the alphas' softmax (DARTS, Liu et al. 2019, eq. 2), or each alpha's
-    sigmoid, so that no operation gains by another's loss (FairDARTS, Chu et al. 2020). `held` maps kinds to
+    sigmoid, so that no operation gains by another's loss (FairDARTS, Chu et al. 2020). `fused`: its cells are computed
+    fast (`networks.fused`); otherwise they are the plain ones, with the same weights. `held` maps kinds to
     mixing weights that stand in the place of the alphas' own.
     """
 
@@ -33,9 +36,19 @@ class Supernet(Network):
         sequence_operations: tuple[str, ...],
         generator: torch.Generator | None = None,
         relaxation: str = "softmax",
+        fused: bool = True,
     ):
-        super().__init__(shape, None, cnn_operations, sequence_operations)
-        self.relaxation = relaxation
+        def build_cell(kind: str, build: BuildOperation, preprocess: tuple[nn.Module, nn.Module]) -> nn.Module:
+            if kind == "S":
+                plain = MixedCell(shape.sequence_nodes, sequence_operations, build, preprocess)
+                return FusedCell(plain, FusedSequenceOperations) if fused else plain
+            plain = MixedCell(shape.nodes, cnn_operations, build, preprocess, kind == "R")
+            return FusedCell(plain, FusedCnnOperations) if fused else plain
+
+        # Affine norms would undo the scale that the mixing weights give.
+        super().__init__(shape, build_cell, shape.nodes, shape.sequence_nodes, affine=False)
+        self.cnn_operations, self.sequence_operations = cnn_operations, sequence_operations
+        self.relaxation, self.skip_dropout = relaxation, 0.0
         cnn_edges, sequence_edges = len(list(edges_of(shape.nodes))), len(list(edges_of(shape.sequence_nodes)))
         sizes = {
             "N": (cnn_edges, len(cnn_operations)),
@@ -61,14 +74,9 @@ class Supernet(Network):
         return alpha.softmax(1) if self.relaxation == "softmax" else alpha.sigmoid()
 
     @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds of cell that the network has: of N, R, S."""
-        return tuple(k for k in KINDS if k in self.shape.layout or (k == "S" and self.shape.sequence_cells))
-
-    @property
     def free_kinds(self) -> tuple[str, ...]:
         """The kinds whose alphas count: there, and not held."""
-        return tuple(k for k in self.kinds if k not in self.held)
+        return tuple(k for k in self.shape.kinds if k not in self.held)
 
     def operations_of(self, kind: str) -> tuple[str, ...]:
         """The operations of a kind of cell, in the order of the alphas' columns."""
@@ -84,7 +92,7 @@ class Supernet(Network):
 
     def mixing(self, genotype: Genotype) -> dict[str, Tensor]:
         """The mixing weights that make this supernet the genotype's network: 1 at what it kept, else 0."""
-        cells = cells_of(genotype)
+        cells = genotype.cells
         return {kind: cell_weights(cells[kind], self.operations_of(kind)).to(a) for kind, a in self.alphas.items()}
 
     @contextmanager
@@ -99,9 +107,19 @@ class Supernet(Network):
 
     def set_skip_dropout(self, probability: float) -> None:
         """Drop values of skip connections in training with this probability (P-DARTS, Chen et al. 2019)."""
+        self.skip_dropout = probability
         for module in self.modules():
-            if isinstance(module, MixedOperations):
+            if isinstance(module, MixedOperation | FusedOperations):
                 module.skip_dropout = probability
+
+    def unfused(self) -> "Supernet":
+        """The same supernet of plain cells, with copies of all weights, running statistics and alphas."""
+        plain = copy.deepcopy(self)
+        for cells in (plain.cells, plain.sequence_cells):
+            for number, cell in enumerate(cells):
+                if isinstance(cell, FusedCell):
+                    cells[number] = cell.unfused()
+        return plain
 
     def derive(self) -> Genotype:
         """The discrete architecture of the present mixing weights."""
@@ -109,7 +127,7 @@ class Supernet(Network):
 
     def genotype_of(self, weights: Mapping[str, Tensor]) -> Genotype:
         """The discrete architecture of some mixing weights."""
-        return genotype_of_cells(
+        return Genotype.from_cells(
             {kind: derive_cell(weights[kind].detach().cpu(), self.operations_of(kind)) for kind in KINDS}
         )
 
@@ -137,18 +155,8 @@ class Supernet(Network):
 
     def skips(self, genotype: Genotype) -> dict[str, int]:
         """Skip connections in each kind of cell that the network has."""
-        cells = cells_of(genotype)
-        return {k: sum(e.operation == "skip_connect" for node in cells[k] for e in node) for k in self.kinds}
-
-
-def cells_of(genotype: Genotype) -> dict[str, CellGenotype]:
-    """The cells of a genotype by kind: N, R, S."""
-    return {kind: getattr(genotype, name) for kind, name in KINDS.items()}
-
-
-def genotype_of_cells(cells: Mapping[str, CellGenotype]) -> Genotype:
-    """The genotype with these cells of N, R, S."""
-    return Genotype(cells["N"], cells["R"], cells["S"])
+        cells = genotype.cells
+        return {k: sum(e.operation == "skip_connect" for node in cells[k] for e in node) for k in self.shape.kinds}
 
 
 def derive_cell(weights: Tensor, operations: tuple[str, ...]) -> CellGenotype:

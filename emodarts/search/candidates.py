@@ -5,9 +5,8 @@ from itertools import combinations
 
 import numpy as np
 
-from emodarts.networks.genotype import CellGenotype, Edge, Genotype
+from emodarts.networks.genotype import KINDS, CellGenotype, Edge, Genotype
 from emodarts.networks.network import NetworkShape
-from emodarts.networks.supernet import KINDS, cells_of, genotype_of_cells
 from emodarts.search.scope import fixed_cells, held_kinds
 from emodarts.search.settings import SearchSettings
 
@@ -33,18 +32,17 @@ class CandidateSpace:
             for names in (settings.all_cnn_operations, settings.seqnn_operations)
         )
         cells, held = fixed_cells(settings), held_kinds(settings)
-        there = [k for k in KINDS if k in shape.layout or (k == "S" and shape.sequence_cells)]
         return cls(
             {"N": settings.nodes, "R": settings.nodes, "S": settings.sequence_nodes},
             {"N": cnn, "R": cnn, "S": sequence},
             {kind: cells[kind] for kind in held},
-            tuple(kind for kind in there if kind not in held),
+            tuple(kind for kind in shape.kinds if kind not in held),
         )
 
     def draw(self, rng: np.random.Generator) -> Genotype:
         """An architecture, uniformly: for each node two different inputs, and an operation other than none for each."""
         drawn = {kind: self.fixed[kind] if kind in self.fixed else self._cell(kind, rng) for kind in KINDS}
-        return genotype_of_cells(drawn)
+        return Genotype.from_cells(drawn)
 
     def mutate(self, genotype: Genotype, rng: np.random.Generator) -> Genotype:
         """The architecture with one edge changed: another operation or another input, with equal chance.
@@ -52,7 +50,7 @@ class CandidateSpace:
         The mutations of Real et al. (2019, sec. 3.1). Of a change that is not possible (the first node of a cell has no
         third state to read, a space with one operation no other) the other one is made.
         """
-        cells = cells_of(genotype)
+        cells = genotype.cells
         places = [(k, n, e) for k in self.searched for n in range(len(cells[k])) for e in range(len(cells[k][n]))]
         changes = [(place, self._changes(cells, place)) for place in places]
         possible = [(place, kinds) for place, kinds in changes if kinds]
@@ -64,7 +62,7 @@ class CandidateSpace:
         edges = [*cells[kind][node][:number], edge, *cells[kind][node][number + 1 :]]
         changed = tuple(sorted(edges, key=lambda e: e.source))
         cells[kind] = (*cells[kind][:node], changed, *cells[kind][node + 1 :])
-        return genotype_of_cells(cells)
+        return Genotype.from_cells(cells)
 
     def _cell(self, kind: str, rng: np.random.Generator) -> CellGenotype:
         operations = self.operations[kind]

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from emodarts.features.batches import Batch, FoldPart, evaluation_batches
 from emodarts.metrics import uar
-from emodarts.networks.cell import MixedOperations
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.operations import frozen_statistics
 from emodarts.networks.supernet import Supernet
@@ -25,8 +24,7 @@ def batch_statistics(supernet: Supernet) -> Iterator[None]:
     """
     training = supernet.training
     dropouts = [m for m in supernet.modules() if isinstance(m, nn.Dropout)]
-    edges = [m for m in supernet.modules() if isinstance(m, MixedOperations)]
-    skips = [e.skip_dropout for e in edges]
+    skip_dropout = supernet.skip_dropout
     supernet.train()
     supernet.set_skip_dropout(0.0)
     for dropout in dropouts:
@@ -36,8 +34,7 @@ def batch_statistics(supernet: Supernet) -> Iterator[None]:
             yield
     finally:
         supernet.train(training)
-        for edge, skip in zip(edges, skips, strict=True):
-            edge.skip_dropout = skip
+        supernet.set_skip_dropout(skip_dropout)
 
 
 def mean_loss(supernet: Supernet, batches: Sequence[Batch], class_weights: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
-"""The sequence cells' part of a search step, plain and joint: forward and backward passes of one cell, on one thread.
+"""The sequence cells' part of a search step, plain and fused: forward and backward passes of one cell, on one thread.
 
     python tests/benchmarks/sequence_step.py [--repeats 7]
 
 A first-order step has two passes: one for the gradient of the alphas alone, one for that of the weights (and of the
-cell's input, for the layers before it). Plain (`cell.Edges`, a module for each operation of each edge) and joint
-(`sequence_edges.SequenceEdges`) cells take turns in one run; medians, and the peak of what autograd saves. Utterances
+cell's input, for the layers before it). Plain (`cell.MixedCell`, a module for each operation of each edge) and fused
+(`fused.cell.FusedCell`) cells take turns in one run; medians, and the peak of what autograd saves. Utterances
 of half to all of the frames. Last line: one JSON object, `seqnn_ratio` for a cell of 4 nodes with the 14 operations of
 emoDARTS, width 32, batch 8, 16 frames, and the other cases by name.
 """
@@ -18,8 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from emodarts.networks.cell import MixedOperations, SearchCell, edges_of
-from emodarts.networks.fused.sequence_edges import SequenceEdges
+from emodarts.networks.cell import MixedCell, edges_of
+from emodarts.networks.fused.cell import FusedCell
+from emodarts.networks.fused.mixed_sequence import FusedSequenceOperations
 from emodarts.networks.network import SequencePreprocess
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
 from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES
@@ -51,7 +52,7 @@ CASES = (
 
 
 def measure(repeats: int = 7, cases: tuple[Case, ...] = CASES[:1]) -> dict[str, float]:
-    """The ratio plain / joint of each case, as printed."""
+    """The ratio plain / fused of each case, as printed."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -61,7 +62,7 @@ def measure(repeats: int = 7, cases: tuple[Case, ...] = CASES[:1]) -> dict[str, 
 
 
 def _measure(case: Case, repeats: int) -> float:
-    problems = [_Problem(case, joint) for joint in (False, True)]
+    problems = [_Problem(case, fused) for fused in (False, True)]
     seconds: list[list[float]] = [[], []]
     for repeat in range(repeats + 1):
         for problem, found in zip(problems, seconds, strict=True):
@@ -69,28 +70,30 @@ def _measure(case: Case, repeats: int) -> float:
             problem.step()
             if repeat:
                 found.append(time.process_time() - start)
-    plain, joint = (1e3 * statistics.median(found) for found in seconds)
+    plain, fused = (1e3 * statistics.median(found) for found in seconds)
     saved = [problem.saved() / 2**20 for problem in problems]
     print(
         f"{case.name:24} {len(case.operations):2} operations, {case.nodes} nodes, width {case.width}, "
-        f"batch {case.batch:2}, {case.frames} frames: plain {plain:7.1f} ms, joint {joint:7.1f} ms, "
-        f"ratio {plain / joint:.2f}; saved {saved[0]:.1f} and {saved[1]:.1f} MiB",
+        f"batch {case.batch:2}, {case.frames} frames: plain {plain:7.1f} ms, fused {fused:7.1f} ms, "
+        f"ratio {plain / fused:.2f}; saved {saved[0]:.1f} and {saved[1]:.1f} MiB",
         flush=True,
     )
-    return round(plain / joint, 3)
+    return round(plain / fused, 3)
 
 
 class _Problem:
     """A cell, its input and its alphas."""
 
-    def __init__(self, case: Case, joint: bool):
+    def __init__(self, case: Case, fused: bool):
         torch.manual_seed(0)
         edges = len(list(edges_of(case.nodes)))
-        self.cell = SearchCell(
+        plain = MixedCell(
             case.nodes,
-            lambda count, stride: _edges(case, count, stride, joint),
+            case.operations,
+            lambda name, _: SEQUENCE_OPERATIONS[name](case.width, False),
             (SequencePreprocess(case.width, case.width, False), SequencePreprocess(case.width, case.width, False)),
         )
+        self.cell: nn.Module = FusedCell(plain, FusedSequenceOperations) if fused else plain
         self.alphas = torch.zeros(edges, len(case.operations), requires_grad=True)
         self.lengths = torch.randint(case.frames // 2, case.frames + 1, (case.batch,))
         self.lengths[0] = case.frames
@@ -120,16 +123,6 @@ class _Problem:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             self._loss()
         return sum(sizes.values())
-
-
-def _edges(case: Case, count: int, stride: int, joint: bool) -> MixedOperations:
-    if joint:
-        return SequenceEdges(case.operations, case.width, count, stride)
-
-    def build(name: str, stride: int) -> nn.Module:
-        return SEQUENCE_OPERATIONS[name](case.width, False)
-
-    return MixedOperations(case.operations, build, count, stride)
 
 
 def main() -> None:

@@ -6,8 +6,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from emodarts.errors import EmodartsError
-from emodarts.networks import network as networks
-from emodarts.networks.cell import MixedOperations
 from emodarts.networks.costs import (
     CostTable,
     count_macs,
@@ -121,19 +119,9 @@ def test_a_supernet_of_two_inputs_costs_what_its_derived_network_has(shape, cnn,
 @pytest.mark.parametrize(
     "shape", [replace(SHAPE, nodes=3, sequence_nodes=2, sequence_shortcut=True), replace(OVER_TIME, nodes=2)]
 )
-def test_macs_of_a_supernet_are_those_of_the_plain_one(shape, monkeypatch):
-    class Cnn(MixedOperations):
-        def __init__(self, operations, channels, edges, stride, over_time=False):
-            super().__init__(operations, lambda n, s: CNN_OPERATIONS[n](channels, s, False, over_time), edges, stride)
-
-    class Sequence(MixedOperations):
-        def __init__(self, operations, width, edges, stride=1):
-            super().__init__(operations, lambda n, _: SEQUENCE_OPERATIONS[n](width, False), edges, stride)
-
-    monkeypatch.setattr(networks, "CnnEdges", Cnn)
-    monkeypatch.setattr(networks, "SequenceEdges", Sequence)
+def test_macs_of_a_supernet_are_those_of_the_plain_one(shape):
     operations = (MODERN.cnn_operations, ("none", "lstm_1", "rnn_attention_2"))
-    assert supernet_macs(shape, *operations, FRAMES) == count_macs(Supernet(shape, *operations), FRAMES)
+    assert supernet_macs(shape, *operations, FRAMES) == count_macs(Supernet(shape, *operations, fused=False), FRAMES)
 
 
 @pytest.mark.parametrize("of", ["parameters", "macs"])

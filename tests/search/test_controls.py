@@ -12,7 +12,6 @@ from emodarts.checkpoints import Checkpoints
 from emodarts.networks.costs import count_macs, supernet_macs
 from emodarts.networks.genotype import Edge
 from emodarts.networks.network import DiscreteNetwork
-from emodarts.networks.supernet import cells_of
 from emodarts.search import controls, loop
 from emodarts.search.budget import Budget, candidate_macs
 from emodarts.search.candidates import CandidateSpace
@@ -44,7 +43,7 @@ class Trainer:
         if len(self.calls) == self.stop_after:
             raise KeyboardInterrupt
         self.calls.append((genotype, epochs, seed))
-        good = sum(e.operation in ("sep_conv_3x3", "lstm_1") for c in cells_of(genotype).values() for n in c for e in n)
+        good = sum(e.operation in ("sep_conv_3x3", "lstm_1") for c in genotype.cells.values() for n in c for e in n)
         return CandidateResult(good / 10, 1 + seed % 7, 10, 0.0)
 
 
@@ -86,10 +85,7 @@ def test_a_mutation_changes_exactly_one_thing(settings):
         before = drawn.draw(rng)
         after = drawn.mutate(before, rng)
         differing = [
-            (kind, b, a)
-            for kind in "NRS"
-            for b, a in zip(cells_of(before)[kind], cells_of(after)[kind], strict=True)
-            if b != a
+            (kind, b, a) for kind in "NRS" for b, a in zip(before.cells[kind], after.cells[kind], strict=True) if b != a
         ]
         ((kind, b, a),) = differing
         assert kind in drawn.searched
@@ -278,7 +274,7 @@ def test_only_the_searched_part_moves_at_equal_steps(monkeypatch, joint, moving)
         "seqnn_only": [["N", "R"]] * 4,
         "one_after_the_other": [["S"]] * 2 + [["N", "R"]] * 2,
     }[joint]
-    fixed, cells = fixed_cells(made.settings), cells_of(found.genotype)
+    fixed, cells = fixed_cells(made.settings), found.genotype.cells
     for kind in set("NRS") - set(moving):
         assert cells[kind] == fixed[kind]
 
@@ -312,7 +308,7 @@ def test_fixed_parts_are_those_of_the_space():
 def test_random_architectures_keep_the_fixed_part(joint):
     made = given(method="random_architecture", scope=joint, nodes=2)
     fixed = fixed_cells(made.settings)
-    drawn = [cells_of(run_search(replace(made, seed=s), None).genotype) for s in range(10)]
+    drawn = [run_search(replace(made, seed=s), None).genotype.cells for s in range(10)]
     held = {"cnn_only": "S", "seqnn_only": "N"}[joint]
     free = {"cnn_only": "N", "seqnn_only": "S"}[joint]
     assert {cells[held] for cells in drawn} == {fixed[held]}

@@ -1,8 +1,9 @@
 """The plain supernet and the plain search steps: the oracle of the fast ones, in tests and benchmarks.
 
-Plain is what one writes first: a module for each operation of each edge, tensors in PyTorch's default layout,
-`loss.backward()` for all parameters at once, and in the unrolled step a deep copy of the network, as in the reference
-implementation of DARTS (Liu et al. 2019). Losses here are functions of the network.
+Plain is what one writes first: a module for each operation of each edge (`cell.MixedCell`) out of PyTorch's own
+functions, tensors in PyTorch's default memory layout, `loss.backward()` for all parameters at once, and in the unrolled
+step a deep copy of the network, as in the reference implementation of DARTS (Liu et al. 2019). Losses here are
+functions of the network.
 """
 
 import copy
@@ -11,15 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from emodarts.networks.cell import MixedOperations, SearchCell, channel_axis
+from emodarts.networks.cell import MixedOperation, channel_axis
+from emodarts.networks.fused.mixed_cnn import FusedCnnOperations
+from emodarts.networks.fused.mixed_sequence import FusedSequenceOperations
 from emodarts.networks.masking import strided_mask
 from emodarts.networks.operations import (
+    CNN_OPERATIONS,
     DepthwiseSeparable,
     MaskedBatchNorm,
     MaxPool,
     SqueezeExciteConvolution,
     frozen_statistics,
 )
+from emodarts.networks.sequence import SEQUENCE_OPERATIONS
 
 
 class PlainBatchNorm(MaskedBatchNorm):
@@ -73,37 +78,6 @@ PLAIN = {
 }
 
 
-class PlainEdges(MixedOperations):
-    """Every operation of every edge, one after the other."""
-
-    def forward(self, x, extent, weights):
-        return torch.cat([self.edge(number, x, extent, row) for number, row in enumerate(weights)], channel_axis(x))
-
-    def edge(self, number, x, extent, weights):
-        """The mixed operation of one edge, of those that leave the state."""
-        named = zip(weights, self.names, self.operations[number].children(), strict=True)
-        outputs = [w * self._output(name, operation, x, extent) for w, name, operation in named]
-        return sum(outputs[1:], outputs[0])
-
-
-class PlainCell(SearchCell):
-    """A search cell that goes from node to node and from edge to edge, in the layout its inputs have."""
-
-    def forward(self, inputs, extents, weights):
-        first, second = self.preprocess
-        states = [first(inputs[0], extents[0]), second(inputs[1], extents[1])]
-        rows = iter(weights)
-        read = [0] * (self.nodes + 1)  # how many nodes have read each state
-        for node in range(self.nodes):
-            terms = []
-            for source in range(node + 2):
-                extent = extents[1] if source < 2 else extents[2]
-                terms.append(self.sources[source].edge(read[source], states[source], extent, next(rows)))
-                read[source] += 1
-            states.append(sum(terms[1:], terms[0]))
-        return torch.cat(states[2:], channel_axis(states[0]))
-
-
 def with_plain_parts(module):
     """The module itself, its batch norms and depthwise convolutions made plain."""
     for part in module.modules():
@@ -111,22 +85,47 @@ def with_plain_parts(module):
     return module
 
 
-def plain_edges(edges, operations):
+class PlainEdges(nn.Module):
+    """The mixed operations of all edges that leave a state, one after the other: what `FusedOperations` replaces."""
+
+    def __init__(self, edges):
+        super().__init__()
+        self.edges = nn.ModuleList(edges)
+
+    def forward(self, x, extent, weights):
+        outputs = [edge(x, extent, row) for edge, row in zip(self.edges, weights, strict=True)]
+        return torch.cat(outputs, channel_axis(x))
+
+
+def cnn_edges(operations, channels, edges, stride, over_time=False):
+    """CNN edges of the supernet, fused; their weights are drawn edge by edge."""
+    return _fused(
+        FusedCnnOperations, operations, lambda n, s: CNN_OPERATIONS[n](channels, s, False, over_time), edges, stride
+    )
+
+
+def sequence_edges(operations, width, edges):
+    """Sequence edges of the supernet, fused; their weights are drawn edge by edge."""
+    return _fused(
+        FusedSequenceOperations, operations, lambda name, _: SEQUENCE_OPERATIONS[name](width, False), edges, 1
+    )
+
+
+def _fused(fuse, operations, build, edges, stride):
+    return fuse([MixedOperation({n: build(n, stride) for n in operations}) for _ in range(edges)], build, stride)
+
+
+def plain_edges(fused):
     """The same edges as plain modules with copies of the weights and running statistics."""
-    built = [{name: edges.extract(number, name) for name in operations} for number in range(edges.edges)]
-    modules = iter([module for named in built for module in named.values()])
-    plain = PlainEdges(operations, lambda name, stride: next(modules), edges.edges, 1)
-    plain.skip_dropout = edges.skip_dropout
-    return with_plain_parts(plain.train(edges.training))
+    edges = [MixedOperation({name: fused.extract(edge, name) for name in fused.columns}) for edge in range(fused.edges)]
+    for edge in edges:
+        edge.skip_dropout = fused.skip_dropout
+    return with_plain_parts(PlainEdges(edges).train(fused.training))
 
 
 def plain_twin(supernet):
-    """The same supernet out of plain edges, with copies of all weights, running statistics and alphas."""
-    twin = copy.deepcopy(supernet)
-    for cells, operations in ((twin.cells, twin.cnn_operations), (twin.sequence_cells, twin.sequence_operations)):
-        for cell in cells:
-            cell.sources = nn.ModuleList(plain_edges(edges, operations) for edges in cell.sources)
-            cell.__class__ = PlainCell
+    """The same supernet out of plain cells, with copies of all weights, running statistics and alphas."""
+    twin = supernet.unfused()
     twin.stem.register_forward_hook(lambda stem, inputs, outputs: (outputs[0].contiguous(), *outputs[1:]))
     return with_plain_parts(twin)
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emodarts.networks.cell import select
 from emodarts.networks.depthwise import depthwise
+from emodarts.networks.fused.cell import select
 from emodarts.networks.fused.mixture import batch_mixture, running_mixture
 from emodarts.networks.operations import (
     Convolution,

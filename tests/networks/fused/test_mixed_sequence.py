@@ -5,11 +5,10 @@ import torch
 from torch import nn
 
 from emodarts.errors import EmodartsError
-from emodarts.networks.cell import MixedOperations
 from emodarts.networks.fused.recurrence import Chains, recurrence
-from emodarts.networks.fused.sequence_edges import SequenceEdges
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS, SelfAttention, family_of
 from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES
+from tests.support.plain import plain_edges, plain_gradients, sequence_edges
 
 ALL = tuple(SEQUENCE_OPERATIONS)
 MIXTURES = {
@@ -21,40 +20,14 @@ MIXTURES = {
 LENGTHS = torch.tensor([7, 1, 4, 6])
 
 
-def drawn_plain(operations, width, edges, seed=0):
-    torch.manual_seed(seed)
-    return MixedOperations(operations, lambda name, _: SEQUENCE_OPERATIONS[name](width, False), edges, 1)
-
-
-def extracted(fast, operations):
-    """The plain edges with the weights of the joint ones."""
-    plain = drawn_plain(operations, fast.width, fast.edges, seed=1).train(fast.training)
-    for edge, modules in enumerate(plain.operations):
-        modules.update({name: fast.extract(edge, name) for name in operations})
-    return plain
-
-
 def problem(operations, width, edges, dtype, lengths=LENGTHS, seed=0):
     torch.manual_seed(seed)
-    fast = SequenceEdges(operations, width, edges).to(dtype)
+    fast = sequence_edges(operations, width, edges).to(dtype)
     frames = int(lengths.max()) + 2  # padding that no utterance fills
     real = (torch.arange(frames) < lengths[:, None])[:, :, None]
     x = (torch.randn(len(lengths), frames, width, dtype=dtype) * real).requires_grad_()
     weights = torch.rand(edges, len(operations), dtype=dtype).requires_grad_()
-    return fast, extracted(fast, operations), x, weights, real
-
-
-def written(plain, gradients, fast, operations):
-    """Gradients of the plain modules' weights, and of the joint ones in the plain modules' order."""
-    theirs = dict(zip((name for name, _ in plain.named_parameters()), gradients, strict=True))
-    with torch.no_grad():  # `extract` of the gradients in place of the weights
-        kept = [p.detach().clone() for p in fast.parameters()]
-        for p in fast.parameters():
-            p.copy_(p.grad)
-        ours = dict(extracted(fast, operations).named_parameters())
-        for p, k in zip(fast.parameters(), kept, strict=True):
-            p.copy_(k)
-    return [(name, ours[name], theirs[name]) for name in theirs]
+    return fast, plain_edges(fast), x, weights, real
 
 
 def assert_close(found, expected, tolerance, name=""):
@@ -75,10 +48,10 @@ def check(operations, width, edges, dtype, lengths=LENGTHS, training=True):
     theirs = torch.autograd.grad(expected, [x, weights, *plain.parameters()], seed)
     for name, a, b in zip(("x", "weights"), ours, theirs, strict=False):
         assert_close(a, b, relative, name)
-    for parameter, gradient in zip(fast.parameters(), ours[2:], strict=True):
-        parameter.grad = gradient
-    for name, a, b in written(plain, theirs[2:], fast, operations):
-        assert_close(a, b, relative, name)
+    of_fast, names = plain_gradients(fast, ours[2:], plain_edges), [name for name, _ in plain.named_parameters()]
+    assert list(of_fast) == names
+    for name, gradient in zip(names, theirs[2:], strict=True):
+        assert_close(of_fast[name], gradient, relative, name)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
@@ -120,10 +93,12 @@ def test_evaluation_without_gradients():
 
 def test_it_starts_as_the_plain_edges_would():
     torch.manual_seed(0)
-    fast = SequenceEdges(ALL, 8, 2)
-    for a, b in zip(extracted(fast, ALL).parameters(), drawn_plain(ALL, 8, 2).parameters(), strict=True):
+    fast = sequence_edges(ALL, 8, 2)
+    torch.manual_seed(0)
+    drawn = nn.ModuleList(SEQUENCE_OPERATIONS[name](8, False) for _ in range(2) for name in ALL)
+    for a, b in zip(plain_edges(fast).parameters(), drawn.parameters(), strict=True):
         assert torch.equal(a, b)
-    assert sum(p.numel() for p in fast.parameters()) == sum(p.numel() for p in drawn_plain(ALL, 8, 2).parameters())
+    assert sum(p.numel() for p in fast.parameters()) == sum(p.numel() for p in drawn.parameters())
 
 
 def test_the_alphas_alone_need_no_gradient_of_the_weights(monkeypatch):
@@ -231,9 +206,9 @@ def test_self_attention_is_that_of_torch():
 
 def test_widths_that_cannot_be_divided():
     with pytest.raises(EmodartsError, match="divisible by 4, not 6"):
-        SequenceEdges(("self_attention_4",), 6, 1)
+        sequence_edges(("self_attention_4",), 6, 1)
     with pytest.raises(EmodartsError, match="even width, not 5"):
-        SequenceEdges(("bigru_1",), 5, 1)
+        sequence_edges(("bigru_1",), 5, 1)
 
 
 def test_families_of_the_modern_operations():

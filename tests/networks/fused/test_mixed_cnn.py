@@ -1,23 +1,31 @@
 """The fast cells against the plain ones: outputs, gradients, running statistics, whole supernets and search steps."""
 
-from functools import partial
-
 import pytest
 import torch
 import torch.nn.functional as F
 
+from emodarts.networks.cell import MixedOperation
 from emodarts.networks.depthwise import depthwise
 from emodarts.networks.fused import convolutions
-from emodarts.networks.fused.cnn_edges import CnnEdges
+from emodarts.networks.fused.cell import FusedCell, FusedOperations
 from emodarts.networks.fused.mixture import batch_mixture
 from emodarts.networks.masking import image_mask
 from emodarts.networks.network import NetworkShape
 from emodarts.networks.operations import CNN_OPERATIONS, RunningStatistics, frozen_statistics
+from emodarts.networks.sequence import SEQUENCE_OPERATIONS
 from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES
 from emodarts.networks.supernet import Supernet
 from emodarts.search import bilevel
 from emodarts.search.bilevel import first_order_step, second_order_step
-from tests.support.plain import first_order, plain_edges, plain_gradients, plain_twin, saved_bytes, second_order
+from tests.support.plain import (
+    cnn_edges,
+    first_order,
+    plain_edges,
+    plain_gradients,
+    plain_twin,
+    saved_bytes,
+    second_order,
+)
 
 EVERY = tuple(CNN_OPERATIONS)
 LENGTHS = torch.tensor([11, 17, 5])
@@ -80,8 +88,8 @@ def test_discrete_mixing_weights_equal_plain_edges(stride):
 def check_edges(operations, size, stride, over_time, dtype, lengths=LENGTHS, weights=None):
     """Outputs and gradients of the fast and the plain edges; `size`: channels and edges."""
     torch.manual_seed(0)
-    fast = CnnEdges(operations, *size, stride, over_time).to(dtype)
-    plain = plain_edges(fast, operations)
+    fast = cnn_edges(operations, *size, stride, over_time).to(dtype)
+    plain = plain_edges(fast)
     x, mask = inputs(size[0], 1 if over_time else 7, dtype, lengths=lengths)
     x.requires_grad_()
     weights = torch.rand(size[1], len(operations), dtype=dtype) if weights is None else weights
@@ -97,7 +105,7 @@ def check_edges(operations, size, stride, over_time, dtype, lengths=LENGTHS, wei
     ]
     # Gradients at padded frames are of no account: what made the state is masked.
     assert_gradients([gradients[0][0] * mask, gradients[0][1]], [gradients[1][0] * mask, gradients[1][1]], dtype)
-    found = plain_gradients(fast, gradients[0][2:], partial(plain_edges, operations=operations))
+    found = plain_gradients(fast, gradients[0][2:], plain_edges)
     assert_gradients(found.values(), gradients[1][2:], dtype)
 
 
@@ -105,14 +113,14 @@ def check_edges(operations, size, stride, over_time, dtype, lengths=LENGTHS, wei
 @pytest.mark.parametrize("stride", [1, 2])
 def test_running_statistics_and_evaluation_mode(stride, dtype):
     torch.manual_seed(0)
-    fast = CnnEdges(EVERY, 6, 3, stride).to(dtype)
-    plain = plain_edges(fast, EVERY)
+    fast = cnn_edges(EVERY, 6, 3, stride).to(dtype)
+    plain = plain_edges(fast)
     weights = torch.rand(3, len(EVERY), dtype=dtype)
     for seed in range(3):
         x, mask = inputs(6, 7, dtype, seed)
         for edges in (fast, plain):
             edges(x, mask, weights)
-    for found, expected in zip(statistics(plain_edges(fast, EVERY)), statistics(plain), strict=True):
+    for found, expected in zip(statistics(plain_edges(fast)), statistics(plain), strict=True):
         for f, e in zip(found, expected, strict=True):
             torch.testing.assert_close(f, e, atol=OUTPUTS[dtype], rtol=OUTPUTS[dtype])
     before = [b.clone() for b in fast.buffers()]
@@ -174,11 +182,11 @@ def test_depthwise_convolution_of_few_frames(stride, dilation, columns, frames):
 @pytest.mark.parametrize("stride", [1, 2])
 def test_skip_dropout_is_that_of_the_plain_edges(stride, monkeypatch):
     torch.manual_seed(0)
-    fast = CnnEdges(EVERY, 6, 3, stride).double()
+    fast = cnn_edges(EVERY, 6, 3, stride).double()
     x, mask = inputs(6, 7, torch.float64)
     weights = torch.rand(3, len(EVERY), dtype=torch.float64)
     fast.skip_dropout = 0.4
-    plain = plain_edges(fast, EVERY)
+    plain = plain_edges(fast)
     alone = torch.zeros_like(weights)
     alone[:, EVERY.index("skip_connect")] = 1
     skips = fast(x, mask, alone).chunk(3, 1)
@@ -194,7 +202,7 @@ def test_skip_dropout_is_that_of_the_plain_edges(stride, monkeypatch):
 
 def test_weights_start_as_those_of_the_plain_modules():
     torch.manual_seed(3)
-    fast = CnnEdges(EVERY, 4, 3, 2)
+    fast = cnn_edges(EVERY, 4, 3, 2)
     torch.manual_seed(3)
     drawn = [{name: CNN_OPERATIONS[name](4, 2, False) for name in EVERY} for _ in range(3)]
     state = torch.get_rng_state()
@@ -207,7 +215,7 @@ def test_weights_start_as_those_of_the_plain_modules():
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_what_is_extracted_is_in_the_mode_of_the_edges(stride):
-    edges = CnnEdges(EVERY, 4, 1, stride)
+    edges = cnn_edges(EVERY, 4, 1, stride)
     for training in (False, True):
         edges.train(training)
         modules = [module for name in EVERY for module in edges.extract(0, name).modules()]
@@ -232,6 +240,30 @@ def problem(dtype, sequence=SMALL_SEQUENCE_OPERATIONS):
         return lambda network: F.cross_entropy(network(x[part], lengths[part]), y[part])
 
     return fast, plain_twin(fast), loss(slice(0, 3)), loss(slice(3, 6))
+
+
+@pytest.mark.parametrize("over_time", [False, True])
+def test_a_plain_supernet_is_drawn_and_converted_alike(over_time):
+    shape = NetworkShape(3, 1, 12, 4, 2, 4, 2, 2, 8, 4, (1, 1), over_time=over_time)
+    supernets, states = [], []
+    for fused in (True, False):
+        torch.manual_seed(5)
+        supernets.append(Supernet(shape, EVERY, tuple(SEQUENCE_OPERATIONS), fused=fused))
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
+    fast, plain = supernets
+    assert not any(isinstance(m, FusedOperations | FusedCell) for m in plain.modules())
+    fast.set_skip_dropout(0.2)
+    twin = fast.unfused().state_dict()
+    assert list(twin) == list(plain.state_dict())
+    assert all(torch.equal(twin[name], value) for name, value in plain.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), states[0])  # to convert draws nothing
+    mixed = [m for m in fast.unfused().modules() if isinstance(m, MixedOperation)]
+    assert len(mixed) == (4 + 2) * 5
+    assert {m.skip_dropout for m in mixed} == {0.2}
+    x, lengths = torch.randn(2, 1, 12, 20), torch.tensor([20, 20])
+    fast.set_skip_dropout(0.0)
+    torch.testing.assert_close(fast(x, lengths), plain(x, lengths), atol=1e-5, rtol=1e-5)
 
 
 @DTYPES
@@ -305,9 +337,9 @@ def test_at_most_half_is_kept_for_the_backward_pass():
 def test_what_has_no_joint_form_is_computed_edge_by_edge(monkeypatch):
     monkeypatch.setattr(convolutions, "_STACKED", {})
     torch.manual_seed(0)
-    slow = CnnEdges(EVERY, 6, 3, 1).double()
+    slow = cnn_edges(EVERY, 6, 3, 1).double()
     assert not slow.stacked
-    plain = plain_edges(slow, EVERY)
+    plain = plain_edges(slow)
     x, mask = inputs(6, 7, torch.float64)
     weights = torch.rand(3, len(EVERY), dtype=torch.float64)
     torch.testing.assert_close(slow(x, mask, weights), plain(x, mask, weights), atol=1e-9, rtol=1e-9)
@@ -316,7 +348,7 @@ def test_what_has_no_joint_form_is_computed_edge_by_edge(monkeypatch):
 @pytest.mark.parametrize(("shape", "over_time"), [((1, 4, 1, 2), True), ((1, 4, 2, 2), False)])
 def test_the_smallest_reduction_spoils_no_tensor_that_others_need(shape, over_time):
     """One edge, one utterance, two frames: every other frame of the state is a tensor without gaps."""
-    edges = CnnEdges(tuple(CNN_OPERATIONS), 4, 1, 2, over_time=over_time)
+    edges = cnn_edges(tuple(CNN_OPERATIONS), 4, 1, 2, over_time=over_time)
     x = torch.randn(shape, requires_grad=True)
     term = edges(x, torch.ones(1, 1, 1, 2), torch.full((1, len(CNN_OPERATIONS)), 0.1))
     term.square().sum().backward()
@@ -330,8 +362,8 @@ def test_the_smallest_reduction_spoils_no_tensor_that_others_need(shape, over_ti
 )
 def test_mixing_weights_are_not_rounded_under_autocast(operations, stride, training):
     torch.manual_seed(0)
-    edges = CnnEdges(operations, 4, 2, stride).train(training)
-    plain = plain_edges(edges, operations)
+    edges = cnn_edges(operations, 4, 2, stride).train(training)
+    plain = plain_edges(edges)
     x, mask = inputs(4, 7, torch.float32)
     outputs = []
     for weight in (0.1250, 0.1252):  # the same number in bfloat16

@@ -1,16 +1,18 @@
 """The mixed sequence operations of all edges that leave one state, computed together.
 
-Equal to `cell.Edges` of the modules of `sequence`: the recurrent layers of all edges and operations run as one
+Equal to a `MixedOperation` for each edge: the recurrent layers of all edges and operations run as one
 recurrence a kind, the attentions as one (`sequence_parts`), and layer norms and weighted sums are taken together.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emodarts.networks.cell import MixedOperations
+from emodarts.networks.cell import BuildOperation, MixedOperation
+from emodarts.networks.fused.cell import FusedOperations
 from emodarts.networks.fused.sequence_parts import (
     JointAttention,
     JointLayers,
@@ -21,7 +23,6 @@ from emodarts.networks.fused.sequence_parts import (
 )
 from emodarts.networks.masking import time_mask
 from emodarts.networks.sequence import (
-    SEQUENCE_OPERATIONS,
     Bidirectional,
     Recurrent,
     RecurrentAttention,
@@ -31,27 +32,17 @@ from emodarts.networks.sequence import (
 )
 
 
-class SequenceEdges(MixedOperations):
-    """`operations` of a width for each of `edges` edges; layer norms without affine parameters.
+class FusedSequenceOperations(FusedOperations):
+    """Sequence operations whose layer norms have no affine parameters."""
 
-    It starts with the very weights that `Edges` would draw. An operation of a type that is not known here stays a
-    module for each edge.
-    """
-
-    def __init__(self, operations: tuple[str, ...], width: int, edges: int, stride: int = 1):
-        drawn = [{name: SEQUENCE_OPERATIONS[name](width, False) for name in operations} for _ in range(edges)]
-        plain = {name: [modules[name] for modules in drawn] for name in operations}
-
+    def __init__(self, edges: Sequence[MixedOperation], build: BuildOperation, stride: int):
         def of_type(types: Any) -> dict[str, list[nn.Module]]:
-            return {name: modules for name, modules in plain.items() if isinstance(modules[0], types)}
+            first = edges[0].operations.items()
+            return {name: [e.operations[name] for e in edges] for name, plain in first if isinstance(plain, types)}
 
         recurrent = of_type(Recurrent | Bidirectional | RecurrentAttention)
         attention = of_type(RecurrentAttention | SelfAttention)
-        known = {*recurrent, *attention, *of_type(SequenceSkip | SequenceZero)}
-        alone = tuple(name for name in operations if name not in known)
-        super().__init__(alone, lambda name, _: plain[name].pop(0), edges, stride)
-        self.columns = {name: column for column, name in enumerate(operations)}
-        self.edges, self.width = edges, width
+        super().__init__(edges, {*recurrent, *attention, *of_type(SequenceSkip | SequenceZero)}, build, stride)
         self.layers: Any = nn.ModuleList(JointLayers(found) for found in groups_of(recurrent, kind_of))
         self.attentions: Any = nn.ModuleList(
             JointAttention(found) for found in groups_of(attention, lambda operation: attention_of(operation).heads)
@@ -59,18 +50,15 @@ class SequenceEdges(MixedOperations):
         self.attending = frozenset(attention)
 
     def forward(self, x: Tensor, extent: Tensor, weights: Tensor) -> Tensor:
-        """See `Edges`; x `(batch, time, width)`, `extent` the lengths `(batch,)`."""
+        """See `FusedOperations`; x `(batch, time, channels)`, `extent` the lengths `(batch,)`."""
         mask = time_mask(extent, x.shape[1])
         mixed = x.new_zeros(self.edges, *x.shape)
         for names, outputs in self._outputs(x, extent, mask):
-            mixed = mixed + self._mix(outputs, self._columns(weights, names))
+            mixed = mixed + self._mix(outputs, self.weights_of(weights, names))
         mixed = mixed * mask[:, :, None]
         if "skip_connect" in self.columns:
-            mixed = mixed + self._columns(weights, ("skip_connect",))[:, :, None, None] * self._skip(x)
-        sums = mixed.movedim(0, 2).flatten(2)
-        if self.names:
-            sums = sums + super().forward(x, extent, self._columns(weights, self.names))
-        return sums
+            mixed = mixed + self.weights_of(weights, ("skip_connect",))[:, :, None, None] * self._skip(x)
+        return self.add_unfused(mixed.movedim(0, 2).flatten(2), x, extent, weights)
 
     def _outputs(self, x: Tensor, lengths: Tensor, mask: Tensor) -> list[tuple[tuple[str, ...], Tensor]]:
         """Names and outputs `(operations * edges, time, batch, width)`, neither normalised nor masked."""
@@ -97,13 +85,8 @@ class SequenceEdges(MixedOperations):
             return F.dropout(x.expand(self.edges, *x.shape), self.skip_dropout)
         return x
 
-    def extract(self, edge: int, operation: str) -> nn.Module:
-        """See `Edges`."""
-        if operation in self.names:
-            return super().extract(edge, operation)
-        plain = SEQUENCE_OPERATIONS[operation](self.width, False).train(self.training)
+    def write(self, name: str, edge: int, operation: nn.Module) -> None:
+        """See `FusedOperations`."""
         for part in [stack for layers in self.layers for stack in layers.parts] + list(self.attentions):
-            if operation in part.names:
-                plain.to(next(part.parameters()))
-                part.write(operation, edge, plain)
-        return plain
+            if name in part.names:
+                part.write(name, edge, operation)
