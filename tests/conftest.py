@@ -22,7 +22,16 @@ from tests.support.files import REPOSITORY, write_tone
 RECORDINGS = REPOSITORY.parent / "shared" / "corpora"
 torch.set_num_threads(1)
 # Files of minutes begin first, so that no process is left alone with one at the end.
-LONG = ["test_teacher", "test_chaos", "test_sweep", "test_cluster", "test_faults", "test_ray_session", "test_resume"]
+LONG = [
+    "test_teacher",
+    "test_reference",
+    "test_chaos",
+    "test_sweep",
+    "test_cluster",
+    "test_faults",
+    "test_ray_session",
+    "test_resume",
+]
 
 
 def pytest_collection_modifyitems(items):
