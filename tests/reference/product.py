@@ -25,7 +25,7 @@ from torchaudio.pipelines import Wav2Vec2Bundle
 from emodarts.audit import cues
 from emodarts.features.settings import BUNDLES, Bundle
 from emodarts.results import reader
-from sweeps.driver import run_sweep
+from sweeps.sweep import run_sweep
 from sweeps.settings import Settings, from_hydra, register_schema, with_corpus_group
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,8 +47,8 @@ EPOCH = {
     "dev_uar": "dev_uar",
     "dev_war": "dev_war",
     "alpha_entropy": "entropy",
-    "alpha_margin": "margin",
-    "skip_connections": "skips",
+    "alpha_margin": "top2_margin",
+    "skip_connections": "skip_connections",
     "alpha_distance": "alphas_moved",
     "discretised_dev_uar": "discretised_dev_uar",
     "search_macs": "macs",
@@ -66,7 +66,7 @@ CONDITIONS = {
     "classes": "classes",
     "corpora": "train_corpora",
     "subsample": "subsample",
-    "caveat": "weakness",
+    "caveat": "protocol_caveat",
     "genotype_from": "genotype_from",
 }
 SIZES = {"parameters": "parameters", "macs": "macs"}
@@ -98,7 +98,7 @@ RUNG = {
     "fold": "fold",
     "rung": "rung",
     "phase": "phase",
-    "fraction": "share",
+    "fraction": "fraction",
     "value": "value",
     "pruned": "pruned",
 }
