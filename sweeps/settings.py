@@ -54,7 +54,7 @@ class SweepSettings:
     training_rungs: list[float] = field(default_factory=lambda: [0.125])  # shares of a training's own epochs
     startup_folds: int = 3  # wilcoxon: folds of a configuration that run before it may be pruned
     p_threshold: float = 0.1  # wilcoxon
-    max_failed_trials: int = 10  # so many failed configurations and no complete one end the sweep
+    max_failures: int = 10  # so many failed configurations and no complete one end the sweep
     forecast: bool = False  # predict hours and memory, and run nothing
     space: dict[str, Any] = field(default_factory=dict)
 
@@ -76,7 +76,7 @@ class SweepSettings:
             "training_rungs": (_rising(self.training_rungs), "rising shares above 0, at most 1"),
             "startup_folds": (self.startup_folds >= 2, "2 or more"),
             "p_threshold": (0 < self.p_threshold < 1, "above 0 and below 1"),
-            "max_failed_trials": (self.max_failed_trials >= 1, "1 or more"),
+            "max_failures": (self.max_failures >= 1, "1 or more"),
             "name": (
                 self.name is None or self.name.replace("-", "").replace("_", "").isalnum(),
                 "letters, digits, - and _",
@@ -240,7 +240,7 @@ class Settings:
             "folds",
             "seeds",
             "time_budget_hours",
-            "max_failed_trials",
+            "max_failures",
             "forecast",
             *of_others,
         ):

@@ -292,7 +292,7 @@ def _conclude(job: SweepJob, storage: Storage, studies: SystemQueues, interrupte
         return 1
     if studies.finished and studies.failing:
         which = "" if len(studies.failing) == len(studies.studies) else f" of {', '.join(studies.failing)}"
-        console.print(f"every configuration{which} fails (see also sweep.max_failed_trials); the reasons stand above")
+        console.print(f"every configuration{which} fails (see also sweep.max_failures); the reasons stand above")
         return 1
     if studies.complete:
         results = without_secrets(job.settings.results) if is_remote(job.settings.results) else job.settings.results

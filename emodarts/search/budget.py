@@ -46,7 +46,7 @@ class Budget:
         s = self.settings
         if frozen or epoch < s.warmup:
             return self.macs * self.utterances
-        eigenvalue = 2 * LANCZOS_STEPS * s.batch_size if s.early_stopping == "eigenvalue" else 0
+        eigenvalue = 2 * LANCZOS_STEPS * s.batch_size if s.stop == "eigenvalue" else 0
         return self.macs * (self.utterances * s.passes_per_utterance + eigenvalue)
 
     @property

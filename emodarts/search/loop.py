@@ -150,9 +150,9 @@ class _Run:
 
     def stop_figure(self, choice: _Choice) -> float | None:
         """What the stopping rule looks at after an epoch; None where it does not look."""
-        if self.settings.early_stopping == "none" or not self.moves(choice.epoch):
+        if self.settings.stop == "none" or not self.moves(choice.epoch):
             return None
-        if self.settings.early_stopping == "skips":
+        if self.settings.stop == "skips":
             return most_skips(self.supernet, choice.genotype)
         batches = self._fixed_batches("eigenvalue", 1)
         weights = self.engine.class_weights[1]

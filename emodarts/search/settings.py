@@ -160,12 +160,10 @@ class RobustnessSettings:
     selection: str = "magnitude"  # magnitude | perturbation
     perturbation_steps: int = 10  # of the weights between two decisions
     perturbation_batches: int = 8  # of what the alphas learn from, by which a decision is made
-    early_stopping: str = "none"  # none | skips | eigenvalue
-    early_stopping_skips: int = 2  # so many in one cell end the search
-    early_stopping_ratio: float = (
-        0.75  # the search ends where the eigenvalue `early_stopping_window` epochs ago is below this part of it
-    )
-    early_stopping_window: int = 5  # epochs that are averaged, and that the search goes back
+    stop: str = "none"  # none | skips | eigenvalue
+    stop_skips: int = 2  # so many in one cell end the search
+    stop_ratio: float = 0.75  # the search ends where the eigenvalue `stop_window` epochs ago is below this part of it
+    stop_window: int = 5  # epochs that are averaged, and that the search goes back
     warmup_epochs: int | None = None
     cost: str = "parameters"  # parameters | macs
     cost_weight: float = 0.0  # of the expected cost, as a part of the most that the alphas can choose
@@ -180,10 +178,10 @@ class RobustnessSettings:
             "selection": (self.selection in SELECTIONS, " | ".join(SELECTIONS)),
             "perturbation_steps": (0 <= self.perturbation_steps <= 100_000, "0 to 100000"),
             "perturbation_batches": (1 <= self.perturbation_batches <= 100_000, "1 to 100000"),
-            "early_stopping": (self.early_stopping in EARLY_STOPPINGS, " | ".join(EARLY_STOPPINGS)),
-            "early_stopping_skips": (1 <= self.early_stopping_skips <= 16, "1 to 16"),
-            "early_stopping_ratio": (0 < self.early_stopping_ratio <= 1, "above 0, to 1"),
-            "early_stopping_window": (1 <= self.early_stopping_window <= 100, "1 to 100"),
+            "stop": (self.stop in EARLY_STOPPINGS, " | ".join(EARLY_STOPPINGS)),
+            "stop_skips": (1 <= self.stop_skips <= 16, "1 to 16"),
+            "stop_ratio": (0 < self.stop_ratio <= 1, "above 0, to 1"),
+            "stop_window": (1 <= self.stop_window <= 100, "1 to 100"),
             "warmup_epochs": (self.warmup_epochs is None or self.warmup_epochs >= 0, "0 or more, or null"),
             "cost": (self.cost in COSTS, " | ".join(COSTS)),
             "cost_weight": (0 <= self.cost_weight <= 1000, "0 to 1000"),
@@ -314,9 +312,9 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
                 f"{in_turn} has no meaning for search.method={self.method}: only alphas can move in turn",
             ),
             (
-                self.searches_parts_in_turn and self.early_stopping != "none",
-                f"{in_turn} gives each part half of the epochs, and search.early_stopping={self.early_stopping} "
-                f"would end the search in one of them: set search.early_stopping=none",
+                self.searches_parts_in_turn and self.stop != "none",
+                f"{in_turn} gives each part half of the epochs, and search.stop={self.stop} "
+                f"would end the search in one of them: set search.stop=none",
             ),
             (
                 self.searches_parts_in_turn and self.epochs < 2,

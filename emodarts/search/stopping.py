@@ -20,15 +20,15 @@ LANCZOS_STEPS = 10
 
 def epochs_back(settings: SearchSettings) -> int:
     """How many epochs before the one that ends the search the rule takes its genotype from."""
-    return {"none": 0, "skips": 1, "eigenvalue": settings.early_stopping_window}[settings.early_stopping]
+    return {"none": 0, "skips": 1, "eigenvalue": settings.stop_window}[settings.stop]
 
 
 def stops(settings: SearchSettings, figures: Sequence[float]) -> bool:
     """Whether the rule of the settings ends the search, after these figures (one an epoch, the last one now)."""
-    if settings.early_stopping == "skips":
-        return skips_rose(figures, settings.early_stopping_skips)
-    if settings.early_stopping == "eigenvalue":
-        return eigenvalue_rose(figures, settings.early_stopping_window, settings.early_stopping_ratio)
+    if settings.stop == "skips":
+        return skips_rose(figures, settings.stop_skips)
+    if settings.stop == "eigenvalue":
+        return eigenvalue_rose(figures, settings.stop_window, settings.stop_ratio)
     return False
 
 

@@ -75,7 +75,7 @@ class SystemQueues:
 
     @property
     def failing(self) -> list[str]:
-        """The systems that only fail (`sweep.max_failed_trials`), or have ended without a result."""
+        """The systems that only fail (`sweep.max_failures`), or have ended without a result."""
         return [each.system for each in self if each.has_failed or (each.complete and each.none_complete)]
 
     @property

@@ -107,8 +107,8 @@ class UnitQueue:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the sweep only fails (`sweep.max_failed_trials`)."""
-        return self.statuses["failed"] >= self.settings.max_failed_trials and self.none_complete
+        """Whether the sweep only fails (`sweep.max_failures`)."""
+        return self.statuses["failed"] >= self.settings.max_failures and self.none_complete
 
     @property
     def none_complete(self) -> bool:

@@ -189,7 +189,7 @@ def _measure(made: FoldSettings, macs: float, data: FoldData, utterances: int) -
     s = made.search
     shortened = replace(
         made,
-        search=replace(s, epochs=_WARM + _MOVING, warmup_epochs=_WARM, subsample=None, early_stopping="none"),
+        search=replace(s, epochs=_WARM + _MOVING, warmup_epochs=_WARM, subsample=None, stop="none"),
         training=replace(made.training, epochs=_TRAINING),
     )
     data = replace(data, settings=shortened)

@@ -30,7 +30,7 @@ from sweeps.settings import Settings, SweepSettings
 _FROM = "genotypes_from"
 _TAKEN = ("features", "batches", "search", "training")  # rooms whose settings are the source's
 _OPEN = ("corpus", "protocol", "extra_tests", "roots", "results", "resources", "ray", "hydra", _FROM, f"{_FROM}_system")
-_OPEN_OF_SWEEP = ("name", "folds", "seeds", "seed", "time_budget_hours", "max_failed_trials")
+_OPEN_OF_SWEEP = ("name", "folds", "seeds", "seed", "time_budget_hours", "max_failures")
 
 
 @dataclass(frozen=True)

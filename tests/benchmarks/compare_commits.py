@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT))
 
-from reference.difference import first_difference  # noqa: E402
+from tests.reference.difference import first_difference  # noqa: E402
 
 WORKING_TREE = "."
 _RUNNER = "run_units.py"

@@ -98,7 +98,7 @@ WITH_SUPERNET = {
     "supernet": {},
     "frozen": {"method": "frozen"},
     "perturbation": {"selection": "perturbation", "perturbation_steps": 1, "perturbation_batches": 1},
-    "eigenvalue": {"early_stopping": "eigenvalue", "early_stopping_window": 1},
+    "eigenvalue": {"stop": "eigenvalue", "stop_window": 1},
 }
 
 

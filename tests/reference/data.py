@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from layouts import crema_d, iemocap, savee, tess
-from layouts.audio import write_voice
-
-from reference import product
+from tests.reference import product
+from tests.support.layouts import crema_d, iemocap, savee, tess
+from tests.support.layouts.audio import write_voice
 
 _CLASSES = ("angry", "happy", "neutral", "sad")
 _TAKES = 2

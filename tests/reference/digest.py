@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from reference import product
-from reference.difference import EPOCH_COLUMNS
+from tests.reference import product
+from tests.reference.difference import EPOCH_COLUMNS
 
 Row = Mapping[str, Any]
 Digest = dict[str, Any]

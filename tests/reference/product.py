@@ -25,8 +25,8 @@ from torchaudio.pipelines import Wav2Vec2Bundle
 from emodarts.audit import cues
 from emodarts.features.settings import BUNDLES, Bundle
 from emodarts.results import reader
-from sweeps.sweep import run_sweep
 from sweeps.settings import Settings, from_hydra, register_schema, with_corpus_group
+from sweeps.sweep import run_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGURATION = ROOT / "sweeps" / "conf"

@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:1] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:1] = [str(ROOT)]
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from reference import probe, units  # noqa: E402
-from reference.digest import dump  # noqa: E402
+from tests.reference import probe, units  # noqa: E402
+from tests.reference.digest import dump  # noqa: E402
 
 
 def main() -> None:

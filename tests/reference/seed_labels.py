@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from reference import product
+from tests.reference import product
 
 HERE = Path(__file__).resolve().parent
 LABELS = HERE / "seed_labels.json"

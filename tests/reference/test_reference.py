@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY
-from reference import probe, product, seed_labels, units
-from reference.difference import first_difference
+
+from tests.reference import probe, product, seed_labels, units
+from tests.reference.difference import first_difference
+from tests.support.files import REPOSITORY
 
 
 @pytest.fixture(scope="module")

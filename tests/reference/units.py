@@ -5,8 +5,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from reference import data, product
-from reference.digest import digest
+from tests.reference import data, product
+from tests.reference.digest import digest
 
 HERE = Path(__file__).resolve().parent
 UNITS, DIGESTS = HERE / "units.toml", HERE / "digests.json"

@@ -169,7 +169,7 @@ def test_the_formula_of_the_budget():
     single = given(epochs=5, warmup_epochs=2, optimisation="single")
     assert len(single.weight_part.utterances) == 2 * half
     assert Budget.of(single).total == one * 2 * half * (2 + 3)
-    eigenvalue = replace(made, settings=replace(s, early_stopping="eigenvalue"))
+    eigenvalue = replace(made, settings=replace(s, stop="eigenvalue"))
     assert Budget.of(eigenvalue).total - Budget.of(made).total == one * 3 * 20 * s.batch_size
     tuned = replace(made, settings=replace(s, selection="perturbation", nodes=2, perturbation_steps=3))
     two_nodes = replace(made, settings=replace(s, nodes=2))

@@ -206,7 +206,7 @@ def test_two_skips_end_the_search_with_the_genotype_before(monkeypatch):
     derived = []
     original = Supernet.derive
     monkeypatch.setattr(Supernet, "derive", lambda net: derived.append(original(net)) or derived[-1])
-    found = searched(epochs=7, early_stopping="skips", alpha_learning_rate=0.3)
+    found = searched(epochs=7, stop="skips", alpha_learning_rate=0.3)
     assert len(found.epochs) == 4
     assert found.epoch == 2
     assert found.genotype in derived
@@ -235,7 +235,7 @@ def test_the_rule_of_the_eigenvalue():
 def test_a_planted_rise_ends_the_search_some_epochs_back(monkeypatch):
     planted = iter([1.0, 1.0, 1.0, 1.0, 9.0, 9.0])
     monkeypatch.setattr(loop, "dominant_eigenvalue", lambda *_: next(planted))
-    found = searched(epochs=9, early_stopping="eigenvalue", early_stopping_window=2, warmup_epochs=1)
+    found = searched(epochs=9, stop="eigenvalue", stop_window=2, warmup_epochs=1)
     assert len(found.epochs) == 1 + 5
     assert found.epoch == 3
 
@@ -399,7 +399,7 @@ AXES = {
     "relaxation": ["softmax", "sigmoid"],
     "regulariser": ["none", "beta_decay", "skip_dropout"],
     "selection": ["magnitude", "perturbation"],
-    "early_stopping": ["none", "skips", "eigenvalue"],
+    "stop": ["none", "skips", "eigenvalue"],
     "warmup_epochs": [0, 2],
     "cost": ["parameters", "macs"],
     "cost_weight": [0.5],
@@ -416,7 +416,7 @@ def test_each_value_is_one_switch(axis, value):
 
 
 def test_searching_in_turn_is_a_switch():
-    assert composed("search.scope=one_after_the_other", "search.early_stopping=none").search.searches_parts_in_turn
+    assert composed("search.scope=one_after_the_other", "search.stop=none").search.searches_parts_in_turn
 
 
 @pytest.mark.parametrize(
@@ -431,7 +431,7 @@ def test_searching_in_turn_is_a_switch():
         ({"sequence_width": 6, "space": "modern"}, "search.sequence_width=6 .* self_attention_4"),
         ({"epochs": 3, "warmup_epochs": 3}, "the alphas would never move"),
         ({"scope": "one_after_the_other", "epochs": 4, "warmup_epochs": 3}, "the alphas would never move in 3 epochs"),
-        ({"scope": "one_after_the_other", "early_stopping": "skips"}, "set search.early_stopping=none"),
+        ({"scope": "one_after_the_other", "stop": "skips"}, "set search.stop=none"),
         ({"scope": "one_after_the_other", "method": "evolution"}, "no meaning for search.method=evolution"),
         ({"scope": "seqnn_only", "sequence_cells": 0}, "needs a sequence part"),
         ({"optimisation": "bilevel", "unrolled": True, "precision": "bfloat16"}, "set search.precision=float32"),
@@ -455,8 +455,8 @@ def test_all_axes_go_together():
         axes = {
             "relaxation": relaxation,
             "regulariser": regulariser,
-            "early_stopping": stop,
-            "early_stopping_window": 1,
+            "stop": stop,
+            "stop_window": 1,
         }
         found = searched(epochs=2, cost_weight=0.1, **axes)
         assert len(found.genotype.normal) == SIZES["nodes"]

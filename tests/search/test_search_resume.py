@@ -15,7 +15,7 @@ VARIANTS = [
     {},
     {"unrolled": True, "optimiser": "sgd"},
     {"optimisation": "single", "regulariser": "skip_dropout", "cost_weight": 0.5},
-    {"early_stopping": "eigenvalue", "early_stopping_window": 3, "relaxation": "sigmoid"},
+    {"stop": "eigenvalue", "stop_window": 3, "relaxation": "sigmoid"},
     {"scope": "one_after_the_other", "regulariser": "skip_dropout", "dropout": 0.3},
     {"selection": "perturbation", "regulariser": "skip_dropout"},
     {"selection": "perturbation", "perturbation_steps": 1, "regulariser": "beta_decay"},

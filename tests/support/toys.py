@@ -28,7 +28,7 @@ PLAIN = {
     "relaxation": "softmax",
     "regulariser": "none",
     "selection": "magnitude",
-    "early_stopping": "none",
+    "stop": "none",
     "warmup_epochs": 0,
     "cost_weight": 0.0,
 }

@@ -141,7 +141,7 @@ def test_an_unknown_system_is_refused():
 def test_the_published_search_has_no_remedies():
     published = settings("search=paper").search
     assert (published.warmup, published.relaxation, published.regulariser) == (0, "softmax", "none")
-    assert (published.selection, published.early_stopping, published.cost_weight) == ("magnitude", "none", 0.0)
+    assert (published.selection, published.stop, published.cost_weight) == ("magnitude", "none", 0.0)
     assert (len(published.seqnn_operations), published.sequence_shortcut) == (14, False)
 
 

@@ -141,7 +141,7 @@ def test_a_weak_protocol_says_so_in_every_row(environment, tmp_path):
 
 def test_a_unit_that_fails_is_told_with_its_reason(environment, podcast, tmp_path):
     arguments = ["corpus=msp_podcast", f"corpus.root={podcast / 'corpus'}", f"results={tmp_path / 'results'}"]
-    told = run(environment, *arguments, "+sweep.space.search.subsample=4", "sweep.max_failed_trials=1", code=1)
+    told = run(environment, *arguments, "+sweep.space.search.subsample=4", "sweep.max_failures=1", code=1)
     assert "search.subsample=4: msp_podcast/official fold 0 has 4 classes in train" in told
     assert "every configuration fails" in told
     told = run(environment, *arguments, "search.subsample=4", code=1)

@@ -26,7 +26,7 @@ WAYS = {
     "second order": {"optimisation": "bilevel", "unrolled": True, "optimiser": "sgd"},
     "single level": {},
     "perturbation": {"selection": "perturbation", "perturbation_steps": 1, "perturbation_batches": 1, "epochs": 2},
-    "eigenvalue": {"early_stopping": "eigenvalue", "early_stopping_window": 1, "epochs": 2},
+    "eigenvalue": {"stop": "eigenvalue", "stop_window": 1, "epochs": 2},
     "skip dropout in turn": {"scope": "one_after_the_other", "regulariser": "skip_dropout", "epochs": 4},
     "sigmoid and cost": {"relaxation": "sigmoid", "cost_weight": 0.5, "warmup_epochs": 1},
     "frozen": {"method": "frozen"},

@@ -52,7 +52,7 @@ def test_each_study_hears_of_its_own_fold_only(tmp_path):
 
 
 def test_failures_are_counted_and_end_the_sweep(tmp_path):
-    studies = begin(tmp_path, trials=50, max_failed_trials=3)
+    studies = begin(tmp_path, trials=50, max_failures=3)
     while (unit := studies.next_unit()) is not None:
         studies.end(unit, UnitOutcome("failed", reason="NaN loss"))
     assert studies.has_failed
@@ -104,7 +104,7 @@ def test_systems_take_turns_and_keep_their_own_rows(tmp_path):
 
 
 def test_a_system_that_only_fails_does_not_end_the_others(tmp_path):
-    systems = two_systems(tmp_path, trials=4, max_failed_trials=2)
+    systems = two_systems(tmp_path, trials=4, max_failures=2)
     order = run_both(systems, failing=("svm",))
     assert order.count("emodarts") == 8
     assert order.count("svm") == 2

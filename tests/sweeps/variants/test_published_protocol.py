@@ -115,7 +115,7 @@ def test_a_network_designed_by_hand_and_other_searches(demo_store, fold, short):
     for changed in ({"system": "cnn"}, {"search": replace(short.search, method="random_architecture")}):
         records = run_published_protocol(demo_store, fold, replace(short, **changed))
         assert [e.epoch_rule for e in records.evaluations] == ["last", "best_test"]
-    stopping = replace(short.search, early_stopping="skips", early_stopping_skips=1, epochs=3)
+    stopping = replace(short.search, stop="skips", stop_skips=1, epochs=3)
     assert run_published_protocol(demo_store, fold, replace(short, search=stopping)).genotypes[0].derived_at <= 2
 
 
