@@ -16,3 +16,8 @@ def output() -> Console:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _WIDTH
     return console
+
+
+def print_line(console: Console, text: str) -> None:
+    """Print one line of prose, whole: neither cut to the console's width nor coloured."""
+    console.print(text, highlight=False, soft_wrap=True)

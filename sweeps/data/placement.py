@@ -40,34 +40,34 @@ def publish(store: Store, storage: Storage, joined: bool) -> StoreLocation:
     The copy is complete when its `store.json` is there; files that are missing or cut off are copied again. Raises
     StorageError.
     """
-    place = StoreLocation(str(store.folder), socket.gethostname(), store.folder.name if joined else None)
-    if place.shared is None:
-        return place
-    target = storage.below(f"{_SHARED}/{place.shared}")
-    about, there = (store.folder / ABOUT).read_bytes(), target.sizes("")
-    missing = [name for name, size in json.loads(about)["files"].items() if there.get(name) != size]
-    _each(lambda name: target.upload(name, store.folder / name), missing)
-    if missing or ABOUT not in there:
+    location = StoreLocation(str(store.folder), socket.gethostname(), store.folder.name if joined else None)
+    if location.shared is None:
+        return location
+    target = storage.below(f"{_SHARED}/{location.shared}")
+    about, published = (store.folder / ABOUT).read_bytes(), target.sizes("")
+    missing = [name for name, size in json.loads(about)["files"].items() if published.get(name) != size]
+    _copy_all(lambda name: target.upload(name, store.folder / name), missing)
+    if missing or ABOUT not in published:
         target.write(ABOUT, about)
-    return place
+    return location
 
 
-def store_on_this_node(place: StoreLocation, storage: Storage) -> Path:
+def store_on_this_node(location: StoreLocation, storage: Storage) -> Path:
     """The folder of a store that this node can map: the driver's own, or a copy that is fetched once a node.
 
     A copy that is cut off or damaged is fetched again. Raises StorageError where it can be neither.
     """
-    host, own = socket.gethostname(), Path(place.folder)
-    why = _fault(own) if place.host == host else f"it is on {place.host}"
-    if why is None:
+    host, own = socket.gethostname(), Path(location.folder)
+    fault = _fault(own) if location.host == host else f"it is on {location.host}"
+    if fault is None:
         return own
-    if place.shared is None:
-        raise StorageError(f"{host} cannot use the features at {place.folder}: {why}")
-    folder = corpora.cache_folder() / _SHARED / place.shared
+    if location.shared is None:
+        raise StorageError(f"{host} cannot use the features at {location.folder}: {fault}")
+    folder = corpora.cache_folder() / _SHARED / location.shared
     try:
         with file_lock(folder):
             if _fault(folder) is not None:
-                _fetch(storage.below(f"{_SHARED}/{place.shared}"), folder)
+                _fetch(storage.below(f"{_SHARED}/{location.shared}"), folder)
     except OSError as error:
         raise StorageError(
             f"{host} cannot keep features in {folder.parent} ({error}): make room, or set EMODARTS_CACHE there"
@@ -94,19 +94,19 @@ def runtime_environment(threads: int, joined: bool) -> dict[str, Any]:
     if not joined:
         return {"env_vars": {**variables, "PYTHONPATH": str(REPOSITORY)}}
     environment: dict[str, Any] = {"env_vars": variables}
-    if not _submitted().get("working_dir"):
+    if not _job_environment().get("working_dir"):
         environment["py_modules"] = [str(REPOSITORY / name) for name in ("emodarts", "sweeps")]
     return environment
 
 
-def _submitted() -> dict[str, Any]:
+def _job_environment() -> dict[str, Any]:
     """The runtime environment of `ray job submit`, where this driver runs as such a job."""
     try:
         content = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
     except ValueError:
         return {}
-    found: dict[str, Any] = content.get("runtime_env") or {}
-    return found
+    environment: dict[str, Any] = content.get("runtime_env") or {}
+    return environment
 
 
 def _fetch(shared: Storage, folder: Path) -> None:
@@ -120,17 +120,17 @@ def _fetch(shared: Storage, folder: Path) -> None:
             "shared folder)"
         ) from error
     sizes: dict[str, int] = json.loads(about)["files"]
-    for left in folder.parent.glob(f"{folder.name}.*{PARTIAL}"):  # of a process that was killed here
-        shutil.rmtree(left, ignore_errors=True)
-    needed, free = sum(sizes.values()), shutil.disk_usage(folder.parent).free
-    if needed > free:
+    for leftover in folder.parent.glob(f"{folder.name}.*{PARTIAL}"):  # of a process that was killed here
+        shutil.rmtree(leftover, ignore_errors=True)
+    required, free = sum(sizes.values()), shutil.disk_usage(folder.parent).free
+    if required > free:
         raise StorageError(
-            f"{host} has no room for the features: they need {amount(needed)}, and {folder.parent} has {amount(free)}; "
-            "make room, or set EMODARTS_CACHE there"
+            f"{host} has no room for the features: they need {amount(required)}, and {folder.parent} has "
+            f"{amount(free)}; make room, or set EMODARTS_CACHE there"
         )
     try:
         with atomic_folder(folder) as temporary:
-            _each(lambda name: shared.download(name, temporary / name), sizes)
+            _copy_all(lambda name: shared.download(name, temporary / name), sizes)
             (temporary / ABOUT).write_bytes(about)
             if (fault := _fault(temporary)) is not None:
                 raise StorageError(f"the features at {shared.root} are not whole ({fault}): a new start mends them")
@@ -140,7 +140,7 @@ def _fetch(shared: Storage, folder: Path) -> None:
         raise StorageError(f"the features at {shared.root} are not whole ({error}): a new start mends them") from error
 
 
-def _each(copy: Callable[[str], None], names: Iterable[str]) -> None:
+def _copy_all(copy: Callable[[str], None], names: Iterable[str]) -> None:
     with ThreadPoolExecutor(_COPIERS) as pool:
         for _ in pool.map(copy, names):
             pass  # the first error ends it

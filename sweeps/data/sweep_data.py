@@ -1,4 +1,4 @@
-"""The data of a sweep: what was read, labelled, extracted and divided, and what the corpora table keeps of it."""
+"""The data of a sweep: what was read, labelled, extracted and divided, and the rows of the corpora table on it."""
 
 import hashlib
 import json
@@ -27,15 +27,11 @@ class TestCorpus:
     labels: Labels
     test: CrossCorpusTest
 
-    @property
+    @cached_property
     def dropped(self) -> list[dict[str, str]]:
         """Path and reason of everything that did not become a test utterance."""
-        blank = [Dropped(path, "it has no label") for path in self.labels.unlabelled.values()]
-        read = [Dropped(**row) for row in self.corpus.dropped.to_pylist()]
-        rows: list[dict[str, str]] = dropped_table(
-            [*read, *self.test.store.dropped, *self.labels.unknown, *blank]
-        ).to_pylist()
-        return rows
+        unlabelled = [Dropped(path, "it has no label") for path in self.labels.unlabelled.values()]
+        return _dropped(self.corpus, self.test.store, [*self.labels.unknown, *unlabelled])
 
 
 @dataclass(frozen=True)
@@ -52,13 +48,16 @@ class TrainingCorpus:
     def dropped(self) -> list[dict[str, str]]:
         """Path and reason of everything that did not become a usable row, in reading, decoding and labelling."""
         tested = {u for fold in self.folds for ids in fold.tests.values() for u in ids}
-        why = "it has no label, and stands in no test set with hidden labels"
-        blank = [Dropped(path, why) for u, path in self.labels.unlabelled.items() if u not in tested]
-        read = [Dropped(**row) for row in self.corpus.dropped.to_pylist()]
-        rows: list[dict[str, str]] = dropped_table(
-            [*read, *self.store.dropped, *self.labels.unknown, *blank]
-        ).to_pylist()
-        return rows
+        reason = "it has no label, and stands in no test set with hidden labels"
+        unlabelled = [Dropped(path, reason) for u, path in self.labels.unlabelled.items() if u not in tested]
+        return _dropped(self.corpus, self.store, [*self.labels.unknown, *unlabelled])
+
+
+def _dropped(corpus: Corpus, store: Store, unlabelled: list[Dropped]) -> list[dict[str, str]]:
+    """Sorted rows of what was dropped in reading, in decoding, and for its label."""
+    in_reading = [Dropped(**row) for row in corpus.dropped.to_pylist()]
+    rows: list[dict[str, str]] = dropped_table([*in_reading, *store.dropped, *unlabelled]).to_pylist()
+    return rows
 
 
 @dataclass(frozen=True)
@@ -80,67 +79,72 @@ class SweepData:
     @property
     def names(self) -> tuple[str, ...]:
         """The corpora that are trained on."""
-        return tuple(one.corpus.name for one in self.trained)
+        return tuple(trained.corpus.name for trained in self.trained)
 
     @cached_property
     def store(self) -> AnyStore:
-        """The features of all that is trained on; each corpus's lie in a store of their own, as in a sweep of it."""
-        return join_stores([one.store for one in self.trained])
+        """The features of all that is trained on; each corpus has a store of its own, as in a sweep of it alone."""
+        return join_stores([trained.store for trained in self.trained])
 
     @cached_property
     def copies(self) -> list[tuple[str, str, int]]:
         """What trains, another corpus with some of its recordings (equal decoded audio), and how many these are."""
-        stores = [*((one.corpus.name, one.store) for one in self.trained)]
+        stores = [(trained.corpus.name, trained.store) for trained in self.trained]
         stores += [(other.corpus.name, other.test.store) for other in self.foreign]
-        heard = {name: set(store.measures()["audio_hash"].to_pylist()) for name, store in stores}
-        pairs = [(a, b) for a, b in combinations(heard, 2) if a in self.names]
-        return [(a, b, len(heard[a] & heard[b])) for a, b in pairs if heard[a] & heard[b]]
+        hashes = {name: set(store.measures()["audio_hash"].to_pylist()) for name, store in stores}
+        pairs = [(a, b, len(hashes[a] & hashes[b])) for a, b in combinations(hashes, 2) if a in self.names]
+        return [(a, b, count) for a, b, count in pairs if count]
 
     @cached_property
     def recordings(self) -> str:
-        """A hash of the utterances' ids and decoded audio: fold hashes speak of ids and labels alone."""
-        mark = hashlib.sha256()
-        for store in (*(one.store for one in self.trained), *(other.test.store for other in self.foreign)):
+        """A hash of the utterances' ids and decoded audio: fold hashes cover ids and labels alone."""
+        digest = hashlib.sha256()
+        for store in (*(t.store for t in self.trained), *(other.test.store for other in self.foreign)):
             measures = store.measures()
             for name in ("utterance", "audio_hash"):
-                mark.update("\0".join(measures[name].to_pylist()).encode())
-        return mark.hexdigest()[:16]
+                digest.update("\0".join(measures[name].to_pylist()).encode())
+        return digest.hexdigest()[:16]
 
 
-def write_trained(writer: SweepWriter, known: Results, data: SweepData) -> list[str]:
-    """Write the rows of the corpora table of what is trained on, each audited by the protocol of its own; what the
-    audits warn of, a line each.
+def write_trained(writer: SweepWriter, results: Results, data: SweepData) -> list[str]:
+    """Write the rows of the corpora table of what is trained on, each audited by its own protocol.
+
+    Returns the audits' warnings, a line each.
     """
-    copies = {one: [of_copies(other, n) for a, other, n in data.copies if a == one] for one in data.names}
-    audits = {one.corpus.name: _audited(writer, known, one, copies[one.corpus.name]) for one in data.trained}
-    found = [(name, line) for name, audit in audits.items() for line in _warnings(audit)]
-    return [f"  {name}, {line}" if len(data.trained) > 1 else f"  {line}" for name, line in found]
+    lines = []
+    for trained in data.trained:
+        name = trained.corpus.name
+        copies = [of_copies(other, count) for a, other, count in data.copies if a == name]
+        audit = _write_audited(writer, results, trained, copies)
+        lines += [f"  {name}, {line}" if len(data.trained) > 1 else f"  {line}" for line in _warnings(audit)]
+    return lines
 
 
-def _audited(writer: SweepWriter, known: Results, one: TrainingCorpus, copies: list[Finding]) -> str:
-    """Write the row of a corpus; its audit, and in it the `copies` that stand in other corpora of the sweep.
+def _write_audited(writer: SweepWriter, results: Results, trained: TrainingCorpus, copies: list[Finding]) -> str:
+    """Write the row of a corpus; its audit as JSON, with `copies`: its recordings in other corpora of the sweep.
 
-    An audit that is there already is kept where the rest of the row and the folds are the same; the sweep's file holds
+    An audit in the results is used again where the rest of the row and the folds are the same; the sweep's file holds
     a hash of the recordings.
     """
-    utterances, left_out = len(one.labels.by_utterance), one.labels.left_out
+    utterances, left_out = len(trained.labels.by_utterance), trained.labels.left_out
     row = {
-        "corpus": one.corpus.name,
+        "corpus": trained.corpus.name,
         "utterances": utterances,
-        "dropped": one.dropped,
+        "dropped": trained.dropped,
         "left_out": json.dumps(left_out, sort_keys=True),
     }
-    for old in known.table("corpora").to_pylist():
-        if old["audit"] and all(old[name] == value for name, value in row.items()) and _same_folds(old["audit"], one):
+    for old in results.table("corpora").to_pylist():
+        is_same = old["audit"] and all(old[name] == value for name, value in row.items())
+        if is_same and _covers_folds(old["audit"], trained.folds):
             return str(old["audit"])
     from emodarts.audit.audit import audit  # scikit-learn takes a second to import
 
-    unread = [Dropped(**row) for row in one.corpus.dropped.to_pylist()]
-    whole = replace(one.corpus, dropped=dropped_table([*unread, *one.store.dropped]))
-    made = audit(whole, one.labels, one.folds, one.store.measures(), one.settings)
-    told = replace(made, findings=ordered([*made.findings, *copies])).to_json()
-    writer.write_corpus(one.corpus.name, utterances, one.dropped, left_out, told)
-    return told
+    in_reading = [Dropped(**row) for row in trained.corpus.dropped.to_pylist()]
+    corpus = replace(trained.corpus, dropped=dropped_table([*in_reading, *trained.store.dropped]))
+    report = audit(corpus, trained.labels, trained.folds, trained.store.measures(), trained.settings)
+    text = replace(report, findings=ordered([*report.findings, *copies])).to_json()
+    writer.write_corpus(trained.corpus.name, utterances, trained.dropped, left_out, text)
+    return text
 
 
 def write_foreign(writer: SweepWriter, data: SweepData) -> None:
@@ -149,10 +153,10 @@ def write_foreign(writer: SweepWriter, data: SweepData) -> None:
         writer.write_corpus(other.corpus.name, len(other.test.utterances), other.dropped, other.labels.left_out)
 
 
-def _same_folds(audit: str, one: TrainingCorpus) -> bool:
+def _covers_folds(audit: str, folds: tuple[Fold, ...]) -> bool:
     content = json.loads(audit)
     hashes = [fold["hash"] for fold in content["protocol"]["folds"]]
-    return content["schema_version"] == SCHEMA_VERSION and hashes == [fold.hash for fold in one.folds]
+    return content["schema_version"] == SCHEMA_VERSION and hashes == [fold.hash for fold in folds]
 
 
 def _warnings(audit: str) -> list[str]:
