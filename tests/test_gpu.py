@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from emodarts.experiment.unit import choose_device, run_fold
-from emodarts.features.batches import FoldPart, Standardiser, evaluation_batches, training_batches
+from emodarts.features.batches import FoldPart, evaluation_batches, training_batches
 from emodarts.features.extractors.encoders import Encoder
-from emodarts.features.resident import keep
+from emodarts.features.normalisation import Standardiser
+from emodarts.features.resident import keep_on_device
 from emodarts.features.settings import BatchSettings
 from emodarts.networks.network import DiscreteNetwork
 from emodarts.networks.operations import CNN_OPERATIONS
@@ -43,8 +44,8 @@ def test_the_same_network_predicts_the_same_on_both_devices():
 def test_a_folds_features_on_the_gpu_give_the_same_batches(demo, demo_store):
     fold = demo[2][0]
     train, dev = demo_store.positions(fold.train), demo_store.positions(fold.dev)
-    assert keep(demo_store, train, dev, "cuda", 1e-9) is None
-    kept = keep(demo_store, train, dev, "cuda", 0.25)
+    assert keep_on_device(demo_store, train, dev, "cuda", 1e-9) is None
+    kept = keep_on_device(demo_store, train, dev, "cuda", 0.25)
     assert kept is not None
     standardiser = Standardiser.fit(demo_store, fold.train)
     settings = BatchSettings(pad="repeat", time_masks=1, frequency_masks=1)

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.experiment.fold_data import CrossCorpusTest, FoldData
-from emodarts.features.batches import FoldPart, Standardiser
+from emodarts.features.batches import FoldPart
+from emodarts.features.normalisation import Standardiser
 from emodarts.records import LATE_DEV, Evaluation
 from emodarts.search.task import SearchResult
 

@@ -6,8 +6,9 @@ from functools import cached_property
 
 from emodarts.corpora.protocols.folds import Fold, check_fold
 from emodarts.errors import EmodartsError
-from emodarts.features.batches import FoldPart, Standardiser
-from emodarts.features.resident import Resident, keep
+from emodarts.features.batches import FoldPart
+from emodarts.features.normalisation import Standardiser
+from emodarts.features.resident import ResidentFrames, keep_on_device
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.features.store.joined import AnyStore
 from emodarts.features.store.store import Store
@@ -67,7 +68,7 @@ class FoldData:
     settings: FoldSettings
     device: str
     standardiser: Standardiser
-    resident: Resident | None
+    resident: ResidentFrames | None
 
     @classmethod
     def of(
@@ -81,7 +82,7 @@ class FoldData:
                 f"one: choose a protocol with dev"
             )
         train, dev = store.positions(fold.train), store.positions(fold.dev)
-        resident = keep(store, train, dev, device, settings.batches.device_memory_fraction)
+        resident = keep_on_device(store, train, dev, device, settings.batches.device_memory_fraction)
         return cls(store, fold, settings, device, Standardiser.fit(store, fold.train), resident)
 
     @cached_property

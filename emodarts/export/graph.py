@@ -14,8 +14,8 @@ import torchaudio
 from torch import Tensor, nn
 
 from emodarts.errors import EmodartsError
-from emodarts.features.batches import Standardiser
 from emodarts.features.extractors.spectra import Spectra
+from emodarts.features.normalisation import Standardiser
 from emodarts.features.settings import FeatureSettings
 from emodarts.networks.masking import image_mask, time_mask
 from emodarts.networks.network import DiscreteNetwork

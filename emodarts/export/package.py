@@ -17,7 +17,7 @@ from emodarts.experiment.unit import Architecture
 from emodarts.export.card import Card
 from emodarts.export.graph import Classifier, Member, SpectraGraph
 from emodarts.export.units import ExportedUnit, network_shape
-from emodarts.features.batches import Standardiser
+from emodarts.features.normalisation import Standardiser
 from emodarts.features.settings import FeatureSettings
 from emodarts.files import atomic_folder
 from emodarts.networks.genotype import Genotype

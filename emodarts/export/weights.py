@@ -16,7 +16,8 @@ from emodarts.experiment.unit import Architecture, hand_designed, predict, train
 from emodarts.export.data import SweepCorpus
 from emodarts.export.graph import Member
 from emodarts.export.units import ExportedUnit
-from emodarts.features.batches import FoldPart, Standardiser
+from emodarts.features.batches import FoldPart
+from emodarts.features.normalisation import Standardiser
 from emodarts.records import EpochRecord
 from emodarts.training.train import refit as train_on_all
 

@@ -14,7 +14,7 @@ _CHUNK = 1 << 25  # values copied to the device at once: 64 MB
 
 
 @dataclass(frozen=True)
-class Resident:
+class ResidentFrames:
     """float16 `values (frames, channels * bins)` on the device, of the store's positions `rows` (sorted).
 
     `first (rows, variants)` is the frame where each copy begins, -1 where it is not kept.
@@ -25,7 +25,7 @@ class Resident:
     first: NDArray[np.int64]
 
     @classmethod
-    def of(cls, store: AnyStore, train: NDArray[np.int64], others: NDArray[np.int64], device: str) -> "Resident":
+    def of(cls, store: AnyStore, train: NDArray[np.int64], others: NDArray[np.int64], device: str) -> "ResidentFrames":
         """Keep all variants of the positions `train`, and the recordings as they are of `others`."""
         rows = np.unique(np.concatenate([train, others]))
         lengths = _lengths(store, rows, train)
@@ -61,19 +61,19 @@ class Resident:
         return self.values[index]
 
 
-def keep(
-    store: AnyStore, train: NDArray[np.int64], others: NDArray[np.int64], device: str, share: float
-) -> Resident | None:
-    """The features on the device if they take at most `share` of its free memory; on a CPU never.
+def keep_on_device(
+    store: AnyStore, train: NDArray[np.int64], others: NDArray[np.int64], device: str, fraction: float
+) -> ResidentFrames | None:
+    """The features on a GPU if they take at most this fraction of its free memory, else None.
 
-    There the memory map is better: all processes of a node share its pages.
+    On a CPU never: there the memory map is better, as all processes of a node share its pages.
     """
-    if torch.device(device).type != "cuda" or share == 0:
+    if torch.device(device).type != "cuda" or fraction == 0:
         return None
     lengths = _lengths(store, np.unique(np.concatenate([train, others])), train)
     size = int(lengths.sum(dtype=np.int64)) * store.channels * store.bins * 2
     free, _ = torch.cuda.mem_get_info(device)
-    return Resident.of(store, train, others, device) if size <= share * free else None
+    return ResidentFrames.of(store, train, others, device) if size <= fraction * free else None
 
 
 def _lengths(store: AnyStore, rows: NDArray[np.int64], train: NDArray[np.int64]) -> NDArray[np.int64]:

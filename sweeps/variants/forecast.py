@@ -22,7 +22,8 @@ from emodarts.corpora.protocols.folds import Fold
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import SVM, FoldData, FoldSettings
 from emodarts.experiment.unit import choose_device, derive, hand_designed, run_fold, search, train
-from emodarts.features.batches import FoldPart, Standardiser
+from emodarts.features.batches import FoldPart
+from emodarts.features.normalisation import Standardiser
 from emodarts.networks.costs import supernet_macs
 from emodarts.records import EpochRecord
 from emodarts.search.settings import SearchSettings

@@ -27,8 +27,8 @@ import torch
 from emodarts.export import onnx, predict
 from emodarts.export.graph import Classifier, Member, SpectraGraph
 from emodarts.features.audio import at_speed, decode, prepare
-from emodarts.features.batches import Standardiser
 from emodarts.features.extractors.extractor import SpectraExtractor
+from emodarts.features.normalisation import Standardiser
 from emodarts.features.settings import FeatureSettings
 from emodarts.networks.genotype import Edge, Genotype
 from emodarts.networks.network import DiscreteNetwork, NetworkShape

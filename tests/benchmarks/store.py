@@ -85,7 +85,8 @@ def random(folder):
     before = rss_anon()
     torch.set_num_threads(1)
     from emodarts.corpora.protocols.folds import Fold
-    from emodarts.features.batches import FoldPart, Standardiser, training_batches
+    from emodarts.features.batches import FoldPart, training_batches
+    from emodarts.features.normalisation import Standardiser
     from emodarts.features.store.store import open_store
 
     started = time.perf_counter()

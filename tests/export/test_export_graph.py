@@ -9,8 +9,8 @@ from emodarts.errors import EmodartsError
 from emodarts.export import onnx, predict
 from emodarts.export.graph import Classifier, Member, SpectraGraph
 from emodarts.features.audio import at_speed, decode, prepare
-from emodarts.features.batches import Standardiser
 from emodarts.features.extractors.spectra import Spectra
+from emodarts.features.normalisation import Standardiser
 from emodarts.features.settings import FeatureSettings
 from emodarts.networks import baselines
 from emodarts.networks.genotype import Edge, Genotype

@@ -8,9 +8,10 @@ import torch
 
 from emodarts.errors import EmodartsError
 from emodarts.features import batches as batches_module
-from emodarts.features import resident
-from emodarts.features.batches import FoldPart, Standardiser, class_weights, evaluation_batches, training_batches
-from emodarts.features.resident import Resident, keep
+from emodarts.features import normalisation, resident
+from emodarts.features.batches import FoldPart, class_weights, evaluation_batches, training_batches
+from emodarts.features.normalisation import Standardiser
+from emodarts.features.resident import ResidentFrames, keep_on_device
 from emodarts.features.settings import BatchSettings, Variant
 from emodarts.features.store.store import Store
 
@@ -275,7 +276,7 @@ def test_evaluation_and_training_of_the_demo_corpus(demo, demo_store, monkeypatc
 def test_features_kept_on_the_device_give_the_same_batches(store, part, settings, monkeypatch):
     monkeypatch.setattr(resident, "_CHUNK", 1000)
     ids = part.utterances
-    kept = Resident.of(store, store.positions(ids[:25]), store.positions(ids[25:]), "cpu")
+    kept = ResidentFrames.of(store, store.positions(ids[:25]), store.positions(ids[25:]), "cpu")
     for chosen, batches in (
         (ids[:25], lambda p: train(p, 3, settings)),
         (ids, lambda p: list(evaluation_batches(p, 7))),
@@ -295,12 +296,12 @@ def test_features_are_kept_where_they_fit(store, monkeypatch):
     train_rows, dev_rows = np.arange(10), np.arange(10, 14)
     frames = sum(len(x) for i in range(10) for x in store.data[i]) + sum(len(store.data[i][0]) for i in range(10, 14))
     size = frames * BINS * CHANNELS * 2
-    monkeypatch.setattr(Resident, "of", lambda *arguments: "kept")
+    monkeypatch.setattr(ResidentFrames, "of", lambda *arguments: "kept")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * size, 100 * size))
-    assert keep(store, train_rows, dev_rows, "cuda", 0.25) == "kept"
-    assert keep(store, train_rows, dev_rows, "cuda", 0.24) is None
-    assert keep(store, train_rows, dev_rows, "cuda", 0.0) is None
-    assert keep(store, train_rows, dev_rows, "cpu", 0.9) is None
+    assert keep_on_device(store, train_rows, dev_rows, "cuda", 0.25) == "kept"
+    assert keep_on_device(store, train_rows, dev_rows, "cuda", 0.24) is None
+    assert keep_on_device(store, train_rows, dev_rows, "cuda", 0.0) is None
+    assert keep_on_device(store, train_rows, dev_rows, "cpu", 0.9) is None
 
 
 def test_statistics_are_exact_in_any_order_and_of_the_recordings_alone(store, monkeypatch):
@@ -311,7 +312,7 @@ def test_statistics_are_exact_in_any_order_and_of_the_recordings_alone(store, mo
     again = Standardiser.fit(store, store.ids[::-1])
     assert torch.equal(again.mean, whole.mean)
     assert torch.equal(again.deviation, whole.deviation)
-    monkeypatch.setattr(batches_module, "_CHUNK", 7 * BINS * CHANNELS)  # chunks end within utterances
+    monkeypatch.setattr(normalisation, "_CHUNK", 7 * BINS * CHANNELS)  # chunks end within utterances
     chunked = Standardiser.fit(store, store.ids)
     torch.testing.assert_close(chunked.mean, whole.mean, atol=1e-7, rtol=1e-6)
     torch.testing.assert_close(chunked.deviation, whole.deviation, atol=0, rtol=1e-6)

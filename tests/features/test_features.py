@@ -14,9 +14,9 @@ from emodarts.features.audio import (
     trim,
     with_noise,
 )
-from emodarts.features.batches import Standardiser
 from emodarts.features.extractors.spectra import Spectra
 from emodarts.features.measures import MEASURES, measure
+from emodarts.features.normalisation import Standardiser
 from emodarts.features.settings import FeatureSettings
 from tests.support.files import write_tone
 

@@ -15,8 +15,9 @@ from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import FoldData, FoldSettings
 from emodarts.experiment.unit import run_fold
-from emodarts.features.batches import FoldPart, Standardiser, training_batches
-from emodarts.features.resident import Resident
+from emodarts.features.batches import FoldPart, training_batches
+from emodarts.features.normalisation import Standardiser
+from emodarts.features.resident import ResidentFrames
 from emodarts.features.settings import FeatureSettings
 from emodarts.features.store import store as features
 from emodarts.features.store.joined import JoinedStore, join_stores
@@ -126,7 +127,7 @@ def test_standardised_by_the_train_part_of_both(stores, whole, fold):
 def test_kept_on_a_device_it_is_the_same(stores, fold):
     """As on a GPU, whose memory then holds both corpora."""
     joined = JoinedStore(tuple(stores))
-    resident = Resident.of(joined, joined.positions(fold.train), joined.positions(fold.dev), "cpu")
+    resident = ResidentFrames.of(joined, joined.positions(fold.train), joined.positions(fold.dev), "cpu")
     part = FoldPart.of(joined, Standardiser.fit(joined, fold.train), fold, fold.train)
     for mapped, kept in zip(
         *(training_batches(p, 8, 20, np.random.default_rng(3)) for p in (part, replace(part, resident=resident))),

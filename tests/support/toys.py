@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from emodarts.features.batches import FoldPart, Standardiser
+from emodarts.features.batches import FoldPart
+from emodarts.features.normalisation import Standardiser
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.search.settings import SearchSettings
 from emodarts.search.task import SearchTask
