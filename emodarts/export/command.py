@@ -52,6 +52,7 @@ def run(options: argparse.Namespace) -> None:
 
     from emodarts.export import data, onnx, package
     from emodarts.export.units import chosen_units
+    from emodarts.results.winners import rank_on_dev
 
     console = Console(soft_wrap=True, highlight=False, markup=False)
     out = Path(options.out)
@@ -60,7 +61,8 @@ def run(options: argparse.Namespace) -> None:
     results, sweep = _sweep(options)
     units = chosen_units(results, sweep, options.system, options.fold)
     if options.refit:
-        units = [best_on_dev(units)]
+        columns = ([u.dev_uar for u in units], [u.parameters for u in units], [u.key.fold for u in units])
+        units = [units[rank_on_dev(*columns)[0]]]
     features = units[0].settings.features
     onnx.require(features)
     torch.set_num_threads(options.threads)
@@ -73,11 +75,6 @@ def run(options: argparse.Namespace) -> None:
     package.write(out, export, model, _card(export, corpus, likeness, parity))
     console.print(f"torch and ONNX differ by at most {parity:.1e} of a probability")
     console.print(f"{out}: {_told(export)}; try `python {out / 'predict.py'} <recording>`, and read {package.CARD}")
-
-
-def best_on_dev(units: "list[ExportedUnit]") -> "ExportedUnit":
-    """The unit with the best dev UAR; then fewer parameters, the lower fold."""
-    return min(units, key=lambda unit: (-unit.dev_uar, unit.parameters, unit.key.fold))
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -166,7 +166,7 @@ def _unit(results: Results, commit: Commit, sweep_seed: int) -> ExportedUnit:
 def _rows(results: Results, table: str, commit: Commit) -> list[dict[str, Any]]:
     """The rows of one unit: a sweep's whole tables may be large."""
     (sweep,) = results.parts
-    rows: list[dict[str, Any]] = sweep.unit(table, commit).to_pylist()
+    rows: list[dict[str, Any]] = sweep.read_unit(table, commit).to_pylist()
     return rows
 
 

@@ -10,7 +10,7 @@ from emodarts.records import LATE_DEV
 from emodarts.report.report_data import SHARED, Entry, EvaluationPart, ReportData, tallies_of, unit_of
 from emodarts.report.sections import Paragraph, Section
 from emodarts.report.sheets import Cell, Column, Sheet
-from emodarts.results.reader import Results, SweepTables
+from emodarts.results.reader import SweepTables
 from emodarts.results.statistics import Tally, nested_choice, optimism, shared_choice
 from emodarts.results.statistics.tallies import Floats
 
@@ -31,12 +31,12 @@ _LEAST = 2  # configurations and folds
 def selection_section(evidence: ReportData) -> Section | None:
     """The optimism of a shared choice; None where no two configurations were run on all folds."""
     rows: list[tuple[Cell, ...]] = []
-    for part, one in evidence.results.each():
+    for part in evidence.results.parts:
         (course,) = (c for c in evidence.courses if c.sweep == part.name)
         sampler = str(course.settings.get("sweep.sampler", "unknown"))
         for entry in evidence.entries:
             if entry.sweep == part.name and entry.epoch_rule == LATE_DEV and entry.source is None:
-                rows += [(*row, sampler) for row in _rows(entry, part, one)]
+                rows += [(*row, sampler) for row in _rows(entry, part)]
     if not rows:
         return None
     told = (
@@ -48,8 +48,8 @@ def selection_section(evidence: ReportData) -> Section | None:
     return Section("What selection is worth", (Paragraph(told), Sheet("selection", "Optimism", _COLUMNS, tuple(rows))))
 
 
-def _rows(entry: Entry, part: SweepTables, one: Results) -> Iterator[tuple[Cell, ...]]:
-    trials, dev, sizes = _dev(entry, one)
+def _rows(entry: Entry, part: SweepTables) -> Iterator[tuple[Cell, ...]]:
+    trials, dev, sizes = _dev(entry, part)
     if min(dev.shape) < _LEAST:
         return
     nested, shared = nested_choice(dev, sizes.tolist()), shared_choice(dev, sizes.tolist())
@@ -65,16 +65,16 @@ def _rows(entry: Entry, part: SweepTables, one: Results) -> Iterator[tuple[Cell,
         yield part.name, entry.system, about.test_set, len(trials), honest.uar(), other.uar(), gain, gain.p
 
 
-def _dev(entry: Entry, one: Results) -> tuple[Floats, Floats, Floats]:
+def _dev(entry: Entry, sweep: SweepTables) -> tuple[Floats, Floats, Floats]:
     """The configurations that every fold has, alike: numbers `(n,)`, dev UAR `(n, folds)`, parameters `(n,)`."""
     mine = (pc.field("system") == entry.system) & (pc.field("seed") == 0)
     part = (pc.field("role") == "dev") & (pc.field("stage") == "final") & (pc.field("protocol") == entry.protocol)
-    rows = one.table("folds", ["study", "trial", "fold", "uar", "parameters"], mine & part)
+    rows = sweep.table("folds", ["study", "trial", "fold", "uar", "parameters"], mine & part)
     rows = rows.filter(pc.equal(pc.equal(rows["study"], SHARED), entry.shared))
     rows = rows.filter(pc.is_in(rows["fold"], pa.array(entry.folds, pa.int32())))
     whole = rows.group_by("trial").aggregate([("fold", "count_distinct"), ("parameters", "mean")])
     whole = whole.filter(pc.equal(whole["fold_count_distinct"], len(entry.folds)))
-    given = one.table("trials", ["trial", "parameters"], mine).group_by("trial")
+    given = sweep.table("trials", ["trial", "parameters"], mine).group_by("trial")
     alike = given.aggregate([("parameters", "count_distinct")])
     same = alike.filter(pc.equal(alike["parameters_count_distinct"], 1))["trial"]
     whole = whole.filter(pc.is_in(whole["trial"], same.combine_chunks())).sort_by("trial")
@@ -88,7 +88,7 @@ def _dev(entry: Entry, one: Results) -> tuple[Floats, Floats, Floats]:
 
 def _classes(part: SweepTables, keys: set[tuple[str, str, int]]) -> dict[tuple[object, ...], tuple[str, ...]]:
     columns = ["system", "study", "trial", "fold", "seed", "epoch_rule", "classes"]
-    pieces = part.of_trials("folds", keys, columns, pc.field("stage") == "final")
+    pieces = part.read_trials("folds", keys, columns, pc.field("stage") == "final")
     return {unit_of(row): tuple(row["classes"]) for piece in pieces for row in piece.to_pylist()}
 
 

@@ -18,7 +18,7 @@ from emodarts.errors import EmodartsError
 from emodarts.results.reader import Results, SweepTables
 from emodarts.results.statistics import Tally, pooled
 from emodarts.results.sweep_file import settings_of
-from emodarts.results.winners import Winner, ranked, winners_among
+from emodarts.results.winners import Winner, first_of_studies, rank_configurations
 
 SHARED = "shared"  # the study of a sweep with study_per=sweep
 UNKNOWN = "(unknown)"  # utterances of unknown speakers count as those of one
@@ -134,7 +134,7 @@ class ReportData:
     winners: tuple[Winner, ...]
     entries: tuple[Entry, ...]
     courses: tuple[SweepSummary, ...]
-    rankings: dict[str, pa.Table]  # sweep -> `winners.ranked`
+    rankings: dict[str, pa.Table]  # sweep -> `winners.rank_configurations`
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -151,7 +151,7 @@ class ReportData:
         for part in self.results.parts:
             mine = {w.key for w in self.winners if w.sweep == part.name}
             asked = sorted({*columns, "system", "study", "trial", "seed"})
-            for piece in part.of_trials(table, mine, asked, pc.field("seed") == 0):
+            for piece in part.read_trials(table, mine, asked, pc.field("seed") == 0):
                 rows += [{**row, "sweep": part.name} for row in piece.to_pylist()]
         return rows
 
@@ -164,16 +164,16 @@ def load_report_data(results: Results) -> ReportData:
             f"the results hold several sweeps named {', '.join(doubled)}: their rows could not be told apart; report "
             "on one of them, or rename a copy's folder and its sweep column"
         )
-    rankings = {part.name: ranked(one) for part, one in results.each()}
-    chosen = [w for part, one in results.each() for w in winners_among(rankings[part.name], part, one)]
+    rankings = {part.name: rank_configurations(part) for part in results.parts}
+    chosen = [w for part in results.parts for w in first_of_studies(part, rankings[part.name])]
     entries = [e for part in results.parts for e in _entries(part, {w.key: w for w in chosen if w.sweep == part.name})]
-    courses = tuple(_course(part, one) for part, one in results.each())
+    courses = tuple(_course(part) for part in results.parts)
     return ReportData(results, tuple(chosen), tuple(entries), courses, rankings)
 
 
 def _entries(part: SweepTables, chosen: dict[tuple[str, str, int], Winner]) -> Iterator[Entry]:
     final = pc.field("stage") == "final"
-    rows = [row for piece in part.of_trials("folds", set(chosen), None, final) for row in piece.to_pylist()]
+    rows = [row for piece in part.read_trials("folds", set(chosen), None, final) for row in piece.to_pylist()]
     classes = {unit_of(row): tuple(row["classes"]) for row in rows}
     tallies = tallies_of(part, set(chosen), classes)
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
@@ -224,7 +224,7 @@ def tallies_of(
     counts: dict[tuple[Any, ...], dict[EvaluationPart, dict[str, NDArray[np.float64]]]] = defaultdict(
         lambda: defaultdict(dict)
     )
-    for piece in part.of_trials("predictions", chosen, _COUNTED, wanted):
+    for piece in part.read_trials("predictions", chosen, _COUNTED, wanted):
         for row in piece.group_by(_COUNTED).aggregate([([], "count_all")]).to_pylist():
             unit, about = unit_of(row), EvaluationPart(row["role"], row["test_set"], row["normalisation"])
             if unit not in classes:
@@ -248,11 +248,11 @@ def _tally(by_speaker: dict[str, NDArray[np.float64]]) -> Tally:
     return Tally(speakers, np.stack([by_speaker[speaker] for speaker in speakers]))
 
 
-def _course(part: SweepTables, one: Results) -> SweepSummary:
-    trials = one.table("trials", ["system", "status", "retries"])
+def _course(part: SweepTables) -> SweepSummary:
+    trials = part.table("trials", ["system", "status", "retries"])
     counted = trials.group_by(["system", "status"]).aggregate([([], "count_all")]).to_pylist()
     columns = ["system", "study", "trial", "seed", "reason"]
-    failed = one.table("trials", columns, pc.field("status") == "failed").to_pylist()
+    failed = part.table("trials", columns, pc.field("status") == "failed").to_pylist()
     return SweepSummary(
         part.name,
         part.path,
@@ -260,6 +260,6 @@ def _course(part: SweepTables, one: Results) -> SweepSummary:
         {(row["system"], row["status"]): row["count_all"] for row in counted},
         pc.sum(trials["retries"]).as_py() or 0,
         tuple(f"{t['system']}, {t['study']} trial {t['trial']}: {t['reason']}" for t in failed),
-        tuple(one.table("corpora").to_pylist()),
-        tuple(one.table("importances").to_pylist()),
+        tuple(part.table("corpora").to_pylist()),
+        tuple(part.table("importances").to_pylist()),
     )

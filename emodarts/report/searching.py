@@ -60,7 +60,7 @@ def courses_section(evidence: ReportData) -> Section | None:
 def hyperparameters_section(evidence: ReportData) -> Section | None:
     """Importances (where a study wrote some) and configurations as parallel coordinates; None without any."""
     parts: list[Part] = []
-    for part, one in evidence.results.each():
+    for part in evidence.results.parts:
         table = evidence.rankings[part.name]
         for system in sorted(set(table["system"].to_pylist())):
             found = [
@@ -68,7 +68,7 @@ def hyperparameters_section(evidence: ReportData) -> Section | None:
             ]
             parts += _importances(part.name, system, found)
             mine = table.filter(pc.equal(table["system"], system))
-            figure = _parallel(part.name, system, mine, one.table)
+            figure = _parallel(part.name, system, mine, part.table)
             parts += [figure] if figure else []
     told = ["In the figure of parallel coordinates a line is a configuration of some fold."]
     if any(course.importances for course in evidence.courses):
@@ -281,7 +281,7 @@ def _tested(sweep: str, evidence: ReportData, chosen: list[dict[str, Any]]) -> d
     (part,) = (p for p in evidence.results.parts if p.name == sweep)
     where = (pc.field("role") == "test") & (pc.field("stage") == "final") & (pc.field("seed") == 0)
     found: dict[tuple[str, str, int], list[float]] = defaultdict(list)
-    for piece in part.of_trials("folds", keys, ["system", "study", "trial", "uar"], where):
+    for piece in part.read_trials("folds", keys, ["system", "study", "trial", "uar"], where):
         for row in piece.to_pylist():
             if row["uar"] is not None:
                 found[row["system"], row["study"], row["trial"]].append(row["uar"])

@@ -48,22 +48,22 @@ class Commit:
         return cls(UnitKey(**key), **content)
 
 
-def path_of(sweep: str, unit: str) -> str:
+def commit_path(sweep: str, unit: str) -> str:
     """Where the commit of a unit stands."""
     return f"{sweep}/folds/{unit}.parquet"
 
 
 def read_commit(storage: Storage, sweep: str, unit: str) -> Commit | None:
     """The commit of one unit (by `UnitKey.name`), or None. Raises EmodartsError for a file that is none."""
-    path = path_of(sweep, unit)
+    path = commit_path(sweep, unit)
     try:
         content = storage.read(path)
     except FileNotFoundError:
         return None
-    return commit_in(content, storage.path(path))
+    return parse_commit(content, storage.path(path))
 
 
-def commit_in(content: bytes, where: str) -> Commit:
+def parse_commit(content: bytes, where: str) -> Commit:
     """The commit in the bytes of a `folds` file; its rows are not looked at. Raises EmodartsError for no such file."""
     try:
         header = pq.read_metadata(pa.BufferReader(content)).metadata

@@ -4,81 +4,40 @@ The new files are complete before `compact.json` names them; from then on they c
 sweep may go on afterwards: what it adds stands in small files again, until the next compaction.
 """
 
-import json
 import uuid
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emodarts.errors import EmodartsError
-from emodarts.results.commits import COMMIT_KEY, Commit
+from emodarts.results.compacted_files import COMMITS, FOLDER, CompactedFiles, commits_table
 from emodarts.results.lease import Lease
-from emodarts.results.schemas import SCHEMA_VERSION, TABLES, check_version, versioned_schema
+from emodarts.results.reader import SweepTables
+from emodarts.results.schemas import TABLES, versioned_schema
 from emodarts.storage import Storage
 
-ABOUT = "compact.json"
-FOLDER = "compact"
-COMMITS = pa.schema([("commit", pa.string())])  # JSON, as in the header of a unit's file
 _ROWS = 1 << 17  # of a row group
-
-
-@dataclass(frozen=True)
-class Compacted:
-    """What `compact.json` says: the files of each table, relative to the results."""
-
-    files: dict[str, str]
-    commits: str
-
-    @classmethod
-    def of(cls, storage: Storage, sweep: str) -> "Compacted | None":
-        """None for a sweep that was never compacted. Raises EmodartsError for another version, or a damaged file."""
-        path = f"{sweep}/{ABOUT}"
-        try:
-            content = json.loads(storage.read(path))
-            check_version(content["schema_version"], storage.path(path))
-            return cls(content["files"], content["commits"])
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise EmodartsError(f"{storage.path(path)} is damaged ({error!r}); restore it from a copy") from error
 
 
 def compact(storage: Storage, sweep: str) -> int:
     """Compact a finished sweep; how many small files were replaced.
 
-    Raises EmodartsError where a driver works on the sweep, and where configurations are still to be gone on with.
+    Raises EmodartsError where a driver works on the sweep, and where configurations are not at their end.
     """
-    from emodarts.results.reader import Results
-
     with Lease(storage, sweep):
-        opened = Results.of(storage, [sweep])
-        running = sum(trial.status == "running" for trial in opened.trials())
+        tables = SweepTables(storage, sweep)
+        running = tables.table("trials", ["status"])["status"].to_pylist().count("running")
         if running:
             raise EmodartsError(
                 f"sweep '{sweep}' has {running} configurations that are not at their end: run it to its end first"
             )
-        token = uuid.uuid4().hex[:8]
-        files = {name: f"{sweep}/{FOLDER}/{token}.{name}.parquet" for name in TABLES}
-        for name, path in files.items():
-            _write(storage, path, versioned_schema(name), opened.pieces(name))
-        commits = f"{sweep}/{FOLDER}/{token}.commits.parquet"
-        _write(storage, commits, COMMITS, [commits_table(opened.commits)])
-        about = {"schema_version": SCHEMA_VERSION, "files": files, "commits": commits}
-        storage.write(f"{sweep}/{ABOUT}", json.dumps(about, indent=1).encode())
-        return _delete_replaced(storage, sweep, {*files.values(), commits})
-
-
-def commits_table(commits: Iterable[Commit]) -> pa.Table:
-    """Schema COMMITS."""
-    return pa.table({"commit": [commit.header()[COMMIT_KEY] for commit in commits]}, COMMITS)
-
-
-def commits_of(table: pa.Table, where: str) -> Iterator[Commit]:
-    """The reverse of `commits_table`."""
-    for text in table["commit"].to_pylist():
-        yield Commit.of({COMMIT_KEY.encode(): text.encode()}, where)
+        compacted = CompactedFiles.named(sweep, uuid.uuid4().hex[:8])
+        for name, path in compacted.files.items():
+            _write(storage, path, versioned_schema(name), tables.read_pieces(name))
+        _write(storage, compacted.commits, COMMITS, [commits_table(tables.commits)])
+        compacted.save(storage, sweep)
+        return _delete_replaced(storage, sweep, {*compacted.files.values(), compacted.commits})
 
 
 def _write(storage: Storage, path: str, schema: pa.Schema, pieces: Iterable[pa.Table]) -> None:
@@ -96,13 +55,13 @@ def _write(storage: Storage, path: str, schema: pa.Schema, pieces: Iterable[pa.T
             writer.write_table(pa.concat_tables(waiting), row_group_size=_ROWS)
 
 
-def _delete_replaced(storage: Storage, sweep: str, kept: set[str]) -> int:
-    """Delete small files, and those of an earlier compaction."""
+def _delete_replaced(storage: Storage, sweep: str, valid: set[str]) -> int:
+    """Delete small files, and those of an earlier compaction; how many small ones there were."""
     count = 0
     for name in TABLES:
         count += len(storage.list(f"{sweep}/{name}"))
         storage.delete_folder(f"{sweep}/{name}")
-    for name in storage.list(f"{sweep}/{FOLDER}"):
-        if f"{sweep}/{FOLDER}/{name}" not in kept:
-            storage.delete(f"{sweep}/{FOLDER}/{name}")
+    for path in (f"{sweep}/{FOLDER}/{name}" for name in storage.list(f"{sweep}/{FOLDER}")):
+        if path not in valid:
+            storage.delete(path)
     return count

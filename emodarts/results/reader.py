@@ -19,15 +19,16 @@ import pyarrow.parquet as pq
 
 from emodarts.errors import EmodartsError
 from emodarts.records import RungRecord, TrialRecord
-from emodarts.results.commits import Commit, commit_in, read_parquet
-from emodarts.results.compaction import Compacted, commits_of
+from emodarts.results.commits import Commit, parse_commit, read_parquet
+from emodarts.results.compacted_files import CompactedFiles, commits_in
 from emodarts.results.schemas import TABLES, check_schema
 from emodarts.results.sweep_file import SWEEP_FILE, settings_of
 from emodarts.storage import Storage
 
-_READERS = 8
+_READERS = 8  # threads: a few files at a time hide the latency of a network's file system
 T = TypeVar("T")
-_UNIT_TABLES = ("predictions", "epochs", "genotypes")
+_UNIT_TABLES = ("folds", "predictions", "epochs", "genotypes")
+_UNIT_COLUMNS = ("system", "study", "trial", "seed", "fold")
 # What names a row of a table that is rewritten: a small file replaces what was compacted before it.
 _KEYS = {
     "trials": ("system", "study", "trial", "seed"),
@@ -39,7 +40,11 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class SweepTables:
-    """The tables of one sweep."""
+    """The tables of one sweep.
+
+    Where a method takes them, `columns` are those to read (all by default), and `where` holds for the rows to read:
+    `pc.field("role") == "test"`.
+    """
 
     storage: Storage
     name: str
@@ -49,22 +54,50 @@ class SweepTables:
         """The full path of the sweep's folder."""
         return self.storage.path(self.name)
 
-    def pieces(
-        self, table: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None
+    def table(self, name: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.Table:
+        """The rows of a table."""
+        empty = TABLES[name].empty_table()
+        return pa.concat_tables([_select(empty, columns, None), *self.read_pieces(name, columns, where)])
+
+    def read_pieces(
+        self, name: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None
     ) -> Iterator[pa.Table]:
         """The rows of a table, in the order of the units' names: those compacted, then those of each small file."""
-        # A filter may speak of any column; without one only what is asked for is read.
-        wanted = None if where is not None else columns
-        loose = [_chosen(found, columns, where) for found in self._loose(table, wanted)]
+        small = self._read_small(name, columns, where)
         if self.compacted is not None:
-            kept = self._read_compacted(self.compacted.files[table], table, columns, where)
-            yield self._not_replaced(kept, table, columns, where)
-        yield from loose
+            yield self._without_replaced(self._read_compacted(name, columns, where), name, where)
+        yield from small
+
+    def read_trials(
+        self,
+        name: str,
+        trials: Collection[tuple[str, str, int]],
+        columns: Sequence[str] | None = None,
+        where: pc.Expression | None = None,
+    ) -> Iterator[pa.Table]:
+        """The rows of some configurations, each `(system, study, trial)` with all its folds and seeds, in a unit table.
+
+        Nothing else is read: of compacted files the row groups that hold them, of small files those of their units.
+        """
+        if self.compacted is not None:
+            for trial in sorted(trials):
+                of_trial = _equal(_UNIT_COLUMNS[:3], trial)
+                yield self._read_compacted(name, columns, of_trial if where is None else of_trial & where)
+        units = [c for c in self._small_commits if (c.key.system, c.key.study, c.key.trial) in trials]
+        yield from self._read_files(name, self._unit_paths(name, units), columns, where)
+
+    def read_unit(self, name: str, commit: Commit) -> pa.Table:
+        """The rows of one finished unit in `folds`, `predictions`, `epochs` or `genotypes`."""
+        if self.compacted is not None and commit in self._compacted_commits:
+            of_unit = _equal(_UNIT_COLUMNS, [getattr(commit.key, column) for column in _UNIT_COLUMNS])
+            return self._read_compacted(name, None, of_unit)
+        (table,) = self._read_files(name, [self._unit_path(name, commit)], None, None)
+        return table
 
     @cached_property
-    def compacted(self) -> Compacted | None:
+    def compacted(self) -> CompactedFiles | None:
         """The sweep's compacted files, if there are any."""
-        return Compacted.of(self.storage, self.name)
+        return CompactedFiles.load(self.storage, self.name)
 
     @cached_property
     def commits(self) -> tuple[Commit, ...]:
@@ -75,132 +108,95 @@ class SweepTables:
     def _compacted_commits(self) -> tuple[Commit, ...]:
         if self.compacted is None:
             return ()
-        path = self.compacted.commits
-        with self._stream(path) as stream:
-            return tuple(commits_of(pq.read_table(stream), self.storage.path(path)))
+        path = self.storage.path(self.compacted.commits)
+        with self.storage.filesystem.open_input_file(path) as stream:
+            return tuple(commits_in(pq.read_table(stream), path))
 
     @cached_property
     def _small_commits(self) -> tuple[Commit, ...]:
-        """Those of the units that were not compacted; `_small_folds` may have put them here."""
+        """Those of the units that were not compacted; `_read_small_folds` may have put them here."""
 
         def read(path: str) -> Commit:
-            return commit_in(self.storage.read(path), self.storage.path(path))
+            return parse_commit(self.storage.read(path), self.storage.path(path))
 
-        return tuple(self._each(read, self._small_paths()))
+        return tuple(_in_threads(read, self._small_folds()))
 
-    def _small_folds(self, columns: Sequence[str] | None) -> list[pa.Table]:
-        """The rows of the units that were not compacted, or some columns of them."""
-        paths = self._small_paths()
-        tables = self._read(paths, "folds", columns)
-        commits = (Commit.of(t.schema.metadata, self.storage.path(p)) for p, t in zip(paths, tables, strict=True))
-        self.__dict__["_small_commits"] = tuple(commits)  # their headers were read with them
-        return tables
-
-    def _small_paths(self) -> list[str]:
-        paths = self._paths("folds")
+    def _small_folds(self) -> list[str]:
+        """The `folds` files of the units that were not compacted."""
+        paths = self._list_files("folds")
         if not paths:  # all of it is compacted, and half a million commits need not be read to say so
             return []
         compacted = {commit.key.name for commit in self._compacted_commits}
         return [path for path in paths if PurePosixPath(path).stem not in compacted]
 
-    def unit(self, table: str, commit: Commit) -> pa.Table:
-        """The rows of one finished unit in `folds`, `predictions`, `epochs` or `genotypes`."""
-        key = commit.key
-        if self.compacted is not None and commit in self._compacted_commits:
-            names = ("system", "study", "trial", "seed", "fold")
-            where = reduce(and_, (pc.field(name) == getattr(key, name) for name in names))
-            return self._read_compacted(self.compacted.files[table], table, None, where)
-        name = key.name if table == "folds" else f"{key.name}.{commit.attempt}"
-        (found,) = self._read([f"{self.name}/{table}/{name}.parquet"], table, None)
-        return _chosen(found, None, None)
+    def _list_files(self, name: str) -> list[str]:
+        return [f"{self.name}/{name}/{file}" for file in self.storage.list(f"{self.name}/{name}", ".parquet")]
 
-    def of_trials(
-        self,
-        table: str,
-        trials: Collection[tuple[str, str, int]],
-        columns: Sequence[str] | None = None,
-        where: pc.Expression | None = None,
-    ) -> Iterator[pa.Table]:
-        """The rows of some configurations, each `(system, study, trial)` with all its folds and seeds, in a unit table.
+    def _unit_path(self, name: str, commit: Commit) -> str:
+        unit = commit.key.name
+        return f"{self.name}/{name}/{unit if name == 'folds' else f'{unit}.{commit.attempt}'}.parquet"
 
-        Nothing else is read: of compacted files the row groups that hold them, of small files those of their units.
-        """
-        if self.compacted is not None:
-            for system, study, trial in sorted(trials):
-                mine = (pc.field("system") == system) & (pc.field("study") == study) & (pc.field("trial") == trial)
-                asked = mine if where is None else mine & where
-                yield self._read_compacted(self.compacted.files[table], table, columns, asked)
-        keys = [c for c in self._small_commits if (c.key.system, c.key.study, c.key.trial) in trials]
-        names = [c.key.name if table == "folds" else f"{c.key.name}.{c.attempt}" for c in _with(table, keys)]
-        paths = [f"{self.name}/{table}/{name}.parquet" for name in names]
-        found = self._read(paths, table, columns if where is None else None)
-        yield from (_chosen(each, columns, where) for each in found)
+    def _unit_paths(self, name: str, commits: Sequence[Commit]) -> list[str]:
+        """Files of units in a unit table: a pruned or failed one has no predictions and no genotype."""
+        have_all = name in ("epochs", "folds")
+        return [self._unit_path(name, c) for c in commits if have_all or c.status == "complete"]
 
-    def _loose(self, table: str, columns: Sequence[str] | None) -> list[pa.Table]:
-        if table == "folds":
-            return self._small_folds(columns)
-        if table in _UNIT_TABLES:
-            counted = _with(table, self._small_commits)
-            paths = [f"{self.name}/{table}/{c.key.name}.{c.attempt}.parquet" for c in counted]
-            return self._read(paths, table, columns)
-        return self._read(self._paths(table), table, columns)
+    def _read_small(self, name: str, columns: Sequence[str] | None, where: pc.Expression | None) -> list[pa.Table]:
+        """The rows of a table that stand in small files, a table a file."""
+        if name == "folds":
+            paths = self._small_folds()
+        else:
+            paths = self._unit_paths(name, self._small_commits) if name in _UNIT_TABLES else self._list_files(name)
+        tables = self._read_files(name, paths, columns, where)
+        if name == "folds":  # whose headers are the commits: they need not be read again
+            commits = (Commit.of(t.schema.metadata, self.storage.path(p)) for p, t in zip(paths, tables, strict=True))
+            self.__dict__["_small_commits"] = tuple(commits)
+        return tables
 
-    def _read_compacted(
-        self, path: str, table: str, columns: Sequence[str] | None, where: pc.Expression | None
-    ) -> pa.Table:
+    def _read_files(
+        self, name: str, paths: list[str], columns: Sequence[str] | None, where: pc.Expression | None
+    ) -> list[pa.Table]:
+        needed = columns if where is None else None  # a filter may speak of any column
+
+        def read(path: str) -> pa.Table:
+            return read_parquet(self.storage.read(path), name, self.storage.path(path), needed)
+
+        return [_select(table, columns, where) for table in _in_threads(read, paths)]
+
+    def _read_compacted(self, name: str, columns: Sequence[str] | None, where: pc.Expression | None) -> pa.Table:
+        assert self.compacted is not None
+        path = self.storage.path(self.compacted.files[name])
         try:
-            dataset = self._datasets.get(path) or self._dataset(path, table)
-            found = dataset.to_table(columns=None if columns is None else list(columns), filter=where)
+            dataset = self._datasets.get(path) or self._datasets.setdefault(path, self._open_dataset(path, name))
+            table: pa.Table = dataset.to_table(columns=None if columns is None else list(columns), filter=where)
         except (pa.ArrowInvalid, OSError) as error:
-            raise EmodartsError(
-                f"{self.storage.path(path)} cannot be read as Parquet ({error}); restore it from a copy"
-            ) from error
-        return found.replace_schema_metadata(None)
+            raise EmodartsError(f"{path} cannot be read as Parquet ({error}); restore it from a copy") from error
+        return table
 
     @cached_property
     def _datasets(self) -> dict[str, Any]:
-        """Compacted files that were opened: what stands in their footers is read once."""
+        """Compacted files that were opened: their footers are read once."""
         return {}
 
-    def _dataset(self, path: str, table: str) -> Any:
+    def _open_dataset(self, path: str, name: str) -> Any:
         format_ = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True))
-        dataset = ds.dataset(self.storage.path(path), filesystem=self.storage.filesystem, format=format_)
-        check_schema(dataset.schema, table, self.storage.path(path))
-        return self._datasets.setdefault(path, dataset)
+        dataset = ds.dataset(path, filesystem=self.storage.filesystem, format=format_)
+        check_schema(dataset.schema, name, path)
+        return dataset
 
-    def _not_replaced(
-        self, kept: pa.Table, table: str, columns: Sequence[str] | None, where: pc.Expression | None
-    ) -> pa.Table:
-        """Compacted rows without those that a small file replaces."""
-        names = list(_KEYS.get(table, ()))
-        if not names or not (loose := self._loose(table, names)):
-            return kept
-        assert self.compacted is not None
-        replaced = {tuple(row.values()) for found in loose for row in found.select(names).to_pylist()}
-        keys = self._read_compacted(self.compacted.files[table], table, names, where)
-        mask = pa.array([tuple(row.values()) not in replaced for row in keys.to_pylist()], pa.bool_())
-        return kept.filter(mask)
-
-    def _paths(self, table: str) -> list[str]:
-        return [f"{self.name}/{table}/{file}" for file in self.storage.list(f"{self.name}/{table}", ".parquet")]
-
-    def _read(self, paths: list[str], table: str, columns: Sequence[str] | None) -> list[pa.Table]:
-        def read(path: str) -> pa.Table:
-            return read_parquet(self.storage.read(path), table, self.storage.path(path), columns)
-
-        return self._each(read, paths)
-
-    def _each(self, read: Callable[[str], T], paths: list[str]) -> list[T]:
-        """Many small files: a few at a time hide the latency of a network's file system."""
-        with ThreadPoolExecutor(_READERS) as pool:
-            return list(pool.map(read, paths))
-
-    def _stream(self, path: str) -> Any:
-        return self.storage.filesystem.open_input_file(self.storage.path(path))
+    def _without_replaced(self, compacted: pa.Table, name: str, where: pc.Expression | None) -> pa.Table:
+        """Compacted rows without those that a small file replaces; `where` they were read by."""
+        columns = _KEYS.get(name)
+        small = [] if columns is None else self._read_small(name, columns, None)
+        if not small:
+            return compacted
+        replaced = {tuple(row.values()) for table in small for row in table.select(columns).to_pylist()}
+        keys = self._read_compacted(name, columns, where).to_pylist()
+        return compacted.filter(pa.array([tuple(row.values()) not in replaced for row in keys], pa.bool_()))
 
 
 class Results:
-    """The committed rows of one or several sweeps as Arrow tables."""
+    """The committed rows of one or several sweeps as Arrow tables; `parts`: each of them by itself."""
 
     def __init__(self, parts: Sequence[SweepTables]):
         self.parts = tuple(parts)
@@ -220,44 +216,25 @@ class Results:
         """One entry a finished unit."""
         return tuple(commit for part in self.parts for commit in part.commits)
 
-    def each(self) -> Iterator[tuple[SweepTables, "Results"]]:
-        """Sweep by sweep."""
-        for part in self.parts:
-            yield part, Results([part])
-
-    def pieces(
-        self, name: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None
-    ) -> Iterator[pa.Table]:
-        """The rows of a table in pieces, a unit or a compacted sweep each."""
-        for part in self.parts:
-            yield from part.pieces(name, columns, where)
-
     def table(self, name: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.Table:
         """Rows of `trials`, `rungs`, `folds`, `predictions`, `epochs`, `genotypes`, `importances` or `corpora`.
 
         All columns, or those named; all rows, or those for which `where` holds: `pc.field("role") == "test"`.
         """
-        empty = TABLES[name].empty_table()
-        return pa.concat_tables(
-            [empty if columns is None else empty.select(list(columns)), *self.pieces(name, columns, where)]
-        )
+        empty = _select(TABLES[name].empty_table(), columns, None)
+        return pa.concat_tables([empty, *(part.table(name, columns, where) for part in self.parts)])
 
     def rungs(self) -> list[RungRecord]:
         """The decisions on pruning, in the order in which they were taken."""
-        rows = [RungRecord(**{k: v for k, v in row.items() if k != "sweep"}) for row in self.table("rungs").to_pylist()]
+        rows = [RungRecord(**row) for row in self.table("rungs").drop_columns("sweep").to_pylist()]
         return sorted(rows, key=lambda r: (r.decided_at, r.study, r.trial, r.rung))
-
-    def figures(self, role: str, stage: str, columns: list[str]) -> list[dict[str, Any]]:
-        """Some columns of the rows of `folds` of one role and stage."""
-        table = self.table("folds", sorted({*columns, "role", "stage"}))
-        chosen = table.filter((pc.field("role") == role) & (pc.field("stage") == stage))
-        rows: list[dict[str, Any]] = chosen.select(columns).to_pylist()
-        return rows
 
     def trials(self) -> list[TrialRecord]:
         """The trials as records, by study, trial and seed."""
-        rows = [TrialRecord(**_trial(row)) for row in self.table("trials").to_pylist()]
-        return sorted(rows, key=lambda t: (t.system, t.study, t.trial, t.seed))
+        rows = self.table("trials").drop_columns("sweep").to_pylist()
+        for row in rows:
+            row |= {"parameters": json.loads(row["parameters"]), "values": tuple(row["values"])}
+        return sorted((TrialRecord(**row) for row in rows), key=lambda t: (t.system, t.study, t.trial, t.seed))
 
 
 def open(*locations: str | Path, sweep: str | None = None) -> Results:
@@ -276,9 +253,8 @@ def _open(location: str | Path, sweep: str | None) -> list[SweepTables]:
     elif not storage.exists(""):
         raise EmodartsError(f"there are no results at {storage.root}: the folder does not exist")
     else:
-        sweeps = [name for name in storage.list("") if storage.exists(f"{name}/{SWEEP_FILE}")]
-        if sweep is not None:
-            sweeps = [name for name in sweeps if name == sweep]
+        names = storage.list("") if sweep is None else [sweep]
+        sweeps = [name for name in names if storage.exists(f"{name}/{SWEEP_FILE}")]
     if not sweeps:
         what = f"no sweep '{sweep}'" if sweep else "no sweep"
         raise EmodartsError(f"there is {what} in {storage.root}: looked for <sweep>/{SWEEP_FILE}")
@@ -287,18 +263,17 @@ def _open(location: str | Path, sweep: str | None) -> list[SweepTables]:
     return [SweepTables(storage, name) for name in sweeps]
 
 
-def _with(table: str, commits: Sequence[Commit]) -> list[Commit]:
-    """The units that have such a table: a pruned or failed one has no predictions and no genotype."""
-    return [c for c in commits if table in ("epochs", "folds") or c.status == "complete"]
-
-
-def _chosen(found: pa.Table, columns: Sequence[str] | None, where: pc.Expression | None) -> pa.Table:
-    found = found.replace_schema_metadata(None)
+def _select(table: pa.Table, columns: Sequence[str] | None, where: pc.Expression | None) -> pa.Table:
     if where is not None:
-        found = found.filter(where)
-    return found if columns is None else found.select(list(columns))
+        table = table.filter(where)
+    return table if columns is None else table.select(list(columns))
 
 
-def _trial(row: dict[str, Any]) -> dict[str, Any]:
-    row.pop("sweep")
-    return {**row, "parameters": json.loads(row["parameters"]), "values": tuple(row["values"])}
+def _equal(columns: Sequence[str], values: Sequence[Any]) -> pc.Expression:
+    """Holds where each column has its value."""
+    return reduce(and_, (pc.field(column) == value for column, value in zip(columns, values, strict=True)))
+
+
+def _in_threads(read: Callable[[str], T], paths: Sequence[str]) -> list[T]:
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(read, paths))

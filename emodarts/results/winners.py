@@ -1,17 +1,29 @@
-"""Which configuration of each study counts: the best on dev alone, by the first seed."""
+"""Which configuration of each study counts: the best on dev alone, by the first seed. The rule is `rank_on_dev`."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import ArrayLike, NDArray
 
 from emodarts.results.reader import Results, SweepTables
 
-_PLACE = ["system", "study"]
+_STUDY = ["system", "study"]
+
+
+def rank_on_dev(dev_uar: ArrayLike, parameters: ArrayLike, numbers: ArrayLike | None = None) -> NDArray[np.int64]:
+    """Positions of configurations, the winner first: the highest UAR on dev, ties by fewer parameters of the network,
+    then by the lower trial number (without `numbers`: the lower position).
+
+    Each `(configurations,)`; NaN stands for what is not known, and comes last.
+    """
+    uar = np.asarray(dev_uar, np.float64)
+    last = np.arange(len(uar)) if numbers is None else np.asarray(numbers)
+    return np.lexsort((last, np.asarray(parameters, np.float64), -uar))
 
 
 @dataclass(frozen=True)
@@ -36,41 +48,40 @@ class Winner:
 
 
 def winners(results: Results) -> tuple[Winner, ...]:
-    """The winner of each study: highest dev value, then fewer parameters (mean over folds), then the lower number.
+    """The winner of each study by `rank_on_dev`; a study without dev values (a published protocol's) has none."""
+    chosen = (winner for sweep in results.parts for winner in first_of_studies(sweep, rank_configurations(sweep)))
+    return tuple(winner for winner in chosen if winner.dev_uar is not None)
 
-    A study without dev values, as that of a published protocol, has none.
+
+def rank_configurations(sweep: SweepTables) -> pa.Table:
+    """The complete configurations of a sweep's studies, the best of each first (`rank_on_dev`).
+
+    Columns `system, study, trial, value` (UAR on dev of the first seed, null where there is none) and `size`
+    (parameters, mean over folds; null where a unit wrote none).
     """
-    found = (w for part, one in results.each() for w in winners_among(ranked(one), part, one))
-    return tuple(w for w in found if w.dev_uar is not None)
-
-
-def ranked(results: Results) -> pa.Table:
-    """The complete configurations of one sweep's studies, the best of each first.
-
-    Columns `system, study, trial, value` (of the first seed, null where there is none) and `size` (parameters, null
-    where a unit wrote none).
-    """
-    wanted = (pc.field("status") == "complete") & (pc.field("seed") == 0)
-    trials = results.table("trials", [*_PLACE, "trial", "values"], wanted)
+    is_complete = (pc.field("status") == "complete") & (pc.field("seed") == 0)
+    trials = sweep.table("trials", [*_STUDY, "trial", "values"], is_complete)
     first = pc.list_slice(trials["values"], 0, 1, return_fixed_size_list=True).combine_chunks()
     trials = trials.drop_columns("values").append_column("value", first.flatten())
-    units = results.table("folds", [*_PLACE, "trial", "parameters"], pc.field("seed") == 0)
-    sizes = units.group_by([*_PLACE, "trial"]).aggregate([("parameters", "mean")])
-    joined = trials.join(sizes.rename_columns([*_PLACE, "trial", "size"]), [*_PLACE, "trial"])
-    keys = [(name, "ascending") for name in _PLACE]
-    return joined.sort_by([*keys, ("value", "descending"), ("size", "ascending"), ("trial", "ascending")])
+    units = sweep.table("folds", [*_STUDY, "trial", "parameters"], pc.field("seed") == 0)
+    sizes = units.group_by([*_STUDY, "trial"]).aggregate([("parameters", "mean")])
+    table = trials.join(sizes.rename_columns([*_STUDY, "trial", "size"]), [*_STUDY, "trial"])
+    table = table.take(rank_on_dev(*(table[name].to_numpy() for name in ("value", "size", "trial"))))
+    return table.take(pc.sort_indices(table, [(name, "ascending") for name in _STUDY]))  # stable
 
 
-def winners_among(table: pa.Table, part: SweepTables, one: Results) -> Iterator[Winner]:
-    """Those of one sweep, whose `ranked` table this is; the only configuration of a study needs no dev value."""
-    firsts, counts = _groups(table)
-    best = table.take(pa.array(firsts, pa.int64())).to_pylist()
-    parameters = _parameters(one, [(row["system"], row["study"], row["trial"]) for row in best])
-    for row, count in zip(best, counts, strict=True):
-        key, value = (row["system"], row["study"], row["trial"]), row["value"]
-        measured = value is not None and value == value
-        if measured or count == 1:
-            yield Winner(part.name, *key, value if measured else None, parameters[key], count)
+def first_of_studies(sweep: SweepTables, ranking: pa.Table) -> list[Winner]:
+    """The winners of a sweep by its `rank_configurations`; the only configuration of a study needs no dev value."""
+    firsts, counts = _groups(ranking)
+    best = ranking.take(pa.array(firsts, pa.int64())).to_pylist()
+    keys = [(row["system"], row["study"], row["trial"]) for row in best]
+    parameters = _parameters(sweep, keys)
+    chosen = []
+    for key, value, count in zip(keys, (row["value"] for row in best), counts, strict=True):
+        is_measured = value is not None and value == value
+        if is_measured or count == 1:
+            chosen.append(Winner(sweep.name, *key, value if is_measured else None, parameters[key], count))
+    return chosen
 
 
 def _groups(table: pa.Table) -> tuple[list[int], list[int]]:
@@ -79,16 +90,17 @@ def _groups(table: pa.Table) -> tuple[list[int], list[int]]:
         return [], []
     changes = np.zeros(len(table), bool)
     changes[0] = True
-    for name in _PLACE:
+    for name in _STUDY:
         codes = np.asarray(table[name].combine_chunks().dictionary_encode().indices)
         changes[1:] |= codes[1:] != codes[:-1]
     firsts = np.flatnonzero(changes)
     return firsts.tolist(), np.diff([*firsts, len(table)]).tolist()
 
 
-def _parameters(one: Results, keys: list[tuple[str, str, int]]) -> dict[tuple[str, str, int], dict[str, Any]]:
+def _parameters(sweep: SweepTables, keys: Sequence[tuple[str, str, int]]) -> dict[tuple[str, str, int], dict[str, Any]]:
+    """Their hyperparameters, of configurations that are named by system, study and trial."""
     numbers = pa.array(sorted({trial for _, _, trial in keys}), pa.int32())
     where = (pc.field("seed") == 0) & pc.field("trial").isin(numbers)
-    rows = one.table("trials", [*_PLACE, "trial", "parameters"], where).to_pylist()
+    rows = sweep.table("trials", [*_STUDY, "trial", "parameters"], where).to_pylist()
     texts = {(row["system"], row["study"], row["trial"]): row["parameters"] for row in rows}
     return {key: json.loads(texts[key]) for key in keys}

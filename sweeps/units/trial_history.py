@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from emodarts.records import TrialRecord
 from emodarts.results.reader import Results
+from emodarts.results.winners import rank_on_dev
 from emodarts.results.writer import SweepWriter
 from sweeps.units.unit import UnitOutcome, outcomes_in
 
@@ -36,11 +37,10 @@ class TrialHistory:
         return all(t.status != "running" for (_, seed), t in self.trials[study].items() if seed == 0)
 
     def winner(self, study: str) -> int | None:
-        """The best complete configuration of a study: dev UAR, then fewer parameters, then lower number."""
+        """The best complete configuration of a study by `rank_on_dev`."""
         complete = [t for (_, seed), t in self.trials[study].items() if seed == 0 and t.status == "complete"]
-        if not complete:
-            return None
-        return min(complete, key=lambda t: (-t.values[0], self._size(t), t.trial)).trial
+        columns = ([t.values[0] for t in complete], [self._size(t) for t in complete], [t.trial for t in complete])
+        return complete[rank_on_dev(*columns)[0]].trial if complete else None
 
     def values(self, trial: TrialRecord, objectives: Sequence[str]) -> tuple[float, ...]:
         """The objectives of a configuration whose units are complete: means over its folds."""

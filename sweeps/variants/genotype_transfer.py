@@ -230,8 +230,8 @@ def _is_of(commit: Commit, system: str, chosen: Mapping[str, int]) -> bool:
 
 def _winner(sweep: SweepTables, commit: Commit) -> TransferredUnit:
     key = commit.key
-    genotype = sweep.unit("genotypes", commit).to_pylist()[0]
-    settings = settings_from_json(sweep.unit("folds", commit)["settings"][0].as_py())
+    genotype = sweep.read_unit("genotypes", commit).to_pylist()[0]
+    settings = settings_from_json(sweep.read_unit("folds", commit)["settings"][0].as_py())
     source = f"{key.sweep}/{key.system}/{key.study}/{key.trial}/{key.seed}/{key.fold}"
     return TransferredUnit(
         source, TransferredGenotype(Genotype.from_json(genotype["genotype"]), genotype["derived_at"]), settings

@@ -23,6 +23,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import optuna
+import pyarrow.compute as pc
 from scipy.stats import spearmanr
 
 from emodarts.results import reader
@@ -64,10 +65,17 @@ def run(corpus: str, pruner: str, trials: int, results: Path, default_space: boo
     return reader.open(results, sweep=name)
 
 
+def dev_figures(opened: reader.Results) -> list[dict[str, Any]]:
+    """Study, trial, seed and UAR of the final networks on dev."""
+    where = (pc.field("role") == "dev") & (pc.field("stage") == "final")
+    rows: list[dict[str, Any]] = opened.table("folds", ["study", "trial", "seed", "uar"], where).to_pylist()
+    return rows
+
+
 def measured(opened: reader.Results) -> dict[str, Any]:
     """Epochs that were run, how units ended, and the best dev UAR of each study."""
     best: dict[str, float] = {}
-    for row in opened.figures("dev", "final", ["study", "seed", "uar"]):
+    for row in dev_figures(opened):
         best[row["study"]] = max(best.get(row["study"], 0.0), row["uar"])
     statuses = [commit.status for commit in opened.commits]
     return {
@@ -102,7 +110,7 @@ def foretold(opened: reader.Results) -> dict[str, float]:
 
     Spearman's rank correlation over the configurations of a study, the mean over studies.
     """
-    final = {(r["study"], r["trial"]): r["uar"] for r in opened.figures("dev", "final", ["study", "trial", "uar"])}
+    final = {(r["study"], r["trial"]): r["uar"] for r in dev_figures(opened)}
     curves, found = curves_of(opened), {}
     for phase, share in (("search", 0.5), ("search", 1.0), ("train", 0.125), ("train", 0.25), ("train", 0.5)):
         each = []
@@ -119,7 +127,7 @@ def replayed(opened: reader.Results, orders: int = 100) -> dict[str, float]:
     """What ASHA would have made of an unpruned sweep, its configurations in random orders: means over the orders."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     settings = SweepSettings(pruner="asha")
-    final = {(r["study"], r["trial"]): r["uar"] for r in opened.figures("dev", "final", ["study", "trial", "uar"])}
+    final = {(r["study"], r["trial"]): r["uar"] for r in dev_figures(opened)}
     curves, rng = curves_of(opened), np.random.default_rng(0)
     studies = {study: sorted(trial for place, trial in final if place == study) for study, _ in final}
     used, lost = 0, []

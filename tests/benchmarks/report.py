@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from emodarts.records import UnitKey
 from emodarts.results.commits import Commit
-from emodarts.results.compaction import ABOUT, COMMITS, FOLDER, commits_table
+from emodarts.results.compacted_files import COMMITS, COMPACT_FILE, FOLDER, CompactedFiles, commits_table
 from emodarts.results.schemas import SCHEMA_VERSION, TABLES, versioned_schema
 from emodarts.results.sweep_file import register
 from emodarts.storage import Storage
@@ -47,13 +47,13 @@ print(time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_m
 def write_sweep(storage: Storage, sweep: str, trials: int) -> None:
     """A compacted sweep."""
     register(storage, sweep, {"corpus.name": sweep, "sweep.sampler": "random"})
-    files = {name: f"{sweep}/{FOLDER}/made.{name}.parquet" for name in TABLES}
+    compacted = CompactedFiles.named(sweep, "made")
     writers = {}
-    for name, path in files.items():
+    for name, path in compacted.files.items():
         target = Path(storage.path(path))
         target.parent.mkdir(parents=True, exist_ok=True)
         writers[name] = pq.ParquetWriter(target, versioned_schema(name), compression="zstd")
-    commits = pq.ParquetWriter(storage.path(f"{sweep}/{FOLDER}/made.commits.parquet"), COMMITS, compression="zstd")
+    commits = pq.ParquetWriter(storage.path(compacted.commits), COMMITS, compression="zstd")
     for number, system in enumerate(SYSTEMS):
         for fold in range(FOLDS):
             rng = np.random.default_rng([number, fold])
@@ -64,8 +64,7 @@ def write_sweep(storage: Storage, sweep: str, trials: int) -> None:
             commits.write_table(commits_table([Commit(k, "made", "complete", None, 0.5, 10_000) for k in keys]))
     for writer in (*writers.values(), commits):
         writer.close()
-    about = {"schema_version": SCHEMA_VERSION, "files": files, "commits": f"{sweep}/{FOLDER}/made.commits.parquet"}
-    storage.write(f"{sweep}/{ABOUT}", json.dumps(about).encode())
+    compacted.save(storage, sweep)
 
 
 def unit(sweep: str, system: str, fold: int, trial: int) -> UnitKey:
@@ -211,7 +210,7 @@ def main() -> None:
     given = parser.parse_args()
     storage = Storage.open(given.results)
     for sweep in SWEEPS:
-        if not storage.exists(f"{sweep}/{ABOUT}"):
+        if not storage.exists(f"{sweep}/{COMPACT_FILE}"):
             write_sweep(storage, sweep, given.units // (len(SWEEPS) * len(SYSTEMS) * FOLDS))
     page = given.results / "report.html"
     ran = subprocess.run([sys.executable, "-c", CHILD, given.results, page], check=True, capture_output=True, text=True)

@@ -192,7 +192,7 @@ def test_another_network_than_the_stored_one_is_told(export, tmp_path, monkeypat
     """A GPU, another machine: the tables cannot be wrong about what was measured, but the weights may be others."""
     from emodarts.export import units
 
-    monkeypatch.setattr(units, "derive_seed", lambda *names: 1)
+    monkeypatch.setattr(units, "unit_seed", lambda *names: 1)
     code, output, _ = export("--fold", "1")
     assert code == 0
     assert "the dev predictions differ from the stored ones: by up to" in output

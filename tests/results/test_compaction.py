@@ -9,7 +9,8 @@ from emodarts.errors import EmodartsError
 from emodarts.records import TrialRecord
 from emodarts.results import open as open_results
 from emodarts.results import reader
-from emodarts.results.compaction import ABOUT, compact
+from emodarts.results.compacted_files import COMPACT_FILE
+from emodarts.results.compaction import compact
 from emodarts.results.lease import Lease
 from emodarts.results.schemas import TABLES
 from emodarts.results.sweep_file import register
@@ -141,7 +142,7 @@ def test_what_is_not_at_its_end_is_refused(tmp_path):
     writer.write_trial(TrialRecord("emodarts", "fold0", 9, 0, {}))
     with pytest.raises(EmodartsError, match="has 1 configurations that are not at their end"):
         compact(storage, "s")
-    assert not storage.exists(f"s/{ABOUT}")
+    assert not storage.exists(f"s/{COMPACT_FILE}")
 
 
 def test_damaged_files_are_named(tmp_path):
@@ -152,7 +153,7 @@ def test_damaged_files_are_named(tmp_path):
     folds.write_bytes(folds.read_bytes()[:100])
     with pytest.raises(EmodartsError, match=r"folds.parquet cannot be read as Parquet .*restore it from a copy"):
         reader.open(tmp_path).table("folds")
-    (tmp_path / "s" / ABOUT).write_text("{}")
+    (tmp_path / "s" / COMPACT_FILE).write_text("{}")
     with pytest.raises(EmodartsError, match=r"compact.json is damaged .*restore it from a copy"):
         reader.open(tmp_path).table("folds")
 

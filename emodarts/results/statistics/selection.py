@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emodarts.results.statistics.tallies import Floats
+from emodarts.results.winners import rank_on_dev
 
 
 def best(dev: Floats, parameters: Sequence[float]) -> int:
-    """The configuration with the highest dev figure `(configurations,)`; ties: fewer parameters, then lower number.
+    """The configuration that `rank_on_dev` puts first, by its dev figure `(configurations,)`; NaN is never chosen.
 
-    NaN is never chosen. Raises ValueError where there is nothing else.
+    Raises ValueError where there is nothing else.
     """
-    figures = np.asarray(dev, np.float64)
-    if np.isnan(figures).all():
+    if np.isnan(np.asarray(dev, np.float64)).all():
         raise ValueError("no configuration has a dev figure")
-    return int(np.lexsort((np.asarray(parameters), np.where(np.isnan(figures), np.inf, -figures)))[0])
+    return int(rank_on_dev(dev, parameters)[0])
 
 
 def nested_choice(dev: Floats, parameters: Sequence[float]) -> NDArray[np.int64]:
