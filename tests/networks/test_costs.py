@@ -12,8 +12,6 @@ from emodarts.networks.costs import (
     count_parameters,
     counted_macs,
     operation_costs,
-    recurrent_costs,
-    sequence_share,
     supernet_macs,
 )
 from emodarts.networks.genotype import Edge, Genotype
@@ -22,6 +20,7 @@ from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
 from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES, space
 from emodarts.networks.supernet import Supernet
+from tests.support.closed_form_costs import closed_form_costs, recurrent_costs
 
 SHAPE = NetworkShape(4, 2, 19, 3, 1, 4, 2, 1, 8, 6, (4, 2))
 OVER_TIME = replace(SHAPE, over_time=True, layer_weighting=True)
@@ -30,6 +29,12 @@ SMALL = NetworkShape(  # the defaults of SearchSettings and FeatureSettings
 )
 FRAMES = 41
 MODERN = space("modern")
+
+
+def sequence_fraction(network):
+    """The fraction of the parameters behind the CNN cells: fold, sequence cells, pooling over time, head."""
+    behind = (network.fold, network.sequence_cells, network.pool, network.head)
+    return sum(count_parameters(part) for part in behind) / count_parameters(network)
 
 
 def uniform(cnn, sequence, nodes=1, sequence_nodes=1):
@@ -45,8 +50,8 @@ def uniform(cnn, sequence, nodes=1, sequence_nodes=1):
 def test_cnn_operation_costs_what_is_counted(name, stride, bins, over_time, affine):
     operation = CNN_OPERATIONS[name](6, stride, affine, over_time)
     macs = counted_macs(operation, torch.zeros(1, 6, bins, FRAMES), torch.ones(1, 1, 1, FRAMES))
-    closed = operation_costs(name, "cnn", 6, (bins, FRAMES), stride, over_time, affine)
-    assert closed == (count_parameters(operation), macs)
+    where = (name, "cnn", 6, (bins, FRAMES), stride, over_time, affine)
+    assert operation_costs(*where) == closed_form_costs(*where) == (count_parameters(operation), macs)
 
 
 @pytest.mark.parametrize("affine", [False, True])
@@ -54,7 +59,8 @@ def test_cnn_operation_costs_what_is_counted(name, stride, bins, over_time, affi
 def test_sequence_operation_costs_what_is_counted(name, affine):
     operation = SEQUENCE_OPERATIONS[name](8, affine)
     macs = counted_macs(operation, torch.zeros(1, FRAMES, 8), torch.tensor([FRAMES]))
-    assert operation_costs(name, "sequence", 8, (1, FRAMES), affine=affine) == (count_parameters(operation), macs)
+    costs = [of(name, "sequence", 8, (1, FRAMES), affine=affine) for of in (operation_costs, closed_form_costs)]
+    assert costs == [(count_parameters(operation), macs)] * 2
 
 
 @pytest.mark.parametrize(("kind", "build", "gates"), [("lstm", nn.LSTM, 4), ("gru", nn.GRU, 3), ("rnn", nn.RNN, 1)])
@@ -91,6 +97,14 @@ def test_layers_count_whoever_calls_them():
     assert counted_macs(Products(), x) == 2 * 5 * 5 * 8 + 5 * 8 * 3
     grouped = nn.Sequential(nn.Conv2d(4, 8, (3, 1), groups=2), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2))
     assert counted_macs(grouped, torch.zeros(1, 4, 6, 5)) == 4 * 5 * 8 * 3 * 2
+
+
+def test_counting_an_operation_draws_nothing():
+    state = torch.get_rng_state()
+    operation_costs.cache_clear()
+    operation_costs("sep_conv_3x3", "cnn", 4, (3, 5))
+    operation_costs("lstm_1", "sequence", 4, (1, 5))
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_counting_leaves_the_network_as_it_was():
@@ -169,12 +183,12 @@ def test_the_sequence_part_is_a_sane_share_of_the_parameters():
     }
     for name, sequences in choices.items():
         cnns = space(name).cnn_operations
-        assert sequence_share(Supernet(SMALL, cnns, space(name).sequence_operations)) < 0.85
+        assert sequence_fraction(Supernet(SMALL, cnns, space(name).sequence_operations)) < 0.85
         for cnn in set(cnns) - {"none"}:
             for sequence in set(sequences) - {"none"}:
                 network = DiscreteNetwork(SMALL, uniform(cnn, sequence, nodes=2))
-                assert sequence_share(network) <= 0.9, (cnn, sequence)
+                assert sequence_fraction(network) <= 0.9, (cnn, sequence)
     paper = NetworkShape(4, 1, 128, 4, 4, 8, 4, 4, 128, 24, (1, 1))
     with torch.device("meta"):
         published = Supernet(paper, space("emodarts").cnn_operations, space("emodarts").sequence_operations)
-    assert sequence_share(published) > 0.98
+    assert sequence_fraction(published) > 0.98
