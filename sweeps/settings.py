@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
@@ -18,119 +18,107 @@ from emodarts.corpora.protocols.folds import full_name
 from emodarts.corpora.registry import describe
 from emodarts.corpora.settings import SINGLE_CORPUS_SETTINGS, CorpusSettings
 from emodarts.errors import EmodartsError
-from emodarts.experiment.fold_data import SEARCHED, FoldSettings
+from emodarts.experiment.fold_data import SEARCHED, SYSTEMS, FoldSettings
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.search.settings import SearchSettings
+from emodarts.settings import check_settings, is_used, setting
 from emodarts.training.settings import TrainingSettings
 from sweeps.hydra_errors import format_omegaconf_error
 
-SAMPLERS = ("tpe", "random", "cmaes", "gp", "nsga2")
-OBJECTIVES = ("dev_uar", "parameters")
-PRUNERS = ("none", "asha", "wilcoxon")
-_OF_PRUNERS = {  # settings that do nothing without theirs
-    "asha": ("reduction_factor", "search_rungs", "training_rungs"),
-    "wilcoxon": ("startup_folds", "p_threshold"),
-}
 NO_RAY = "none"  # as ray.address
 JOINED = "joined"  # the `corpus` of a sweep that trains on several
+# What may differ from one start of a sweep to the next: no part of its hash.
+_OF_A_START = ("name", "trials", "folds", "seeds", "time_budget_hours", "max_failures", "forecast")
+_ASHA, _WILCOXON = ("pruner", "asha"), ("pruner", "wilcoxon")
+_RUNGS = "rising fractions above 0, at most 1"
+
+
+def _are_rungs(fractions: list[float]) -> bool:
+    return all(0 < fraction <= 1 for fraction in fractions) and all(a < b for a, b in pairwise(fractions))
 
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """The outer loop. `trials` is the number of configurations a study, over all starts of the command."""
+    """The outer loop: studies, who proposes, who is pruned."""
 
-    name: str | None = None
-    trials: int = 10
-    folds: list[int] | None = None  # None: all
-    seeds: int = 1  # seeds of each study's winner
-    seed: int = 0
-    time_budget_hours: float | None = None  # no unit is begun after so many
-    study_per: str = "fold"  # fold | sweep
-    sampler: str = "tpe"  # tpe | random | cmaes | gp | nsga2
-    objectives: list[str] = field(default_factory=lambda: ["dev_uar"])  # or [dev_uar, parameters]
-    pruner: str = "none"  # none | asha (within a unit) | wilcoxon (between the folds of a configuration)
-    reduction_factor: int = 3  # asha: one of so many goes on at each rung
-    search_rungs: list[float] = field(default_factory=list)  # shares of a search's own epochs; none: see docs/sweeps.md
-    training_rungs: list[float] = field(default_factory=lambda: [0.125])  # shares of a training's own epochs
-    startup_folds: int = 3  # wilcoxon: folds of a configuration that run before it may be pruned
-    p_threshold: float = 0.1  # wilcoxon
-    max_failures: int = 10  # so many failed configurations and no complete one end the sweep
-    forecast: bool = False  # predict hours and memory, and run nothing
-    space: dict[str, Any] = field(default_factory=dict)
+    name: str | None = setting(
+        None,
+        "null: the corpus and 8 digits of a hash of the settings that count",
+        check=lambda name: name.replace("-", "").replace("_", "").isalnum(),
+        allowed="letters, digits, - and _",
+    )
+    trials: int = setting(10, "configurations a study, over all starts of the command", at_least=1, at_most=100_000)
+    folds: list[int] | None = setting(None, "numbers of the folds to run, from 0; null: all")
+    seeds: int = setting(1, "seeds of each study's winner; trials have the first alone", at_least=1, at_most=100)
+    seed: int = setting(0, "the first seed", at_least=0)
+    time_budget_hours: float | None = setting(None, "no unit is begun after so many; null: no limit", above=0)
+    study_per: str = setting(
+        "fold", "one study a fold, or one for the whole sweep (exploration)", choices=("fold", "sweep")
+    )
+    sampler: str = setting(
+        "tpe", "who proposes configurations: samplers of Optuna", choices=("tpe", "random", "cmaes", "gp", "nsga2")
+    )
+    objectives: list[str] = setting(
+        ["dev_uar"],
+        "what a study optimises: dev UAR, and the number of parameters",
+        check=lambda names: names in (["dev_uar"], ["dev_uar", "parameters"]),
+        allowed="[dev_uar] or [dev_uar,parameters]",
+    )
+    pruner: str = setting(
+        "none", "within a unit (asha), or between folds (wilcoxon)", choices=("none", "asha", "wilcoxon")
+    )
+    reduction_factor: int = setting(3, "one of so many goes on at each rung", at_least=2, at_most=10, only_with=_ASHA)
+    search_rungs: list[float] = setting(
+        [], "fractions of a search's epochs", check=_are_rungs, allowed=_RUNGS, only_with=_ASHA
+    )
+    training_rungs: list[float] = setting(
+        [0.125], "fractions of a training's epochs", check=_are_rungs, allowed=_RUNGS, only_with=_ASHA
+    )
+    startup_folds: int = setting(
+        3, "folds of a configuration that run before it may be pruned", at_least=2, only_with=_WILCOXON
+    )
+    p_threshold: float = setting(0.1, "of the signed-rank test", above=0, below=1, only_with=_WILCOXON)
+    max_failures: int = setting(10, "so many failed configurations, and no complete one, end a sweep", at_least=1)
+    forecast: bool = setting(False, "predict hours and memory, and run nothing")
+    space: dict[str, Any] = setting({}, "dimensions of the studies, such as space.search.nodes.high=4")
 
     def __post_init__(self) -> None:
-        checks = {
-            "trials": (1 <= self.trials <= 100_000, "1 to 100000"),
-            "seeds": (1 <= self.seeds <= 100, "1 to 100"),
-            "seed": (self.seed >= 0, "0 or more"),
-            "time_budget_hours": (self.time_budget_hours is None or self.time_budget_hours > 0, "above 0"),
-            "study_per": (self.study_per in ("fold", "sweep"), "fold or sweep"),
-            "sampler": (self.sampler in SAMPLERS, " | ".join(SAMPLERS)),
-            "objectives": (
-                self.objectives in (list(OBJECTIVES[:1]), list(OBJECTIVES)),
-                "[dev_uar] or [dev_uar,parameters]",
-            ),
-            "pruner": (self.pruner in PRUNERS, " | ".join(PRUNERS)),
-            "reduction_factor": (2 <= self.reduction_factor <= 10, "2 to 10"),
-            "search_rungs": (_rising(self.search_rungs), "rising shares above 0, at most 1"),
-            "training_rungs": (_rising(self.training_rungs), "rising shares above 0, at most 1"),
-            "startup_folds": (self.startup_folds >= 2, "2 or more"),
-            "p_threshold": (0 < self.p_threshold < 1, "above 0 and below 1"),
-            "max_failures": (self.max_failures >= 1, "1 or more"),
-            "name": (
-                self.name is None or self.name.replace("-", "").replace("_", "").isalnum(),
-                "letters, digits, - and _",
-            ),
-        }
-        for name, (good, allowed) in checks.items():
-            if not good:
-                raise EmodartsError(f"sweep.{name}={getattr(self, name)} is out of range: {allowed}")
-
-
-def _rising(shares: list[float]) -> bool:
-    return all(0 < share <= 1 for share in shares) and all(a < b for a, b in pairwise(shares))
+        check_settings(self, "sweep")
 
 
 @dataclass(frozen=True)
 class ResourceSettings:
-    """What a unit of work asks Ray for. `gpus_per_trial` None: a quarter where `device` finds a GPU, else none."""
+    """What a unit of work, which is a trial of Ray Tune, asks Ray for."""
 
-    device: str = "auto"
-    cpus_per_trial: int = 1
-    gpus_per_trial: float | None = None
-    max_concurrent_trials: int | None = None  # so many units at once; None: as many as the nodes that are there can run
+    device: str = setting("auto", "cpu, cuda, or auto: a GPU where there is one")
+    cpus_per_trial: int = setting(1, "cores a unit", at_least=1)
+    gpus_per_trial: float | None = setting(
+        None, "GPUs a unit; null: a quarter where `device` finds a GPU, else none", at_least=0, at_most=16
+    )
+    max_concurrent_trials: int | None = setting(
+        None, "units at once; null: as many as the nodes that are there can run", at_least=1
+    )
 
     def __post_init__(self) -> None:
-        if self.cpus_per_trial < 1:
-            raise EmodartsError(f"resources.cpus_per_trial={self.cpus_per_trial} is out of range: 1 or more")
-        if self.gpus_per_trial is not None and not 0 <= self.gpus_per_trial <= 16:
-            raise EmodartsError(f"resources.gpus_per_trial={self.gpus_per_trial} is out of range: 0 to 16")
-        if self.max_concurrent_trials is not None and self.max_concurrent_trials < 1:
-            raise EmodartsError(
-                f"resources.max_concurrent_trials={self.max_concurrent_trials} is out of range: 1 or more"
-            )
+        check_settings(self, "resources")
 
 
 @dataclass(frozen=True)
 class RaySettings:
-    """Which Ray to use: `address` None (or `local`) starts one on this machine, `auto` and host:port join one; `none`
-    runs the units one after the other in the driver's process.
-    """
+    """Which Ray to use."""
 
-    address: str | None = None
-    dashboard: bool = True
-    dashboard_port: int | None = None  # None: 8265, or the next one that is free
+    address: str | None = setting(
+        None, "null or local: one started here; auto or host:port: one that runs; none: no Ray, all in one process"
+    )
+    dashboard: bool = setting(True, "start its dashboard")
+    dashboard_port: int | None = setting(None, "of the dashboard; null: 8265, or the next one that is free")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything the command line can say. `protocol` is short for `corpus.protocol`, which it replaces.
+    """Everything the command line can say.
 
-    `system`: what is compared, one or several: `emodarts` is the search, `emodarts:<method>:<scope>` a control of it,
-    the others need none (`fold_data.SYSTEMS`).
-    `train_corpora`: several corpora that are trained on together, their order of no meaning; empty: `corpus` alone.
-    They and `extra_tests` are labelled as `corpus` says: class set and policies. Raises EmodartsError for corpora that
-    are unknown, named twice, or named beside settings that speak of one.
+    Raises EmodartsError for corpora that are unknown, named twice, or named beside settings that speak of one.
     """
 
     corpus: CorpusSettings = field(default_factory=CorpusSettings)
@@ -141,23 +129,23 @@ class Settings:
     sweep: SweepSettings = field(default_factory=SweepSettings)
     resources: ResourceSettings = field(default_factory=ResourceSettings)
     ray: RaySettings = field(default_factory=RaySettings)
-    results: str = "results"
-    protocol: str | None = None
-    system: Any = SEARCHED  # a name, or a list of names
-    extra_tests: list[str] = field(default_factory=list)  # further corpora that every network is tested on, whole
-    roots: dict[str, str] = field(default_factory=dict)  # by corpus, but for `corpus`; else $EMODARTS_CORPORA/<name>
-    train_corpora: list[str] = field(default_factory=list)
-    genotypes_from: str | None = None  # a finished sweep: its winners are trained here, and nothing is searched
-    genotypes_from_system: str = SEARCHED  # which of its systems
-    published_protocol: bool = (
-        False  # beside the sweep, the corpus's published protocol without dev part, for comparison alone
+    results: str = setting("results", "folder or URI of the result tables")
+    protocol: str | None = setting(None, "short for corpus.protocol, which it replaces")
+    system: Any = setting(
+        SEARCHED, f"compared, one or a list: {SEARCHED}, {SEARCHED}:<method>:<scope>, {', '.join(SYSTEMS[1:])}"
     )
+    extra_tests: list[str] = setting([], "further corpora that every network is tested on, labelled as `corpus` says")
+    roots: dict[str, str] = setting({}, "folders of other corpora than `corpus`; else $EMODARTS_CORPORA/<name>")
+    train_corpora: list[str] = setting([], "trained on together, labelled as `corpus` says; none: `corpus` alone")
+    genotypes_from: str | None = setting(None, "a finished sweep whose winners are trained here, without a search")
+    genotypes_from_system: str = setting(SEARCHED, "which of its systems")
+    published_protocol: bool = setting(False, "beside the sweep, the corpus's published protocol without dev part")
 
     def __post_init__(self) -> None:
-        for setting, names in (("train_corpora", self.train_corpora), ("extra_tests", self.extra_tests)):
-            twice = next((name for name in names if names.count(name) > 1), None)
+        for name, corpora in (("train_corpora", self.train_corpora), ("extra_tests", self.extra_tests)):
+            twice = next((corpus for corpus in corpora if corpora.count(corpus) > 1), None)
             if twice is not None:
-                raise EmodartsError(f"{setting}=[{','.join(names)}]: {twice} is named twice, name it once")
+                raise EmodartsError(f"{name}=[{','.join(corpora)}]: {twice} is named twice, name it once")
         self._check_training()
         if self.ray.address == NO_RAY and self.resources.max_concurrent_trials not in (None, 1):
             raise EmodartsError(
@@ -167,23 +155,23 @@ class Settings:
 
     def _check_training(self) -> None:
         """Raise EmodartsError where `corpus` and `train_corpora` do not go together."""
-        given, name = f"train_corpora=[{','.join(self.train_corpora)}]", self.corpus.name
+        command, name = f"train_corpora=[{','.join(self.train_corpora)}]", self.corpus.name
         if name == JOINED and not self.joins_corpora:
             raise EmodartsError(f"corpus={JOINED} joins two corpora or more: name them with train_corpora=[a,b]")
         for trained in self.train_corpora:
             describe(trained)
         if len(self.train_corpora) == 1 and self.train_corpora != [name]:
-            raise EmodartsError(f"{given} and corpus={name}: these are two corpora; leave one of the settings out")
+            raise EmodartsError(f"{command} and corpus={name}: these are two corpora; leave one of the settings out")
         if not self.joins_corpora:
             return
         if name != JOINED:
             raise EmodartsError(
-                f"{given} and corpus={name}: each corpus of the list has its own settings; leave corpus={name} out"
+                f"{command} and corpus={name}: each corpus of the list has its own settings; leave corpus={name} out"
             )
         of_one = [f"corpus.{key}" for key in SINGLE_CORPUS_SETTINGS if getattr(self.corpus, key)]
         if of_one or self.protocol:
             raise EmodartsError(
-                f"{given} names several corpora, and {', '.join(of_one) or 'protocol'} would speak of one: leave it "
+                f"{command} names several corpora, and {', '.join(of_one) or 'protocol'} would speak of one: leave it "
                 "out. Each has its own default protocol and labels; folders are named with roots.<corpus>"
             )
 
@@ -210,13 +198,12 @@ class Settings:
         `emodarts` is the search as `search` has it, `emodarts:<method>:<scope>` the same with another method or part.
         Raises EmodartsError for an unknown system, and one that is named twice.
         """
-        given = self.system if isinstance(self.system, list) else [self.system]
-        names = [name for name in given if isinstance(name, str)]
-        made = [self._fold_settings(name) for name in names]
-        found = {settings.search.system if settings.searches else settings.system: settings for settings in made}
-        if not given or names != given or len(found) < len(names):
+        names = self.system if isinstance(self.system, list) else [self.system]
+        settings = [self._fold_settings(name) for name in names if isinstance(name, str)]
+        by_name = {s.search.system if s.searches else s.system: s for s in settings}
+        if not len(names) == len(by_name) > 0:
             raise EmodartsError(f"system={self.system}: one system, or a list of several, none twice")
-        return found
+        return by_name
 
     def _fold_settings(self, system: str) -> FoldSettings:
         search = self.search
@@ -233,22 +220,13 @@ class Settings:
         # A file counts by its name: fold hashes and the store's key stand for what is in it.
         if self.features.checkpoint is not None:
             content["features"]["checkpoint"] = PurePath(self.features.checkpoint).name
-        of_others = (name for pruner, names in _OF_PRUNERS.items() if pruner != self.sweep.pruner for name in names)
-        for name in (
-            "name",
-            "trials",
-            "folds",
-            "seeds",
-            "time_budget_hours",
-            "max_failures",
-            "forecast",
-            *of_others,
-        ):
+        unused = [declared.name for declared in fields(self.sweep) if not is_used(declared, self.sweep)]
+        for name in (*_OF_A_START, *unused):
             content["sweep"].pop(name)
-        kept = {room: content[room] for room in ("corpus", "features", "batches", "search", "training", "sweep")}
+        rooms = {room: content[room] for room in ("corpus", "features", "batches", "search", "training", "sweep")}
         # A sweep of one corpus has the hash that it had before there were lists of them.
         lists = {"extra_tests": self.extra_tests, "train_corpora": self.train_corpora if self.joins_corpora else []}
-        return {**dict(_flatten(kept)), **{name: sorted(names) for name, names in lists.items() if names}}
+        return {**dict(_flatten(rooms)), **{name: sorted(names) for name, names in lists.items() if names}}
 
     def _corpus_hashed(self) -> dict[str, Any]:
         """What the corpora mean by the settings that may be left to their defaults."""
@@ -281,12 +259,12 @@ def with_corpus_group(config: DictConfig) -> DictConfig:
     EmodartsError for an unknown corpus.
     """
     names, hydra = list(config.train_corpora), HydraConfig.get()
-    given = list(hydra.overrides.task)
-    if not names or any(text.partition("=")[0].lstrip("+~") == "corpus" for text in given):
+    overrides = list(hydra.overrides.task)
+    if not names or any(text.partition("=")[0].lstrip("+~") == "corpus" for text in overrides):
         return config
     for name in names:
         describe(name)
-    return compose(hydra.job.config_name, [*given, f"corpus={names[0] if len(names) == 1 else JOINED}"])
+    return compose(hydra.job.config_name, [*overrides, f"corpus={names[0] if len(names) == 1 else JOINED}"])
 
 
 def known_settings() -> list[str]:

@@ -23,7 +23,8 @@ def not_yet(*values):
 
 PRODUCT = ("emodarts", "sweeps", "cluster")
 BASE = (
-    "checkpoints", "console", "errors", "files", "metrics", "processors", "provenance", "records", "seeds", "storage",
+    "checkpoints", "console", "errors", "files", "metrics", "processors", "provenance", "records", "seeds",
+    "settings", "storage",
 )  # fmt: skip
 # Room of emodarts -> the rooms it may import, besides itself and the base modules, which are open to all.
 MAY_IMPORT = {

@@ -1,9 +1,9 @@
 """Settings of the features room. Defaults are those that mattered on EmoDB and RAVDESS."""
 
-from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, fields
 
 from emodarts.errors import EmodartsError
+from emodarts.settings import check_settings, default_of, is_used, setting
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,10 @@ BUNDLES = {
     **{f"VOXPOPULI_ASR_BASE_10K_{language}": Bundle(12, 768) for language in ("DE", "EN", "ES", "FR", "IT")},
 }
 EGEMAPS_VALUES = 88  # functionals an utterance
-KINDS = ("log_mel", "mfcc", "pretrained", "egemaps")
-_COMMON = ("kind", "sample_rate", "trim_db", "minimum_ms")
-_SPECTRAL = ("n_mels", "deltas", "window_ms", "hop_ms", "log_floor", "gain_normalisation")
-_OF_KIND = {
-    "log_mel": _SPECTRAL,
-    "mfcc": (*_SPECTRAL, "n_mfcc"),
-    "pretrained": ("bundle", "layers", "layer_weighting"),  # a checkpoint counts by its content
-    "egemaps": (),
-}
-LAYER_WEIGHTINGS = ("stack", "mean", "learned")
+_SPECTRA = ("kind", "log_mel", "mfcc")
+_ENCODER = ("kind", "pretrained")
+# What a store's key has in other forms: the copies of each recording, and the content of a checkpoint.
+_NOT_CONTENT = ("speeds", "noise_snr_db", "checkpoint")
 
 
 @dataclass(frozen=True)
@@ -49,28 +43,60 @@ class Variant:
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """What frames are made of: spectra, a pre-trained encoder, or functionals. All of it is part of a store's key.
+    """What frames are made of: spectra, a pre-trained encoder, or functionals. All of it is part of a store's key."""
 
-    Times in ms, levels in dB; `log_floor` is added to the mel power before the logarithm.
-    """
-
-    kind: str = "log_mel"  # log_mel | mfcc | pretrained | egemaps
-    sample_rate: int = 16000
-    n_mels: int = 64
-    n_mfcc: int = 40  # mfcc
-    deltas: bool = False  # first and second differences as two further channels
-    window_ms: float = 32.0
-    hop_ms: float = 20.0
-    log_floor: float = 1e-6
-    trim_db: float | None = 35.0  # silence below the active level, cut at both ends; None: keep it
-    gain_normalisation: bool = True  # subtract the utterance's mean log-mel, one number
-    speeds: list[float] = field(default_factory=lambda: [0.9, 1.0, 1.1])  # copies to train on; tests are at 1.0
-    noise_snr_db: list[float] = field(default_factory=list)  # further copies to train on, with noise at these levels
-    minimum_ms: float = 100.0  # shorter utterances (after trimming) are dropped
-    bundle: str = "WAV2VEC2_BASE"  # pretrained: the name of a torchaudio bundle
-    layers: list[int] = field(default_factory=lambda: [12])  # pretrained: transformer layers, from 1
-    layer_weighting: str = "stack"  # pretrained, several layers: stack (as channels) | mean | learned
-    checkpoint: str | None = None  # pretrained: a local file of weights; None: torchaudio's own cache
+    kind: str = setting(
+        "log_mel",
+        "log-mel or MFCC, a pre-trained encoder, eGeMAPS",
+        choices=("log_mel", "mfcc", "pretrained", "egemaps"),
+    )
+    sample_rate: int = setting(16000, "that recordings are resampled to", at_least=4000, at_most=96000, unit="Hz")
+    n_mels: int = setting(64, "mel bands", at_least=8, at_most=256, only_with=_SPECTRA)
+    n_mfcc: int = setting(40, "coefficients, at most n_mels", at_least=8, at_most=256, only_with=("kind", "mfcc"))
+    deltas: bool = setting(False, "first and second differences as two further channels", only_with=_SPECTRA)
+    window_ms: float = setting(32.0, "length of a window", at_least=1, at_most=200, unit="ms", only_with=_SPECTRA)
+    hop_ms: float = setting(
+        20.0, "from one frame to the next", at_least=1, at_most="window_ms", unit="ms", only_with=_SPECTRA
+    )
+    log_floor: float = setting(
+        1e-6, "added to the mel power before the logarithm", above=0, below=1, only_with=_SPECTRA
+    )
+    trim_db: float | None = setting(
+        35.0,
+        "silence so far below the active level is cut at both ends; null: kept",
+        at_least=10,
+        at_most=120,
+        unit="dB",
+    )
+    gain_normalisation: bool = setting(True, "subtract the utterance's mean log-mel, one number", only_with=_SPECTRA)
+    speeds: list[float] = setting(
+        [0.9, 1.0, 1.1],
+        "copies to train on, played so many times as fast (Ko et al. 2015); tests are at 1.0",
+        check=lambda speeds: 1.0 in speeds and all(0.5 <= speed <= 2 for speed in speeds),
+        allowed="from 0.5 to 2, 1.0 among them",
+    )
+    noise_snr_db: list[float] = setting(
+        [],
+        "further copies to train on, with noise at these signal-to-noise ratios",
+        check=lambda ratios: all(-20 <= ratio <= 100 for ratio in ratios),
+        allowed="from -20 to 100 dB",
+    )
+    minimum_ms: float = setting(100.0, "shorter utterances (after trimming) are dropped", at_least=0, unit="ms")
+    bundle: str = setting(
+        "WAV2VEC2_BASE",
+        "name of a bundle of torchaudio.pipelines",
+        choices=BUNDLES,
+        allowed=f"one of {', '.join(sorted(BUNDLES))}",
+        only_with=_ENCODER,
+    )
+    layers: list[int] = setting([12], "transformer layers whose outputs are taken, from 1", only_with=_ENCODER)
+    layer_weighting: str = setting(
+        "stack",
+        "several layers: as input channels, their mean, or a mean whose weights the network learns (SUPERB, 2021)",
+        choices=("stack", "mean", "learned"),
+        only_with=_ENCODER,
+    )
+    checkpoint: str | None = setting(None, "a local file of an encoder's weights; null: torchaudio's own cache")
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -81,10 +107,12 @@ class FeatureSettings:
     @property
     def content(self) -> dict[str, object]:
         """The settings that the stored frames depend on, beside `variants`: those of the kind."""
-        names = _COMMON + _OF_KIND[self.kind]
-        weighting = {"layer_weighting": "mean" if self.layer_weighting == "mean" else "each layer"}
-        chosen = {name: getattr(self, name) for name in names}
-        return chosen | (weighting if self.kind == "pretrained" else {})
+        content = {
+            s.name: getattr(self, s.name) for s in fields(self) if is_used(s, self) and s.name not in _NOT_CONTENT
+        }
+        if self.kind == "pretrained" and self.layer_weighting != "mean":
+            content["layer_weighting"] = "each layer"
+        return content
 
     @property
     def frames_per_second(self) -> float:
@@ -101,87 +129,58 @@ class FeatureSettings:
         return self.kind == "pretrained" and self.layer_weighting == "learned"
 
     def __post_init__(self) -> None:
-        _check("features", self, {**self._spectral_checks(), **self._encoder_checks()})
         for other in fields(self):
-            kinds = [kind for kind, names in _OF_KIND.items() if other.name in names]
-            if kinds and self.kind not in kinds and getattr(self, other.name) != _default(other):
+            if not is_used(other, self) and getattr(self, other.name) != default_of(other):
                 raise EmodartsError(
                     f"features.{other.name}={getattr(self, other.name)} does nothing with features.kind={self.kind}: "
-                    f"it is for {', '.join(kinds)}"
+                    f"it is for {', '.join(other.metadata['only_with'][1:])}"
                 )
-
-    def _spectral_checks(self) -> dict[str, tuple[bool, str]]:
-        return {
-            "kind": (self.kind in KINDS, ", ".join(KINDS)),
-            "sample_rate": (4000 <= self.sample_rate <= 96000, "4000 to 96000 Hz"),
-            "n_mels": (8 <= self.n_mels <= 256, "8 to 256"),
-            "n_mfcc": (self.kind != "mfcc" or 8 <= self.n_mfcc <= self.n_mels, "8 to features.n_mels"),
-            "hop_ms": (1 <= self.hop_ms <= self.window_ms, "1 to features.window_ms"),
-            "window_ms": (self.window_ms <= 200, "at most 200"),
-            "log_floor": (0 < self.log_floor < 1, "above 0 and below 1"),
-            "trim_db": (self.trim_db is None or 10 <= self.trim_db <= 120, "10 to 120, or null"),
-            "speeds": (1.0 in self.speeds and all(0.5 <= s <= 2 for s in self.speeds), "from 0.5 to 2, 1.0 among them"),
-            "noise_snr_db": (all(-20 <= level <= 100 for level in self.noise_snr_db), "from -20 to 100 dB"),
-            "minimum_ms": (self.minimum_ms >= 0, "0 or more"),
-        }
-
-    def _encoder_checks(self) -> dict[str, tuple[bool, str]]:
-        if self.kind != "pretrained":
-            return {}
-        layers = BUNDLES[self.bundle].layers if self.bundle in BUNDLES else 0
-        distinct = 1 <= len(set(self.layers)) == len(self.layers)
-        return {
-            "bundle": (self.bundle in BUNDLES, "one of " + ", ".join(sorted(BUNDLES))),
-            "sample_rate": (self.sample_rate == 16000, "16000 Hz, which the pre-trained encoders hear"),
-            "layers": (
-                distinct and all(1 <= layer <= layers for layer in self.layers),
-                f"one or more of 1 to {layers} ({self.bundle}), none twice",
-            ),
-            "layer_weighting": (self.layer_weighting in LAYER_WEIGHTINGS, "stack, mean or learned"),
-        }
+        check_settings(self, "features")
+        if self.kind == "mfcc" and self.n_mfcc > self.n_mels:
+            raise EmodartsError(f"features.n_mfcc={self.n_mfcc} is out of range: 8 to features.n_mels")
+        if self.kind == "pretrained" and self.sample_rate != 16000:
+            raise EmodartsError(
+                f"features.sample_rate={self.sample_rate} is out of range: 16000 Hz, which pre-trained encoders hear"
+            )
+        distinct, count = set(self.layers), BUNDLES[self.bundle].layers
+        if not 1 <= len(distinct) == len(self.layers) or not distinct <= set(range(1, count + 1)):
+            allowed = f"one or more of 1 to {count} ({self.bundle}), none twice"
+            raise EmodartsError(f"features.layers={self.layers} is out of range: {allowed}")
 
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """How batches are drawn from a fold's parts. All but `device_memory_fraction` is for training alone.
+    """How batches are drawn from a fold's parts: for training alone, but for `device_memory_fraction`.
 
     Evaluation takes every utterance whole, as recorded, and masks what pads it.
     """
 
-    # So many batches' utterances, drawn at random, are sorted by length; 0 or 1: not sorted. At most a 32nd of an
-    # epoch's batches: those of a small corpus stay mixed.
-    bucket_size: int = 8
-    crop: str = "random"  # which part of an utterance longer than crop_seconds: random | centre | start
-    pad: str = "zero"  # zero (masked) | repeat: shorter utterances are repeated until they fill crop_seconds
-    time_masks: int = 0  # SpecAugment (Park et al. 2019): masks of up to so many frames
-    time_mask_frames: int = 25
-    time_mask_fraction: float = 0.2  # no time mask covers more of an utterance
-    frequency_masks: int = 0  # masks of up to so many neighbouring bands
-    frequency_mask_bins: int = 8
-    device_memory_fraction: float = (
-        0.25  # of the GPU memory free at the start, for a fold's features; 0: not kept there
+    bucket_size: int = setting(
+        8,
+        "their utterances, drawn at random, are sorted by length; at most a 32nd of an epoch's; 0 or 1: not sorted",
+        at_least=0,
+        at_most=10_000,
+        unit="batches",
+    )
+    crop: str = setting(
+        "random", "the part taken of an utterance longer than crop_seconds", choices=("random", "centre", "start")
+    )
+    pad: str = setting(
+        "zero",
+        "shorter utterances: zeros (masked), or repeat them until they fill crop_seconds",
+        choices=("zero", "repeat"),
+    )
+    time_masks: int = setting(0, "masks over time an utterance (SpecAugment, Park et al. 2019)", at_least=0, at_most=20)
+    time_mask_frames: int = setting(25, "longest time mask", at_least=1, at_most=10_000, unit="frames")
+    time_mask_fraction: float = setting(0.2, "largest part of an utterance under one time mask", above=0, at_most=1)
+    frequency_masks: int = setting(0, "masks over neighbouring bins an utterance (SpecAugment)", at_least=0, at_most=20)
+    frequency_mask_bins: int = setting(8, "widest frequency mask", at_least=1, at_most=2048, unit="bins")
+    device_memory_fraction: float = setting(
+        0.25,
+        "largest part of a GPU's free memory that a fold's features may take, to stay there; 0: they never do",
+        at_least=0,
+        at_most=0.95,
     )
 
     def __post_init__(self) -> None:
-        checks = {
-            "bucket_size": (0 <= self.bucket_size <= 10_000, "0 to 10000 batches"),
-            "crop": (self.crop in ("random", "centre", "start"), "random, centre or start"),
-            "pad": (self.pad in ("zero", "repeat"), "zero or repeat"),
-            "time_masks": (0 <= self.time_masks <= 20, "0 to 20"),
-            "time_mask_frames": (1 <= self.time_mask_frames <= 10_000, "1 to 10000 frames"),
-            "time_mask_fraction": (0 < self.time_mask_fraction <= 1, "above 0, to 1"),
-            "frequency_masks": (0 <= self.frequency_masks <= 20, "0 to 20"),
-            "frequency_mask_bins": (1 <= self.frequency_mask_bins <= 2048, "1 to 2048 bins"),
-            "device_memory_fraction": (0 <= self.device_memory_fraction <= 0.95, "0 to 0.95"),
-        }
-        _check("batches", self, checks)
-
-
-def _default(setting: "Field[Any]") -> object:
-    return setting.default if setting.default_factory is MISSING else setting.default_factory()
-
-
-def _check(group: str, settings: FeatureSettings | BatchSettings, checks: dict[str, tuple[bool, str]]) -> None:
-    for name, (good, allowed) in checks.items():
-        if not good:
-            raise EmodartsError(f"{group}.{name}={getattr(settings, name)} is out of range: {allowed}")
+        check_settings(self, "batches")

@@ -1,52 +1,76 @@
 """Settings of a search. The defaults are the `small` preset, sized for a laptop's core.
 
-`SearchSettings` is one flat class (each name is a switch `search.<name>`), in four parts that check themselves.
+`SearchSettings` is one flat class (its settings are `search.<name>`) in four parts.
 """
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 
 from emodarts.errors import EmodartsError
 from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS, family_of, operations_of
 from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES, OperationSpace
+from emodarts.settings import check_settings, setting
+from emodarts.training.settings import COMPILE_MODES, PRECISIONS, are_strides
 
-OPTIMISATIONS = ("single", "bilevel")
 METHODS = ("darts", "frozen", "random_architecture", "random_search", "evolution")
 SCOPES = ("joint", "cnn_only", "seqnn_only", "one_after_the_other")
-RELAXATIONS = ("softmax", "sigmoid")
-REGULARISERS = ("none", "beta_decay", "skip_dropout")
-SELECTIONS = ("magnitude", "perturbation")
-EARLY_STOPPINGS = ("none", "skips", "eigenvalue")
-COSTS = ("parameters", "macs")
-PRECISIONS = ("float32", "bfloat16")
-COMPILES = ("none", "default", "reduce-overhead")
-FREQUENCY_POOLINGS = ("mean", "flatten")
-_Checks = dict[str, tuple[bool, str]]  # setting -> whether it is in range, and the range
+# The setting, and its values, without which others do nothing.
+_SIGMOID = ("relaxation", "sigmoid")
+_BETA_DECAY, _SKIP_DROPOUT = ("regulariser", "beta_decay"), ("regulariser", "skip_dropout")
+_PERTURBATION = ("selection", "perturbation")
+_SKIPS, _EIGENVALUE = ("stop", "skips"), ("stop", "eigenvalue")
+_CANDIDATES, _EVOLUTION = ("method", "random_search", "evolution"), ("method", "evolution")
+
+
+def _are_operations(chosen: list[str], known: Collection[str]) -> bool:
+    return set(chosen) <= set(known) and len(set(chosen)) == len(chosen) and any(name != "none" for name in chosen)
 
 
 @dataclass(frozen=True)
 class SupernetSettings:
-    """The supernet: its sizes, and the operations it chooses among.
+    """The supernet: its sizes, and the operations it chooses among."""
 
-    None as operations: those of the space; of `emodarts`, whose stacks of up to four layers are slow, the sequence
-    operations in SMALL_SEQUENCE_OPERATIONS.
-    """
-
-    cells: int = 3
-    nodes: int = 2
-    channels: int = 8
-    sequence_cells: int = 1
-    sequence_nodes: int = 1
-    sequence_width: int = 32
-    space: str = "compact"  # compact | emodarts | modern
-    cnn_operations: list[str] | None = None
-    sequence_operations: list[str] | None = None
-    seqnn: str = "all"  # all, or one family of the sequence operations: lstm | rnn | lstm_attention | ...
-    stem_channels: int = 16
-    stem_strides: list[int] = field(default_factory=lambda: [8, 4])  # frequency, time
-    frequency_pooling: str = "mean"  # of the bins left before the sequence cells: mean | flatten (they become channels)
-    sequence_shortcut: bool = True  # pooling over time reads the sequence cells' input beside their output
-    dropout: float = 0.2
+    cells: int = setting(3, "CNN cells; those at one and two thirds are reduction cells", at_least=1, at_most=20)
+    nodes: int = setting(2, "intermediate nodes of a CNN cell", at_least=1, at_most=8)
+    channels: int = setting(
+        8, "channels of a node in the first cell, doubled by each reduction", at_least=2, at_most=256
+    )
+    sequence_cells: int = setting(1, "sequence cells after the CNN cells; 0: none", at_least=0, at_most=12)
+    sequence_nodes: int = setting(1, "intermediate nodes of a sequence cell", at_least=1, at_most=8)
+    sequence_width: int = setting(
+        32,
+        "values of a frame in the sequence cells",
+        check=lambda width: 2 <= width <= 1024 and width % 2 == 0,
+        allowed="an even number from 2 to 1024",
+    )
+    space: str = setting(
+        "compact",
+        "operations: ordinary convolutions, as published, or newer ones such as GRU and squeeze-excite",
+        choices=SPACES,
+    )
+    cnn_operations: list[str] | None = setting(
+        None,
+        "what the CNN cells choose among; null: those of the space",
+        check=lambda chosen: _are_operations(chosen, CNN_OPERATIONS),
+        allowed=f"some of {', '.join(CNN_OPERATIONS)}, each once and not none alone",
+    )
+    sequence_operations: list[str] | None = setting(
+        None,
+        "what the sequence cells choose among; null: those of the space, but of emodarts no deep stacks",
+        check=lambda chosen: _are_operations(chosen, SEQUENCE_OPERATIONS),
+        allowed=f"some of {', '.join(SEQUENCE_OPERATIONS)}, each once and not none alone",
+    )
+    seqnn: str = setting("all", "all, or one family of the sequence operations: lstm, rnn, lstm_attention, gru, ...")
+    stem_channels: int = setting(16, "channels of the stem's convolutions", at_least=1, at_most=256)
+    stem_strides: list[int] = setting(
+        [8, 4], "strides of the stem: frequency, time", check=are_strides, allowed="[1..8, 1..8]"
+    )
+    frequency_pooling: str = setting(
+        "mean", "of the bins left before the sequence cells; flatten: they become channels", choices=("mean", "flatten")
+    )
+    sequence_shortcut: bool = setting(True, "pooling over time reads the sequence cells' input beside their output")
+    dropout: float = setting(0.2, "dropout before the last layer", at_least=0, below=1)
 
     @property
     def chosen_space(self) -> OperationSpace:
@@ -75,146 +99,120 @@ class SupernetSettings:
         """What `seqnn` may be: all, or a family of the sequence operations."""
         return "all", *dict.fromkeys(family_of(name) for name in self.all_sequence_operations if name[-1].isdigit())
 
-    def _supernet_checks(self) -> _Checks:
-        strides = self.stem_strides
-        return {
-            "cells": (1 <= self.cells <= 20, "1 to 20"),
-            "nodes": (1 <= self.nodes <= 8, "1 to 8"),
-            "channels": (2 <= self.channels <= 256, "2 to 256"),
-            "sequence_cells": (0 <= self.sequence_cells <= 12, "0 to 12"),
-            "sequence_nodes": (1 <= self.sequence_nodes <= 8, "1 to 8"),
-            "sequence_width": (
-                2 <= self.sequence_width <= 1024 and self.sequence_width % 2 == 0,
-                "an even number from 2 to 1024",
-            ),
-            "space": (self.space in SPACES, " | ".join(SPACES)),
-            "cnn_operations": _operations_check(self.cnn_operations, tuple(CNN_OPERATIONS)),
-            "sequence_operations": _operations_check(self.sequence_operations, tuple(SEQUENCE_OPERATIONS)),
-            "stem_channels": (1 <= self.stem_channels <= 256, "1 to 256"),
-            "stem_strides": (len(strides) == 2 and all(1 <= s <= 8 for s in strides), "[1..8, 1..8]"),
-            "frequency_pooling": (self.frequency_pooling in FREQUENCY_POOLINGS, " | ".join(FREQUENCY_POOLINGS)),
-            "dropout": (0 <= self.dropout < 1, "0 to below 1"),
-        }
-
 
 @dataclass(frozen=True)
 class OptimisationSettings:
-    """The optimisation of weights and alphas. `crop_seconds` bounds the utterances of training batches.
+    """The optimisation of weights and alphas."""
 
-    `optimisation`: weights and alphas learn from all of the train part, by one pass for both (single, Hou et al. 2021),
-    or the weights from one half of it and the alphas from the other (bilevel, Liu et al. 2019).
-    """
-
-    epochs: int = 15
-    optimisation: str = "single"  # single | bilevel
-    unrolled: bool = False  # bilevel: second order
-    optimiser: str = "adamw"  # of the weights: adamw | sgd
-    learning_rate: float = 3e-3
-    final_learning_rate: float = 1e-4
-    momentum: float = 0.9
-    weight_decay: float = 1e-3
-    gradient_clip: float = 5.0
-    alpha_learning_rate: float = 2e-2
-    alpha_weight_decay: float = 1e-3
-    batch_size: int = 16
-    crop_seconds: float = 2.5
-    subsample: int | None = None  # so many utterances of train for the search, stratified; None: all of them
-    subsample_seed: int = 0
-    precision: str = "float32"  # float32 | bfloat16: of the forward pass (autocast); weights stay float32
-    compile: str = "none"  # none | default | reduce-overhead: torch.compile's mode
-
-    def _optimisation_checks(self) -> _Checks:
-        return {
-            "epochs": (1 <= self.epochs <= 1000, "1 to 1000"),
-            "optimisation": (self.optimisation in OPTIMISATIONS, " | ".join(OPTIMISATIONS)),
-            "optimiser": (self.optimiser in ("adamw", "sgd"), "adamw or sgd"),
-            "learning_rate": (0 < self.learning_rate < 10, "above 0 and below 10"),
-            "final_learning_rate": (0 <= self.final_learning_rate <= self.learning_rate, "0 to search.learning_rate"),
-            "momentum": (0 <= self.momentum < 1, "0 to below 1"),
-            "weight_decay": (0 <= self.weight_decay < 1, "0 to below 1"),
-            "gradient_clip": (self.gradient_clip > 0, "above 0"),
-            "alpha_learning_rate": (0 <= self.alpha_learning_rate < 10, "0 to below 10"),
-            "alpha_weight_decay": (0 <= self.alpha_weight_decay < 1, "0 to below 1"),
-            "batch_size": (2 <= self.batch_size <= 4096, "2 to 4096"),
-            "crop_seconds": (self.crop_seconds > 0, "above 0 s"),
-            "subsample": (self.subsample is None or self.subsample >= 4, "4 or more utterances, or null"),
-            "subsample_seed": (self.subsample_seed >= 0, "0 or more"),
-            "precision": (self.precision in PRECISIONS, " | ".join(PRECISIONS)),
-            "compile": (self.compile in COMPILES, " | ".join(COMPILES)),
-        }
+    epochs: int = setting(15, "epochs", at_least=1, at_most=1000)
+    optimisation: str = setting(
+        "single",
+        "weights and alphas by one pass on all of train (Hou et al. 2021), or from a half each (Liu et al. 2019)",
+        choices=("single", "bilevel"),
+    )
+    unrolled: bool = setting(
+        False, "second order: the alphas' gradient after a step of the weights", only_with=("optimisation", "bilevel")
+    )
+    optimiser: str = setting("adamw", "of the weights", choices=("adamw", "sgd"))
+    learning_rate: float = setting(3e-3, "of the weights, at the first epoch", above=0, below=10)
+    final_learning_rate: float = setting(
+        1e-4, "of the weights, where the cosine ends (Loshchilov & Hutter 2017)", at_least=0, at_most="learning_rate"
+    )
+    momentum: float = setting(0.9, "of the weights", at_least=0, below=1, only_with=("optimiser", "sgd"))
+    weight_decay: float = setting(1e-3, "of the weights", at_least=0, below=1)
+    gradient_clip: float = setting(5.0, "largest norm of the gradient, of weights and of alphas", above=0)
+    alpha_learning_rate: float = setting(2e-2, "of Adam, for the alphas", at_least=0, below=10)
+    alpha_weight_decay: float = setting(1e-3, "of Adam, for the alphas", at_least=0, below=1)
+    batch_size: int = setting(16, "utterances a batch", at_least=2, at_most=4096)
+    crop_seconds: float = setting(2.5, "longest part of an utterance in a training batch", above=0, unit="s")
+    subsample: int | None = setting(
+        None, "search on so many utterances of train, drawn by class; null: on all", at_least=4, unit="utterances"
+    )
+    subsample_seed: int = setting(0, "seed of the draw of `subsample`", at_least=0)
+    precision: str = setting("float32", "of the forward passes (autocast); weights stay float32", choices=PRECISIONS)
+    compile: str = setting("none", "mode of torch.compile; reduce-overhead: CUDA graphs", choices=COMPILE_MODES)
 
 
 @dataclass(frozen=True)
 class RobustnessSettings:
-    """The axes against collapse, each value with its source in `search/`; the numbers belong to the value they name.
+    """Remedies against collapse, one switch each, and the cost term."""
 
-    In the first `warmup_epochs` the weights train alone. None: three tenths of the epochs, rounded down (15 of 50 in
-    PC-DARTS, Xu et al. 2020).
-    """
-
-    relaxation: str = "softmax"  # softmax | sigmoid
-    zero_one_weight: float = 1.0  # sigmoid: of the loss that pushes the weights to 0 or 1
-    regulariser: str = "skip_dropout"  # none | beta_decay | skip_dropout
-    beta_decay_weight: float = 1.0  # reached at the last epoch, from 0
-    skip_dropout: float = 0.8  # at the first epoch, 0 after the last
-    selection: str = "magnitude"  # magnitude | perturbation
-    perturbation_steps: int = 10  # of the weights between two decisions
-    perturbation_batches: int = 8  # of what the alphas learn from, by which a decision is made
-    stop: str = "none"  # none | skips | eigenvalue
-    stop_skips: int = 2  # so many in one cell end the search
-    stop_ratio: float = 0.75  # the search ends where the eigenvalue `stop_window` epochs ago is below this part of it
-    stop_window: int = 5  # epochs that are averaged, and that the search goes back
-    warmup_epochs: int | None = None
-    cost: str = "parameters"  # parameters | macs
-    cost_weight: float = 0.0  # of the expected cost, as a part of the most that the alphas can choose
-
-    def _robustness_checks(self) -> _Checks:
-        return {
-            "relaxation": (self.relaxation in RELAXATIONS, " | ".join(RELAXATIONS)),
-            "zero_one_weight": (0 <= self.zero_one_weight <= 1000, "0 to 1000"),
-            "regulariser": (self.regulariser in REGULARISERS, " | ".join(REGULARISERS)),
-            "beta_decay_weight": (0 <= self.beta_decay_weight <= 1000, "0 to 1000"),
-            "skip_dropout": (0 <= self.skip_dropout < 1, "0 to below 1"),
-            "selection": (self.selection in SELECTIONS, " | ".join(SELECTIONS)),
-            "perturbation_steps": (0 <= self.perturbation_steps <= 100_000, "0 to 100000"),
-            "perturbation_batches": (1 <= self.perturbation_batches <= 100_000, "1 to 100000"),
-            "stop": (self.stop in EARLY_STOPPINGS, " | ".join(EARLY_STOPPINGS)),
-            "stop_skips": (1 <= self.stop_skips <= 16, "1 to 16"),
-            "stop_ratio": (0 < self.stop_ratio <= 1, "above 0, to 1"),
-            "stop_window": (1 <= self.stop_window <= 100, "1 to 100"),
-            "warmup_epochs": (self.warmup_epochs is None or self.warmup_epochs >= 0, "0 or more, or null"),
-            "cost": (self.cost in COSTS, " | ".join(COSTS)),
-            "cost_weight": (0 <= self.cost_weight <= 1000, "0 to 1000"),
-        }
+    relaxation: str = setting(
+        "softmax", "mixing weights of an edge; sigmoid: each for itself (FairDARTS)", choices=("softmax", "sigmoid")
+    )
+    zero_one_weight: float = setting(
+        1.0, "of the loss that pushes mixing weights to 0 or 1", at_least=0, at_most=1000, only_with=_SIGMOID
+    )
+    regulariser: str = setting(
+        "skip_dropout",
+        "of the alphas (beta-DARTS, Ye et al. 2022), or dropout on skip connections (P-DARTS, Chen et al. 2019)",
+        choices=("none", "beta_decay", "skip_dropout"),
+    )
+    beta_decay_weight: float = setting(
+        1.0, "reached at the last epoch, from 0", at_least=0, at_most=1000, only_with=_BETA_DECAY
+    )
+    skip_dropout: float = setting(
+        0.8, "probability until the alphas move, then falling to 0", at_least=0, below=1, only_with=_SKIP_DROPOUT
+    )
+    selection: str = setting(
+        "magnitude",
+        "how the genotype is derived: by the mixing weights, or by perturbation (DARTS-PT, Wang et al. 2021)",
+        choices=("magnitude", "perturbation"),
+    )
+    perturbation_steps: int = setting(
+        10, "steps of the weights between two decisions", at_least=0, at_most=100_000, only_with=_PERTURBATION
+    )
+    perturbation_batches: int = setting(
+        8, "batches of what the alphas learn from, for a decision", at_least=1, at_most=100_000, only_with=_PERTURBATION
+    )
+    stop: str = setting(
+        "none",
+        "end at skip connections in a cell (DARTS+, Liang et al. 2019), or as the alphas' dominant Hessian eigenvalue "
+        "rises (R-DARTS, Zela et al. 2020)",
+        choices=("none", "skips", "eigenvalue"),
+    )
+    stop_skips: int = setting(
+        2, "skip connections in one cell that end the search", at_least=1, at_most=16, only_with=_SKIPS
+    )
+    stop_ratio: float = setting(
+        0.75, "of the eigenvalue a window ago to that which ends the search", above=0, at_most=1, only_with=_EIGENVALUE
+    )
+    stop_window: int = setting(
+        5, "averaged over, and gone back at the end", at_least=1, at_most=100, unit="epochs", only_with=_EIGENVALUE
+    )
+    warmup_epochs: int | None = setting(
+        None, "for the weights alone; null: 3/10 of the epochs, rounded down (PC-DARTS, Xu et al. 2020)", at_least=0
+    )
+    cost: str = setting(
+        "parameters", "what the cost term counts; macs: multiply-accumulates", choices=("parameters", "macs")
+    )
+    cost_weight: float = setting(
+        0.0, "in the alphas' loss, of the expected cost as a part of the largest", at_least=0, at_most=1000
+    )
 
 
 @dataclass(frozen=True)
 class ControlSettings:
-    """Which method searches, which part of the network is searched, and how much the controls may spend.
+    """Which method searches, which part of the network is searched, and how much the controls may spend."""
 
-    candidates None: as many as the supernet's search would have cost (see `budget`). candidate_epochs None: each
-    candidate is trained for as many epochs as the supernet would be.
-    """
-
-    method: str = "darts"  # darts | frozen | random_architecture | random_search | evolution
-    scope: str = "joint"  # joint | cnn_only | seqnn_only | one_after_the_other
-    candidates: int | None = None
-    candidate_epochs: int | None = None
-    population: int = 6
-    tournament: int = 3
-
-    def _control_checks(self) -> _Checks:
-        return {
-            "method": (self.method in METHODS, " | ".join(METHODS)),
-            "scope": (self.scope in SCOPES, " | ".join(SCOPES)),
-            "candidates": (self.candidates is None or 1 <= self.candidates <= 100_000, "1 to 100000, or null"),
-            "candidate_epochs": (
-                self.candidate_epochs is None or 1 <= self.candidate_epochs <= 10_000,
-                "1 to 10000, or null",
-            ),
-            "population": (1 <= self.population <= 10_000, "1 to 10000"),
-            "tournament": (1 <= self.tournament <= self.population, "1 to search.population"),
-        }
+    method: str = setting(
+        "darts",
+        "the search, or a control: alphas left at their start, chance, chance at equal cost, ...",
+        choices=METHODS,
+    )
+    scope: str = setting("joint", "parts of the network that are searched", choices=SCOPES)
+    candidates: int | None = setting(
+        None, "null: as many as the supernet's cost pays for", at_least=1, at_most=100_000, only_with=_CANDIDATES
+    )
+    candidate_epochs: int | None = setting(
+        None, "epochs of each; null: those of the supernet", at_least=1, at_most=10_000, only_with=_CANDIDATES
+    )
+    population: int = setting(
+        6, "candidates alive (Real et al. 2019)", at_least=1, at_most=10_000, only_with=_EVOLUTION
+    )
+    tournament: int = setting(
+        3, "candidates of which the best is mutated", at_least=1, at_most="population", only_with=_EVOLUTION
+    )
 
 
 @dataclass(frozen=True)
@@ -222,23 +220,14 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
     """All settings of a search. Raises EmodartsError for values out of range and for those that exclude each other."""
 
     def __post_init__(self) -> None:
-        parts = (
-            self._supernet_checks(),
-            self._optimisation_checks(),
-            self._robustness_checks(),
-            self._control_checks(),
-        )
-        for name, (good, allowed) in ((n, c) for checks in parts for n, c in checks.items()):
-            if not good:
-                raise EmodartsError(f"search.{name}={getattr(self, name)} is out of range: {allowed}")
+        check_settings(self, "search")
         if self.seqnn not in self.families:
             raise EmodartsError(
                 f"search.seqnn={self.seqnn} is out of range: {' | '.join(self.families)} (the families of the sequence "
                 f"operations of search.space={self.space})"
             )
-        for impossible, why in self._contradictions():
-            if impossible:
-                raise EmodartsError(why)
+        for contradiction in self._contradictions():
+            raise EmodartsError(contradiction)
 
     @property
     def warmup(self) -> int:
@@ -287,54 +276,38 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
             )
         return replace(self, method=parts[0], scope=parts[1])
 
-    def _contradictions(self) -> list[tuple[bool, str]]:
+    def _contradictions(self) -> Iterator[str]:
         last = self.sequence_start_epoch if self.searches_parts_in_turn else self.epochs
         in_turn = "search.scope=one_after_the_other"
         attention = [name for name in self.seqnn_operations if name.startswith("self_attention_")]
         divided = [name for name in attention if self.sequence_width % int(name.rsplit("_", 1)[1])]
-        return [
-            (
-                bool(divided),
-                f"search.sequence_width={self.sequence_width} cannot be divided among the heads of "
-                f"{', '.join(divided)}",
-            ),
-            (
-                self.method == "darts" and self.warmup >= last,
+        if divided:
+            yield (
+                f"search.sequence_width={self.sequence_width} cannot be divided among the heads of {', '.join(divided)}"
+            )
+        if self.method == "darts" and self.warmup >= last:
+            yield (
                 f"search.warmup_epochs={self.warmup}: the alphas would never move in {last} epochs; fewer of these, or "
-                f"more search.epochs",
-            ),
-            (
-                self.sequence_cells == 0 and self.scope != "joint",
-                f"search.scope={self.scope} needs a sequence part, and search.sequence_cells=0",
-            ),
-            (
-                self.searches_parts_in_turn and self.method != "darts",
-                f"{in_turn} has no meaning for search.method={self.method}: only alphas can move in turn",
-            ),
-            (
-                self.searches_parts_in_turn and self.stop != "none",
+                f"more search.epochs"
+            )
+        if self.sequence_cells == 0 and self.scope != "joint":
+            yield f"search.scope={self.scope} needs a sequence part, and search.sequence_cells=0"
+        if self.searches_parts_in_turn and self.method != "darts":
+            yield f"{in_turn} has no meaning for search.method={self.method}: only alphas can move in turn"
+        if self.searches_parts_in_turn and self.stop != "none":
+            yield (
                 f"{in_turn} gives each part half of the epochs, and search.stop={self.stop} "
-                f"would end the search in one of them: set search.stop=none",
-            ),
-            (
-                self.searches_parts_in_turn and self.epochs < 2,
-                f"{in_turn} needs search.epochs of 2 or more",
-            ),
-            (
-                self.unrolled and self.optimisation != "bilevel",
+                f"would end the search in one of them: set search.stop=none"
+            )
+        if self.searches_parts_in_turn and self.epochs < 2:
+            yield f"{in_turn} needs search.epochs of 2 or more"
+        if self.unrolled and self.optimisation != "bilevel":
+            yield (
                 "search.unrolled=true looks ahead from one half of the train part to the other, and "
-                "search.optimisation=single has no halves: set search.unrolled=false, or search.optimisation=bilevel",
-            ),
-            (
-                self.unrolled and self.precision == "bfloat16",
+                "search.optimisation=single has no halves: set search.unrolled=false, or search.optimisation=bilevel"
+            )
+        if self.unrolled and self.precision == "bfloat16":
+            yield (
                 "search.unrolled=true differs two losses at weights that are the same in bfloat16: set "
-                "search.precision=float32, or search.unrolled=false",
-            ),
-        ]
-
-
-def _operations_check(chosen: list[str] | None, known: tuple[str, ...]) -> tuple[bool, str]:
-    good = chosen is None or (
-        set(chosen) <= set(known) and len(set(chosen)) == len(chosen) and any(name != "none" for name in chosen)
-    )
-    return good, f"null, or some of {', '.join(known)}, each once and not none alone"
+                "search.precision=float32, or search.unrolled=false"
+            )

@@ -1,61 +1,52 @@
 """Settings of the final training."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from emodarts.errors import EmodartsError
+from emodarts.settings import check_settings, setting
 
 PRECISIONS = ("float32", "bfloat16")
-COMPILES = ("none", "default", "reduce-overhead")
+COMPILE_MODES = ("none", "default", "reduce-overhead")
+
+
+def are_strides(strides: Sequence[int]) -> bool:
+    """Whether these can be the strides of a stem, in frequency and in time."""
+    return len(strides) == 2 and all(1 <= stride <= 8 for stride in strides)
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a network is trained from scratch. None for a size: as in the search.
+    """How the network is trained from scratch, whatever its system; an SVM has `svm_penalty` alone."""
 
-    `precision` and `compile` are about speed on a GPU (see `acceleration`); the defaults change no figure.
-    """
-
-    epochs: int = 30
-    channels: int | None = 16
-    sequence_width: int | None = 64
-    stem_strides: list[int] | None = field(default_factory=lambda: [8, 2])  # frequency, time
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-2
-    gradient_clip: float = 5.0
-    label_smoothing: float = 0.1
-    drop_path: float = 0.1  # reached at the last epoch, from 0 at the first
-    dropout: float = 0.3
-    batch_size: int = 16
-    crop_seconds: float = 2.5
-    precision: str = "float32"  # float32 | bfloat16: of the training steps' forward passes; weights stay float32
-    compile: str = "none"  # none | default | reduce-overhead (CUDA graphs): torch.compile's mode
-    svm_penalty: float = 0.01  # C of system=svm; nothing else of a training applies to it
+    epochs: int = setting(30, "epochs", at_least=1, at_most=10_000)
+    channels: int | None = setting(
+        16, "channels of a node in the first CNN cell; null: as in the search", at_least=2, at_most=512
+    )
+    sequence_width: int | None = setting(
+        64,
+        "values of a frame in the sequence cells; null: as in the search",
+        check=lambda width: 2 <= width <= 2048 and width % 2 == 0,
+        allowed="an even number from 2 to 2048",
+    )
+    stem_strides: list[int] | None = setting(
+        [8, 2],
+        "strides of the stem: frequency, time; null: as in the search",
+        check=are_strides,
+        allowed="[1..8, 1..8]",
+    )
+    learning_rate: float = setting(3e-3, "of AdamW, at the peak of one cycle (Smith & Topin 2019)", above=0, below=10)
+    weight_decay: float = setting(1e-2, "of AdamW", at_least=0, below=1)
+    gradient_clip: float = setting(5.0, "largest norm of the gradient", above=0)
+    label_smoothing: float = setting(0.1, "label smoothing of the cross-entropy", at_least=0, below=1)
+    drop_path: float = setting(0.1, "drop path in CNN cells, reached at the last epoch from 0", at_least=0, below=1)
+    dropout: float = setting(0.3, "dropout before the last layer", at_least=0, below=1)
+    batch_size: int = setting(16, "utterances a batch", at_least=2, at_most=4096)
+    crop_seconds: float = setting(2.5, "longest part of an utterance in a training batch", above=0, unit="s")
+    precision: str = setting(
+        "float32", "of the training steps' forward passes (autocast); weights stay float32", choices=PRECISIONS
+    )
+    compile: str = setting("none", "mode of torch.compile; reduce-overhead: CUDA graphs", choices=COMPILE_MODES)
+    svm_penalty: float = setting(0.01, "C of the linear SVM of system=svm", above=0)
 
     def __post_init__(self) -> None:
-        checks = {
-            "epochs": (1 <= self.epochs <= 10000, "1 to 10000"),
-            "channels": (self.channels is None or 2 <= self.channels <= 512, "2 to 512, or null"),
-            "sequence_width": (
-                self.sequence_width is None or (2 <= self.sequence_width <= 2048 and self.sequence_width % 2 == 0),
-                "an even number from 2 to 2048, or null",
-            ),
-            "stem_strides": (
-                self.stem_strides is None
-                or (len(self.stem_strides) == 2 and all(1 <= s <= 8 for s in self.stem_strides)),
-                "[1..8, 1..8], or null",
-            ),
-            "learning_rate": (0 < self.learning_rate < 10, "above 0 and below 10"),
-            "weight_decay": (0 <= self.weight_decay < 1, "0 to below 1"),
-            "gradient_clip": (self.gradient_clip > 0, "above 0"),
-            "label_smoothing": (0 <= self.label_smoothing < 1, "0 to below 1"),
-            "drop_path": (0 <= self.drop_path < 1, "0 to below 1"),
-            "dropout": (0 <= self.dropout < 1, "0 to below 1"),
-            "batch_size": (2 <= self.batch_size <= 4096, "2 to 4096"),
-            "crop_seconds": (self.crop_seconds > 0, "above 0 s"),
-            "precision": (self.precision in PRECISIONS, " or ".join(PRECISIONS)),
-            "compile": (self.compile in COMPILES, ", ".join(COMPILES)),
-            "svm_penalty": (self.svm_penalty > 0, "above 0"),
-        }
-        for name, (good, allowed) in checks.items():
-            if not good:
-                raise EmodartsError(f"training.{name}={getattr(self, name)} is out of range: {allowed}")
+        check_settings(self, "training")

@@ -233,7 +233,7 @@ def test_files_that_are_no_weights_are_refused_and_never_run(small_bundle):
         ({"layers": []}, "layers"),
         ({"layers": [0]}, "layers"),
         ({"layers": [3, 3]}, "none twice"),
-        ({"layer_weighting": "sum"}, "stack, mean or learned"),
+        ({"layer_weighting": "sum"}, r"stack \| mean \| learned"),
         ({"sample_rate": 8000}, "16000 Hz"),
     ],
 )

@@ -118,7 +118,7 @@ def test_what_is_being_built_is_not_deleted(build, features, tmp_path):
         (["manifest", "--root", "/nowhere"], "/nowhere, does not exist"),
         (["demo", "--device", "tpu"], "there is no such device"),
         (["demo", "--processes", "0"], "give 1 or more"),
-        (["demo", "--set", "features.kind=mel"], "log_mel, mfcc, pretrained, egemaps"),
+        (["demo", "--set", "features.kind=mel"], "log_mel | mfcc | pretrained | egemaps"),
         (["demo", "--set", "features.nothing=1"], "there is no setting features.nothing"),
     ],
 )

@@ -158,7 +158,7 @@ def test_wrong_settings_are_one_clear_sentence(environment, small_corpus, tmp_pa
     ("given", "message"),
     [
         ("+search.foo=1", "there is no setting search.foo: `--help` lists all"),
-        ("corpus.excited=maybe", "corpus.excited=maybe: choose one of happy, drop"),
+        ("corpus.excited=maybe", "corpus.excited=maybe is out of range: happy | drop"),
         ("sweep.space.search.nodes={low:1,high:99}", "search.nodes=99 is out of range"),
         ("+sweep.space.search.nonsense={low:1,high:2}", "there is no setting search.nonsense"),
         ("corpus.protocol=manifest/speaker77", "manifest/speaker<k> with k from 3 to 4"),
