@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 from tests.reference.difference import first_difference  # noqa: E402
 
 WORKING_TREE = "."
-_RUNNER = "run_units.py"
+_RUNNER, _UNITS = "run_units.py", "units.toml"
 
 
 class CompareError(Exception):
@@ -52,7 +53,7 @@ def compare(commits: Sequence[str], names: Sequence[str] | None = None) -> tuple
         _check_commit(commit)
     with tempfile.TemporaryDirectory(prefix="compare-") as folder:
         runners = [_runner(commit, Path(folder) / str(number)) for number, commit in enumerate(commits)]
-        known = [_run(runner, "--list").split() for runner in runners]
+        known = [list(tomllib.loads(runner.with_name(_UNITS).read_text())["units"]) for runner in runners]
         for commit, there in zip(commits, known, strict=True):
             if unknown := [name for name in names or [] if name not in there]:
                 raise CompareError(f"{commit} has no unit {', '.join(unknown)}: it knows {', '.join(there)}")
@@ -95,18 +96,14 @@ def _runner(commit: str, folder: Path) -> Path:
 
 
 def _digests(runner: Path, names: Sequence[str], out: Path) -> dict[str, Any]:
-    _run(runner, *names, "--out", str(out))
+    """What a runner makes of the units, in a process of its own that imports its own checkout. Raises CompareError."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, str(runner), *names, "--out", str(out)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise CompareError(f"{' '.join(command)} failed: {done.stderr[-2000:]}")
     digests: dict[str, Any] = json.loads(out.read_text())["units"]
     return digests
-
-
-def _run(runner: Path, *arguments: str) -> str:
-    """What a runner prints, in a process of its own that imports its own checkout. Raises CompareError."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run([sys.executable, str(runner), *arguments], env=environment, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise CompareError(f"{runner} {' '.join(arguments)} failed: {done.stderr[-2000:]}")
-    return done.stdout
 
 
 def _git(*arguments: str) -> bytes:
