@@ -5,13 +5,11 @@ Unlike the recorded digests this holds on any CPU.
 
 import shutil
 import subprocess
-import sys
 
 import pytest
-from conftest import REPOSITORY
 
-sys.path.insert(0, str(REPOSITORY / "tests" / "benchmarks"))
-import compare_commits
+from tests.benchmarks import compare_commits
+from tests.support.files import REPOSITORY
 
 BASE = "470a09a5c5e5c492b391d80054b589e3b227cae6"  # introduced the reference units; its product is that of _PRODUCT
 _PRODUCT = "c2e387ff9e189a9c554b8b47172662539ba94471"
