@@ -1,6 +1,9 @@
-"""Where commands print."""
+"""Where commands print, and where what the library logs is printed."""
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 
@@ -21,3 +24,26 @@ def output() -> Console:
 def print_line(console: Console, text: str) -> None:
     """Print one line of prose, whole: neither cut to the console's width nor coloured."""
     console.print(text, highlight=False, soft_wrap=True)
+
+
+class _ConsoleHandler(logging.Handler):
+    def __init__(self, console: Console):
+        super().__init__()
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print_line(self.console, record.getMessage())
+
+
+@contextmanager
+def print_logs(console: Console) -> Iterator[None]:
+    """While the block runs, what emodarts logs (from INFO on) is printed to the console, a line a message."""
+    logger, handler = logging.getLogger("emodarts"), _ConsoleHandler(console)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)

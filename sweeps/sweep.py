@@ -13,7 +13,7 @@ from rich.console import Console
 
 from emodarts.corpora.remote import is_remote, without_secrets
 from emodarts.errors import EmodartsError
-from emodarts.features.extractors import extractor
+from emodarts.features.extractors.extractor import extractor_identity
 from emodarts.records import UnitKey
 from emodarts.report.published import PUBLISHED
 from emodarts.report.report_data import load_report_data
@@ -157,7 +157,7 @@ def _run_job(job: SweepJob, storage: Storage, console: Console) -> tuple[SystemQ
         if storage.exists(f"{name}/sweep.json"):
             check_data(reader.open(settings.results, sweep=name), data)
         about = {"protocol": data.protocol, "recordings": data.recordings}
-        about["features.weights"] = extractor.identity(settings.features)
+        about["features.weights"] = extractor_identity(settings.features)
         register(storage, name, {**job.hashed, **about})
         writer = SweepWriter(storage, name)
         known = reader.open(settings.results, sweep=name)

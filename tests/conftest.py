@@ -13,7 +13,7 @@ from emodarts.corpora.protocols import folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.experiment.fold_data import FoldSettings
 from emodarts.features.settings import FeatureSettings
-from emodarts.features.store import store as features
+from emodarts.features.store.building import build_store
 from emodarts.search.settings import SearchSettings
 from emodarts.training.settings import TrainingSettings
 from tests.support.commands import variables
@@ -68,7 +68,7 @@ def demo(cache):
 @pytest.fixture(scope="session")
 def demo_store(demo, cache):
     corpus, _, _ = demo
-    return features.build(corpus.utterances, corpus.root, FeatureSettings(n_mels=32), cache)
+    return build_store(corpus.utterances, corpus.root, FeatureSettings(n_mels=32), cache)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Corpora: readers that turn a folder of recordings into an utterance table, labels, and folds."""
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,25 +20,21 @@ def cache_folder() -> Path:
         raise EmodartsError("there is no home folder to keep made data in: set EMODARTS_CACHE to a folder") from error
 
 
-def _nothing(text: str) -> None:
-    """Tell nobody."""
-
-
-def resolve_root(settings: CorpusSettings, say: Callable[[str], None] = _nothing) -> Path:
+def resolve_root(settings: CorpusSettings) -> Path:
     """The corpus's folder: `corpus.root`, else `$EMODARTS_CORPORA/<name>`; the demo corpus may lie in the cache.
 
-    Either may be a URI (`s3://bucket/corpora`): then the folder is a mirror in the cache, brought up to date, and `say`
-    hears how much is copied.
+    Either may be a URI (`s3://bucket/corpora`): then the folder is a mirror in the cache, brought up to date; how
+    much is copied is logged.
     """
     corpora = os.environ.get("EMODARTS_CORPORA")
     if settings.root and is_remote(settings.root):
-        return mirror(settings.root, cache_folder(), say)
+        return mirror(settings.root, cache_folder())
     if settings.root:
         return Path(settings.root).expanduser().resolve()
     if settings.name == "demo":
         return cache_folder() / "corpora" / f"demo-{settings.demo_seed}"
     if corpora and is_remote(corpora):
-        return mirror(below(corpora, settings.name), cache_folder(), say)
+        return mirror(below(corpora, settings.name), cache_folder())
     if corpora:
         return (Path(corpora).expanduser() / settings.name).resolve()
     raise EmodartsError(
@@ -53,10 +48,10 @@ def _how_to_name(corpus: str) -> str:
     return f"corpus.root=<folder> (roots.{corpus} where a sweep has several corpora, --root of `emodarts`)"
 
 
-def read(settings: CorpusSettings, say: Callable[[str], None] = _nothing) -> Corpus:
+def read(settings: CorpusSettings) -> Corpus:
     """Read the corpus that the settings name. Raises EmodartsError for an unknown corpus or a missing folder."""
     description = describe(settings.name)
-    root = resolve_root(settings, say)
+    root = resolve_root(settings)
     if settings.name != "demo" and not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise EmodartsError(

@@ -1,9 +1,9 @@
 """Corpora on object storage: mirrored into the cache file by file, and read from there."""
 
 import hashlib
+import logging
 import os
 import shutil
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit, urlunsplit
@@ -14,6 +14,7 @@ import pyarrow.fs as pafs
 from emodarts.errors import EmodartsError
 from emodarts.files import atomic_write, file_lock
 
+logger = logging.getLogger(__name__)
 _COPIERS = 8  # files at once
 _BLOCK = 1 << 20
 
@@ -29,10 +30,10 @@ def below(root: str, name: str) -> str:
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
 
 
-def mirror(root: str, cache: Path, say: Callable[[str], None] = lambda text: None) -> Path:
+def mirror(root: str, cache: Path) -> Path:
     """A local copy of a corpus's folder. Only what is new or has changed (size, time) is fetched; what is gone goes.
 
-    `say` hears how much is to be fetched, before it is.
+    How much is to be fetched is logged before it is.
 
     Each file appears whole or not at all; an interrupted mirror goes on, and of two processes the second waits. A
     `file://` folder is read where it is. Raises EmodartsError.
@@ -59,7 +60,7 @@ def mirror(root: str, cache: Path, say: Callable[[str], None] = lambda text: Non
             missing = _outdated(files, folder)
             if missing:
                 size = sum(files[name].size for name in missing) / 1e9
-                say(f"{shown}: {len(missing)} of {len(files)} files ({size:.2f} GB) to copy to {folder}")
+                logger.info(f"{shown}: {len(missing)} of {len(files)} files ({size:.2f} GB) to copy to {folder}")
             _fetch_all(filesystem, [(files[name], folder / name) for name in missing])
     except OSError as error:
         raise EmodartsError(

@@ -50,6 +50,7 @@ def run(options: argparse.Namespace) -> None:
     import torch
     from rich.console import Console
 
+    from emodarts.console import print_logs
     from emodarts.export import data, onnx, package
     from emodarts.export.units import chosen_units
     from emodarts.results.winners import rank_on_dev
@@ -67,7 +68,8 @@ def run(options: argparse.Namespace) -> None:
     onnx.require(features)
     torch.set_num_threads(options.threads)
     settings = data.corpora_settings(sweep, options.root, options.protocol)
-    corpus = data.read(settings, features, options.device, console.print)
+    with print_logs(console):
+        corpus = data.read(settings, features, options.device)
     members, likeness = _trained(units, corpus, options, console)
     kind = "refit" if options.refit else "fold" if len(units) == 1 else "ensemble"
     export = package.Export(kind, tuple(units), tuple(members), units[0].key.classes)

@@ -1,6 +1,6 @@
 """The data that a sweep's units saw, made again from its corpora: labels, folds and features."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -15,11 +15,9 @@ from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus
 from emodarts.errors import EmodartsError
 from emodarts.features.settings import FeatureSettings
-from emodarts.features.store import store as features
+from emodarts.features.store.building import build_store
 from emodarts.features.store.joined import AnyStore, join_stores
 from emodarts.records import UnitKey
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -123,13 +121,13 @@ def corpus_settings(sweep: dict[str, Any], root: str | None, protocol: str | Non
     return CorpusSettings(**{**given, "root": root, "protocol": protocol or known})
 
 
-def read(wanted: Sequence[CorpusSettings], made_of: FeatureSettings, device: str, say: Say) -> SweepCorpus:
+def read(wanted: Sequence[CorpusSettings], made_of: FeatureSettings, device: str) -> SweepCorpus:
     """Read, label, divide and extract each corpus, as a sweep does before its first unit. Raises EmodartsError."""
     folds, stores, sources = {}, [], []
     for settings in wanted:
-        corpus = corpora.read(settings, say)
+        corpus = corpora.read(settings)
         cache = corpora.cache_folder() / "features"
-        store = features.build(corpus.utterances, corpus.root, made_of, cache, device, say=say)
+        store = build_store(corpus.utterances, corpus.root, made_of, cache, device)
         kept = corpus.utterances.filter(pc.is_in(corpus.utterances["utterance"], store.utterances))
         folds[corpus.name] = protocols.make_folds(settings, kept, labelling.label(kept, settings))
         stores.append(store)

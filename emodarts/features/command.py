@@ -41,28 +41,29 @@ def _build(console: "Console", options: argparse.Namespace) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from emodarts import corpora
+    from emodarts.console import print_logs
     from emodarts.features.settings import FeatureSettings
-    from emodarts.features.store import store as features
+    from emodarts.features.store.building import build_store
 
     settings = with_overrides(FeatureSettings(), "features", options.set)
     _check_device(options.device)
     if options.processes is not None and options.processes < 1:
         raise EmodartsError(f"--processes {options.processes}: give 1 or more")
-    corpus = corpora.read(corpus_settings(options), lambda text: console.print(text, highlight=False, markup=False))
     started = time.monotonic()
-    columns = (TextColumn("features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("features", total=corpus.utterances.num_rows)
-        store = features.build(
-            corpus.utterances,
-            corpus.root,
-            settings,
-            _cache(),
-            options.device,
-            options.processes,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-            say=console.print,
-        )
+    with print_logs(console):
+        corpus = corpora.read(corpus_settings(options))
+        columns = (TextColumn("features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task("features", total=corpus.utterances.num_rows)
+            store = build_store(
+                corpus.utterances,
+                corpus.root,
+                settings,
+                _cache(),
+                options.device,
+                options.processes,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
     console.print(f"{store.folder}")
     dropped = f", {len(store.dropped)} dropped" if store.dropped else ""
     console.print(f"{len(store.utterances)} utterances{dropped}, {time.monotonic() - started:.1f} s")
@@ -75,7 +76,7 @@ def _build(console: "Console", options: argparse.Namespace) -> None:
 def _list(console: "Console") -> None:
     from rich.table import Table
 
-    from emodarts.features.store.files import amount
+    from emodarts.features.store.files import format_bytes
     from emodarts.features.store.inventory import stores
 
     found = stores(_cache())
@@ -89,18 +90,18 @@ def _list(console: "Console") -> None:
         )  # names are there to be copied
     for store in found:
         count = "" if store.utterances is None else str(store.utterances)
-        table.add_row(store.folder.name, store.corpus, store.settings, count, amount(store.bytes), store.state)
+        table.add_row(store.folder.name, store.corpus, store.settings, count, format_bytes(store.bytes), store.state)
     console.print(f"in {_cache()}:")
     console.print(table)
 
 
 def _delete(console: "Console", name: str) -> None:
-    from emodarts.features.store.files import amount
+    from emodarts.features.store.files import format_bytes
     from emodarts.features.store.inventory import delete
 
     deleted = delete(_cache(), name)
     for store in deleted:
-        console.print(f"deleted {store.folder.name} ({amount(store.bytes)})")
+        console.print(f"deleted {store.folder.name} ({format_bytes(store.bytes)})")
     if not deleted:
         console.print(f"nothing {name} to delete in {_cache()}")
 

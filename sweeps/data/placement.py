@@ -12,7 +12,7 @@ from typing import Any
 
 from emodarts import corpora
 from emodarts.errors import EmodartsError
-from emodarts.features.store.files import ABOUT, amount
+from emodarts.features.store.files import ABOUT, format_bytes
 from emodarts.features.store.store import Store, open_store
 from emodarts.files import PARTIAL, atomic_folder, file_lock
 from emodarts.provenance import git_revision
@@ -125,8 +125,8 @@ def _fetch(shared: Storage, folder: Path) -> None:
     required, free = sum(sizes.values()), shutil.disk_usage(folder.parent).free
     if required > free:
         raise StorageError(
-            f"{host} has no room for the features: they need {amount(required)}, and {folder.parent} has "
-            f"{amount(free)}; make room, or set EMODARTS_CACHE there"
+            f"{host} has no room for the features: they need {format_bytes(required)}, and {folder.parent} has "
+            f"{format_bytes(free)}; make room, or set EMODARTS_CACHE there"
         )
     try:
         with atomic_folder(folder) as temporary:

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from emodarts import corpora
-from emodarts.console import print_line
+from emodarts.console import print_line, print_logs
 from emodarts.corpora import labels as labelling
 from emodarts.corpora.protocols import folds as protocols
 from emodarts.corpora.protocols.folds import Fold
@@ -21,7 +20,8 @@ from emodarts.corpora.table import Corpus
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import CrossCorpusTest, subsample_name
 from emodarts.experiment.unit import choose_device
-from emodarts.features.store import store as features
+from emodarts.features.store.building import build_store
+from emodarts.features.store.store import Store
 from emodarts.results.reader import Results
 from emodarts.storage import Storage
 from sweeps.data.sweep_data import SweepData, TestCorpus, TrainingCorpus
@@ -32,17 +32,20 @@ _SHOWN_DROPPED = 5  # files of a corpus that the summary names
 
 def prepare(settings: Settings, console: Console, needs_dev: bool = True) -> SweepData:
     """Read, check the protocol, extract features, and make the folds of what could be decoded. Raises EmodartsError."""
-    labelled = [_read(corpus_settings, console) for corpus_settings in settings.training_corpora]
-    _check_protocol(settings, labelled, needs_dev)  # before hours of extraction
-    trained = tuple(_extract(settings, corpus, console) for corpus in labelled)
-    all_folds = protocols.of_corpora({t.corpus.name: t.folds for t in trained})
-    folds = _selected_folds(settings, all_folds)
-    for fold in folds.values():
-        for system in settings.systems.values():
-            subsample_name(fold, system)  # refuses one that is too small
-    # Sorted: the hash of the recordings depends on the order.
-    others = tuple(_test_corpus(settings, name, all_folds[0].classes, console) for name in sorted(settings.extra_tests))
-    return SweepData(trained, folds, all_folds, others)
+    with print_logs(console):
+        labelled = [_read(corpus_settings) for corpus_settings in settings.training_corpora]
+        _check_protocol(settings, labelled, needs_dev)  # before hours of extraction
+        trained = tuple(_extract(settings, corpus, console) for corpus in labelled)
+        all_folds = protocols.of_corpora({t.corpus.name: t.folds for t in trained})
+        folds = _selected_folds(settings, all_folds)
+        for fold in folds.values():
+            for system in settings.systems.values():
+                subsample_name(fold, system)  # refuses one that is too small
+        # Sorted: the hash of the recordings depends on the order.
+        others = tuple(
+            _test_corpus(settings, name, all_folds[0].classes, console) for name in sorted(settings.extra_tests)
+        )
+        return SweepData(trained, folds, all_folds, others)
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,8 @@ class _LabelledCorpus:
     folds: tuple[Fold, ...]
 
 
-def _read(settings: CorpusSettings, console: Console) -> _LabelledCorpus:
-    corpus = corpora.read(settings, partial(print_line, console))
+def _read(settings: CorpusSettings) -> _LabelledCorpus:
+    corpus = corpora.read(settings)
     labels = labelling.label(corpus.utterances, settings)
     return _LabelledCorpus(settings, corpus, protocols.make_folds(settings, corpus.utterances, labels))
 
@@ -91,7 +94,7 @@ def _test_corpus(settings: Settings, name: str, classes: tuple[str, ...], consol
         settings.corpus.for_corpus(name, settings.roots.get(name)),
         class_set=",".join(classes) if class_set.strip().lower() == "full" else class_set,
     )
-    corpus = corpora.read(own, partial(print_line, console))
+    corpus = corpora.read(own)
     store, utterances = _decode(settings, corpus, console)
     labels = labelling.label(utterances, own)
     speakers = dict(zip(*(utterances[column].to_pylist() for column in ("utterance", "speaker")), strict=True))
@@ -100,19 +103,18 @@ def _test_corpus(settings: Settings, name: str, classes: tuple[str, ...], consol
     return TestCorpus(corpus, labels, test)
 
 
-def _decode(settings: Settings, corpus: Corpus, console: Console) -> tuple[features.Store, pa.Table]:
+def _decode(settings: Settings, corpus: Corpus, console: Console) -> tuple[Store, pa.Table]:
     """The features of a corpus, and those of its utterances that have any: their audio could be decoded."""
     columns = (TextColumn("features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("features", total=len(corpus.utterances))
-        store = features.build(
+        store = build_store(
             corpus.utterances,
             corpus.root,
             settings.features,
             corpora.cache_folder() / "features",
             choose_device(settings.resources.device),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
-            say=partial(print_line, console),
         )
     return store, corpus.utterances.filter(pc.is_in(corpus.utterances["utterance"], store.utterances))
 

@@ -27,7 +27,7 @@ import torch
 from emodarts.export import onnx, predict
 from emodarts.export.graph import Classifier, Member, SpectraGraph
 from emodarts.features.audio import at_speed, decode, prepare
-from emodarts.features.extractors.extractor import SpectraExtractor
+from emodarts.features.extractors.spectra import Spectra
 from emodarts.features.normalisation import Standardiser
 from emodarts.features.settings import FeatureSettings
 from emodarts.networks.genotype import Edge, Genotype
@@ -97,7 +97,7 @@ def sound(path: Path, seconds: float, rate: int) -> Path:
 
 def torch_seconds(path: Path, members: list[Member], features: FeatureSettings) -> tuple[float, float]:
     """The fastest of some runs of decoding, features and networks in torch: by the clock, of the processor."""
-    extractor, times = SpectraExtractor(features), []
+    extractor, times = Spectra(features), []
     for _ in range(RUNS):
         start = time.perf_counter(), time.process_time()
         samples, rate = decode(path)

@@ -47,14 +47,14 @@ class Half:
     def __init__(self, recordings, folder, hop_ms, place):
         import torch
 
-        from emodarts.features.extractors.extractor import extractor
+        from emodarts.features.extractors.extractor import make_extractor
 
         torch.set_num_threads(1)
         made = plans(recordings, hop_ms)
         self.settings = made[0].settings
         self.shards = [(plan, n) for plan in made for n in range(plan.shards)][place::PROCESSES]
         self.folder = folder
-        self.extractor = extractor(self.settings)
+        self.extractor = make_extractor(self.settings)
         self.sounds = [sorted(self.decode(piece), key=len) for piece in range(PIECES)]
 
     def decode(self, piece):
@@ -84,7 +84,7 @@ class Half:
         import librosa
         import numpy as np
 
-        settings, spectra = self.settings, self.extractor._spectra
+        settings, spectra = self.settings, self.extractor
         for sound in self.sounds[piece]:
             mel = librosa.feature.melspectrogram(
                 y=sound,

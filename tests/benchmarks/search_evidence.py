@@ -36,7 +36,8 @@ from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus
 from emodarts.experiment.fold_data import FoldSettings
 from emodarts.experiment.unit import discard_checkpoints, run_fold
-from emodarts.features.store import store as features
+from emodarts.features.store.building import build_store
+from emodarts.features.store.store import Store
 from emodarts.networks.genotype import Genotype
 from emodarts.records import UnitKey
 from emodarts.results import reader
@@ -184,11 +185,11 @@ def read_corpus(corpus: str) -> tuple[Corpus, tuple[Fold, ...]]:
 
 
 @cache
-def data_of(corpus: str) -> tuple[features.Store, tuple[Fold, ...]]:
+def data_of(corpus: str) -> tuple[Store, tuple[Fold, ...]]:
     """Features and folds, once a process."""
     read, folds = read_corpus(corpus)
     cached = corpora.cache_folder() / "features"
-    return features.build(read.utterances, read.root, FoldSettings().features, cached), folds
+    return build_store(read.utterances, read.root, FoldSettings().features, cached), folds
 
 
 def run_unit(unit: Unit, results: str) -> tuple[Unit, float, float]:

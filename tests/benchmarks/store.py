@@ -68,7 +68,7 @@ def write_store(folder, count):
         write_shard(store / shard_name(number), extracted, [], 3)
     building.finish(plan, store)
     size = sum(path.stat().st_size for path in store.iterdir())
-    print(f"{count} utterances, 3 copies each, {plan.shards} shards, {files.amount(size)}")
+    print(f"{count} utterances, 3 copies each, {plan.shards} shards, {files.format_bytes(size)}")
     return store
 
 

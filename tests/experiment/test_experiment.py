@@ -25,7 +25,8 @@ from emodarts.experiment.unit import (
 )
 from emodarts.experiment.unit_spec import TransferredGenotype
 from emodarts.features.settings import BatchSettings, FeatureSettings
-from emodarts.features.store import store as features
+from emodarts.features.store.building import build_store
+from emodarts.features.store.store import Store
 from emodarts.networks.genotype import CellGenotype, Edge, Genotype
 from emodarts.networks.network import DiscreteNetwork
 from emodarts.records import UnitKey
@@ -78,7 +79,7 @@ def test_noise_as_test_audio_changes_nothing_on_the_dev_side(demo, tiny, undistu
     for utterance in folds[0].tests["demo/test"]:
         soundfile.write(copy.root / paths[utterance], rng.normal(0, 0.1, 12000), 16000, subtype="PCM_16")
     copy = corpora.read(settings)
-    noisy = features.build(copy.utterances, copy.root, tiny.features, tmp_path / "cache")
+    noisy = build_store(copy.utterances, copy.root, tiny.features, tmp_path / "cache")
     fold = protocols.make_folds(settings, copy.utterances, labelling.label(copy.utterances, settings))[0]
     records = run_fold(noisy, fold, tiny, seed=3)
     assert dev_side(records) == dev_side(undisturbed)
@@ -114,8 +115,8 @@ def test_the_test_part_is_not_even_read_before_the_last_epoch(demo, demo_store, 
     fold = demo[2][0]
     settings = chosen(tiny, {**WITH_SUPERNET, **WITHOUT_SUPERNET}[name])
     read, seen = set(), []
-    original = features.Store.read
-    monkeypatch.setattr(features.Store, "read", lambda self, p, v=0: read.add((p, v)) or original(self, p, v))
+    original = Store.read
+    monkeypatch.setattr(Store, "read", lambda self, p, v=0: read.add((p, v)) or original(self, p, v))
     test = {(p, 0) for p in demo_store.positions(fold.tests["demo/test"]).tolist()}
     dev = set(demo_store.positions(fold.dev).tolist())
 

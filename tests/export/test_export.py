@@ -400,7 +400,7 @@ def test_a_folder_with_broken_recordings_of_all_kinds(model, alone, tmp_path):
 def test_other_rates_and_channels_are_close_to_the_torch_pipeline(model, alone, tmp_path):
     """Resampling by numpy is soxr's to some ten-thousandths of the signal."""
     from emodarts.features.audio import at_speed, decode, prepare
-    from emodarts.features.extractors.extractor import SpectraExtractor
+    from emodarts.features.extractors.spectra import Spectra
     from emodarts.networks.masking import image_mask
 
     features = FeatureSettings(n_mels=32)
@@ -413,7 +413,7 @@ def test_other_rates_and_channels_are_close_to_the_torch_pipeline(model, alone, 
         path = tmp_path / f"{rate}.wav"
         soundfile.write(path, stereo, rate, subtype="PCM_16")
         sound = at_speed(prepare(*decode(path), features), rate, 16000, 1.0)
-        frames = SpectraExtractor(features)([sound])[0].half().float()
+        frames = Spectra(features)([sound])[0].half().float()
         x = ((frames - member.standardiser.mean) / member.standardiser.deviation).T[None, None]
         lengths = torch.tensor([len(frames)])
         with torch.no_grad():

@@ -17,11 +17,11 @@ from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment.unit import run_fold
 from emodarts.features.extractors import encoders
-from emodarts.features.extractors import extractor as extractors
 from emodarts.features.extractors.encoders import Encoder
+from emodarts.features.extractors.extractor import extractor_identity, frame_shape, make_extractor
 from emodarts.features.extractors.spectra import Spectra
 from emodarts.features.settings import BUNDLES, Bundle, FeatureSettings
-from emodarts.features.store import store as features
+from emodarts.features.store.building import build_store
 from emodarts.networks.costs import count_parameters
 from emodarts.networks.network import DiscreteNetwork, LayerWeighting, NetworkShape
 from emodarts.networks.operations import CNN_OPERATIONS
@@ -138,19 +138,19 @@ def test_the_table_of_bundles_is_torchaudios():
 
 
 def test_shapes_need_no_weights():
-    assert extractors.shape(FeatureSettings(n_mels=32, deltas=True)) == (32, 3)
-    assert extractors.shape(FeatureSettings(kind="mfcc", n_mfcc=20)) == (20, 1)
+    assert frame_shape(FeatureSettings(n_mels=32, deltas=True)) == (32, 3)
+    assert frame_shape(FeatureSettings(kind="mfcc", n_mfcc=20)) == (20, 1)
     two = {"kind": "pretrained", "bundle": "WAVLM_LARGE", "layers": [6, 24]}
-    assert extractors.shape(FeatureSettings(**two)) == (1024, 2)
-    assert extractors.shape(FeatureSettings(**two, layer_weighting="learned")) == (1024, 2)
-    assert extractors.shape(FeatureSettings(**two, layer_weighting="mean")) == (1024, 1)
+    assert frame_shape(FeatureSettings(**two)) == (1024, 2)
+    assert frame_shape(FeatureSettings(**two, layer_weighting="learned")) == (1024, 2)
+    assert frame_shape(FeatureSettings(**two, layer_weighting="mean")) == (1024, 1)
 
 
 def test_spectra_behind_the_same_interface():
     settings = FeatureSettings(n_mels=32)
     batch = sounds(0.3, 0.7)
-    extractor = extractors.extractor(settings)
-    assert extractor.identity() == extractors.identity(settings) == ""
+    extractor = make_extractor(settings)
+    assert extractor.identity() == extractor_identity(settings) == ""
     for frames, sound, expected in zip(extractor(batch), batch, Spectra(settings)(batch), strict=True):
         assert len(frames) == extractor.frames(len(sound))
         assert torch.equal(frames, expected)
@@ -160,15 +160,15 @@ def test_weights_from_a_file_and_from_the_cache(small_bundle, tmp_path):
     (sound,) = sounds(0.5)
     expected = reference(small_model("wav2vec2 and HuBERT base"), sound, False)[1]
     before = torch.get_rng_state()
-    given = extractors.extractor(small_settings(checkpoint=str(small_bundle)))
+    given = make_extractor(small_settings(checkpoint=str(small_bundle)))
     assert torch.equal(torch.get_rng_state(), before)
     torch.testing.assert_close(given([sound])[0], expected, atol=1e-5, rtol=1e-5)
     cached = tmp_path / "hub" / "checkpoints" / "small_base.pth"
     cached.parent.mkdir(parents=True)
     cached.write_bytes(small_bundle.read_bytes())
-    found = extractors.extractor(small_settings())
+    found = make_extractor(small_settings())
     assert torch.equal(found([sound])[0], given([sound])[0])
-    assert found.identity() == given.identity() == extractors.identity(small_settings()) != ""
+    assert found.identity() == given.identity() == extractor_identity(small_settings()) != ""
 
 
 def test_safetensors_hold_the_same_weights(small_bundle, tmp_path):
@@ -176,18 +176,18 @@ def test_safetensors_hold_the_same_weights(small_bundle, tmp_path):
     file = tmp_path / "weights.safetensors"
     library.save_file(torch.load(small_bundle, weights_only=True), file)
     (sound,) = sounds(0.5)
-    one, other = (extractors.extractor(small_settings(checkpoint=str(path))) for path in (small_bundle, file))
+    one, other = (make_extractor(small_settings(checkpoint=str(path))) for path in (small_bundle, file))
     assert torch.equal(one([sound])[0], other([sound])[0])
     file.write_bytes(b"nothing of the kind")
     with pytest.raises(EmodartsError, match="cannot be read"):
-        extractors.extractor(small_settings(checkpoint=str(file)))
+        make_extractor(small_settings(checkpoint=str(file)))
 
 
 def test_missing_weights_say_which_file_to_put_where(small_bundle, tmp_path):
     with pytest.raises(EmodartsError, match=r"small_base\.pth into .*hub/checkpoints, or set features\.checkpoint"):
-        extractors.extractor(small_settings())
+        make_extractor(small_settings())
     with pytest.raises(EmodartsError, match=r"nowhere\.pt: there is no such file"):
-        extractors.identity(small_settings(checkpoint=str(tmp_path / "nowhere.pt")))
+        extractor_identity(small_settings(checkpoint=str(tmp_path / "nowhere.pt")))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_checkpoint_of_another_model_is_refused_by_name(small_bundle, change, 
     change(weights)
     torch.save(weights, small_bundle)
     with pytest.raises(EmodartsError, match=message) as caught:
-        extractors.extractor(small_settings(checkpoint=str(small_bundle)))
+        make_extractor(small_settings(checkpoint=str(small_bundle)))
     assert str(small_bundle) in str(caught.value)
 
 
@@ -218,11 +218,11 @@ def test_files_that_are_no_weights_are_refused_and_never_run(small_bundle):
     settings = small_settings(checkpoint=str(small_bundle))
     torch.save({"x": Harmful()}, small_bundle)
     with pytest.raises(EmodartsError, match="cannot be read"):
-        extractors.extractor(settings)
+        make_extractor(settings)
     for content in (b"", b"not a checkpoint", b"PK\x03\x04 cut"):
         small_bundle.write_bytes(content)
         with pytest.raises(EmodartsError, match="cannot be read"):
-            extractors.extractor(settings)
+            make_extractor(settings)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_a_whole_unit_on_frames_of_an_encoder(small_bundle, small_corpus, tiny, 
     settings = small_settings(
         layers=[1, 3], layer_weighting=weighting, checkpoint=str(small_bundle), speeds=[1.0], trim_db=None
     )
-    store = features.build(corpus.utterances, corpus.root, settings, tmp_path / "cache", processes=1)
+    store = build_store(corpus.utterances, corpus.root, settings, tmp_path / "cache", processes=1)
     assert (store.bins, store.channels) == (24, channels)
     assert set(store.lengths(range(32)).tolist()) == {(9600 - 400) // 320 + 1}
     records = run_fold(store, fold, replace(tiny, features=settings))

@@ -19,7 +19,7 @@ from emodarts.features.batches import FoldPart, training_batches
 from emodarts.features.normalisation import Standardiser
 from emodarts.features.resident import ResidentFrames
 from emodarts.features.settings import FeatureSettings
-from emodarts.features.store import store as features
+from emodarts.features.store.building import build_store
 from emodarts.features.store.joined import JoinedStore, join_stores
 from emodarts.search.settings import SearchSettings
 from emodarts.training.settings import TrainingSettings
@@ -45,7 +45,7 @@ def parts(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stores(parts, cache):
-    return [features.build(corpus.utterances, corpus.root, FEATURES, cache) for corpus, _ in parts[1].values()]
+    return [build_store(corpus.utterances, corpus.root, FEATURES, cache) for corpus, _ in parts[1].values()]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def whole(parts, cache):
         rows = corpus.utterances.replace_schema_metadata(None)
         paths = pa.array([f"{name}/{path}" for path in rows["path"].to_pylist()])
         tables.append(rows.set_column(rows.schema.get_field_index("path"), rows.schema.field("path"), paths))
-    return features.build(pa.concat_tables(tables), root, FEATURES, cache)
+    return build_store(pa.concat_tables(tables), root, FEATURES, cache)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_frames_are_views_of_the_memory_maps_here_and_in_another_process(stores)
 def test_one_store_is_itself_and_others_must_be_alike(stores, parts, cache):
     assert join_stores(stores[:1]) is stores[0]
     corpus = parts[1]["savee"][0]
-    other = features.build(corpus.utterances, corpus.root, FeatureSettings(n_mels=16), cache)
+    other = build_store(corpus.utterances, corpus.root, FeatureSettings(n_mels=16), cache)
     with pytest.raises(EmodartsError, match="hold different features and cannot be joined"):
         join_stores([stores[1], other])
     with pytest.raises(EmodartsError, match="no feature stores"):

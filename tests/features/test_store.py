@@ -3,6 +3,7 @@
 import errno
 import itertools
 import json
+import logging
 import os
 import pickle
 import shutil
@@ -19,8 +20,9 @@ from emodarts.features import measures
 from emodarts.features.audio import UnreadableAudio, decode
 from emodarts.features.settings import FeatureSettings, Variant
 from emodarts.features.store import building, extraction, files
-from emodarts.features.store import store as features
-from emodarts.features.store.plan import ExtractionPlan
+from emodarts.features.store.building import build_store
+from emodarts.features.store.plan import ExtractionPlan, estimate_bytes
+from emodarts.features.store.store import open_store
 from emodarts.files import PARTIAL, atomic_write
 from tests.support.builders import SETTINGS, plan_of, read
 from tests.support.files import contents, write_tone
@@ -28,7 +30,7 @@ from tests.support.files import contents, write_tone
 
 def build(root, cache, **more):
     corpus = read(root)
-    return features.build(corpus.utterances, corpus.root, SETTINGS, cache, **more)
+    return build_store(corpus.utterances, corpus.root, SETTINGS, cache, **more)
 
 
 # What a store holds
@@ -58,7 +60,7 @@ def test_variants_lengths_and_lookups(small_corpus, tmp_path):
 def test_frames_are_those_of_the_recording(small_corpus, tmp_path):
     """Whatever batch and shard it was in."""
     store, settings = build(small_corpus, tmp_path), SETTINGS
-    extractor = building.extractors.extractor(settings)
+    extractor = building.make_extractor(settings)
     for row in read(small_corpus).utterances.to_pylist()[::5]:
         samples, rate = decode(small_corpus / row["path"])
         expected = extractor([extraction.prepare(samples, rate, settings)])[0].numpy()
@@ -95,7 +97,7 @@ def test_a_store_travels_by_its_folder(small_corpus, tmp_path):
 
 
 def test_thousands_of_shards_hold_no_file_open(small_corpus, tmp_path):
-    store = building.build(plan_of(small_corpus, 1), tmp_path)
+    store = building.build_planned(plan_of(small_corpus, 1), tmp_path)
     before = len(os.listdir("/proc/self/fd"))
     for position in range(len(store.utterances)):
         store.read(position)
@@ -110,9 +112,9 @@ def test_the_size_is_never_less_than_what_is_written(small_corpus, tmp_path):
         soundfile.write(path, rng.normal(0, 0.1, 4000 * number + 5003), rate)
     corpus = read(small_corpus)
     for settings in (SETTINGS, FeatureSettings(kind="mfcc", deltas=True, hop_ms=10.0)):
-        store = features.build(corpus.utterances, corpus.root, settings, tmp_path)
+        store = build_store(corpus.utterances, corpus.root, settings, tmp_path)
         written = sum(path.stat().st_size for path in store.folder.iterdir())
-        assert written <= features.estimate(corpus.utterances, settings) <= 1.3 * written + 20_000
+        assert written <= estimate_bytes(corpus.utterances, settings) <= 1.3 * written + 20_000
 
 
 # What cannot be used
@@ -129,7 +131,7 @@ def test_what_cannot_be_used_is_dropped_with_its_reason(small_corpus, tmp_path):
     (folder / "angry0.wav").unlink()
     (folder / "angry1.wav").write_bytes((folder / "angry1.wav").read_bytes()[:5000])
     (folder / "angry2.wav").write_bytes(b"no audio at all")
-    store = features.build(corpus.utterances, corpus.root, SETTINGS, tmp_path)
+    store = build_store(corpus.utterances, corpus.root, SETTINGS, tmp_path)
     reasons = {row.path: row.reason for row in store.dropped}
     expected = {
         "a/sad0.wav": "silent",
@@ -152,9 +154,9 @@ def test_a_file_that_changes_while_features_are_built_stops_it(small_corpus, tmp
     plan = plan_of(small_corpus)
     write_tone(small_corpus / "c" / "sad1.wav", seconds=0.9)
     with pytest.raises(EmodartsError, match=r"c/sad1\.wav changed while features were built; run again"):
-        building.build(plan, tmp_path)
+        building.build_planned(plan, tmp_path)
     assert not (tmp_path / plan.name / "store.json").exists()
-    again = building.build(plan_of(small_corpus), tmp_path)
+    again = building.build_planned(plan_of(small_corpus), tmp_path)
     assert again.folder.name != plan.name
     assert again.dropped == ()
 
@@ -171,13 +173,13 @@ def test_what_the_system_does_not_give_now_is_no_drop(small_corpus, tmp_path, mo
 
     monkeypatch.setattr(extraction, "decode", decode)
     with pytest.raises(EmodartsError, match=r"sad1\.wav: cannot be decoded: Input/output error; .* run again"):
-        building.build(plan, tmp_path)
+        building.build_planned(plan, tmp_path)
     monkeypatch.undo()
     (small_corpus / "c" / "sad1.wav").rename(tmp_path / "away.wav")
     with pytest.raises(EmodartsError, match=r"c/sad1\.wav: No such file .* run again"):
-        building.build(plan, tmp_path)
+        building.build_planned(plan, tmp_path)
     (tmp_path / "away.wav").rename(small_corpus / "c" / "sad1.wav")
-    assert building.build(plan, tmp_path).dropped == ()
+    assert building.build_planned(plan, tmp_path).dropped == ()
 
 
 def test_nothing_usable_is_an_error(small_corpus, tmp_path):
@@ -218,28 +220,29 @@ def test_the_key_knows_settings_and_files(small_corpus, tmp_path):
 def test_twice_the_same_id_is_refused(small_corpus, tmp_path):
     table = read(small_corpus).utterances
     with pytest.raises(EmodartsError, match="occur twice"):
-        features.build(pa.concat_tables([table, table.slice(0, 1)]), small_corpus, SETTINGS, tmp_path)
+        build_store(pa.concat_tables([table, table.slice(0, 1)]), small_corpus, SETTINGS, tmp_path)
 
 
 # Disks
 
 
-def test_the_size_is_said_first_and_too_small_a_disk_refused(small_corpus, tmp_path, monkeypatch):
+def test_the_size_is_logged_first_and_too_small_a_disk_refused(small_corpus, tmp_path, monkeypatch, caplog):
     usage = namedtuple("usage", "total used free")
-    plan, said = plan_of(small_corpus), []
+    plan = plan_of(small_corpus)
+    caplog.set_level(logging.INFO, "emodarts")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, plan.size - 1))
     with pytest.raises(EmodartsError, match=r"need up to .* set EMODARTS_CACHE"):
-        building.build(plan, tmp_path, say=said.append)
+        building.build_planned(plan, tmp_path)
     assert not list((tmp_path / plan.name).glob("shard-*"))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, plan.size))
-    building.build(plan, tmp_path, say=said.append)
-    assert len(said) == 2
-    assert said[0].startswith(
-        f"features of manifest: 32 utterances, 4 copies of each, at most {files.amount(plan.size)}"
+    building.build_planned(plan, tmp_path)
+    assert len(caplog.messages) == 2
+    assert caplog.messages[0].startswith(
+        f"features of manifest: 32 utterances, 4 copies of each, at most {files.format_bytes(plan.size)}"
     )
 
 
-def test_a_disk_that_fills_up_is_told_and_the_build_resumes(small_corpus, tmp_path, monkeypatch):
+def test_a_disk_that_fills_up_is_told_and_the_build_resumes(small_corpus, tmp_path, monkeypatch, caplog):
     original, calls = files.write_table, itertools.count()
 
     def full(path, batch):
@@ -252,13 +255,13 @@ def test_a_disk_that_fills_up_is_told_and_the_build_resumes(small_corpus, tmp_pa
     monkeypatch.setattr(files, "write_table", full)
     plan = plan_of(small_corpus)
     with pytest.raises(EmodartsError, match="is full; what is finished is kept"):
-        building.build(plan, tmp_path)
+        building.build_planned(plan, tmp_path)
     names = [path.name for path in (tmp_path / plan.name).iterdir()]
     assert "shard-00002.arrow" in names
     assert not [name for name in names if name.endswith(PARTIAL)]
-    said = []
-    assert len(building.build(plan, tmp_path, say=said.append).utterances) == 32
-    assert "4 of 8 shards are there" in said[0]
+    caplog.set_level(logging.INFO, "emodarts")
+    assert len(building.build_planned(plan, tmp_path).utterances) == 32
+    assert "4 of 8 shards are there" in caplog.messages[0]
 
 
 # Damage
@@ -267,7 +270,7 @@ def test_a_disk_that_fills_up_is_told_and_the_build_resumes(small_corpus, tmp_pa
 @pytest.mark.parametrize("name", ["shard-00003.arrow", "index.arrow"])
 @pytest.mark.parametrize("damage", ["cut", "gone", "foreign"])
 def test_a_damaged_store_is_noticed_and_mended(small_corpus, tmp_path, name, damage):
-    folder = building.build(plan_of(small_corpus), tmp_path).folder
+    folder = building.build_planned(plan_of(small_corpus), tmp_path).folder
     good = contents(folder)
     if damage == "cut":
         (folder / name).write_bytes(good[name][:-100])
@@ -276,24 +279,24 @@ def test_a_damaged_store_is_noticed_and_mended(small_corpus, tmp_path, name, dam
     else:
         (folder / name).write_bytes(good["shard-00004.arrow"])
     with pytest.raises(EmodartsError, match=rf"{name} (has \d+ bytes, not|is missing)"):
-        features.open_store(folder)
-    building.build(plan_of(small_corpus), tmp_path)
+        open_store(folder)
+    building.build_planned(plan_of(small_corpus), tmp_path)
     assert contents(folder) == good
 
 
 def test_a_torn_shard_of_an_unfinished_store_is_built_again(small_corpus, tmp_path):
-    folder = building.build(plan_of(small_corpus), tmp_path).folder
+    folder = building.build_planned(plan_of(small_corpus), tmp_path).folder
     good = contents(folder)
     (folder / "store.json").unlink()
     (folder / "shard-00001.arrow").write_bytes(good["shard-00001.arrow"][:1000])
     (folder / "shard-00002.arrow").write_bytes(good["shard-00005.arrow"])  # whole, but of other utterances
     (folder / "shard-00003.arrow").write_bytes(b"")
-    building.build(plan_of(small_corpus), tmp_path)
+    building.build_planned(plan_of(small_corpus), tmp_path)
     assert contents(folder) == good
 
 
 def test_other_versions_and_unreadable_descriptions_are_refused(small_corpus, tmp_path):
-    folder = building.build(plan_of(small_corpus), tmp_path).folder
+    folder = building.build_planned(plan_of(small_corpus), tmp_path).folder
     good = (folder / "store.json").read_text()
     for text, words in (
         (json.dumps({**json.loads(good), "schema_version": 1}), "schema version 1, not 2"),
@@ -303,6 +306,6 @@ def test_other_versions_and_unreadable_descriptions_are_refused(small_corpus, tm
     ):
         (folder / "store.json").write_text(text)
         with pytest.raises(EmodartsError, match=words):
-            features.open_store(folder)
-        building.build(plan_of(small_corpus), tmp_path)
+            open_store(folder)
+        building.build_planned(plan_of(small_corpus), tmp_path)
         assert (folder / "store.json").read_text() == good

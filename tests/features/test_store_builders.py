@@ -12,7 +12,7 @@ import pytest
 
 from emodarts.errors import EmodartsError
 from emodarts.features.store import building
-from emodarts.features.store import store as features
+from emodarts.features.store.store import open_store
 from tests.support.builders import builder, plan_of
 from tests.support.files import assert_same_bytes
 
@@ -61,8 +61,8 @@ def workers_of(folder):
 
 def test_processes_give_the_same_bytes(small_corpus, tmp_path):
     done = []
-    one = building.build(plan_of(small_corpus), tmp_path / "one", processes=1)
-    two = building.build(
+    one = building.build_planned(plan_of(small_corpus), tmp_path / "one", processes=1)
+    two = building.build_planned(
         plan_of(small_corpus), tmp_path / "two", processes=2, progress=lambda done_, total: done.append((done_, total))
     )
     assert_same_bytes(one.folder, two.folder)
@@ -71,7 +71,7 @@ def test_processes_give_the_same_bytes(small_corpus, tmp_path):
 
 
 def test_an_interrupted_build_resumes_to_the_same_bytes(small_corpus, tmp_path, monkeypatch):
-    whole = building.build(plan_of(small_corpus), tmp_path / "whole")
+    whole = building.build_planned(plan_of(small_corpus), tmp_path / "whole")
     written = []
     original = building.extract_shard
 
@@ -83,14 +83,14 @@ def test_an_interrupted_build_resumes_to_the_same_bytes(small_corpus, tmp_path, 
 
     monkeypatch.setattr(building, "extract_shard", fail_third)
     with pytest.raises(KeyboardInterrupt):
-        building.build(plan_of(small_corpus), tmp_path / "resumed")
+        building.build_planned(plan_of(small_corpus), tmp_path / "resumed")
     folder = tmp_path / "resumed" / whole.folder.name
     (folder / "shard-00005.arrow.123-abcd.partial").write_bytes(b"of a dead builder")
     with pytest.raises(EmodartsError, match="no complete feature store"):
-        features.open_store(folder)
+        open_store(folder)
     resumed = []
     monkeypatch.setattr(building, "extract_shard", lambda plan, n, *more: (resumed.append(n), original(plan, n, *more)))
-    building.build(plan_of(small_corpus), tmp_path / "resumed")
+    building.build_planned(plan_of(small_corpus), tmp_path / "resumed")
     assert resumed == [2, 3, 4, 5, 6, 7]
     assert_same_bytes(whole.folder, folder)
 
@@ -101,7 +101,7 @@ def test_twenty_kills_leave_the_same_bytes(small_corpus, tmp_path):
         shutil.copy(small_corpus / "a" / "sad0.wav", small_corpus / "a" / f"sad{number}.wav")
         with (small_corpus / "table.csv").open("a") as table:
             table.write(f"a/sad{number}.wav,a,sad\n")
-    whole = building.build(plan_of(small_corpus, 1), tmp_path / "whole").folder
+    whole = building.build_planned(plan_of(small_corpus, 1), tmp_path / "whole").folder
     cache, rng, kills, finished = tmp_path / "killed", random.Random(0), 0, 0
     folder = cache / whole.name
     while kills < 20:
@@ -118,10 +118,10 @@ def test_twenty_kills_leave_the_same_bytes(small_corpus, tmp_path):
         if process.exitcode == -signal.SIGKILL:
             kills += 1
         if (folder / "store.json").exists():
-            assert_same_bytes(whole, building.build(plan_of(small_corpus, 1), cache).folder)
+            assert_same_bytes(whole, building.build_planned(plan_of(small_corpus, 1), cache).folder)
             shutil.rmtree(cache)
             finished += 1
-    building.build(plan_of(small_corpus, 1), cache)
+    building.build_planned(plan_of(small_corpus, 1), cache)
     assert_same_bytes(whole, folder)
     until(lambda: not workers_of(folder))
 
@@ -153,7 +153,7 @@ def test_waiting_shows_how_far_the_builder_is(small_corpus, tmp_path):
         if done == 5:
             first.kill()
 
-    assert len(building.build(plan_of(small_corpus, 1), tmp_path, progress=progress).utterances) == 32
+    assert len(building.build_planned(plan_of(small_corpus, 1), tmp_path, progress=progress).utterances) == 32
 
 
 def test_a_worker_that_dies_is_told(small_corpus, tmp_path):
@@ -165,9 +165,9 @@ def test_a_worker_that_dies_is_told(small_corpus, tmp_path):
             os.kill(workers_of(tmp_path / plan.name)[0], signal.SIGKILL)
 
     with pytest.raises(EmodartsError, match=r"killed by signal 9 in shard .* run again"):
-        building.build(plan, tmp_path, processes=2, progress=kill_one)
+        building.build_planned(plan, tmp_path, processes=2, progress=kill_one)
     assert workers_of(tmp_path / plan.name) == []
-    assert len(building.build(plan, tmp_path).utterances) == 32
+    assert len(building.build_planned(plan, tmp_path).utterances) == 32
 
 
 def test_what_goes_wrong_in_a_worker_is_told(small_corpus, tmp_path, monkeypatch):
@@ -175,4 +175,4 @@ def test_what_goes_wrong_in_a_worker_is_told(small_corpus, tmp_path, monkeypatch
     monkeypatch.setattr(building, "_is_whole", lambda *_: False)
     (tmp_path / plan.name / "shard-00003.arrow").mkdir(parents=True)  # cannot be replaced by a file
     with pytest.raises(EmodartsError, match=r"cannot build features in .*EMODARTS_CACHE"):
-        building.build(plan, tmp_path, processes=2)
+        building.build_planned(plan, tmp_path, processes=2)

@@ -186,9 +186,9 @@ def test_a_weak_part_is_told(data):
 
 
 def test_what_cannot_be_joined_is_told_before_extraction(data, monkeypatch):
-    from emodarts.features.store import store
+    from sweeps.data import preparation
 
-    monkeypatch.setattr(store, "build", lambda *a, **k: pytest.fail("extracted"))
+    monkeypatch.setattr(preparation, "build_store", lambda *a, **k: pytest.fail("extracted"))
     with pytest.raises(EmodartsError, match="savee trains here"):
         data("train_corpora=[savee,crema_d]", "extra_tests=[savee]")
     full = "corpus.class_set=full"

@@ -135,7 +135,7 @@ class Encoder:
         return outputs
 
 
-def load(settings: FeatureSettings) -> Encoder:
+def load_encoder(settings: FeatureSettings) -> Encoder:
     """The encoder of `features.bundle` with its weights.
 
     Raises EmodartsError where the weights are not at hand, cannot be read, or belong to another model.

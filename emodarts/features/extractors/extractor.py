@@ -15,8 +15,13 @@ if TYPE_CHECKING:  # the sizes of frames and the key of a store are wanted where
 class Extractor(Protocol):
     """Maps sample arrays at `features.sample_rate` to frames; an utterance gives the same frames in any batch."""
 
-    bins: int  # values a frame and channel
-    channels: int
+    @property
+    def bins(self) -> int:
+        """Values a frame and channel."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of a frame."""
 
     def frames(self, samples: int) -> int:
         """Number of frames of so many samples."""
@@ -28,30 +33,7 @@ class Extractor(Protocol):
         """Float32 frames `(time, channels * bins)` on the CPU, one tensor an utterance."""
 
 
-class SpectraExtractor:
-    """Log-mel and MFCC frames as an Extractor."""
-
-    def __init__(self, settings: FeatureSettings):
-        from emodarts.features.extractors.spectra import Spectra
-
-        self._spectra = Spectra(settings)
-        self.bins, self.channels = shape(settings)
-
-    def frames(self, samples: int) -> int:
-        """Frame t is centred on sample t * hop."""
-        return self._spectra.frames(samples)
-
-    def identity(self) -> str:
-        """Nothing: the settings say all."""
-        return ""
-
-    def __call__(self, utterances: list[Samples], device: str = "cpu") -> list[Tensor]:
-        """Float32 frames `(time, channels * bins)` on the CPU, one tensor an utterance."""
-        result: list[Tensor] = self._spectra.to(device)(utterances, device)
-        return result
-
-
-def extractor(settings: FeatureSettings) -> Extractor:
+def make_extractor(settings: FeatureSettings) -> Extractor:
     """The extractor of these settings, weights loaded.
 
     Raises EmodartsError where the weights of a pre-trained encoder are not at hand or do not fit.
@@ -61,13 +43,15 @@ def extractor(settings: FeatureSettings) -> Extractor:
 
         return Functionals(settings)
     if settings.kind != "pretrained":
-        return SpectraExtractor(settings)
-    from emodarts.features.extractors.encoders import load
+        from emodarts.features.extractors.spectra import Spectra
 
-    return load(settings)
+        return Spectra(settings)
+    from emodarts.features.extractors.encoders import load_encoder
+
+    return load_encoder(settings)
 
 
-def shape(settings: FeatureSettings) -> tuple[int, int]:
+def frame_shape(settings: FeatureSettings) -> tuple[int, int]:
     """(bins, channels) of the frames, known without torchaudio and without weights."""
     if settings.kind == "egemaps":
         return EGEMAPS_VALUES, 1
@@ -76,16 +60,16 @@ def shape(settings: FeatureSettings) -> tuple[int, int]:
     return settings.n_mfcc if settings.kind == "mfcc" else settings.n_mels, 3 if settings.deltas else 1
 
 
-def identity(settings: FeatureSettings) -> str:
-    """The same as `extractor(settings).identity()`, without building the network.
+def extractor_identity(settings: FeatureSettings) -> str:
+    """The same as `make_extractor(settings).identity()`, without building the network.
 
     It stands for the checkpoint's content: a key made of it needs the checkpoint's path no more.
     Raises EmodartsError where the weights are not at hand.
     """
     if settings.kind == "egemaps":
-        from emodarts.features.extractors.functionals import version
+        from emodarts.features.extractors.functionals import opensmile_version
 
-        return version()
+        return opensmile_version()
     if settings.kind != "pretrained":
         return ""
     from emodarts.features.extractors.encoders import checkpoint_hash, find_checkpoint

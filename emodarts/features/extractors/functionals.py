@@ -21,7 +21,7 @@ class Functionals:
     bins, channels = EGEMAPS_VALUES, 1
 
     def __init__(self, settings: FeatureSettings):
-        version()
+        opensmile_version()
         import opensmile
 
         self._rate = settings.sample_rate
@@ -35,7 +35,7 @@ class Functionals:
 
     def identity(self) -> str:
         """openSMILE's version."""
-        return version()
+        return opensmile_version()
 
     def __call__(self, utterances: list[Samples], device: str = "cpu") -> list[Tensor]:
         """Float32 frames `(1, 88)` on the CPU, one tensor an utterance; values beyond float16 are cut to its range."""
@@ -43,7 +43,7 @@ class Functionals:
         return [x.float().clamp(-_LARGEST, _LARGEST) for x in values]
 
 
-def version() -> str:
+def opensmile_version() -> str:
     """`opensmile <version>`. Raises EmodartsError where it is not installed."""
     try:
         return f"opensmile {importlib.metadata.version('opensmile')}"

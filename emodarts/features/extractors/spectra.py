@@ -1,4 +1,4 @@
-"""Log-mel and MFCC frames of a batch of utterances; the same alone and in any batch."""
+"""Log-mel and MFCC frames of a batch of utterances, as an Extractor; the same alone and in any batch."""
 
 import torch
 import torchaudio
@@ -53,9 +53,14 @@ class Spectra(nn.Module):
         """Number of frames of so many samples: frame t is centred on sample t * hop."""
         return samples // self.hop + 1
 
+    def identity(self) -> str:
+        """Nothing: the settings say all."""
+        return ""
+
     @torch.no_grad()
     def forward(self, utterances: list[Samples], device: str = "cpu") -> list[Tensor]:
         """Sample arrays at `sample_rate` -> float32 frames `(time, channels * bins)` on the CPU, one an utterance."""
+        self.to(device)
         counts = [self.frames(len(x)) for x in utterances]
         # Each utterance begins at a multiple of the hop, with zeros before and after it as wide as a window: frames
         # that cross from one to the next are computed and left out, which is less than padding to the longest.

@@ -1,7 +1,8 @@
-"""How a store comes to be: under its lock, shard by shard, in one process or several, resumable at any moment."""
+"""Building a store: under its lock, shard by shard, in one process or several, resumable at any moment."""
 
 import errno
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -14,16 +15,19 @@ import torch
 
 from emodarts.corpora.table import Dropped
 from emodarts.errors import EmodartsError
-from emodarts.features.extractors import extractor as extractors
+from emodarts.features.extractors.extractor import frame_shape, make_extractor
+from emodarts.features.settings import FeatureSettings
 from emodarts.features.store import files
 from emodarts.features.store.extraction import extract_shard
-from emodarts.features.store.files import ABOUT, INDEX, SCHEMA_VERSION, amount, shard_name
+from emodarts.features.store.files import ABOUT, INDEX, SCHEMA_VERSION, format_bytes, shard_name
 from emodarts.features.store.plan import ExtractionPlan
-from emodarts.features.store.store import Progress, Say, Store, open_store
+from emodarts.features.store.store import Store, open_store
 from emodarts.features.store.workers import extract_in_processes
 from emodarts.files import PARTIAL, atomic_write, file_lock, sync
 from emodarts.processors import processors
 
+logger = logging.getLogger(__name__)
+Progress = Callable[[int, int], None]  # utterances done, of so many
 # Rough costs of one core, which decide whether further processes are worth their start.
 _START_SECONDS = 3.0  # a process that imports torch
 _DECODING, _SPECTRA, _RESAMPLED = 3e-4, 1e-4, 6e-4  # seconds a second of sound (and copy)
@@ -31,23 +35,39 @@ _TRANSFORM = {"pretrained": 0.1, "egemaps": 0.02}
 _ENCODER_BYTES = 4 << 30
 
 
-def build(
+def build_store(
+    utterances: pa.Table,
+    root: Path,
+    settings: FeatureSettings,
+    cache: Path,
+    device: str = "cpu",
+    processes: int | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Store:
+    """The store of these utterances (schema UTTERANCES), built below `cache` unless it is there.
+
+    The key covers the settings and each audio file's path, size and time. Several processes may ask at once: one
+    builds, the others wait, and one of them goes on if the builder dies. Recordings that cannot be used are in
+    `Store.dropped`. `processes` None: as many as are worth their start. Raises EmodartsError.
+    """
+    return build_planned(ExtractionPlan.of(utterances, root, settings), cache, device, processes, progress)
+
+
+def build_planned(
     plan: ExtractionPlan,
     cache: Path,
     device: str = "cpu",
     processes: int | None = None,
-    progress: Progress | None = None,
-    say: Say | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> Store:
-    """The store of a plan; see `store.build`."""
+    """The store of a plan, as `build_store`."""
     if processes is not None and processes < 1:
         raise EmodartsError(f"{processes} processes cannot build features; give 1 or more")
     folder = cache / plan.name
-    say, progress = say or (lambda text: None), progress or (lambda done, total: None)
     if not _complete(folder):
-        with _told_of_disk(folder), file_lock(folder, _waiting(plan, folder, progress, say)):
+        with _disk_errors(folder), file_lock(folder, _keep_waiting(plan, folder, progress)):
             if not _complete(folder):
-                _build(plan, folder, device, processes, progress, say)
+                _build(plan, folder, device, processes, progress)
     store = open_store(folder)
     if len(store.utterances) == 0:
         first = store.dropped[0]
@@ -58,15 +78,13 @@ def build(
     return store
 
 
-def _build(
-    plan: ExtractionPlan, folder: Path, device: str, processes: int | None, progress: Progress, say: Say
-) -> None:
+def _build(plan: ExtractionPlan, folder: Path, device: str, processes: int | None, progress: Progress) -> None:
     folder.mkdir(exist_ok=True)
     _clear(folder)
     try:
         plan.write(folder)
         missing = [number for number in range(plan.shards) if not _is_whole(plan, folder, number)]
-        _check_disk(plan, folder, missing, say)
+        _check_disk(plan, folder, missing)
         done = plan.rows.num_rows - sum(plan.shard_rows(number) for number in missing)
         progress(done, plan.rows.num_rows)
         with closing(_extract(plan, folder, missing, device, processes)) as extracted:  # no worker outlives the lock
@@ -89,7 +107,7 @@ def _extract(
         yield from extract_in_processes(folder, missing, count)
         return
     with _one_thread():
-        extractor = extractors.extractor(plan.settings) if missing else None
+        extractor = make_extractor(plan.settings) if missing else None
         for number in missing:
             assert extractor is not None
             extract_shard(plan, number, folder, extractor, device)
@@ -120,7 +138,7 @@ def _one_thread() -> Iterator[None]:
 
 def finish(plan: ExtractionPlan, folder: Path) -> None:
     """Write the index and, when all else is on the disk, the file that makes the store complete."""
-    bins, channels = extractors.shape(plan.settings)
+    bins, channels = frame_shape(plan.settings)
     rows, dropped, names = [], list[Dropped](), [shard_name(number) for number in range(plan.shards)]
     for number, name in enumerate(names):
         shard = files.map_table(folder / name)
@@ -156,7 +174,7 @@ def _complete(folder: Path) -> bool:
 
 def _is_whole(plan: ExtractionPlan, folder: Path, number: int) -> bool:
     """Whether a shard is there, and is this plan's: it may be torn by a crash, or cut or mixed up by a copy."""
-    bins, channels = extractors.shape(plan.settings)
+    bins, channels = frame_shape(plan.settings)
     try:
         shard = files.map_table(folder / shard_name(number))
         values = int(files.matrix(shard.column("frames")).sum()) * bins * channels
@@ -179,26 +197,26 @@ def _clear_partial(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _check_disk(plan: ExtractionPlan, folder: Path, missing: Sequence[int], say: Say) -> None:
-    """Say how large the store will be at most, and refuse where the disk has less."""
+def _check_disk(plan: ExtractionPlan, folder: Path, missing: Sequence[int]) -> None:
+    """Log how large the store will be at most, and refuse where the disk has less."""
     size, free = plan.size, shutil.disk_usage(folder).free
     needed = size * len(missing) // plan.shards
     copies = len(plan.settings.variants)
     times = "one copy" if copies == 1 else f"{copies} copies"
     there = "" if len(missing) == plan.shards else f", {plan.shards - len(missing)} of {plan.shards} shards are there"
-    say(
+    logger.info(
         f"features of {plan.corpus}: {plan.rows.num_rows} utterances, {times} of each, "
-        f"at most {amount(size)} in {folder}{there}; {amount(free)} are free"
+        f"at most {format_bytes(size)} in {folder}{there}; {format_bytes(free)} are free"
     )
     if needed > free:
         raise EmodartsError(
-            f"the features need up to {amount(needed)}, and {folder} has {amount(free)}: free some, or set "
+            f"the features need up to {format_bytes(needed)}, and {folder} has {format_bytes(free)}: free some, or set "
             "EMODARTS_CACHE to a folder with space"
         )
 
 
 @contextmanager
-def _told_of_disk(folder: Path) -> Iterator[None]:
+def _disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -210,17 +228,18 @@ def _told_of_disk(folder: Path) -> Iterator[None]:
         raise EmodartsError(f"cannot build features in {folder}: {error}; or set EMODARTS_CACHE to another") from error
 
 
-def _waiting(plan: ExtractionPlan, folder: Path, progress: Progress, say: Say) -> Callable[[str], bool]:
-    said = False
+def _keep_waiting(plan: ExtractionPlan, folder: Path, progress: Progress) -> Callable[[str], bool]:
+    """Log once who builds, and show how far they are."""
+    is_logged = False
 
-    def waiting(holder: str) -> bool:
-        nonlocal said
-        if not said:
-            say(f"{folder.name} is being built by {holder}; waiting for it")
-            said = True
+    def keep_waiting(holder: str) -> bool:
+        nonlocal is_logged
+        if not is_logged:
+            logger.info(f"{folder.name} is being built by {holder}; waiting for it")
+            is_logged = True
         progress(
             min(plan.rows.num_rows, len(list(folder.glob("shard-*.arrow"))) * plan.rows_per_shard), plan.rows.num_rows
         )
         return True
 
-    return waiting
+    return keep_waiting

@@ -114,7 +114,7 @@ def matrix(column: pa.FixedSizeListArray) -> NDArray[Any]:
     return values.reshape(len(column), column.type.list_size)
 
 
-def amount(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Bytes in words: 1.2 GB."""
     for unit in ("bytes", "kB", "MB"):
         if size < 999.5:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from emodarts.errors import EmodartsError
 from emodarts.features.audio import UNKNOWN_LENGTH
-from emodarts.features.extractors import extractor
+from emodarts.features.extractors.extractor import extractor_identity, frame_shape
 from emodarts.features.settings import FeatureSettings
 from emodarts.features.store.files import PLAN, SCHEMA_VERSION, map_table, write_table
 
@@ -57,9 +57,9 @@ class ExtractionPlan:
         sizes, times = _stat(root, rows["path"].to_pylist())
         rows = rows.append_column("size", pa.array(sizes)).append_column("time", pa.array(times))
         corpus = "+".join(sorted(pc.unique(utterances["corpus"]).to_pylist()))
-        per_shard = rows_per_shard or _rows_per_shard(estimate(utterances, settings), rows.num_rows)
+        per_shard = rows_per_shard or _rows_per_shard(estimate_bytes(utterances, settings), rows.num_rows)
         rows = rows.replace_schema_metadata(None)
-        return cls(rows, root, settings, corpus, extractor.identity(settings), per_shard)
+        return cls(rows, root, settings, corpus, extractor_identity(settings), per_shard)
 
     @cached_property
     def name(self) -> str:
@@ -93,7 +93,7 @@ class ExtractionPlan:
     @property
     def size(self) -> int:
         """Bytes of the store, at most."""
-        return estimate(self.rows, self.settings)
+        return estimate_bytes(self.rows, self.settings)
 
     def write(self, folder: Path) -> None:
         """Write the plan into the store's folder, where the worker processes read it."""
@@ -121,9 +121,9 @@ class ExtractionPlan:
         return {"settings": settings, "variants": variants, "rows_per_shard": self.rows_per_shard}
 
 
-def estimate(utterances: pa.Table, settings: FeatureSettings) -> int:
+def estimate_bytes(utterances: pa.Table, settings: FeatureSettings) -> int:
     """Bytes of the store of these utterances, at most: before silence is trimmed, all variants, with the index."""
-    bins, channels = extractor.shape(settings)
+    bins, channels = frame_shape(settings)
     seconds = seconds_of(utterances)
     # Two frames more than the time holds: one at its end, and one for a sample that resampling may add.
     frames = [np.ceil(seconds / v.speed * settings.frames_per_second) + 2 for v in settings.variants]

@@ -5,7 +5,7 @@ All workers of a node share one copy in the page cache. An interrupted build goe
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,15 +19,9 @@ from numpy.typing import NDArray
 from emodarts.corpora.table import Dropped
 from emodarts.errors import EmodartsError
 from emodarts.features.measures import MEASURES
-from emodarts.features.settings import FeatureSettings, Variant
+from emodarts.features.settings import Variant
 from emodarts.features.store import files
 from emodarts.features.store.files import ABOUT, INDEX, SCHEMA_VERSION, shard_name
-from emodarts.features.store.plan import ExtractionPlan, estimate
-
-__all__ = ["Store", "build", "estimate", "open_store"]
-
-Progress = Callable[[int, int], None]  # utterances done, of so many
-Say = Callable[[str], None]  # takes a sentence for the user
 
 
 @dataclass(frozen=True)
@@ -130,24 +124,3 @@ def _check_sizes(folder: Path, expected: dict[str, int]) -> None:
             raise EmodartsError(
                 f"{folder / name} {has}; run `emodarts features`, or the sweep, again to mend the store"
             )
-
-
-def build(
-    utterances: pa.Table,
-    root: Path,
-    settings: FeatureSettings,
-    cache: Path,
-    device: str = "cpu",
-    processes: int | None = None,
-    progress: Progress | None = None,
-    say: Say | None = None,
-) -> Store:
-    """The store of these utterances (schema UTTERANCES), built below `cache` unless it is there.
-
-    The key covers the settings and each audio file's path, size and time. Several processes may ask at once: one
-    builds, the others wait, and one of them goes on if the builder dies. Recordings that cannot be used are in
-    `Store.dropped`. `processes` None: as many as are worth their start. Raises EmodartsError.
-    """
-    from emodarts.features.store import building  # with torch, which those who only read a store do without
-
-    return building.build(ExtractionPlan.of(utterances, root, settings), cache, device, processes, progress, say)

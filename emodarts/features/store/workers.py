@@ -109,20 +109,20 @@ def _work(folder: Path) -> None:
 
     import torch  # after the thread has started: a builder may die while this takes its seconds
 
-    from emodarts.features.extractors.extractor import extractor
+    from emodarts.features.extractors.extractor import make_extractor
     from emodarts.features.store.extraction import extract_shard
     from emodarts.features.store.plan import ExtractionPlan
 
     torch.set_num_threads(1)
-    made = None
+    plan, extractor = None, None
     while True:
         number = requests.get()
         answer: dict[str, object] = {"shard": number}
         try:
-            if made is None:
+            if plan is None or extractor is None:
                 plan = ExtractionPlan.read(folder)
-                made = plan, extractor(plan.settings)
-            extract_shard(made[0], number, folder, made[1])
+                extractor = make_extractor(plan.settings)
+            extract_shard(plan, number, folder, extractor)
         except EmodartsError as error:
             answer = {"error": str(error)}
         except OSError as error:

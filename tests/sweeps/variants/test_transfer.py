@@ -13,7 +13,7 @@ from emodarts.errors import EmodartsError
 from emodarts.export.data import SweepCorpus
 from emodarts.export.units import chosen_units
 from emodarts.export.weights import retrain
-from emodarts.features.store import store as features
+from emodarts.features.store.building import build_store
 from emodarts.results import reader
 from emodarts.results.sweep_file import settings_of
 from emodarts.storage import Storage
@@ -123,7 +123,7 @@ def test_what_was_transferred_can_be_exported(taken, tmp_path):
     (unit,) = chosen_units(reader.open(taken[1]), begun_with, None, 3)
     about = CorpusSettings(name="savee", root=taken[0][1].partition("=")[2])
     corpus = corpora.read(about)
-    store = features.build(corpus.utterances, corpus.root, unit.settings.features, tmp_path)
+    store = build_store(corpus.utterances, corpus.root, unit.settings.features, tmp_path)
     folds = protocols.make_folds(about, corpus.utterances, labelling.label(corpus.utterances, about))
     _, likeness = retrain(unit, SweepCorpus(about, folds, store, ()))
     assert (likeness.difference, likeness.labels) == (0.0, 0)
