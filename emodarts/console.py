@@ -47,3 +47,8 @@ def print_logs(console: Console) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+
+
+def printable(text: str) -> str:
+    """Text with control characters (of hostile file names) shown as escapes."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

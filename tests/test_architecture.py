@@ -24,7 +24,7 @@ def not_yet(*values):
 PRODUCT = ("emodarts", "sweeps", "cluster")
 BASE = (
     "checkpoints", "console", "errors", "files", "metrics", "processors", "provenance", "records", "seeds",
-    "settings", "storage",
+    "settings", "storage", "templates",
 )  # fmt: skip
 # Room of emodarts -> the rooms it may import, besides itself and the base modules, which are open to all.
 MAY_IMPORT = {

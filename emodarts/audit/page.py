@@ -1,25 +1,15 @@
 """The audit as one HTML page that needs nothing else: no scripts, no network."""
 
 from emodarts.audit.model import Audit
+from emodarts.templates import render
 
 
 def render_page(audit: Audit) -> str:
     """The page as text. Everything from the corpus (names of files, speakers, words) is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    from emodarts.audit.terminal import printable
-
-    environment = Environment(
-        loader=PackageLoader("emodarts.audit", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["shown"] = printable
-    environment.filters["number"] = lambda value: f"{value:,}"
-    environment.filters["figure"] = _figure
-    return environment.get_template("page.html.j2").render(
+    return render(
+        "emodarts.audit",
+        "page.html.j2",
+        {"number": "{:,}".format, "figure": _figure},
         audit=audit,
         worst=audit.worst(),
         nan=float("nan"),

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from emodarts.audit.model import Audit, CountTable, Cues, Finding, FoldAudit
+from emodarts.console import printable
 
 _STYLES = {"leak": "bold red", "warning": "yellow", "note": "cyan", "ok": "green"}
 _MANY = 30  # rows; a table with more shows the largest
@@ -42,11 +43,6 @@ def _findings(findings: Sequence[Finding]) -> Table:
             told.append(f"\n{finding.means}", "dim")
         table.add_row(Text(finding.severity, style=_STYLES[finding.severity]), told)
     return table
-
-
-def printable(text: str) -> str:
-    """Text with control characters (of hostile file names) shown as escapes."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _say(console: Console, text: str, style: str = "") -> None:

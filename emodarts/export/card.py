@@ -9,6 +9,7 @@ from emodarts.corpora.settings import CorpusSettings
 from emodarts.export.data import CorpusCredit
 from emodarts.export.units import ExportedUnit
 from emodarts.export.weights import Likeness
+from emodarts.templates import render
 
 
 @dataclass(frozen=True)
@@ -56,20 +57,11 @@ class Card:
 
     def render(self) -> str:
         """The card as Markdown."""
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-
-        environment = Environment(
-            loader=PackageLoader("emodarts.export", "."),
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-            autoescape=False,  # Markdown: what a corpus names is escaped by `plain`
-        )
-        environment.filters["figure"] = lambda value: "-" if value is None else f"{value:.3f}"
-        environment.filters["plain"] = _plain
         first = self.units[0]
-        return environment.get_template("model_card.md.j2").render(
+        return render(
+            "emodarts.export",
+            "model_card.md.j2",
+            {"figure": lambda value: "-" if value is None else f"{value:.3f}", "plain": _plain},
             card=self,
             first=first,
             key=first.key,
@@ -77,7 +69,7 @@ class Card:
             version=__version__,
             members=list(zip(self.units, self.parts, strict=True)),
             likenesses=list(zip(self.units, self.likeness, strict=False)),
-            exact=all(found.difference == 0 for found in self.likeness),
+            exact=all(likeness.difference == 0 for likeness in self.likeness),
         )
 
 

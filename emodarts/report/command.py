@@ -30,14 +30,14 @@ def run(options: argparse.Namespace) -> None:
         print_report(results, output())
         return
     from emodarts.report.figures import Figure
-    from emodarts.report.page import page_of, render
+    from emodarts.report.page import page_of, render_page
     from emodarts.report.sheets import FORMATS, Sheet
 
     page = page_of(results)
     sheets = [part for part in page.parts() if isinstance(part, Sheet)]
     figures = [part for part in page.parts() if isinstance(part, Figure)]
     if options.html:
-        _write(options.html, render(page).encode())
+        _write(options.html, render_page(page).encode())
         print(f"{options.html.resolve()}: {len(sheets)} tables, {len(figures)} figures")
     if options.tables:
         for sheet in sheets:

@@ -19,6 +19,7 @@ from emodarts.report.sheets import Sheet, shown
 from emodarts.report.tables import incomplete, notices
 from emodarts.report.within import classes_section, folds_section, speakers_section, systems_section
 from emodarts.results.reader import Results
+from emodarts.templates import render
 
 
 @dataclass(frozen=True)
@@ -69,23 +70,17 @@ def page_of(results: Results) -> Page:
     )
 
 
-def render(page: Page) -> str:
+def render_page(page: Page) -> str:
     """The page as text. Everything from results (names of files, speakers, systems) is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    from emodarts.audit.terminal import printable
-
-    environment = Environment(
-        loader=PackageLoader("emodarts.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return render(
+        "emodarts.report",
+        "page.html.j2",
+        {},
+        page=page,
+        is_table=lambda part: isinstance(part, Sheet),
+        is_paragraph=lambda part: isinstance(part, Paragraph),
+        is_collapsible=lambda part: isinstance(part, Collapsible),
     )
-    for name, kind in (("sheet", Sheet), ("more", Collapsible), ("words", Paragraph)):
-        environment.tests[name] = lambda part, kind=kind: isinstance(part, kind)
-    environment.filters["shown"] = printable
-    return environment.get_template("page.html.j2").render(page=page)
 
 
 def _tiles(evidence: ReportData, headlines: Sequence[Headline]) -> list[tuple[str, str]]:

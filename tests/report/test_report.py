@@ -18,7 +18,7 @@ from emodarts.errors import EmodartsError
 from emodarts.report.conditions import conditions
 from emodarts.report.figures import INK, Figure
 from emodarts.report.headline import headline
-from emodarts.report.page import page_of, render
+from emodarts.report.page import page_of, render_page
 from emodarts.report.report_data import load_report_data
 from emodarts.report.searching import within_sizes
 from emodarts.report.sections import Paragraph
@@ -54,7 +54,7 @@ def page(root):
 
 @pytest.fixture(scope="module")
 def html(page):
-    return render(page)
+    return render_page(page)
 
 
 def sheet(page, begin):
@@ -360,7 +360,7 @@ def test_a_sweep_without_results_has_a_page(tmp_path):
     from emodarts.results.sweep_file import register
 
     register(Storage.open(tmp_path), "empty", {"a": 1})
-    text = render(page_of(reader.open(tmp_path)))
+    text = render_page(page_of(reader.open(tmp_path)))
     assert "nothing is finished" in text
     assert Reading(text).open == []
 
