@@ -29,6 +29,15 @@ class UnitKey:
         return f"{self.system}.{self.study}.t{self.trial:05d}.s{self.seed}.f{self.fold}".replace(":", "-")
 
 
+SHARED_STUDY = "shared"  # of a sweep with study_per=sweep: its selection sees the test speakers in other folds
+PUBLISHED_STUDY = "published"  # of the published protocol, in a sweep `<name>-published` beside the clean `<name>`
+
+
+def fold_study(fold: int) -> str:
+    """The study of one outer fold, whose objective is that fold's dev figure alone."""
+    return f"fold{fold}"
+
+
 LATE_DEV = "late_dev"  # epoch rules: the best epoch on dev in the last quarter of the training,
 LAST, BEST_TEST = "last", "best_test"  # and those of the published protocol, which has no dev part
 

@@ -14,8 +14,7 @@ from rich.console import Console
 from emodarts.corpora.remote import is_remote, without_secrets
 from emodarts.errors import EmodartsError
 from emodarts.features.extractors.extractor import extractor_identity
-from emodarts.records import UnitKey
-from emodarts.report.published import PUBLISHED
+from emodarts.records import PUBLISHED_STUDY, UnitKey, fold_study
 from emodarts.report.report_data import load_report_data
 from emodarts.report.terminal import print_published, print_report, print_sweeps
 from emodarts.results import reader
@@ -214,10 +213,10 @@ def _handout(
         return plan.key(asdict(unit))
 
     if plan.winners:
-        folds: dict[str, tuple[int, ...]] = {f"fold{fold}": (fold,) for fold in plan.folds}
+        folds: dict[str, tuple[int, ...]] = {fold_study(fold): (fold,) for fold in plan.folds}
         return FixedConfigQueue(settings.sweep, {}, folds, writer, known, key_of, name)
     if plan.published:
-        folds = {PUBLISHED: tuple(plan.folds)}
+        folds = {PUBLISHED_STUDY: tuple(plan.folds)}
         return FixedConfigQueue(
             settings.sweep, system.space.default_parameters(system.settings), folds, writer, known, key_of, name
         )

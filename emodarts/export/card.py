@@ -9,6 +9,7 @@ from emodarts.corpora.settings import CorpusSettings
 from emodarts.export.data import CorpusCredit
 from emodarts.export.units import ExportedUnit
 from emodarts.export.weights import Likeness
+from emodarts.records import SHARED_STUDY
 from emodarts.templates import render
 
 
@@ -65,6 +66,7 @@ class Card:
             card=self,
             first=first,
             key=first.key,
+            is_shared=first.key.study == SHARED_STUDY,
             features=first.settings.features,
             version=__version__,
             members=list(zip(self.units, self.parts, strict=True)),

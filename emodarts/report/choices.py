@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from emodarts.records import LATE_DEV
-from emodarts.report.report_data import SHARED, Entry, EvaluationPart, ReportData, tallies_of, unit_of
+from emodarts.records import LATE_DEV, SHARED_STUDY, fold_study
+from emodarts.report.report_data import Entry, EvaluationPart, ReportData, tallies_of, unit_of
 from emodarts.report.sections import Paragraph, Section
 from emodarts.report.sheets import Cell, Column, Sheet
 from emodarts.results.reader import SweepTables
@@ -54,7 +54,7 @@ def _rows(entry: Entry, part: SweepTables) -> Iterator[tuple[Cell, ...]]:
         return
     nested, shared = nested_choice(dev, sizes.tolist()), shared_choice(dev, sizes.tolist())
     folds = entry.folds
-    study = (lambda fold: SHARED) if entry.shared else (lambda fold: f"fold{fold}")
+    study = (lambda fold: SHARED_STUDY) if entry.shared else fold_study
     ours = [(study(fold), int(trials[i]), fold) for fold, i in zip(folds, nested, strict=True)]
     theirs = [(study(fold), int(trials[shared]), fold) for fold in folds]
     keys = {(entry.system, s, t) for s, t, _ in (*ours, *theirs)}
@@ -70,7 +70,7 @@ def _dev(entry: Entry, sweep: SweepTables) -> tuple[Floats, Floats, Floats]:
     mine = (pc.field("system") == entry.system) & (pc.field("seed") == 0)
     part = (pc.field("role") == "dev") & (pc.field("stage") == "final") & (pc.field("protocol") == entry.protocol)
     rows = sweep.table("folds", ["study", "trial", "fold", "uar", "parameters"], mine & part)
-    rows = rows.filter(pc.equal(pc.equal(rows["study"], SHARED), entry.shared))
+    rows = rows.filter(pc.equal(pc.equal(rows["study"], SHARED_STUDY), entry.shared))
     rows = rows.filter(pc.is_in(rows["fold"], pa.array(entry.folds, pa.int32())))
     whole = rows.group_by("trial").aggregate([("fold", "count_distinct"), ("parameters", "mean")])
     whole = whole.filter(pc.equal(whole["fold_count_distinct"], len(entry.folds)))

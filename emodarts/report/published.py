@@ -9,7 +9,6 @@ from emodarts.report.sections import Section
 from emodarts.report.sheets import Cell, Column, Sheet
 from emodarts.results.statistics import Difference, Tally, difference
 
-PUBLISHED = "published"  # the study of the published protocol, in a sweep `<name>-published` beside the clean `<name>`
 RULES = {LATE_DEV: "by dev", LAST: "last", BEST_TEST: "BEST ON TEST"}
 _QUOTED = {LATE_DEV: "yes", LAST: "with its protocol", BEST_TEST: "no"}
 _COLUMNS = (

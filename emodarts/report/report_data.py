@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from emodarts.errors import EmodartsError
+from emodarts.records import SHARED_STUDY
 from emodarts.results.reader import Results, SweepTables
 from emodarts.results.statistics import Tally, pooled
 from emodarts.results.sweep_file import settings_of
 from emodarts.results.winners import Winner, first_of_studies, rank_configurations
 
-SHARED = "shared"  # the study of a sweep with study_per=sweep
 UNKNOWN = "(unknown)"  # utterances of unknown speakers count as those of one
 _COUNTED = [
     *("system", "study", "trial", "seed", "fold", "epoch_rule"),
@@ -178,7 +178,7 @@ def _entries(part: SweepTables, chosen: dict[tuple[str, str, int], Winner]) -> I
     tallies = tallies_of(part, set(chosen), classes)
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        groups[(*(_plain(row[name]) for name in _PLACE), row["study"] == SHARED, _source(row))].append(row)
+        groups[(*(_plain(row[name]) for name in _PLACE), row["study"] == SHARED_STUDY, _source(row))].append(row)
     for (system, protocol, named, corpora, rule, shared, source), mine in sorted(groups.items(), key=str):
         counted: dict[EvaluationPart, dict[tuple[int, int], Tally]] = defaultdict(dict)
         for unit in {unit_of(row) for row in mine}:

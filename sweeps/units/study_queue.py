@@ -13,7 +13,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 
 from emodarts.experiment.unit_spec import Rung
-from emodarts.records import EpochRecord, RungRecord, TrialRecord, UnitKey
+from emodarts.records import SHARED_STUDY, EpochRecord, RungRecord, TrialRecord, UnitKey, fold_study
 from emodarts.results.reader import Results
 from emodarts.results.writer import SweepWriter
 from emodarts.seeds import derive_seed
@@ -48,7 +48,7 @@ class StudyQueue(UnitQueue):
         on_told: Callable[[str, str, FrozenTrial], None] = lambda system, study, trial: None,
     ):
         by_study: dict[str, tuple[int, ...]] = (
-            {f"fold{f}": (f,) for f in folds} if settings.study_per == "fold" else {"shared": folds}
+            {fold_study(f): (f,) for f in folds} if settings.study_per == "fold" else {SHARED_STUDY: folds}
         )
         super().__init__(settings, by_study, writer, key_of, system, clock)
         self.space, self.rungs, self.on_told = space, rungs, on_told

@@ -7,7 +7,7 @@ from emodarts.corpora.registry import describe
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import FoldSettings
 from emodarts.experiment.unit import check_runnable_without_dev
-from emodarts.report.published import PUBLISHED
+from emodarts.records import PUBLISHED_STUDY
 from sweeps.settings import Settings
 
 _PROTOCOL = "emodarts-no-dev"
@@ -26,7 +26,7 @@ def published_settings(settings: Settings) -> Settings:
         )
     required: dict[str, Any] = dict(rules[_PROTOCOL].requires)
     labelled = replace(corpus, protocol=f"{corpus.name}/{_PROTOCOL}", **required)
-    sweep = replace(settings.sweep, name=f"{settings.sweep_name}-{PUBLISHED}")
+    sweep = replace(settings.sweep, name=f"{settings.sweep_name}-{PUBLISHED_STUDY}")
     return replace(settings, corpus=labelled, sweep=sweep, extra_tests=[], published_protocol=False)
 
 
