@@ -131,7 +131,7 @@ def module_tensors(module: nn.Module, name: str) -> dict[str, Tensor]:
 def load_module(module: nn.Module, checkpoint: Checkpoint, name: str) -> None:
     """Give a module the parameters and buffers that `module_tensors` took, bit for bit. Raises CheckpointError."""
     with _fitting(name):
-        module.load_state_dict(under(checkpoint.tensors, name))
+        module.load_state_dict(tensors_below(checkpoint.tensors, name))
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -154,7 +154,7 @@ def load_optimiser(optimiser: torch.optim.Optimizer, checkpoint: Checkpoint, nam
     with _fitting(name):
         saved = checkpoint.state[name]
         state: dict[int, dict[str, Any]] = {int(number): dict(entries) for number, entries in saved["plain"].items()}
-        for key, value in under(checkpoint.tensors, name).items():
+        for key, value in tensors_below(checkpoint.tensors, name).items():
             number, _, entry = key.partition(".")
             state[int(number)][entry] = value.clone()
         groups = []
@@ -181,7 +181,7 @@ def restore_random(checkpoint: Checkpoint, rng: np.random.Generator, device: str
         rng.bit_generator.state = checkpoint.state["random"]
 
 
-def under(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+def tensors_below(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """The tensors whose names begin with `name.`, without it."""
     return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
 

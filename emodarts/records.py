@@ -1,5 +1,6 @@
-"""What travels between the rooms and the result tables: frozen data classes."""
+"""The records that rooms hand to each other and to the result tables, and the rule that chooses an epoch on dev."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -59,8 +60,8 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """The course of one epoch of a search or a training; entropy in nats, seconds of wall clock. The dev figures are
-    None where the fold has no dev part.
+    """One epoch (from 0) of phase `search` or `train`; entropy in nats, seconds of wall clock. The dev figures are None
+    where the fold has no dev part.
 
     A search without a supernet has candidates in the place of epochs, and they have dev figures alone. `alphas_moved`
     is the root mean square distance of the alphas from their start; `discretised_dev_uar` the supernet's dev UAR with
@@ -89,6 +90,26 @@ class EpochRecord:
         if self.dev_uar is None or self.dev_loss is None:
             raise ValueError(f"epoch {self.epoch} of a {self.phase} has no dev figures to be chosen by")
         return self.dev_uar, -self.dev_loss
+
+
+OnEpochEnd = Callable[[EpochRecord], None]
+
+
+def ignore_epoch(record: EpochRecord) -> None:
+    """The callback of who wants to know nothing."""
+
+
+def is_late(epoch: int, epochs: int) -> bool:
+    """Whether an epoch (from 0) lies in the last quarter of all `epochs`, where the rule `late_dev` looks."""
+    return epoch >= epochs - max(1, -(-epochs // 4))
+
+
+def late_dev_epoch(records: Sequence[EpochRecord], epochs: int) -> int | None:
+    """The rule `late_dev`: of the last quarter the epoch with the best dev UAR, then the lower dev loss, then the
+    earlier one. None where none of `records`, those so far of a phase of `epochs` epochs, is so late.
+    """
+    late = [record for record in records if is_late(record.epoch, epochs)]
+    return max(late, key=lambda record: record.dev_rank).epoch if late else None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from emodarts.experiment.unit import choose_device, run_fold
+from emodarts.experiment.unit import run_fold
 from emodarts.features.batches import FoldPart, evaluation_batches, training_batches
 from emodarts.features.extractors.encoders import Encoder
 from emodarts.features.normalisation import Standardiser
@@ -15,6 +15,7 @@ from emodarts.features.settings import BatchSettings
 from emodarts.networks.network import DiscreteNetwork
 from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.supernet import Supernet
+from emodarts.processors import choose_device
 
 pytestmark = pytest.mark.gpu
 DEVICE = "cuda"
@@ -122,7 +123,7 @@ def test_a_stopped_unit_goes_on(demo, demo_store, tiny, tmp_path, phase):
 
     arguments = (demo_store, demo[2][0], tiny, 3, DEVICE)
     with pytest.raises(Stopped):
-        run_fold(*arguments, progress=stop, checkpoints=tmp_path)
+        run_fold(*arguments, on_epoch_end=stop, checkpoints=tmp_path)
     records = run_fold(*arguments, checkpoints=tmp_path)
     assert [(e.phase, e.epoch) for e in records.epochs] == [(p, e) for p in ("search", "train") for e in (0, 1)]
     assert list(records.epochs[: len(before)]) == before

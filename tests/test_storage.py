@@ -15,7 +15,8 @@ from emodarts.corpora import remote
 from emodarts.corpora.remote import mirror
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
-from emodarts.experiment.unit import discard_checkpoints, run_fold
+from emodarts.experiment.unit import run_fold
+from emodarts.experiment.unit_checkpoints import discard_checkpoints
 from emodarts.features.store.store import open_store
 from emodarts.results import reader
 from emodarts.results.sweep_file import register
@@ -59,7 +60,7 @@ def test_a_unit_on_an_object_store_goes_on_after_its_worker_died(storage, demo, 
                 raise Killed
 
         with pytest.raises(Killed):
-            run_fold(demo_store, fold, tiny, 3, progress=stop, checkpoints=place)
+            run_fold(demo_store, fold, tiny, 3, on_epoch_end=stop, checkpoints=place)
     assert storage.list("s/checkpoints/unit")
     assert without_times(run_fold(demo_store, fold, tiny, 3, checkpoints=place)) == expected
     discard_checkpoints(place)

@@ -6,6 +6,7 @@ from functools import cached_property
 
 from emodarts.corpora.protocols.folds import Fold, check_fold
 from emodarts.errors import EmodartsError
+from emodarts.experiment.subsample import subsample
 from emodarts.features.batches import FoldPart
 from emodarts.features.normalisation import Standardiser
 from emodarts.features.resident import ResidentFrames, keep_on_device
@@ -14,7 +15,6 @@ from emodarts.features.store.joined import AnyStore
 from emodarts.features.store.store import Store
 from emodarts.networks import baselines
 from emodarts.search.settings import SearchSettings, SupernetSettings
-from emodarts.search.subsample import subsample
 from emodarts.training.settings import TrainingSettings
 
 SEARCHED = "emodarts"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from emodarts import __version__
 from emodarts.errors import EmodartsError
-from emodarts.experiment.unit import Architecture
+from emodarts.experiment.stages import Architecture
 from emodarts.export.card import Card
 from emodarts.export.graph import Classifier, Member, SpectraGraph
 from emodarts.export.units import ExportedUnit, network_shape

@@ -1,7 +1,7 @@
 """Which finished units of a sweep are exported: winners, chosen on dev alone, and all that the tables say of them."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,11 @@ from emodarts.experiment.fold_data import SVM, FoldSettings
 from emodarts.experiment.unit_spec import settings_from_json
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import NetworkShape
-from emodarts.records import TrialRecord, UnitKey
+from emodarts.records import EpochRecord, TrialRecord, UnitKey, late_dev_epoch
 from emodarts.results.commits import Commit
 from emodarts.results.reader import Results
 from emodarts.results.winners import winners
 from emodarts.seeds import unit_seed
-from emodarts.training.prediction import is_late
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,9 @@ def _rows(results: Results, table: str, commit: Commit) -> list[dict[str, Any]]:
     return rows
 
 
-def _chosen_epoch(epochs: list[dict[str, Any]], count: int) -> int:
-    """The epoch that `training.train` kept: of the last quarter, by dev UAR, then the lower loss, the earlier one."""
-    late = sorted((row for row in epochs if is_late(row["epoch"], count)), key=lambda row: row["epoch"])
-    return int(max(late, key=lambda row: (row["dev_uar"], -row["dev_loss"]))["epoch"])
+def _chosen_epoch(rows: list[dict[str, Any]], epochs: int) -> int:
+    """The epoch that the training chose, by its rows of the table `epochs`."""
+    records = [EpochRecord(**{field.name: row[field.name] for field in fields(EpochRecord)}) for row in rows]
+    epoch = late_dev_epoch(sorted(records, key=lambda record: record.epoch), epochs)
+    assert epoch is not None  # a unit that is complete has all its epochs
+    return epoch

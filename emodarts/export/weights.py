@@ -5,14 +5,14 @@ is checked: the dev predictions of the new network are held against the stored o
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import FoldData
-from emodarts.experiment.unit import Architecture, hand_designed, predict, train
+from emodarts.experiment.stages import Architecture, hand_designed, predict, train, training_task
 from emodarts.export.data import SweepCorpus
 from emodarts.export.graph import Member
 from emodarts.export.units import ExportedUnit
@@ -59,10 +59,10 @@ def retrain(
     fold_data = _fold_data(unit, data, device)
     total = unit.settings.training.epochs
 
-    def progress(record: EpochRecord) -> None:
+    def on_epoch_end(record: EpochRecord) -> None:
         tell(record.epoch + 1, total)
 
-    trained = train(fold_data, _architecture(unit, fold_data), unit.seed, progress)
+    trained = train(fold_data, _architecture(unit, fold_data), unit.seed, on_epoch_end)
     probabilities = predict(fold_data, trained.network, unit.dev_utterances)
     changed = probabilities.argmax(1) != unit.dev_probabilities.argmax(1)
     likeness = Likeness(
@@ -76,21 +76,14 @@ def refit(unit: ExportedUnit, data: SweepCorpus, device: str = "cpu", tell: Tell
 
     There is no part left to measure it on. Raises EmodartsError where the fold is not the one that the unit saw.
     """
-    fold_data, s = _fold_data(unit, data, device), unit.settings
+    fold_data = _fold_data(unit, data, device)
     utterances = labelled(fold_data.fold)
     standardiser = Standardiser.fit(data.store, utterances)
     part = FoldPart.of(data.store, standardiser, fold_data.fold, utterances)
     epochs = unit.epoch + 1
+    task = replace(training_task(fold_data, unit.seed), part=part)
     network = train_on_all(
-        _architecture(unit, fold_data).build,
-        part,
-        s.training,
-        s.features,
-        s.batches,
-        unit.seed,
-        epochs,
-        device,
-        lambda epoch, loss: tell(epoch + 1, epochs),
+        _architecture(unit, fold_data).build, task, epochs, lambda record: tell(record.epoch + 1, epochs)
     )
     return Member(network, standardiser), len(utterances)
 

@@ -13,7 +13,7 @@ from emodarts.checkpoints import NO_CHECKPOINTS, Checkpoint, Checkpoints, random
 from emodarts.features.batches import training_batches
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.supernet import Supernet
-from emodarts.records import EpochRecord
+from emodarts.records import EpochRecord, late_dev_epoch
 from emodarts.search.budget import Budget
 from emodarts.search.regularisers import skip_dropout
 from emodarts.search.scope import held_weights
@@ -24,7 +24,7 @@ from emodarts.search.supernet_evaluation import discretised_uar, mean_loss
 from emodarts.search.supernet_trainer import SupernetTrainer
 from emodarts.search.task import Progress, SearchResult, SearchTask
 from emodarts.seeds import derive_seed
-from emodarts.training.prediction import figures_of, is_late, predict
+from emodarts.training.prediction import figures_of, predict
 
 
 def search(
@@ -82,18 +82,13 @@ class _Course:
     def add(self, record: EpochRecord, choice: _Choice, stop_figure: float | None, settings: SearchSettings) -> None:
         """One more epoch."""
         # Without a dev part nothing tells epochs apart, and the last one counts.
-        if record.dev_uar is None or (is_late(record.epoch, settings.epochs) and self._beats(record)):
-            self.best = choice
         self.records.append(record)
+        if record.dev_uar is None or late_dev_epoch(self.records, settings.epochs) == record.epoch:
+            self.best = choice
         self.recent = [*self.recent, choice][-(epochs_back(settings) + 1) :]
         if stop_figure is not None:
             self.stop_figures.append(stop_figure)
             self.has_stopped = stops(settings, self.stop_figures)
-
-    def _beats(self, record: EpochRecord) -> bool:
-        if self.best is None:
-            return True
-        return record.dev_rank > self.records[self.best.epoch].dev_rank
 
     def choices(self) -> dict[str, _Choice]:
         """All choices that may still be taken, by name."""

@@ -1,4 +1,4 @@
-"""Prediction: class probabilities of a part's utterances, and the figures that choose an epoch."""
+"""Prediction: class probabilities of the utterances of a fold's part, and their figures on dev."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class DevFigures:
 
 @torch.no_grad()
 def predict(network: nn.Module, part: FoldPart, batch_size: int, device: str = "cpu") -> NDArray[np.float32]:
-    """Probabilities `(utterances, classes)` in the part's order. Raises FloatingPointError for NaN."""
+    """Class probabilities `(utterances, classes)`, in the order of the part. Raises FloatingPointError for NaN."""
     training = network.training
     network.eval()
     order, rows = [], []
@@ -31,9 +31,9 @@ def predict(network: nn.Module, part: FoldPart, batch_size: int, device: str = "
         order.append(batch.positions.numpy())
         rows.append(F.softmax(network(batch.inputs, batch.lengths).float(), 1).cpu().numpy())
     network.train(training)
-    found = np.concatenate(rows)
-    probabilities = np.empty_like(found)
-    probabilities[np.concatenate(order)] = found
+    by_batch = np.concatenate(rows)
+    probabilities = np.empty_like(by_batch)
+    probabilities[np.concatenate(order)] = by_batch
     if not np.isfinite(probabilities).all():
         raise FloatingPointError("the network predicts NaN: the training diverged; lower the learning rate")
     return probabilities
@@ -49,8 +49,3 @@ def figures_of(probabilities: NDArray[np.float32], dev: FoldPart) -> DevFigures:
 def dev_figures(network: nn.Module, dev: FoldPart, batch_size: int, device: str = "cpu") -> DevFigures:
     """Loss, UAR and WAR of the network on the dev part."""
     return figures_of(predict(network, dev, batch_size, device), dev)
-
-
-def is_late(epoch: int, epochs: int) -> bool:
-    """Whether an epoch (from 0) lies in the last quarter, where the rule `late_dev` chooses by dev UAR."""
-    return epoch >= epochs - max(1, -(-epochs // 4))

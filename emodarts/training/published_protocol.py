@@ -3,10 +3,8 @@
 Nothing that is measured here may choose anything but the labelled row which shows what such a choice is worth.
 """
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emodarts.checkpoints import NO_CHECKPOINTS, Checkpoint, Checkpoints
-from emodarts.features.batches import FoldPart, training_batches
-from emodarts.features.settings import BatchSettings, FeatureSettings
-from emodarts.networks.network import DiscreteNetwork
-from emodarts.records import EpochRecord
-from emodarts.seeds import derive_seed
+from emodarts.features.batches import FoldPart
+from emodarts.records import OnEpochEnd, ignore_epoch
 from emodarts.training.prediction import figures_of, predict
-from emodarts.training.settings import TrainingSettings
-from emodarts.training.train import Progress, TrainedNetwork, TrainingState, crop_frames
+from emodarts.training.train import Build, TrainedNetwork, TrainingState, TrainingTask
 
 
 @dataclass(frozen=True)
@@ -46,60 +40,52 @@ class EpochPredictions:
 
 
 def train(
-    build: Callable[[], DiscreteNetwork],
-    part: FoldPart,
+    build: Build,
+    task: TrainingTask,
     tests: Mapping[str, FoldPart],
-    settings: TrainingSettings,
-    features: FeatureSettings,
-    batches: BatchSettings,
-    seed: int,
-    device: str = "cpu",
-    progress: Progress = lambda record: None,
+    on_epoch_end: OnEpochEnd = ignore_epoch,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> tuple[TrainedNetwork, dict[str, EpochPredictions]]:
-    """Train as `training.train` does, step for step, to the last epoch; try each epoch on test sets with known labels.
+    """Train as `training.train` does, step for step, to the last epoch; predict test sets with known labels after each.
 
     The epochs' dev figures are None, and the test figures stand in no record. Raises as `training.train`.
     """
-    torch.manual_seed(derive_seed(seed, "training"))
-    rng = np.random.default_rng(derive_seed(seed, "training batches"))
-    network = build().to(device)
-    course, kept = TrainingState(network, part, settings, rng, device), checkpoints.load()
-    course.resume(kept)
-    tried = _tried(kept)
-    for record in course.records:
-        progress(record)
-    crop = crop_frames(settings, features)
-    for epoch in range(len(course.records), settings.epochs):
-        start = time.perf_counter()
-        loss = course.epoch(epoch, training_batches(part, settings.batch_size, crop, rng, device, batches))
-        record = EpochRecord("train", epoch, loss, None, None, None, time.perf_counter() - start)
-        for name, test in tests.items():
-            probabilities = predict(network, test, settings.batch_size, device)
-            tried[name] = EpochPredictions.after(tried.get(name), probabilities, test)
-        course.records.append(record)
-        if checkpoints.due(epoch + 1):
-            checkpoints.save(_with(course.checkpoint(), tried))
-        progress(record)
-    seconds = sum(record.seconds for record in course.records)
-    return TrainedNetwork(network.eval(), settings.epochs - 1, tuple(course.records), seconds), tried
+    state = _PublishedState(build, task, tests)
+    state.resume(checkpoints.load())
+    state.run(task.settings.epochs, on_epoch_end, checkpoints)
+    return state.trained_network(task.settings.epochs - 1), state.predictions
 
 
-def _with(checkpoint: Checkpoint, tried: Mapping[str, EpochPredictions]) -> Checkpoint:
-    """The course's checkpoint with what was found on the test sets."""
-    tensors: dict[str, Tensor] = {}
-    for name, found in tried.items():
-        # Copies: they may be the same array, and a checkpoint keeps no two tensors of one memory.
-        tensors |= {f"last on {name}": torch.tensor(found.last), f"best on {name}": torch.tensor(found.best)}
-    uars: dict[str, Any] = {"tried": {name: found.uar for name, found in tried.items()}}
-    return Checkpoint({**checkpoint.tensors, **tensors}, {**checkpoint.state, **uars})
+class _PublishedState(TrainingState):
+    """A training without a dev part, and the predictions on test sets of its last epoch and of the best one there."""
 
+    def __init__(self, build: Build, task: TrainingTask, tests: Mapping[str, FoldPart]):
+        super().__init__(build, task)
+        self.tests, self.predictions = tests, dict[str, EpochPredictions]()
 
-def _tried(kept: Checkpoint | None) -> dict[str, EpochPredictions]:
-    """The reverse of `_with`."""
-    if kept is None:
-        return {}
-    return {
-        name: EpochPredictions(kept.tensors[f"last on {name}"].numpy(), kept.tensors[f"best on {name}"].numpy(), uar)
-        for name, uar in kept.state["tried"].items()
-    }
+    def update_best(self) -> None:
+        """Predict each test set by the present weights: the last predictions, and the best where they are."""
+        for name, test in self.tests.items():
+            probabilities = predict(self.network, test, self.settings.batch_size, self.task.device)
+            self.predictions[name] = EpochPredictions.after(self.predictions.get(name), probabilities, test)
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything, the predictions included."""
+        checkpoint, tensors = super().checkpoint(), dict[str, Tensor]()
+        for name, predicted in self.predictions.items():
+            # Copies: they may be the same array, and a checkpoint keeps no two tensors of one memory.
+            tensors |= {
+                f"last on {name}": torch.tensor(predicted.last),
+                f"best on {name}": torch.tensor(predicted.best),
+            }
+        uars = {name: predicted.uar for name, predicted in self.predictions.items()}
+        return Checkpoint({**checkpoint.tensors, **tensors}, {**checkpoint.state, "test_uars": uars})
+
+    def resume(self, checkpoint: Checkpoint | None) -> None:
+        """Go back to where a checkpoint was made; None: this is the start."""
+        super().resume(checkpoint)
+        if checkpoint is not None:
+            tensors = checkpoint.tensors
+            for name, uar in checkpoint.state["test_uars"].items():
+                last, best = (tensors[f"{which} on {name}"].numpy() for which in ("last", "best"))
+                self.predictions[name] = EpochPredictions(last, best, uar)

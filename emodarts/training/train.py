@@ -1,9 +1,8 @@
-"""Training of a network from scratch; the epoch is chosen by dev UAR in the last quarter (`late_dev`)."""
+"""Training of a network from scratch; the epoch is chosen on dev by the rule `late_dev`."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,24 +19,36 @@ from emodarts.checkpoints import (
     optimiser_tensors,
     random_state,
     restore_random,
-    under,
+    tensors_below,
 )
-from emodarts.features.batches import Batch, FoldPart, class_weights, training_batches
+from emodarts.features.batches import FoldPart, class_weights, training_batches
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.networks.network import DiscreteNetwork
-from emodarts.records import EpochRecord
+from emodarts.records import EpochRecord, OnEpochEnd, ignore_epoch, late_dev_epoch
 from emodarts.seeds import derive_seed
 from emodarts.training.acceleration import training_forward
-from emodarts.training.prediction import dev_figures, is_late
+from emodarts.training.prediction import DevFigures, dev_figures
 from emodarts.training.settings import TrainingSettings
 
-Progress = Callable[[EpochRecord], None]
+Build = Callable[[], DiscreteNetwork]  # a network with new weights, drawn from torch's generator
 _LEAST_STEPS = 8  # a quarter of fewer would be no warm-up (of 4, a division by zero)
 
 
 @dataclass(frozen=True)
+class TrainingTask:
+    """What a network is trained on, and how. `features` says how many frames a second has."""
+
+    part: FoldPart
+    settings: TrainingSettings
+    features: FeatureSettings
+    batches: BatchSettings
+    seed: int
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
 class TrainedNetwork:
-    """The network at the chosen epoch (from 0), and the course of all epochs."""
+    """The network at the chosen epoch (from 0), and the records of all epochs."""
 
     network: DiscreteNetwork
     epoch: int
@@ -46,118 +57,96 @@ class TrainedNetwork:
 
 
 def train(
-    build: Callable[[], DiscreteNetwork],
-    part: FoldPart,
+    build: Build,
+    task: TrainingTask,
     dev: FoldPart,
-    settings: TrainingSettings,
-    features: FeatureSettings,
-    batches: BatchSettings,
-    seed: int,
-    device: str = "cpu",
-    progress: Progress = lambda record: None,
+    on_epoch_end: OnEpochEnd = ignore_epoch,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> TrainedNetwork:
-    """Train what `build` makes on `part`, look at `dev` after each epoch; go on where `checkpoints` hold a start of it.
+    """Train what `build` makes; `dev`, evaluated after each epoch, chooses the epoch whose weights are taken.
 
     The network is a module with `shape`, `drop_path` and `forward(inputs, lengths) -> logits`; it is built after torch
-    has been seeded. `progress` hears of each epoch, of those before a stop again. Raises FloatingPointError or
-    RuntimeError where the loss is not finite.
+    has been seeded. Where `checkpoints` hold one, the training goes on from there; `on_epoch_end` then gets the earlier
+    epochs, too. Raises FloatingPointError or RuntimeError where the loss is not finite.
     """
-    torch.manual_seed(derive_seed(seed, "training"))
-    rng = np.random.default_rng(derive_seed(seed, "training batches"))
-    network = build().to(device)
-    course = TrainingState(network, part, settings, rng, device)
-    course.resume(checkpoints.load())
-    for record in course.records:
-        progress(record)
-    crop = crop_frames(settings, features)
-    for epoch in range(len(course.records), settings.epochs):
-        start = time.perf_counter()
-        drawn = training_batches(part, settings.batch_size, crop, rng, device, batches)
-        loss = course.epoch(epoch, drawn)
-        figures = dev_figures(network, dev, settings.batch_size, device)
-        if is_late(epoch, settings.epochs):
-            course.offer(epoch, (figures.uar, -figures.loss))
-        record = EpochRecord(
-            phase="train",
-            epoch=epoch,
-            train_loss=loss,
-            dev_loss=figures.loss,
-            dev_uar=figures.uar,
-            dev_war=figures.war,
-            seconds=time.perf_counter() - start,
-        )
-        course.records.append(record)
-        if checkpoints.due(epoch + 1):
-            checkpoints.save(course.checkpoint())
-        progress(record)
-    network.load_state_dict(course.best_weights)
-    seconds = sum(record.seconds for record in course.records)
-    return TrainedNetwork(network.eval(), course.best_epoch, tuple(course.records), seconds)
+    state = TrainingState(build, task, dev)
+    state.resume(checkpoints.load())
+    state.run(task.settings.epochs, on_epoch_end, checkpoints)
+    epoch = late_dev_epoch(state.records, task.settings.epochs)
+    assert epoch is not None  # the last one is late
+    state.network.load_state_dict(state.best_weights)
+    return state.trained_network(epoch)
 
 
-def refit(
-    build: Callable[[], DiscreteNetwork],
-    part: FoldPart,
-    settings: TrainingSettings,
-    features: FeatureSettings,
-    batches: BatchSettings,
-    seed: int,
-    epochs: int,
-    device: str = "cpu",
-    progress: Callable[[int, float], None] = lambda epoch, loss: None,
-) -> DiscreteNetwork:
+def refit(build: Build, task: TrainingTask, epochs: int, on_epoch_end: OnEpochEnd = ignore_epoch) -> DiscreteNetwork:
     """Train as `train` does, but on a part that leaves nothing to choose an epoch by: the first `epochs` of its course.
 
     The schedule is that of `settings.epochs`, so that the learning rate ends where it stood when an earlier training
-    chose this epoch. `progress` hears of each epoch and its mean loss. Raises as `train`.
+    chose this epoch. Raises as `train`.
     """
-    torch.manual_seed(derive_seed(seed, "training"))
-    rng = np.random.default_rng(derive_seed(seed, "training batches"))
-    network = build().to(device)
-    course, crop = TrainingState(network, part, settings, rng, device), crop_frames(settings, features)
-    for epoch in range(epochs):
-        drawn = training_batches(part, settings.batch_size, crop, rng, device, batches)
-        progress(epoch, course.epoch(epoch, drawn))
-    return network.eval()
+    state = TrainingState(build, task)
+    state.run(epochs, on_epoch_end)
+    return state.network.eval()
 
 
-def crop_frames(settings: TrainingSettings, features: FeatureSettings) -> int:
+def crop_frames(crop_seconds: float, features: FeatureSettings) -> int:
     """The longest piece of an utterance that a training batch takes, in frames."""
-    return max(1, round(settings.crop_seconds * features.frames_per_second))
+    return max(1, round(crop_seconds * features.frames_per_second))
 
 
 class TrainingState:
-    """All that changes while a network is trained: weights, optimiser, schedule, chance, records, the best so far."""
+    """All that changes while a network is trained: weights, optimiser, schedule, random generators, records, and the
+    best weights so far. Without `dev` no weights are better than others.
+    """
 
-    def __init__(
-        self,
-        network: DiscreteNetwork,
-        part: FoldPart,
-        settings: TrainingSettings,
-        rng: np.random.Generator,
-        device: str,
-    ):
-        self.network, self.settings, self.rng, self.device = network, settings, rng, device
-        self.forward = training_forward(network, device, settings.precision, settings.compile)
-        self.class_weights = class_weights(part, network.shape.classes).to(device)
-        steps = settings.epochs * -(-len(part.utterances) // settings.batch_size)
+    def __init__(self, build: Build, task: TrainingTask, dev: FoldPart | None = None):
+        s, part = task.settings, task.part
+        torch.manual_seed(derive_seed(task.seed, "training"))
+        self.rng = np.random.default_rng(derive_seed(task.seed, "training batches"))
+        self.network = build().to(task.device)
+        self.task, self.settings, self.dev = task, s, dev
+        self.forward = training_forward(self.network, task.device, s.precision, s.compile)
+        self.class_weights = class_weights(part, self.network.shape.classes).to(task.device)
+        steps = s.epochs * -(-len(part.utterances) // s.batch_size)
         self.optimiser = torch.optim.AdamW(
-            network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+            self.network.parameters(), s.learning_rate, weight_decay=s.weight_decay, fused=True
         )
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, settings.learning_rate, total_steps=max(_LEAST_STEPS, steps), pct_start=0.25
+            self.optimiser, s.learning_rate, total_steps=max(_LEAST_STEPS, steps), pct_start=0.25
         )
         self.records: list[EpochRecord] = []
-        self.best: tuple[float, float] = (-1.0, 0.0)  # dev UAR, and the loss with its sign turned
-        self.best_epoch = 0
         self.best_weights: dict[str, Tensor] = {}
 
-    def epoch(self, epoch: int, drawn: Iterable[Batch]) -> float:
+    def run(self, epochs: int, on_epoch_end: OnEpochEnd, checkpoints: Checkpoints = NO_CHECKPOINTS) -> None:
+        """Train up to `epochs` epochs in all, with a record and a checkpoint after each."""
+        for record in self.records:
+            on_epoch_end(record)
+        for epoch in range(len(self.records), epochs):
+            start = time.perf_counter()
+            loss, figures = self.train_epoch(epoch), self.evaluate()
+            record = EpochRecord(
+                phase="train",
+                epoch=epoch,
+                train_loss=loss,
+                dev_loss=figures.loss if figures else None,
+                dev_uar=figures.uar if figures else None,
+                dev_war=figures.war if figures else None,
+                seconds=time.perf_counter() - start,
+            )
+            self.records.append(record)
+            self.update_best()
+            if checkpoints.due(epoch + 1):
+                checkpoints.save(self.checkpoint())
+            on_epoch_end(record)
+
+    def train_epoch(self, epoch: int) -> float:
         """One step for each batch; the mean of the losses."""
+        s, task = self.settings, self.task
         self.network.train()
-        self.network.drop_path = self.settings.drop_path * epoch / self.settings.epochs
-        return float(np.mean([self.step(batch.inputs, batch.lengths, batch.labels) for batch in drawn]))
+        self.network.drop_path = s.drop_path * epoch / s.epochs
+        crop = crop_frames(s.crop_seconds, task.features)
+        batches = training_batches(task.part, s.batch_size, crop, self.rng, task.device, task.batches)
+        return float(np.mean([self.step(batch.inputs, batch.lengths, batch.labels) for batch in batches]))
 
     def step(self, inputs: Tensor, lengths: Tensor, labels: Tensor) -> float:
         """One step of the weights; the loss before it."""
@@ -170,36 +159,44 @@ class TrainingState:
         self.schedule.step()
         return float(loss.detach())
 
-    def offer(self, epoch: int, figures: tuple[float, float]) -> None:
-        """Keep the present weights if their dev figures are the best so far."""
-        if figures > self.best:
-            self.best, self.best_epoch = figures, epoch
+    def evaluate(self) -> DevFigures | None:
+        """The figures of the present weights on dev; None without a dev part."""
+        if self.dev is None:
+            return None
+        return dev_figures(self.network, self.dev, self.settings.batch_size, self.task.device)
+
+    def update_best(self) -> None:
+        """Copy the present weights if the last epoch is the best so far on dev."""
+        if self.dev is not None and late_dev_epoch(self.records, self.settings.epochs) == self.records[-1].epoch:
             self.best_weights = {name: value.clone() for name, value in self.network.state_dict().items()}
 
     def checkpoint(self) -> Checkpoint:
         """Everything, to go on after the last record as if nothing had happened."""
-        chance, chance_state = random_state(self.rng, self.device)
-        moments, rates = optimiser_tensors(self.optimiser, "optimiser")
-        best = {f"best.{name}": value for name, value in self.best_weights.items()}
-        state: dict[str, Any] = {
-            **chance_state,
-            **rates,
-            "schedule": self.schedule.state_dict(),
-            "records": [asdict(record) for record in self.records],
-            "best": self.best,
-            "best_epoch": self.best_epoch,
-        }
-        return Checkpoint({**module_tensors(self.network, "network"), **best, **moments, **chance}, state)
+        random_tensors, random_generators = random_state(self.rng, self.task.device)
+        moments, optimiser = optimiser_tensors(self.optimiser, "optimiser")
+        network, best = module_tensors(self.network, "network"), self.best_weights.items()
+        return Checkpoint(
+            {**network, **{f"best.{name}": value for name, value in best}, **moments, **random_tensors},
+            {
+                **random_generators,
+                **optimiser,
+                "schedule": self.schedule.state_dict(),
+                "records": [asdict(record) for record in self.records],
+            },
+        )
 
     def resume(self, checkpoint: Checkpoint | None) -> None:
         """Go back to where a checkpoint was made; None: this is the start."""
         if checkpoint is None:
             return
-        state = checkpoint.state
         load_module(self.network, checkpoint, "network")
         load_optimiser(self.optimiser, checkpoint, "optimiser")
-        self.schedule.load_state_dict(state["schedule"])
-        restore_random(checkpoint, self.rng, self.device)
-        self.records = [EpochRecord(**record) for record in state["records"]]
-        self.best = (state["best"][0], state["best"][1])
-        self.best_epoch, self.best_weights = state["best_epoch"], under(checkpoint.tensors, "best")
+        self.schedule.load_state_dict(checkpoint.state["schedule"])
+        restore_random(checkpoint, self.rng, self.task.device)
+        self.records = [EpochRecord(**record) for record in checkpoint.state["records"]]
+        self.best_weights = tensors_below(checkpoint.tensors, "best")
+
+    def trained_network(self, epoch: int) -> TrainedNetwork:
+        """The outcome, where the network has the weights of `epoch`."""
+        seconds = sum(record.seconds for record in self.records)
+        return TrainedNetwork(self.network.eval(), epoch, tuple(self.records), seconds)

@@ -19,9 +19,9 @@ from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import CrossCorpusTest, subsample_name
-from emodarts.experiment.unit import choose_device
 from emodarts.features.store.building import build_store
 from emodarts.features.store.store import Store
+from emodarts.processors import choose_device
 from emodarts.results.reader import Results
 from emodarts.storage import Storage
 from sweeps.data.sweep_data import SweepData, TestCorpus, TrainingCorpus

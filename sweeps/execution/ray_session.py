@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from emodarts.errors import EmodartsError
-from emodarts.experiment.unit import choose_device
+from emodarts.processors import choose_device
 from sweeps.data.placement import runtime_environment
 from sweeps.settings import NO_RAY, RaySettings, ResourceSettings
 from sweeps.units.system_queues import SystemQueues

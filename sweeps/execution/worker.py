@@ -18,11 +18,10 @@ from ray import tune
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import CrossCorpusTest, FoldSettings, subsample_name
-from emodarts.experiment.unit import Progress
 from emodarts.experiment.unit_spec import TransferredGenotype
 from emodarts.features.store.joined import AnyStore, join_stores
 from emodarts.features.store.store import open_store
-from emodarts.records import EpochRecord, UnitKey, UnitRecords
+from emodarts.records import EpochRecord, OnEpochEnd, UnitKey, UnitRecords
 from emodarts.results.commits import Commit, read_commit
 from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage, StorageError
@@ -142,7 +141,7 @@ def run_unit_locally(unit: dict[str, Any], plan: SweepSpec, report: Report = _to
     import torch
 
     from emodarts.checkpoints import CheckpointError
-    from emodarts.experiment.unit import discard_checkpoints
+    from emodarts.experiment.unit_checkpoints import discard_checkpoints
 
     torch.set_num_threads(plan.threads)
     attempt = uuid.uuid4().hex[:8]
@@ -180,9 +179,11 @@ def run_unit_locally(unit: dict[str, Any], plan: SweepSpec, report: Report = _to
 
 def _work(
     unit: dict[str, Any], settings: FoldSettings, plan: SweepSpec, storage: Storage
-) -> Callable[[Progress, Path | Storage], UnitRecords]:
+) -> Callable[[OnEpochEnd, Path | Storage], UnitRecords]:
     """What a unit runs, on the features as this node has them. Raises StorageError."""
-    from emodarts.experiment.unit import choose_device, run_fold, run_published_protocol
+    from emodarts.experiment.published_protocol import run_published_protocol
+    from emodarts.experiment.unit import run_fold
+    from emodarts.processors import choose_device
     from emodarts.seeds import unit_seed
 
     fold, winner = plan.folds[unit["fold"]], plan.winners.get(unit["fold"])
@@ -191,7 +192,7 @@ def _work(
     device = choose_device(plan.device)
     if plan.published:
         return partial(run_published_protocol, store, fold, settings, seed, device)
-    more: dict[str, Any] = {"foreign": [place.open(storage) for place in plan.foreign]}
+    more: dict[str, Any] = {"cross_corpus_tests": [place.open(storage) for place in plan.foreign]}
     if winner is not None:
         more["transferred"] = winner.transferred
     return partial(run_fold, store, fold, settings, seed, device, **more)
@@ -199,7 +200,7 @@ def _work(
 
 def _end(stands: Commit, folder: Path | Storage, telemetry: UnitMetrics) -> dict[str, Any]:
     """Tidy up behind a unit that was committed; what is reported of it, as its commit says."""
-    from emodarts.experiment.unit import discard_checkpoints
+    from emodarts.experiment.unit_checkpoints import discard_checkpoints
 
     discard_checkpoints(folder)
     telemetry.end(stands.status)
@@ -233,7 +234,7 @@ class _Course:
 
 def _forget_pruned(writer: SweepWriter, key: UnitKey, folder: Path | Storage, telemetry: UnitMetrics) -> None:
     """Discard what a pruned unit kept. The driver commits before it prunes: without a commit the unit goes on later."""
-    from emodarts.experiment.unit import discard_checkpoints
+    from emodarts.experiment.unit_checkpoints import discard_checkpoints
 
     with suppress(StorageError):  # the next start tidies up
         if read_commit(writer.storage, writer.sweep, key.name) is not None:

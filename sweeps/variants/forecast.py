@@ -21,13 +21,15 @@ from rich.table import Table
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import SVM, FoldData, FoldSettings
-from emodarts.experiment.unit import choose_device, derive, hand_designed, run_fold, search, train
+from emodarts.experiment.stages import derive, hand_designed, search, train
+from emodarts.experiment.subsample import subsample
+from emodarts.experiment.unit import run_fold
 from emodarts.features.batches import FoldPart
 from emodarts.features.normalisation import Standardiser
 from emodarts.networks.costs import supernet_macs
+from emodarts.processors import choose_device
 from emodarts.records import EpochRecord
 from emodarts.search.settings import SearchSettings
-from emodarts.search.subsample import subsample
 from emodarts.search.task import SearchTask
 from emodarts.seeds import derive_seed
 from sweeps.data.sweep_data import SweepData

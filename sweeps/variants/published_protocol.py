@@ -6,7 +6,7 @@ from typing import Any
 from emodarts.corpora.registry import describe
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import FoldSettings
-from emodarts.experiment.unit import check_runnable_without_dev
+from emodarts.experiment.published_protocol import check_runnable_without_dev
 from emodarts.records import PUBLISHED_STUDY
 from sweeps.settings import Settings
 

@@ -35,11 +35,12 @@ from emodarts.corpora.protocols.folds import Fold
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus
 from emodarts.experiment.fold_data import FoldSettings
-from emodarts.experiment.unit import discard_checkpoints, run_fold
+from emodarts.experiment.unit import run_fold
+from emodarts.experiment.unit_checkpoints import discard_checkpoints
 from emodarts.features.store.building import build_store
 from emodarts.features.store.store import Store
 from emodarts.networks.genotype import Genotype
-from emodarts.records import UnitKey
+from emodarts.records import UnitKey, is_late
 from emodarts.results import reader
 from emodarts.results.lease import Lease
 from emodarts.results.statistics import Interval, Tally, uar_difference, uar_interval
@@ -48,7 +49,6 @@ from emodarts.results.writer import SweepWriter
 from emodarts.search.settings import SearchSettings
 from emodarts.seeds import derive_seed
 from emodarts.storage import Storage
-from emodarts.training.prediction import is_late
 from emodarts.training.settings import TrainingSettings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "search.md"

@@ -12,17 +12,11 @@ from emodarts.corpora.protocols import folds as protocols
 from emodarts.corpora.protocols import rules
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
-from emodarts.experiment import unit
+from emodarts.experiment import stages, unit
+from emodarts.experiment.bilevel_split import split_train_part
 from emodarts.experiment.fold_data import CrossCorpusTest, FoldData, FoldSettings, subsample_name
-from emodarts.experiment.unit import (
-    Architecture,
-    derive,
-    hand_designed,
-    predict,
-    run_fold,
-    search,
-    train,
-)
+from emodarts.experiment.stages import Architecture, derive, hand_designed, predict, search, train
+from emodarts.experiment.unit import run_fold
 from emodarts.experiment.unit_spec import TransferredGenotype
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.features.store.building import build_store
@@ -31,7 +25,6 @@ from emodarts.networks.genotype import CellGenotype, Edge, Genotype
 from emodarts.networks.network import DiscreteNetwork
 from emodarts.records import UnitKey
 from emodarts.results.writer import SweepWriter
-from emodarts.search.bilevel_split import split_train_part
 from emodarts.storage import Storage
 
 
@@ -125,7 +118,7 @@ def test_the_test_part_is_not_even_read_before_the_last_epoch(demo, demo_store, 
 
     fit = unit.svm.fit
     monkeypatch.setattr(unit.svm, "fit", lambda *given: (fit(*given), after_each_epoch(None))[0])
-    records = run_fold(demo_store, fold, settings, progress=after_each_epoch)
+    records = run_fold(demo_store, fold, settings, on_epoch_end=after_each_epoch)
     assert len(seen) == (1 if name == "svm" else len(records.epochs)) >= 1
     assert not any(seen)
     assert read & test == test  # read at the very end
@@ -156,8 +149,8 @@ def test_the_parts_by_themselves_give_what_the_whole_gives(demo, demo_store, tin
     fold = demo[2][0]
     data = FoldData.of(demo_store, fold, tiny)
     heard = []
-    found = search(data, seed=3, progress=heard.append)
-    trained = train(data, derive(data, found), seed=3, progress=heard.append)
+    found = search(data, seed=3, on_epoch_end=heard.append)
+    trained = train(data, derive(data, found), seed=3, on_epoch_end=heard.append)
     for evaluation in undisturbed.evaluations[1:]:
         assert predict(data, trained.network, evaluation.utterances).tobytes() == evaluation.probabilities.tobytes()
     assert [replace(e, seconds=0.0) for e in heard] == [replace(e, seconds=0.0) for e in undisturbed.epochs]
@@ -258,8 +251,8 @@ def test_halves_share_no_speaker_and_lose_nobody(demo):
 @pytest.mark.parametrize("optimisation", ["bilevel", "single"])
 def test_a_search_learns_from_train_alone_in_halves_or_whole(demo, demo_store, tiny, monkeypatch, optimisation):
     fold, tasks = demo[2][0], []
-    find = unit.find
-    monkeypatch.setattr(unit, "find", lambda task, *rest: tasks.append(task) or find(task, *rest))
+    run_search = stages.run_search
+    monkeypatch.setattr(stages, "run_search", lambda task, *rest: tasks.append(task) or run_search(task, *rest))
     run_fold(demo_store, fold, replace(tiny, search=replace(tiny.search, optimisation=optimisation)), seed=3)
     (task,) = tasks
     weight, alpha = set(task.weight_part.utterances), set(task.alpha_part.utterances)
@@ -295,7 +288,7 @@ def test_another_corpus_is_predicted_under_both_normalisations_and_changes_nothi
     other = CrossCorpusTest("other/all", demo_store, ids, dict.fromkeys(ids, fold.classes[0]), fold.speakers)
     for system in ("linear_probe", "svm"):
         settings = replace(tiny, system=system)
-        alone, both = (run_fold(demo_store, fold, settings, 3, foreign=f) for f in ((), (other,)))
+        alone, both = (run_fold(demo_store, fold, settings, 3, cross_corpus_tests=f) for f in ((), (other,)))
         assert dev_side(alone) == dev_side(both)
         assert len(alone.evaluations) == 2
         test, by_train, by_test = both.evaluations[1:]
@@ -306,7 +299,7 @@ def test_another_corpus_is_predicted_under_both_normalisations_and_changes_nothi
         assert by_train.probabilities.tobytes() == test.probabilities.tobytes()
         assert not np.allclose(by_test.probabilities, test.probabilities, atol=1e-4)
         assert set(by_train.labels) == {fold.classes[0]}
-    assert len(run_fold(demo_store, fold, settings, 3, tests=False, foreign=(other,)).evaluations) == 1
+    assert len(run_fold(demo_store, fold, settings, 3, tests=False, cross_corpus_tests=(other,)).evaluations) == 1
 
 
 def cell(nodes: int) -> CellGenotype:

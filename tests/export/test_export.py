@@ -16,7 +16,7 @@ import torch
 from emodarts import cli
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import FoldData, FoldSettings
-from emodarts.experiment.unit import predict
+from emodarts.experiment.stages import predict
 from emodarts.export import package
 from emodarts.export.data import corpora_settings, corpus_settings
 from emodarts.export.predict import VERSION

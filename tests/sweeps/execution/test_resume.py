@@ -14,7 +14,9 @@ import torch
 
 from emodarts import files
 from emodarts.errors import EmodartsError
-from emodarts.experiment.unit import discard_checkpoints, run_fold, search
+from emodarts.experiment.stages import search
+from emodarts.experiment.unit import run_fold
+from emodarts.experiment.unit_checkpoints import discard_checkpoints
 from emodarts.features.settings import BatchSettings
 from tests.support.interruptions import Stopped, counting, without_times
 
@@ -124,9 +126,9 @@ def test_stopped_after_every_epoch_and_told_of_all_epochs(demo_store, fold, sett
     for count in range(1, 7):
         heard.clear()
         with pytest.raises(Stopped):
-            run_fold(demo_store, fold, settings, SEED, progress=until(count), checkpoints=tmp_path)
+            run_fold(demo_store, fold, settings, SEED, on_epoch_end=until(count), checkpoints=tmp_path)
     heard.clear()
-    records = run_fold(demo_store, fold, settings, SEED, progress=until(None), checkpoints=tmp_path)
+    records = run_fold(demo_store, fold, settings, SEED, on_epoch_end=until(None), checkpoints=tmp_path)
     assert without_times(records) == expected
     assert heard == [(phase, epoch) for phase in ("search", "train") for epoch in range(3)]
 
@@ -139,7 +141,7 @@ def test_a_finished_search_is_not_searched_again(demo_store, fold, settings, und
             raise Stopped
 
     with pytest.raises(Stopped):
-        run_fold(demo_store, fold, settings, SEED, progress=stop_in_training, checkpoints=tmp_path)
+        run_fold(demo_store, fold, settings, SEED, on_epoch_end=stop_in_training, checkpoints=tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["searched.safetensors", "training.safetensors"]
     steps = Counter()
     with counting(steps):
@@ -180,7 +182,7 @@ def test_the_best_epoch_may_lie_before_the_stop(demo_store, fold, settings, tmp_
     fall()
     for phase in ("search", "train"):
         with pytest.raises(Stopped):
-            run(progress=stop_after(phase), checkpoints=tmp_path)
+            run(on_epoch_end=stop_after(phase), checkpoints=tmp_path)
     assert expected.genotypes[0].derived_at == 3
     assert without_times(run(checkpoints=tmp_path)) == without_times(expected)
 
@@ -224,7 +226,7 @@ def test_discarding_leaves_other_files_alone(tmp_path):
 
 def test_checkpoints_of_another_unit_are_refused(demo, demo_store, fold, settings, tmp_path):
     with pytest.raises(Stopped):
-        run_fold(demo_store, fold, settings, SEED, progress=stopping, checkpoints=tmp_path)
+        run_fold(demo_store, fold, settings, SEED, on_epoch_end=stopping, checkpoints=tmp_path)
     other = replace(settings, search=replace(settings.search, learning_rate=0.01))
     with pytest.raises(
         EmodartsError, match=r"search\.safetensors belongs to another run: settings\.search\.learning_r"
@@ -244,7 +246,7 @@ def test_a_damaged_checkpoint_is_refused_and_a_deleted_one_starts_anew(
     demo_store, fold, settings, undisturbed, tmp_path
 ):
     with pytest.raises(Stopped):
-        run_fold(demo_store, fold, settings, SEED, progress=stopping, checkpoints=tmp_path)
+        run_fold(demo_store, fold, settings, SEED, on_epoch_end=stopping, checkpoints=tmp_path)
     file = tmp_path / "search.safetensors"
     content = bytearray(file.read_bytes())
     content[-100] ^= 1
@@ -267,7 +269,7 @@ torch.set_num_threads(1)
 store, fold, settings, seed, folder = pickle.loads(sys.stdin.buffer.read())
 def tell(record):
     print(record.phase, record.epoch, flush=True)
-run_fold(store, fold, settings, seed, progress=tell, checkpoints=Path(folder))
+run_fold(store, fold, settings, seed, on_epoch_end=tell, checkpoints=Path(folder))
 """
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 import pytest
 from ray import tune
 
-from emodarts.experiment import unit as experiment
+from emodarts.experiment import unit, unit_checkpoints
 from emodarts.experiment.fold_data import FoldSettings
 from emodarts.features.settings import FeatureSettings
 from emodarts.records import EpochRecord
@@ -217,7 +217,7 @@ def test_a_checkpoint_of_other_code_means_a_new_start(at, undisturbed, monkeypat
     place = at()
     Reports(monkeypatch, 2, raising(Killed()))
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "source_digest", lambda: "an older one")
+        patch.setattr(unit_checkpoints, "source_digest", lambda: "an older one")
         with pytest.raises(Killed):
             run_unit(CONFIG, place)
     reports, steps = Reports(monkeypatch), Counter()
@@ -233,13 +233,13 @@ def test_a_checkpoint_of_other_code_means_a_new_start(at, undisturbed, monkeypat
 def test_a_mistake_of_the_units_own_is_committed_with_its_epochs(at, monkeypatch, error):
     place = at()
 
-    def run_fold(store, fold, settings, seed, device, progress, folder, foreign):
-        progress(EpochRecord("search", 0, 1.0, 1.0, 0.5, 0.5, 0.1))
+    def run_fold(store, fold, settings, seed, device, on_epoch_end, folder, cross_corpus_tests):
+        on_epoch_end(EpochRecord("search", 0, 1.0, 1.0, 0.5, 0.5, 0.1))
         (folder / "search.safetensors").parent.mkdir(parents=True)
         (folder / "search.safetensors").write_bytes(b"")
         raise error
 
-    monkeypatch.setattr(experiment, "run_fold", run_fold)
+    monkeypatch.setattr(unit, "run_fold", run_fold)
     reports = Reports(monkeypatch)
     run_unit(CONFIG, place)
     ((status, reason),) = commits(place)

@@ -9,7 +9,9 @@ from rich.console import Console
 from emodarts.corpora.protocols import rules
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import FoldData
-from emodarts.experiment.unit import derive, predict, run_fold, run_published_protocol, search
+from emodarts.experiment.published_protocol import run_published_protocol
+from emodarts.experiment.stages import derive, predict, search, training_task
+from emodarts.experiment.unit import run_fold
 from emodarts.export.units import chosen_units
 from emodarts.metrics import uar
 from emodarts.report.published import rule_lines
@@ -74,8 +76,8 @@ def test_looking_at_test_changes_nothing_of_search_and_training(demo_store, fold
     data = FoldData.of(demo_store, fold, short, needs_dev=False)
     found = search(data, 3)
     assert found.genotype.to_json() == undisturbed.genotypes[0].genotype_json
-    s, build = short, derive(data, found).build
-    network = refit(build, data.train, s.training, s.features, s.batches, 3, s.training.epochs)
+    build = derive(data, found).build
+    network = refit(build, training_task(data, 3), short.training.epochs)
     expected = predict(data, network, fold.tests["demo/test"])
     assert expected.tobytes() == undisturbed.evaluations[0].probabilities.tobytes()
 
@@ -90,7 +92,7 @@ def test_killed_it_goes_on_bit_for_bit(demo_store, fold, short, undisturbed, tmp
             raise Killed
 
     with pytest.raises(Killed):
-        run_published_protocol(demo_store, fold, short, 3, progress=stop, checkpoints=tmp_path)
+        run_published_protocol(demo_store, fold, short, 3, on_epoch_end=stop, checkpoints=tmp_path)
     assert told(run_published_protocol(demo_store, fold, short, 3, checkpoints=tmp_path)) == told(undisturbed)
 
 

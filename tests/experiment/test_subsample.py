@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emodarts.errors import EmodartsError
-from emodarts.experiment import unit
+from emodarts.experiment import stages
+from emodarts.experiment.bilevel_split import split_train_part
 from emodarts.experiment.fold_data import subsample_name
+from emodarts.experiment.subsample import subsample
 from emodarts.experiment.unit import run_fold
-from emodarts.search.bilevel_split import split_train_part
 from emodarts.search.settings import SearchSettings
-from emodarts.search.subsample import subsample
 
 
 def fold_of(counts, order=None):
@@ -92,18 +92,18 @@ def test_the_search_sees_the_subsample_and_the_training_all(demo, demo_store, ti
     fold = demo[2][0]
     settings = replace(tiny, search=replace(tiny.search, subsample=40, subsample_seed=7))
     searched, trained = [], []
-    find, train = unit.find, unit.training.train
+    run_search, train = stages.run_search, stages.training.train
 
-    def spy_find(task, *rest):
+    def spy_search(task, *rest):
         searched.append(sorted({*task.weight_part.utterances, *task.alpha_part.utterances}))
-        return find(task, *rest)
+        return run_search(task, *rest)
 
-    def spy_train(build, part, *rest):
-        trained.append(sorted(part.utterances))
-        return train(build, part, *rest)
+    def spy_train(build, task, *rest):
+        trained.append(sorted(task.part.utterances))
+        return train(build, task, *rest)
 
-    monkeypatch.setattr(unit, "find", spy_find)
-    monkeypatch.setattr(unit.training, "train", spy_train)
+    monkeypatch.setattr(stages, "run_search", spy_search)
+    monkeypatch.setattr(stages.training, "train", spy_train)
     run_fold(demo_store, fold, settings, seed=1)
     run_fold(demo_store, fold, settings, seed=2)
     chosen = subsample(fold, 40, 7)
