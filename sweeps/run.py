@@ -11,13 +11,14 @@ sys.path[0] = str(REPOSITORY)  # `sweeps` by its name from any folder, and nothi
 import hydra  # noqa: E402
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
 from hydra.errors import CompactHydraException  # noqa: E402
-from omegaconf import DictConfig  # noqa: E402
+from omegaconf import DictConfig, OmegaConf  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from emodarts.console import output  # noqa: E402
 from emodarts.errors import EmodartsError  # noqa: E402
 from sweeps.hydra_errors import format_hydra_error  # noqa: E402
 from sweeps.settings import from_hydra, known_settings, register_schema, with_corpus_group  # noqa: E402
+from sweeps.settings_docs import settings_help  # noqa: E402
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -48,6 +49,7 @@ if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would print otherwise
     register_schema()
+    OmegaConf.register_new_resolver("settings_help", settings_help)
     try:
         main()
     except CompactHydraException as refused:

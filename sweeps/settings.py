@@ -110,13 +110,13 @@ class RaySettings:
     address: str | None = setting(
         None, "null or local: one started here; auto or host:port: one that runs; none: no Ray, all in one process"
     )
-    dashboard: bool = setting(True, "start its dashboard")
-    dashboard_port: int | None = setting(None, "of the dashboard; null: 8265, or the next one that is free")
+    dashboard: bool = setting(True, "start Ray's dashboard")
+    dashboard_port: int | None = setting(None, "port of the dashboard; null: 8265, or the next one that is free")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything the command line can say.
+    """What is compared, trained on and tested on, and where the results go; the groups have the rest.
 
     Raises EmodartsError for corpora that are unknown, named twice, or named beside settings that speak of one.
     """
@@ -132,10 +132,10 @@ class Settings:
     results: str = setting("results", "folder or URI of the result tables")
     protocol: str | None = setting(None, "short for corpus.protocol, which it replaces")
     system: Any = setting(
-        SEARCHED, f"compared, one or a list: {SEARCHED}, {SEARCHED}:<method>:<scope>, {', '.join(SYSTEMS[1:])}"
+        SEARCHED, f"compared, one or a list: {SEARCHED}, `{SEARCHED}:<method>:<scope>`, {', '.join(SYSTEMS[1:])}"
     )
     extra_tests: list[str] = setting([], "further corpora that every network is tested on, labelled as `corpus` says")
-    roots: dict[str, str] = setting({}, "folders of other corpora than `corpus`; else $EMODARTS_CORPORA/<name>")
+    roots: dict[str, str] = setting({}, "folders of other corpora than `corpus`; else `$EMODARTS_CORPORA/<name>`")
     train_corpora: list[str] = setting([], "trained on together, labelled as `corpus` says; none: `corpus` alone")
     genotypes_from: str | None = setting(None, "a finished sweep whose winners are trained here, without a search")
     genotypes_from_system: str = setting(SEARCHED, "which of its systems")
@@ -226,7 +226,7 @@ class Settings:
         rooms = {room: content[room] for room in ("corpus", "features", "batches", "search", "training", "sweep")}
         # A sweep of one corpus has the hash that it had before there were lists of them.
         lists = {"extra_tests": self.extra_tests, "train_corpora": self.train_corpora if self.joins_corpora else []}
-        return {**dict(_flatten(rooms)), **{name: sorted(names) for name, names in lists.items() if names}}
+        return {**dict(flatten(rooms)), **{name: sorted(names) for name, names in lists.items() if names}}
 
     def _corpus_hashed(self) -> dict[str, Any]:
         """What the corpora mean by the settings that may be left to their defaults."""
@@ -269,7 +269,7 @@ def with_corpus_group(config: DictConfig) -> DictConfig:
 
 def known_settings() -> list[str]:
     """The names of all settings, `search.nodes`."""
-    return [name for name, _ in _flatten(asdict(Settings()))]
+    return [name for name, _ in flatten(asdict(Settings()))]
 
 
 def from_hydra(config: DictConfig) -> Settings:
@@ -309,11 +309,12 @@ def _writable(node: Any) -> None:
                 _writable(child)
 
 
-def _flatten(content: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flatten(content: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested settings as pairs of a dotted name and a value."""
     rows: list[tuple[str, Any]] = []
     for key, value in content.items():
         if isinstance(value, dict) and value:
-            rows += _flatten(value, f"{prefix}{key}.")
+            rows += flatten(value, f"{prefix}{key}.")
         else:
             rows.append((f"{prefix}{key}", value))
     return rows

@@ -17,14 +17,16 @@ SINGLE_CORPUS_SETTINGS = ("root", "protocol", "source", "scenario", "table", "co
 
 @dataclass(frozen=True)
 class CorpusSettings:
-    """One corpus."""
+    """Which corpus, where it lies, how it is divided, and how its words become classes."""
 
     name: str = setting("demo", "the corpus; `emodarts corpora` lists them")
-    root: str | None = setting(None, "its folder, or a URI such as s3://...; null: $EMODARTS_CORPORA/<name>")
+    root: str | None = setting(None, "folder, or a URI such as s3://...; null: `$EMODARTS_CORPORA/<name>`")
     protocol: str | None = setting(
         None, "how it is divided: iemocap/session5, short session5, or a CSV file with a split; null: its default"
     )
-    class_set: str = setting("four", 'four | full | a list of classes such as "angry,sad"')
+    class_set: str = setting(
+        "four", "the classes; full: all that the corpus has", allowed="four | full | a list such as angry,sad"
+    )
     excited: str = setting("happy", "what excited utterances count as", choices=("happy", "drop"))
     calm: str = setting("drop", "what calm utterances count as", choices=("drop", "neutral"))
     source: str | None = setting(
@@ -32,7 +34,7 @@ class CorpusSettings:
         "whose labels: the actor's or the listeners'; null: the corpus's default",
         choices=("intended", "perceived"),
     )
-    scenario: str | None = setting(None, "these alone, such as improvised (IEMOCAP) or S,P (MSP-IMPROV); null: all")
+    scenario: str | None = setting(None, "the only ones, such as improvised (IEMOCAP) or S,P (MSP-IMPROV); null: all")
     table: str | None = setting(None, "manifest: CSV, JSON lines or Parquet; audformat: one of several tables")
     columns: dict[str, str] = setting({}, "manifest: columns of other names, such as columns.label=mood")
     demo_seed: int = setting(0, "seed of the synthetic corpus demo", at_least=0)

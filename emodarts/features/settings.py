@@ -50,14 +50,12 @@ class FeatureSettings:
         "log-mel or MFCC, a pre-trained encoder, eGeMAPS",
         choices=("log_mel", "mfcc", "pretrained", "egemaps"),
     )
-    sample_rate: int = setting(16000, "that recordings are resampled to", at_least=4000, at_most=96000, unit="Hz")
+    sample_rate: int = setting(16000, "rate that recordings are resampled to", at_least=4000, at_most=96000, unit="Hz")
     n_mels: int = setting(64, "mel bands", at_least=8, at_most=256, only_with=_SPECTRA)
     n_mfcc: int = setting(40, "coefficients, at most n_mels", at_least=8, at_most=256, only_with=("kind", "mfcc"))
     deltas: bool = setting(False, "first and second differences as two further channels", only_with=_SPECTRA)
     window_ms: float = setting(32.0, "length of a window", at_least=1, at_most=200, unit="ms", only_with=_SPECTRA)
-    hop_ms: float = setting(
-        20.0, "from one frame to the next", at_least=1, at_most="window_ms", unit="ms", only_with=_SPECTRA
-    )
+    hop_ms: float = setting(20.0, "from one frame to the next", at_least=1, at_most="window_ms", only_with=_SPECTRA)
     log_floor: float = setting(
         1e-6, "added to the mel power before the logarithm", above=0, below=1, only_with=_SPECTRA
     )
@@ -157,10 +155,9 @@ class BatchSettings:
 
     bucket_size: int = setting(
         8,
-        "their utterances, drawn at random, are sorted by length; at most a 32nd of an epoch's; 0 or 1: not sorted",
+        "batches whose utterances, drawn at random, are sorted by length; at most a 32nd of an epoch's; 0 or 1: none",
         at_least=0,
         at_most=10_000,
-        unit="batches",
     )
     crop: str = setting(
         "random", "the part taken of an utterance longer than crop_seconds", choices=("random", "centre", "start")

@@ -46,7 +46,7 @@ class SupernetSettings:
     )
     space: str = setting(
         "compact",
-        "operations: ordinary convolutions, as published, or newer ones such as GRU and squeeze-excite",
+        "the published operations, newer ones such as GRU and squeeze-excite, or few with ordinary convolutions",
         choices=SPACES,
     )
     cnn_operations: list[str] | None = setting(
@@ -104,7 +104,7 @@ class SupernetSettings:
 class OptimisationSettings:
     """The optimisation of weights and alphas."""
 
-    epochs: int = setting(15, "epochs", at_least=1, at_most=1000)
+    epochs: int = setting(15, "epochs of the supernet", at_least=1, at_most=1000)
     optimisation: str = setting(
         "single",
         "weights and alphas by one pass on all of train (Hou et al. 2021), or from a half each (Liu et al. 2019)",
@@ -175,19 +175,21 @@ class RobustnessSettings:
         2, "skip connections in one cell that end the search", at_least=1, at_most=16, only_with=_SKIPS
     )
     stop_ratio: float = setting(
-        0.75, "of the eigenvalue a window ago to that which ends the search", above=0, at_most=1, only_with=_EIGENVALUE
+        0.75, "least eigenvalue a window ago, as a part of the present one", above=0, at_most=1, only_with=_EIGENVALUE
     )
     stop_window: int = setting(
-        5, "averaged over, and gone back at the end", at_least=1, at_most=100, unit="epochs", only_with=_EIGENVALUE
+        5, "epochs averaged over, and gone back at the end", at_least=1, at_most=100, only_with=_EIGENVALUE
     )
     warmup_epochs: int | None = setting(
-        None, "for the weights alone; null: 3/10 of the epochs, rounded down (PC-DARTS, Xu et al. 2020)", at_least=0
+        None,
+        "epochs of the weights alone; null: 3/10 of the epochs, rounded down (PC-DARTS, Xu et al. 2020)",
+        at_least=0,
     )
     cost: str = setting(
         "parameters", "what the cost term counts; macs: multiply-accumulates", choices=("parameters", "macs")
     )
     cost_weight: float = setting(
-        0.0, "in the alphas' loss, of the expected cost as a part of the largest", at_least=0, at_most=1000
+        0.0, "of the expected cost, relative to the largest, in the alphas' loss", at_least=0, at_most=1000
     )
 
 
@@ -202,13 +204,13 @@ class ControlSettings:
     )
     scope: str = setting("joint", "parts of the network that are searched", choices=SCOPES)
     candidates: int | None = setting(
-        None, "null: as many as the supernet's cost pays for", at_least=1, at_most=100_000, only_with=_CANDIDATES
+        None, "tried; null: as many as the supernet's cost pays for", at_least=1, at_most=100_000, only_with=_CANDIDATES
     )
     candidate_epochs: int | None = setting(
-        None, "epochs of each; null: those of the supernet", at_least=1, at_most=10_000, only_with=_CANDIDATES
+        None, "epochs of a candidate; null: those of the supernet", at_least=1, at_most=10_000, only_with=_CANDIDATES
     )
     population: int = setting(
-        6, "candidates alive (Real et al. 2019)", at_least=1, at_most=10_000, only_with=_EVOLUTION
+        6, "candidates alive in evolution (Real et al. 2019)", at_least=1, at_most=10_000, only_with=_EVOLUTION
     )
     tournament: int = setting(
         3, "candidates of which the best is mutated", at_least=1, at_most="population", only_with=_EVOLUTION

@@ -18,7 +18,7 @@ def are_strides(strides: Sequence[int]) -> bool:
 class TrainingSettings:
     """How the network is trained from scratch, whatever its system; an SVM has `svm_penalty` alone."""
 
-    epochs: int = setting(30, "epochs", at_least=1, at_most=10_000)
+    epochs: int = setting(30, "epochs; the best on dev of the last quarter counts", at_least=1, at_most=10_000)
     channels: int | None = setting(
         16, "channels of a node in the first CNN cell; null: as in the search", at_least=2, at_most=512
     )
