@@ -55,12 +55,12 @@ def _labels(options: argparse.Namespace) -> None:
     from rich.table import Table
 
     from emodarts.console import output
-    from emodarts.corpora.labels import mappings
+    from emodarts.corpora.labels import label_mappings
     from emodarts.corpora.registry import describe
 
     wanted = None if options.corpus is None else describe(options.corpus).name
     words: dict[tuple[str, str], list[str]] = {}
-    for corpus, word, name in mappings():
+    for corpus, word, name in label_mappings():
         if wanted in (None, corpus):
             words.setdefault((corpus, name), []).append(word)
     table = Table("corpus", "class", "words")

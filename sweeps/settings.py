@@ -13,8 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from emodarts.corpora.labels import source_of
-from emodarts.corpora.protocols.folds import full_name
+from emodarts.corpora.labels import label_source
+from emodarts.corpora.protocols.folds import protocol_name
 from emodarts.corpora.registry import describe
 from emodarts.corpora.settings import SINGLE_CORPUS_SETTINGS, CorpusSettings
 from emodarts.errors import EmodartsError
@@ -231,7 +231,7 @@ class Settings:
     def _corpus_hashed(self) -> dict[str, Any]:
         """What the corpora mean by the settings that may be left to their defaults."""
         if not self.joins_corpora:
-            return {"protocol": full_name(self.corpus), "source": source_of(self.corpus)}
+            return {"protocol": protocol_name(self.corpus), "source": label_source(self.corpus)}
         name = "+".join(about.name for about in self.training_corpora)
         return {"name": name, "protocol": f"{name}/joined"}
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from emodarts import corpora
-from emodarts.corpora import labels as labelling
-from emodarts.corpora.protocols import folds
+from emodarts.corpora.labels import label_utterances
+from emodarts.corpora.protocols.folds import make_folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.experiment.fold_data import FoldSettings
 from emodarts.features.settings import FeatureSettings
@@ -61,8 +61,8 @@ def demo(cache):
     """The demo corpus, its labels and folds."""
     settings = CorpusSettings(name="demo", root=str(cache / "demo"))
     corpus = corpora.read(settings)
-    labels = labelling.label(corpus.utterances, settings)
-    return corpus, labels, folds.make_folds(settings, corpus.utterances, labels)
+    labels = label_utterances(corpus.utterances, settings)
+    return corpus, labels, make_folds(settings, corpus.utterances, labels)
 
 
 @pytest.fixture(scope="session")

@@ -57,12 +57,12 @@ def audit_corpus(options: argparse.Namespace, progress: "Progress | None" = None
     from emodarts import corpora
     from emodarts.audit.audit import audit
     from emodarts.audit.measuring import measure_all
-    from emodarts.corpora.labels import source_of
+    from emodarts.corpora.labels import label_source
     from emodarts.corpora.table import Dropped, dropped_table
 
     settings = corpus_settings(options, protocol=options.protocol)
     corpus = corpora.read(settings)
-    source_of(settings)  # a wrong setting is no finding
+    label_source(settings)  # a wrong setting is no finding
     labels, folds = _labels_and_folds(settings, corpus)
     measures, undecodable = measure_all(corpus.utterances, corpus.root, options.processes, progress)
     drops = [Dropped(**row) for row in corpus.dropped.to_pylist()]
@@ -73,11 +73,11 @@ def _labels_and_folds(
     settings: CorpusSettings, corpus: "Corpus"
 ) -> "tuple[Labels | EmodartsError, tuple[Fold, ...] | EmodartsError]":
     """Labels and folds, or the error that stands in the way: the rest of the audit may show why."""
-    from emodarts.corpora.labels import label
+    from emodarts.corpora.labels import label_utterances
     from emodarts.corpora.protocols.folds import make_folds
 
     try:
-        labels = label(corpus.utterances, settings)
+        labels = label_utterances(corpus.utterances, settings)
     except EmodartsError as error:
         return error, error
     try:

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from emodarts.corpora.labels import Labels, source_of
+from emodarts.corpora.labels import Labels, label_source
 from emodarts.corpora.settings import CorpusSettings
 
 _COLUMNS = ("speaker", "session", "recording", "gender", "scenario", "split", "text")
@@ -49,7 +49,7 @@ def view(utterances: pa.Table, labels: Labels | None, measures: pa.Table, settin
     ids = utterances["utterance"].to_pylist()
     place = {utterance: row for row, utterance in enumerate(ids)}
     columns = {name: utterances[name].to_pylist() for name in _COLUMNS}
-    columns["word"] = utterances[source_of(settings)].to_pylist()
+    columns["word"] = utterances[label_source(settings)].to_pylist()
     found = labels.by_utterance if labels else {}
     rows = np.array([place.get(utterance, -1) for utterance in measures["utterance"].to_pylist()], np.int64)
     known = rows >= 0

@@ -29,13 +29,13 @@ class Labels:
     unlabelled: dict[str, str]
 
 
-def label(utterances: pa.Table, settings: CorpusSettings) -> Labels:
+def label_utterances(utterances: pa.Table, settings: CorpusSettings) -> Labels:
     """Label the utterances (schema UTTERANCES) under the settings' class set and policies.
 
     Raises EmodartsError where fewer than two classes, or a class that the settings name, have no utterance.
     """
     description = describe(settings.name)
-    source = source_of(settings)
+    source = label_source(settings)
     wanted = _wanted(settings.class_set)
     open_words = description.open_words and settings.class_set.strip().lower() != "four"
     there: Counter[str] = Counter()
@@ -82,7 +82,7 @@ def _scenarios(utterances: pa.Table, settings: CorpusSettings) -> set[str] | Non
     return wanted
 
 
-def source_of(settings: CorpusSettings) -> str:
+def label_source(settings: CorpusSettings) -> str:
     """`intended` or `perceived`: as set, else the corpus's default. Raises EmodartsError where there are none."""
     sources = describe(settings.name).sources
     if settings.source is not None and settings.source not in sources:
@@ -93,7 +93,7 @@ def source_of(settings: CorpusSettings) -> str:
     return settings.source or sources[0]
 
 
-def mappings() -> list[tuple[str, str, str]]:
+def label_mappings() -> list[tuple[str, str, str]]:
     """(corpus, word, class) for every word of every corpus."""
     return [(name, word, to) for name in READERS for word, to in describe(name).words.items()]
 
@@ -137,6 +137,6 @@ def _check(
         known = ", ".join(f"{name} ({count})" for name, count in there.most_common(12) if count)
         hint = f"; there are {known}{', ...' if len(there) > 12 else ''}" if known else ""
         hint += f"; {len(unknown)} labels were not known, the first: {unknown[0].reason}" if unknown else ""
-        hint += f"; {unlabelled} utterances have no {source_of(settings)} label" if unlabelled else ""
+        hint += f"; {unlabelled} utterances have no {label_source(settings)} label" if unlabelled else ""
         what = f"too few utterances of {', '.join(few)}" if few else "fewer than two classes"
         raise EmodartsError(f"{settings.name}: {what}; choose the classes with corpus.class_set='a,b,...'{hint}")

@@ -8,9 +8,8 @@ import numpy as np
 import pyarrow.compute as pc
 
 from emodarts import corpora
-from emodarts.corpora import labels as labelling
-from emodarts.corpora.protocols import folds as protocols
-from emodarts.corpora.protocols.folds import Fold
+from emodarts.corpora.labels import label_utterances
+from emodarts.corpora.protocols.folds import Fold, folds_of_corpora, make_folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus
 from emodarts.errors import EmodartsError
@@ -129,7 +128,7 @@ def read(wanted: Sequence[CorpusSettings], made_of: FeatureSettings, device: str
         cache = corpora.cache_folder() / "features"
         store = build_store(corpus.utterances, corpus.root, made_of, cache, device)
         kept = corpus.utterances.filter(pc.is_in(corpus.utterances["utterance"], store.utterances))
-        folds[corpus.name] = protocols.make_folds(settings, kept, labelling.label(kept, settings))
+        folds[corpus.name] = make_folds(settings, kept, label_utterances(kept, settings))
         stores.append(store)
         sources.append(CorpusCredit.of(corpus))
-    return SweepCorpus(wanted[0], protocols.of_corpora(folds), join_stores(stores), tuple(sources))
+    return SweepCorpus(wanted[0], folds_of_corpora(folds), join_stores(stores), tuple(sources))

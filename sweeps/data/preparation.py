@@ -11,9 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from emodarts import corpora
 from emodarts.console import print_line, print_logs
-from emodarts.corpora import labels as labelling
-from emodarts.corpora.protocols import folds as protocols
-from emodarts.corpora.protocols.folds import Fold
+from emodarts.corpora.labels import label_utterances
+from emodarts.corpora.protocols.folds import Fold, check_not_trained_on, folds_of_corpora, make_folds, protocol_names
 from emodarts.corpora.protocols.rules import NO_DEV
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus
@@ -36,7 +35,7 @@ def prepare(settings: Settings, console: Console, needs_dev: bool = True) -> Swe
         labelled = [_read(corpus_settings) for corpus_settings in settings.training_corpora]
         _check_protocol(settings, labelled, needs_dev)  # before hours of extraction
         trained = tuple(_extract(settings, corpus, console) for corpus in labelled)
-        all_folds = protocols.of_corpora({t.corpus.name: t.folds for t in trained})
+        all_folds = folds_of_corpora({t.corpus.name: t.folds for t in trained})
         folds = _selected_folds(settings, all_folds)
         for fold in folds.values():
             for system in settings.systems.values():
@@ -59,31 +58,31 @@ class _LabelledCorpus:
 
 def _read(settings: CorpusSettings) -> _LabelledCorpus:
     corpus = corpora.read(settings)
-    labels = labelling.label(corpus.utterances, settings)
-    return _LabelledCorpus(settings, corpus, protocols.make_folds(settings, corpus.utterances, labels))
+    labels = label_utterances(corpus.utterances, settings)
+    return _LabelledCorpus(settings, corpus, make_folds(settings, corpus.utterances, labels))
 
 
 def _check_protocol(settings: Settings, labelled: Sequence[_LabelledCorpus], needs_dev: bool) -> None:
     """Raise EmodartsError for a missing dev part that is needed, corpora that do not join, tests on what trains."""
-    folds = protocols.of_corpora({c.corpus.name: c.folds for c in labelled})
+    folds = folds_of_corpora({c.corpus.name: c.folds for c in labelled})
     if needs_dev and folds[0].protocol_caveat == NO_DEV:
-        others = protocols.protocols_of(labelled[0].corpus.name)
+        others = protocol_names(labelled[0].corpus.name)
         raise EmodartsError(
             f"{folds[0].protocol} has no dev part, so a sweep could choose nothing without its test speakers: it is "
             f"there for comparison with published figures (published=true runs it beside a clean one); take one of "
             f"{', '.join(others)}"
         )
     for name in settings.extra_tests:
-        protocols.refuse_trained(folds, name)
+        check_not_trained_on(folds, name)
 
 
 def _extract(settings: Settings, labelled: _LabelledCorpus, console: Console) -> TrainingCorpus:
     """The corpus with its features, and the folds of what could be decoded."""
     corpus, own, folds = labelled.corpus, labelled.settings, labelled.folds
     store, utterances = _decode(settings, corpus, console)
-    labels = labelling.label(utterances, own)
+    labels = label_utterances(utterances, own)
     if len(utterances) < len(corpus.utterances):
-        folds = protocols.make_folds(own, utterances, labels)
+        folds = make_folds(own, utterances, labels)
     return TrainingCorpus(own, corpus, labels, folds, store)
 
 
@@ -96,7 +95,7 @@ def _test_corpus(settings: Settings, name: str, classes: tuple[str, ...], consol
     )
     corpus = corpora.read(own)
     store, utterances = _decode(settings, corpus, console)
-    labels = labelling.label(utterances, own)
+    labels = label_utterances(utterances, own)
     speakers = dict(zip(*(utterances[column].to_pylist() for column in ("utterance", "speaker")), strict=True))
     ids = tuple(sorted(labels.by_utterance))
     test = CrossCorpusTest(f"{name}/all", store, ids, labels.by_utterance, {u: speakers[u] for u in ids})

@@ -17,8 +17,8 @@ from emodarts.audit.measuring import measure_all
 from emodarts.audit.page import render_page
 from emodarts.audit.tallies import reasons
 from emodarts.audit.view import view
-from emodarts.corpora import labels as labelling
-from emodarts.corpora.protocols import folds as protocols
+from emodarts.corpora.labels import label_utterances
+from emodarts.corpora.protocols.folds import make_folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import DROPPED, UTTERANCES, Corpus
 from emodarts.errors import EmodartsError
@@ -70,9 +70,9 @@ def made(speakers=6, takes=5, dc_of=None, seed=0, **columns):
 
 
 def audit_of(corpus, measures, settings=SETTINGS):
-    labels = labelling.label(corpus.utterances, settings)
+    labels = label_utterances(corpus.utterances, settings)
     try:
-        folds = protocols.make_folds(settings, corpus.utterances, labels)
+        folds = make_folds(settings, corpus.utterances, labels)
     except EmodartsError as error:
         folds = error
     return audit(corpus, labels, folds, measures, settings)
@@ -119,8 +119,8 @@ def test_the_same_recording_in_train_and_test_is_a_leak_and_named():
 
 def test_the_same_recording_in_train_and_dev_alone_is_a_warning():
     corpus, measures = made()
-    labels = labelling.label(corpus.utterances, SETTINGS)
-    folds = protocols.make_folds(SETTINGS, corpus.utterances, labels)[:1]
+    labels = label_utterances(corpus.utterances, SETTINGS)
+    folds = make_folds(SETTINGS, corpus.utterances, labels)[:1]
     pair = (folds[0].train[0], folds[0].dev[0])
     found = audit(corpus, labels, folds, changed(measures, audio_hash=dict.fromkeys(pair, "same")), SETTINGS)
     assert about(found, "equal recordings in train and dev")[0].severity == "warning"
@@ -228,8 +228,8 @@ def test_unknown_speakers_and_speakers_that_do_not_add_up():
 
 def test_a_protocol_that_leaks_is_found_out_whatever_it_promises():
     corpus, measures = made()
-    labels = labelling.label(corpus.utterances, SETTINGS)
-    fold = protocols.make_folds(SETTINGS, corpus.utterances, labels)[0]
+    labels = label_utterances(corpus.utterances, SETTINGS)
+    fold = make_folds(SETTINGS, corpus.utterances, labels)[0]
     (test,) = fold.tests.values()
     leaking = replace(fold, train=(*fold.train, test[0]), tests={"manifest/test": test[1:]})
     shown = protocol_audit(view(corpus.utterances, labels, measures, SETTINGS), [leaking], SETTINGS)
@@ -294,8 +294,8 @@ def test_reasons_are_grouped_by_kind():
 def test_fifty_thousand_utterances_take_seconds():
     corpus, measures = made(500, 25, text=[str(i % 3000) for i in range(50_000)])
     settings = replace(SETTINGS, protocol="speaker5")
-    labels = labelling.label(corpus.utterances, settings)
-    folds = protocols.make_folds(settings, corpus.utterances, labels)
+    labels = label_utterances(corpus.utterances, settings)
+    folds = make_folds(settings, corpus.utterances, labels)
     start = time.process_time()
     found = audit(corpus, labels, folds, measures, settings)
     render_page(found)

@@ -29,9 +29,8 @@ import numpy as np
 import torch
 
 from emodarts import corpora
-from emodarts.corpora import labels as labelling
-from emodarts.corpora.protocols import folds as protocols
-from emodarts.corpora.protocols.folds import Fold
+from emodarts.corpora.labels import label_utterances
+from emodarts.corpora.protocols.folds import Fold, make_folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus
 from emodarts.experiment.fold_data import FoldSettings
@@ -180,8 +179,8 @@ def read_corpus(corpus: str) -> tuple[Corpus, tuple[Fold, ...]]:
     root = Path(os.environ["EMODARTS_CORPORA"]) / corpus
     settings = replace(CORPORA[corpus], root=str(root))
     read = corpora.read(settings)
-    labels = labelling.label(read.utterances, settings)
-    return read, protocols.make_folds(settings, read.utterances, labels)
+    labels = label_utterances(read.utterances, settings)
+    return read, make_folds(settings, read.utterances, labels)
 
 
 @cache

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from emodarts import corpora
-from emodarts.corpora import labels as labelling
-from emodarts.corpora.protocols import folds
+from emodarts.corpora.labels import label_utterances
+from emodarts.corpora.protocols.folds import make_folds
 from emodarts.corpora.readers.audformat import write
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
@@ -283,7 +283,7 @@ def test_the_own_split_is_a_protocol(written):
     _, header = written
     chosen = CorpusSettings(name="audformat", root=str(header.parent), protocol="official", class_set="full")
     corpus = corpora.read(chosen)
-    (fold,) = folds.make_folds(chosen, corpus.utterances, labelling.label(corpus.utterances, chosen))
+    (fold,) = make_folds(chosen, corpus.utterances, label_utterances(corpus.utterances, chosen))
     roles = {"train": fold.train, "dev": fold.dev, "test": fold.tests["audformat/test"]}
     splits = dict(rows(corpus, "utterance", "split"))
     assert {role: {splits[u] for u in ids} for role, ids in roles.items()} == {name: {name} for name in roles}

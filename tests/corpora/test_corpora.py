@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emodarts import corpora
-from emodarts.corpora import labels as labelling
-from emodarts.corpora.protocols import folds as protocols
+from emodarts.corpora.labels import Labels, label_utterances
+from emodarts.corpora.protocols.folds import check_fold, make_folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import UTTERANCES, Utterance
 from emodarts.errors import EmodartsError
@@ -19,7 +19,7 @@ from tests.support.files import write_tone
 def read(name, root, **more):
     corpus_settings = CorpusSettings(name=name, root=str(root), **more)
     corpus = corpora.read(corpus_settings)
-    return corpus, labelling.label(corpus.utterances, corpus_settings)
+    return corpus, label_utterances(corpus.utterances, corpus_settings)
 
 
 class TestEmoDB(CorpusContract):
@@ -38,7 +38,7 @@ class TestEmoDB(CorpusContract):
 
     def test_folds(self, corpus, recordings):
         _, labels = read("emodb", recordings / "emodb")
-        folds = protocols.make_folds(CorpusSettings(name="emodb"), corpus.utterances, labels)
+        folds = make_folds(CorpusSettings(name="emodb"), corpus.utterances, labels)
         assert len(folds) == 10
         assert {folds[0].speakers[u] for u in folds[0].dev} == {"emodb/08", "emodb/10"}
         assert folds[0].hash == "d921622886ca51f9"
@@ -55,7 +55,7 @@ class TestRavdess(CorpusContract):
         assert len(read("ravdess", recordings / "ravdess", calm="neutral")[1].by_utterance) == 864
 
     def test_folds_hold_two_women_and_two_men(self, corpus, recordings):
-        folds = protocols.make_folds(
+        folds = make_folds(
             CorpusSettings(name="ravdess"), corpus.utterances, read("ravdess", recordings / "ravdess")[1]
         )
         assert len(folds) == 6
@@ -175,13 +175,13 @@ def test_a_leaking_fold_is_refused(demo):
         fold, train=(*fold.train, fold.tests["demo/test"][0]), tests={"demo/test": fold.tests["demo/test"][1:]}
     )
     with pytest.raises(EmodartsError, match="speaker demo/s0 stands in train and in test"):
-        protocols.check_fold(leaked)
+        check_fold(leaked)
 
 
 def test_a_protocol_that_does_not_fit(demo):
     corpus, labels, _ = demo
     with pytest.raises(EmodartsError, match="demo/speaker<k> with k from 3 to 8"):
-        protocols.make_folds(CorpusSettings(protocol="demo/speaker9"), corpus.utterances, labels)
+        make_folds(CorpusSettings(protocol="demo/speaker9"), corpus.utterances, labels)
 
 
 @given(
@@ -212,9 +212,9 @@ def test_folds_of_any_corpus(sizes, k, unknown, shuffle):
             }
             for u, s, _ in rows
         ]
-        labels = labelling.Labels(("a", "b"), {u: c for u, _, c in rows}, {}, (), {})
+        labels = Labels(("a", "b"), {u: c for u, _, c in rows}, {}, (), {})
         chosen = CorpusSettings(name="manifest", protocol=f"manifest/speaker{k}")
-        return protocols.make_folds(chosen, pa.Table.from_pylist(table, UTTERANCES), labels)
+        return make_folds(chosen, pa.Table.from_pylist(table, UTTERANCES), labels)
 
     folds = make(rows)
     shuffled = list(rows)
@@ -223,7 +223,7 @@ def test_folds_of_any_corpus(sizes, k, unknown, shuffle):
     tested = [u for f in folds for u in f.tests["manifest/test"]]
     assert sorted(tested) == sorted(u for u, s, _ in rows if s)
     for fold in folds:
-        protocols.check_fold(fold)
+        check_fold(fold)
         everything = {*fold.train, *fold.dev, *fold.tests["manifest/test"]}
         assert everything == {u for u, _, _ in rows}
         assert all(fold.speakers[u] for u in (*fold.dev, *fold.tests["manifest/test"]))

@@ -3,7 +3,7 @@
 import pytest
 
 from emodarts import corpora
-from emodarts.corpora import labels as labelling
+from emodarts.corpora.labels import label_utterances
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from tests.support.contracts import CorpusContract
@@ -31,15 +31,15 @@ class TestCremaD(CorpusContract):
     def test_ties_of_votes_are_no_agreement(self, corpus, folder):
         settings = CorpusSettings(name="crema_d", source="perceived", class_set="full")
         with pytest.raises(EmodartsError, match=r"disgusted \(1\)"):
-            labelling.label(corpus.utterances, settings)
+            label_utterances(corpus.utterances, settings)
         settings = CorpusSettings(name="crema_d", source="perceived")
-        labels = labelling.label(corpus.utterances, settings)
+        labels = label_utterances(corpus.utterances, settings)
         assert labels.unknown == ()
         assert labels.left_out == {"A:N": 1, "D": 1, "F:H:N": 1}
         assert labels.by_utterance["crema_d/1018_IEO_ANG_HI"] == "angry"
 
     def test_intended_labels_are_the_default(self, corpus):
-        labels = labelling.label(corpus.utterances, CorpusSettings(name="crema_d"))
+        labels = label_utterances(corpus.utterances, CorpusSettings(name="crema_d"))
         assert labels.by_utterance["crema_d/1001_IEO_ANG_HI"] == "angry"
         assert labels.unlabelled == {}
 
@@ -67,7 +67,7 @@ def test_without_tables_there_are_intended_labels_alone(tmp_path):
     written.assert_matches(corpus)
     settings = CorpusSettings(name="crema_d", source="perceived")
     with pytest.raises(EmodartsError, match="80 utterances have no perceived label"):
-        labelling.label(corpus.utterances, settings)
+        label_utterances(corpus.utterances, settings)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from emodarts import corpora, metrics
-from emodarts.corpora import labels as labelling
-from emodarts.corpora.protocols import folds
+from emodarts.corpora.labels import label_utterances
+from emodarts.corpora.protocols.folds import check_fold
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from tests.support.files import write_tone
@@ -99,7 +99,7 @@ def test_calm_follows_its_policy_in_any_class_set(tmp_path):
 
     def counted(**more):
         settings = CorpusSettings(name="ravdess", root=str(tmp_path), **more)
-        return sorted(labelling.label(corpora.read(settings).utterances, settings).by_utterance.values())
+        return sorted(label_utterances(corpora.read(settings).utterances, settings).by_utterance.values())
 
     assert counted(class_set="angry,neutral", calm="neutral") == ["angry"] * 2 + ["neutral"] * 4
     assert counted(class_set="angry,neutral") == ["angry"] * 2 + ["neutral"] * 2
@@ -109,7 +109,7 @@ def test_calm_follows_its_policy_in_any_class_set(tmp_path):
 def test_a_class_named_twice_is_one_class(small_corpus):
     settings = CorpusSettings(name="manifest", root=str(small_corpus), class_set="sad, sad")
     with pytest.raises(EmodartsError, match="fewer than two classes"):
-        labelling.label(corpora.read(settings).utterances, settings)
+        label_utterances(corpora.read(settings).utterances, settings)
 
 
 class TestRefusedFolds:
@@ -122,31 +122,31 @@ class TestRefusedFolds:
         leaking = replace(fold, train=(*fold.train, leak), tests={"demo/test": fold.tests["demo/test"][1:]})
         for groups in ({}, {u: u for u in fold.groups}):
             with pytest.raises(EmodartsError, match="speaker demo/s0 stands in train and in test"):
-                folds.check_fold(replace(leaking, groups=groups))
+                check_fold(replace(leaking, groups=groups))
 
     def test_without_any_owner(self, fold):
         with pytest.raises(EmodartsError, match="neither speaker nor group"):
-            folds.check_fold(replace(fold, groups={}))
+            check_fold(replace(fold, groups={}))
 
     def test_an_utterance_twice(self, fold):
         with pytest.raises(EmodartsError, match="stands in train and in train"):
-            folds.check_fold(replace(fold, train=(*fold.train, fold.train[0])))
+            check_fold(replace(fold, train=(*fold.train, fold.train[0])))
         tests = {**fold.tests, "demo/more": fold.tests["demo/test"][:1]}
         with pytest.raises(EmodartsError, match="test set demo/test and in test set demo/more"):
-            folds.check_fold(replace(fold, tests=tests))
+            check_fold(replace(fold, tests=tests))
 
     def test_an_empty_test_set(self, fold):
         with pytest.raises(EmodartsError, match="test set demo/more part is empty"):
-            folds.check_fold(replace(fold, tests={**fold.tests, "demo/more": ()}))
+            check_fold(replace(fold, tests={**fold.tests, "demo/more": ()}))
 
     def test_a_label_outside_of_the_classes(self, fold):
         with pytest.raises(EmodartsError, match="no declared class"):
-            folds.check_fold(replace(fold, labels={**fold.labels, fold.dev[0]: "perplexed"}))
+            check_fold(replace(fold, labels={**fold.labels, fold.dev[0]: "perplexed"}))
 
     def test_hidden_test_labels_are_no_fault(self, fold):
         public = {u: c for u, c in fold.labels.items() if u not in fold.tests["demo/test"]}
         assert len(public) < len(fold.labels)
-        folds.check_fold(replace(fold, labels=public))  # raises nothing
+        check_fold(replace(fold, labels=public))  # raises nothing
 
 
 def test_metrics_refuse_what_they_cannot_count():
@@ -161,13 +161,13 @@ class TestClassSets:
     @pytest.mark.parametrize("given", ["angry,sad", " Angry , SAD,,", "full", "Full"])
     def test_case_and_blanks_do_not_count(self, small_corpus, given):
         chosen = CorpusSettings(name="manifest", root=str(small_corpus), class_set=given)
-        assert labelling.label(corpora.read(chosen).utterances, chosen).classes == ("angry", "sad")
+        assert label_utterances(corpora.read(chosen).utterances, chosen).classes == ("angry", "sad")
 
     @pytest.mark.parametrize("given", ["fourr", "angry", "angry;sad", "four", ""])
     def test_a_wrong_one_is_told_what_there_is(self, small_corpus, given):
         chosen = CorpusSettings(name="manifest", root=str(small_corpus), class_set=given)
         with pytest.raises(EmodartsError, match=r"there are angry \(16\), sad \(16\)"):
-            labelling.label(corpora.read(chosen).utterances, chosen)
+            label_utterances(corpora.read(chosen).utterances, chosen)
 
 
 @pytest.mark.parametrize("layout", [iemocap, msp_improv, crema_d])

@@ -11,9 +11,9 @@ import pytest
 import soundfile
 
 from emodarts import corpora
-from emodarts.corpora import labels as labelling
 from emodarts.corpora.headers import Header, read_header
-from emodarts.corpora.protocols import folds
+from emodarts.corpora.labels import label_utterances
+from emodarts.corpora.protocols.folds import make_folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Utterance, audio_files, build, seconds
 from emodarts.errors import EmodartsError
@@ -229,7 +229,7 @@ class TestManifestTables:
         manifest(tmp_path, "\n".join(["file,speaker,label,partition", *lines]), files=files)
         chosen = CorpusSettings(name="manifest", root=str(tmp_path), class_set="full", protocol="manifest/official")
         corpus = corpora.read(chosen)
-        (fold,) = folds.make_folds(chosen, corpus.utterances, labelling.label(corpus.utterances, chosen))
+        (fold,) = make_folds(chosen, corpus.utterances, label_utterances(corpus.utterances, chosen))
         assert {name: len(ids) for name, ids in fold.tests.items()} == {"manifest/test1": 4, "manifest/test2": 4}
         assert (len(fold.train), len(fold.dev), len(fold.left_out)) == (4, 4, 4)
 

@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from emodarts import corpora
-from emodarts.corpora import labels as labelling
 from emodarts.corpora import registry
-from emodarts.corpora.protocols import folds as protocols
+from emodarts.corpora.labels import label_utterances
+from emodarts.corpora.protocols.folds import make_folds
 from emodarts.corpora.settings import CorpusSettings
 from tests.support.files import REPOSITORY, write_tone
 
@@ -49,7 +49,7 @@ def test_the_examples_run_one_after_another(folder, capsys):
 def test_the_split_of_the_page(folder):
     settings = CorpusSettings(name="manifest", root="recordings", class_set="angry,sad", protocol="split.csv")
     corpus = corpora.read(settings)
-    (fold,) = protocols.make_folds(settings, corpus.utterances, labelling.label(corpus.utterances, settings))
+    (fold,) = make_folds(settings, corpus.utterances, label_utterances(corpus.utterances, settings))
     assert {name: len(ids) for name, ids in fold.tests.items()} == {"manifest/home": 2, "manifest/street": 2}
     assert (len(fold.train), len(fold.dev), len(fold.left_out)) == (4, 2, 6)
 
@@ -61,8 +61,8 @@ def test_the_reader_of_the_page(folder, monkeypatch):
     settings = CorpusSettings(name="studio", root="recordings", class_set="full")
     try:
         corpus = corpora.read(settings)
-        labels = labelling.label(corpus.utterances, settings)
-        folds = protocols.make_folds(settings, corpus.utterances, labels)
+        labels = label_utterances(corpus.utterances, settings)
+        folds = make_folds(settings, corpus.utterances, labels)
     finally:
         sys.modules.pop("studio", None)
     assert corpus.utterances.num_rows == 16

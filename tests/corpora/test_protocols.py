@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emodarts.corpora import labels as labelling
-from emodarts.corpora.protocols import folds as protocols
+from emodarts.corpora.labels import Labels
 from emodarts.corpora.protocols import rules
+from emodarts.corpora.protocols.folds import check_fold, check_not_trained_on, join_folds, make_folds
 from emodarts.corpora.registry import describe
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import UTTERANCES
@@ -78,13 +78,13 @@ def corpus_of(corpus, per_speaker, unknown=0, seed=0):
         for n in range(3):
             rows.append({**blank, "utterance": f"{corpus}/test3-{n}", "path": f"t{n}.wav", "split": "Test3"})
             hidden[rows[-1]["utterance"]] = rows[-1]["path"]
-    return rows, labelling.Labels(CLASSES, found, {}, (), hidden)
+    return rows, Labels(CLASSES, found, {}, (), hidden)
 
 
 def folds_of(corpus, name, rows, labels):
     requires = describe(corpus).rules[name].requires
     chosen = CorpusSettings(name=corpus, protocol=f"{corpus}/{name}", **requires)
-    return protocols.make_folds(chosen, pa.Table.from_pylist(rows, UTTERANCES), labels)
+    return make_folds(chosen, pa.Table.from_pylist(rows, UTTERANCES), labels)
 
 
 @pytest.mark.parametrize(("corpus", "name"), PROTOCOLS)
@@ -220,9 +220,9 @@ def test_a_weakness_must_stand_in_the_id():
 
     fold = folds_of("iemocap", "session5-random-dev", *corpus_of("iemocap", 48))[0]
     with pytest.raises(EmodartsError, match="the protocol's name does not say -random-dev"):
-        protocols.check_fold(replace(fold, protocol="iemocap/session5"))
+        check_fold(replace(fold, protocol="iemocap/session5"))
     with pytest.raises(EmodartsError, match="stands in train and in dev"):
-        protocols.check_fold(replace(fold, protocol_caveat=None))
+        check_fold(replace(fold, protocol_caveat=None))
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_a_weakness_must_stand_in_the_id():
 def test_a_protocol_that_does_not_fit_says_which_do(given, message):
     rows, labels = corpus_of("iemocap", 48)
     with pytest.raises(EmodartsError, match=message):
-        protocols.make_folds(CorpusSettings(name="iemocap", **given), pa.Table.from_pylist(rows, UTTERANCES), labels)
+        make_folds(CorpusSettings(name="iemocap", **given), pa.Table.from_pylist(rows, UTTERANCES), labels)
 
 
 class TestJoined:
@@ -247,7 +247,7 @@ class TestJoined:
         }
 
     def test_fold_i_joins_fold_i_mod_k_and_tests_stay_apart(self, parts):
-        folds = protocols.join_folds(parts)
+        folds = join_folds(parts)
         assert len(folds) == 10
         assert folds[0].protocol == "emodb+savee/joined"
         for index, fold in enumerate(folds):
@@ -257,27 +257,27 @@ class TestJoined:
 
     def test_what_cannot_be_joined(self, parts):
         with pytest.raises(EmodartsError, match="two corpora or more"):
-            protocols.join_folds({"emodb": parts["emodb"]})
+            join_folds({"emodb": parts["emodb"]})
         rows, _ = corpus_of("savee", 48)
-        two = labelling.Labels(
+        two = Labels(
             ("angry", "sad"), {r["utterance"]: ("angry", "sad")[i % 2] for i, r in enumerate(rows)}, {}, (), {}
         )
         without = folds_of("iemocap", "emodarts-no-dev", *corpus_of("iemocap", 48))
         with pytest.raises(EmodartsError, match="iemocap: a protocol without dev part cannot be joined"):
-            protocols.join_folds({**parts, "iemocap": without})
+            join_folds({**parts, "iemocap": without})
         with pytest.raises(EmodartsError, match="different classes"):
-            protocols.join_folds({**parts, "savee": folds_of("savee", "speaker4", rows, two)})
+            join_folds({**parts, "savee": folds_of("savee", "speaker4", rows, two)})
 
     def test_a_weak_part_makes_a_weak_whole(self, parts):
         tess = folds_of("tess", "speaker2-random-dev", *corpus_of("tess", 48))
-        (first, *_) = protocols.join_folds({"savee": parts["savee"], "tess": tess})
+        (first, *_) = join_folds({"savee": parts["savee"], "tess": tess})
         assert first.protocol_caveat == rules.SHARED_DEV
         assert first.protocol == "savee+tess/joined-random-dev"
 
     def test_a_corpus_in_training_is_refused_as_a_further_test(self, parts):
         with pytest.raises(EmodartsError, match="savee trains here"):
-            protocols.refuse_trained(protocols.join_folds(parts), "savee")
-        protocols.refuse_trained(protocols.join_folds(parts), "tess")
+            check_not_trained_on(join_folds(parts), "savee")
+        check_not_trained_on(join_folds(parts), "tess")
 
 
 @pytest.mark.parametrize(
@@ -290,15 +290,15 @@ def test_speakers_that_differ_in_spelling_alone_do_not_stand_in_two_roles(one, o
         row["speaker"] = f"savee/{names[row['speaker'][-2:]]}"
     table = pa.Table.from_pylist(rows, UTTERANCES)
     with pytest.raises(EmodartsError, match="if that is one person, spell it one way"):
-        protocols.make_folds(CorpusSettings(name="savee"), table, labels)
+        make_folds(CorpusSettings(name="savee"), table, labels)
 
 
 def test_who_has_no_label_neither_tests_nor_counts():
     rows, labels = corpus_of("savee", 48)
     blind = {r["utterance"]: r["path"] for r in rows if "KL" in r["utterance"]}
     found = {u: name for u, name in labels.by_utterance.items() if u not in blind}
-    labels = labelling.Labels(CLASSES, found, {}, (), blind)
-    folds = protocols.make_folds(CorpusSettings(name="savee"), pa.Table.from_pylist(rows, UTTERANCES), labels)
+    labels = Labels(CLASSES, found, {}, (), blind)
+    folds = make_folds(CorpusSettings(name="savee"), pa.Table.from_pylist(rows, UTTERANCES), labels)
     assert [roles(fold)[0] for fold in folds] == [["savee/DC"], ["savee/JE"], ["savee/JK"]]
     assert set(folds[0].left_out) == set(blind)
 
@@ -318,7 +318,7 @@ def test_a_copy_with_a_hole_is_refused_and_told_what_fits(corpus, lost, part):
     rows, labels = corpus_of(corpus, 48 if len(people(corpus)) < 30 else 12)
     table = pa.Table.from_pylist([row for row in rows if not lost(row)], UTTERANCES)
     with pytest.raises(EmodartsError, match=f"{part} is empty: the copy has no .* choose another protocol: "):
-        protocols.make_folds(CorpusSettings(name=corpus), table, labels)
+        make_folds(CorpusSettings(name=corpus), table, labels)
 
 
 class TestUserSplit:
@@ -330,7 +330,7 @@ class TestUserSplit:
         def make(text):
             path = tmp_path / "mine.csv"
             path.write_text(text)
-            return protocols.make_folds(CorpusSettings(name="savee", protocol=str(path)), table, labels)
+            return make_folds(CorpusSettings(name="savee", protocol=str(path)), table, labels)
 
         return make, [r["utterance"] for r in rows]
 
@@ -374,11 +374,11 @@ class TestUserSplit:
         chosen = CorpusSettings(name="savee", protocol=str(path))
         ids = [r["utterance"] for r in rows]
         path.write_text(self.text(ids, DC="train", KL="train", JE="dev", JK="test"))
-        (fold,) = protocols.make_folds(chosen, table, labels)
+        (fold,) = make_folds(chosen, table, labels)
         assert None in {fold.speakers[u] for u in fold.train}
         path.write_text(self.text(ids, DC="train", JE="dev", KL="test"))
         with pytest.raises(EmodartsError, match=r"mine.csv:\d+: the speaker of savee/KL-000 is unknown"):
-            protocols.make_folds(chosen, table, labels)
+            make_folds(chosen, table, labels)
 
     def test_lines_are_counted_as_an_editor_does(self, made):
         with pytest.raises(EmodartsError, match=r"mine.csv:5: there is no labelled utterance 'x'"):
@@ -404,4 +404,4 @@ class TestUserSplit:
         chosen = CorpusSettings(name="savee", protocol="nowhere/mine.csv")
         table = pa.Table.from_pylist(rows, UTTERANCES)
         with pytest.raises(EmodartsError, match="cannot be read"):
-            protocols.make_folds(chosen, table, labels)
+            make_folds(chosen, table, labels)

@@ -3,7 +3,7 @@
 import pytest
 
 from emodarts import corpora
-from emodarts.corpora import labels as labelling
+from emodarts.corpora.labels import label_utterances
 from emodarts.corpora.settings import CorpusSettings
 from tests.support.contracts import CorpusContract
 from tests.support.layouts import check_folds, folds_of, savee
@@ -24,7 +24,7 @@ class TestSavee(CorpusContract):
         folder[1].assert_matches(corpus)
 
     def test_sadness_and_surprise_are_no_others(self, corpus):
-        labels = labelling.label(corpus.utterances, CorpusSettings(name="savee", class_set="full"))
+        labels = label_utterances(corpus.utterances, CorpusSettings(name="savee", class_set="full"))
         assert labels.by_utterance["savee/KL_sa01"] == "sad"
         assert labels.by_utterance["savee/KL_su01"] == "surprised"
         assert labels.by_utterance["savee/KL_a01"] == "angry"

@@ -5,9 +5,9 @@ import pytest
 
 from emodarts import corpora
 from emodarts.audit.audit import audit
-from emodarts.corpora import labels as labelling
-from emodarts.corpora.protocols import folds as protocols
+from emodarts.corpora.labels import label_utterances
 from emodarts.corpora.protocols import rules
+from emodarts.corpora.protocols.folds import make_folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.features.measures import MEASURES
 from tests.support.files import write_tone
@@ -30,7 +30,7 @@ def dialogs(tmp_path):
 def made(root, **settings):
     chosen = CorpusSettings(name="manifest", root=str(root), class_set="angry,sad", **settings)
     corpus = corpora.read(chosen)
-    return protocols.make_folds(chosen, corpus.utterances, labelling.label(corpus.utterances, chosen))
+    return make_folds(chosen, corpus.utterances, label_utterances(corpus.utterances, chosen))
 
 
 def check(fold, count):
@@ -78,8 +78,8 @@ def test_the_published_train_part_stays_whole_and_the_audit_counts(tmp_path):
     near = next(r for r in rows if r["split"] == "Train")
     near |= {"speaker": None, "recording": next(r["recording"] for r in rows if r["split"] == "Test1")}
     table = pa.Table.from_pylist(rows, corpus.utterances.schema)
-    labels = labelling.label(table, chosen)
-    folds = protocols.make_folds(chosen, table, labels)
+    labels = label_utterances(table, chosen)
+    folds = make_folds(chosen, table, labels)
     assert near["utterance"] in folds[0].train
     found = audit(
         corpora.Corpus("msp_podcast", tmp_path, table, corpus.dropped), labels, folds, MEASURES.empty_table(), chosen
@@ -88,5 +88,5 @@ def test_the_published_train_part_stays_whole_and_the_audit_counts(tmp_path):
     assert finding.severity == "warning"
     assert finding.found.startswith("1 train utterances")
     chosen = CorpusSettings(name="msp_podcast", root=str(tmp_path), protocol="speaker5")
-    for fold in protocols.make_folds(chosen, table, labels):
+    for fold in make_folds(chosen, table, labels):
         assert (near["utterance"] in fold.train) == (rules.UNKNOWN_NEAR_TEST not in fold.left_out.values())

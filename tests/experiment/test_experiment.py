@@ -7,9 +7,9 @@ import pytest
 import soundfile
 
 from emodarts import corpora
-from emodarts.corpora import labels as labelling
-from emodarts.corpora.protocols import folds as protocols
+from emodarts.corpora.labels import label_utterances
 from emodarts.corpora.protocols import rules
+from emodarts.corpora.protocols.folds import check_fold, make_folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment import stages, unit
@@ -73,7 +73,7 @@ def test_noise_as_test_audio_changes_nothing_on_the_dev_side(demo, tiny, undistu
         soundfile.write(copy.root / paths[utterance], rng.normal(0, 0.1, 12000), 16000, subtype="PCM_16")
     copy = corpora.read(settings)
     noisy = build_store(copy.utterances, copy.root, tiny.features, tmp_path / "cache")
-    fold = protocols.make_folds(settings, copy.utterances, labelling.label(copy.utterances, settings))[0]
+    fold = make_folds(settings, copy.utterances, label_utterances(copy.utterances, settings))[0]
     records = run_fold(noisy, fold, tiny, seed=3)
     assert dev_side(records) == dev_side(undisturbed)
     before, after = undisturbed.evaluations[-1], records.evaluations[-1]
@@ -196,7 +196,7 @@ def test_a_leaking_fold_is_refused(demo, demo_store, tiny):
 def test_a_fold_without_dev_is_refused(demo, demo_store, tiny):
     fold = demo[2][0]
     without = replace(fold, protocol="demo/all-no-dev", dev=(), protocol_caveat=rules.NO_DEV)
-    protocols.check_fold(without)
+    check_fold(without)
     with pytest.raises(EmodartsError, match=r"demo/all-no-dev fold 0 has no dev part.* choose a protocol with dev"):
         run_fold(demo_store, without, tiny)
 

@@ -11,8 +11,8 @@ import torchaudio
 from torchaudio.pipelines import Wav2Vec2Bundle
 
 from emodarts import corpora
-from emodarts.corpora import labels as labelling
-from emodarts.corpora.protocols import folds
+from emodarts.corpora.labels import label_utterances
+from emodarts.corpora.protocols.folds import make_folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment.unit import run_fold
@@ -298,7 +298,7 @@ def test_older_networks_stay_as_they_are():
 def test_a_whole_unit_on_frames_of_an_encoder(small_bundle, small_corpus, tiny, tmp_path, weighting, channels):
     corpus_settings = CorpusSettings(name="manifest", root=str(small_corpus), class_set="full")
     corpus = corpora.read(corpus_settings)
-    fold = folds.make_folds(corpus_settings, corpus.utterances, labelling.label(corpus.utterances, corpus_settings))[0]
+    fold = make_folds(corpus_settings, corpus.utterances, label_utterances(corpus.utterances, corpus_settings))[0]
     settings = small_settings(
         layers=[1, 3], layer_weighting=weighting, checkpoint=str(small_bundle), speeds=[1.0], trim_db=None
     )

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from emodarts import corpora
-from emodarts.corpora import labels as labelling
-from emodarts.corpora.protocols import folds as protocols
+from emodarts.corpora.labels import label_utterances
+from emodarts.corpora.protocols.folds import join_folds, make_folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import FoldData, FoldSettings
@@ -38,8 +38,8 @@ def parts(tmp_path_factory):
         layout.write_corpus(root / name, junk=False)
         settings = CorpusSettings(name=name, root=str(root / name))
         corpus = corpora.read(settings)
-        labels = labelling.label(corpus.utterances, settings)
-        found[name] = corpus, protocols.make_folds(settings, corpus.utterances, labels)
+        labels = label_utterances(corpus.utterances, settings)
+        found[name] = corpus, make_folds(settings, corpus.utterances, labels)
     return root, found
 
 
@@ -62,7 +62,7 @@ def whole(parts, cache):
 
 @pytest.fixture(scope="module")
 def fold(parts):
-    return protocols.join_folds({name: folds for name, (_, folds) in parts[1].items()})[1]
+    return join_folds({name: folds for name, (_, folds) in parts[1].items()})[1]
 
 
 def test_it_holds_what_its_stores_hold(stores):

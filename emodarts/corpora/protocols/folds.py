@@ -48,9 +48,9 @@ class Fold:
 def make_folds(settings: CorpusSettings, utterances: pa.Table, labels: Labels) -> tuple[Fold, ...]:
     """The folds of `settings.protocol` (None: the corpus's default) over utterances of schema UTTERANCES.
 
-    A protocol is one of the corpus's own (`protocols_of`), `<corpus>/speaker<k>`, or the path of a CSV file with a
+    A protocol is one of the corpus's own (`protocol_names`), `<corpus>/speaker<k>`, or the path of a CSV file with a
     user-made split. Unlabelled utterances stand in tests alone, where the protocol says so.
-    Raises EmodartsError for a protocol that does not fit, and whatever `check` finds.
+    Raises EmodartsError for a protocol that does not fit, and whatever `check_fold` finds.
     """
     candidates = _candidates(utterances, labels)
     name, rule = _rule(settings, candidates)
@@ -66,7 +66,9 @@ def make_folds(settings: CorpusSettings, utterances: pa.Table, labels: Labels) -
     for division in divisions:
         rules.keep_unknown_apart(candidates, division, rule.keeps_train)
     if not name.lower().endswith(".csv"):
-        others = protocols_of(settings.name, len({c.speaker for c in candidates if c.speaker and c.label is not None}))
+        others = protocol_names(
+            settings.name, len({c.speaker for c in candidates if c.speaker and c.label is not None})
+        )
         _refuse_empty(name, divisions, rule, [other for other in others if other != name])
     return tuple(
         _fold(name, index, division, rule.protocol_caveat, labels, speakers, groups)
@@ -87,7 +89,7 @@ def _refuse_empty(name: str, divisions: Sequence[Division], rule: Rule, fitting:
             )
 
 
-def protocols_of(corpus: str, speakers: int | None = None) -> tuple[str, ...]:
+def protocol_names(corpus: str, speakers: int | None = None) -> tuple[str, ...]:
     """The names of the protocols that a corpus has, the default first."""
     description = describe(corpus)
     named = [f"{corpus}/{name}" for name in (description.protocol, *description.rules) if name != "speaker<k>"]
@@ -97,7 +99,7 @@ def protocols_of(corpus: str, speakers: int | None = None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(named))
 
 
-def full_name(settings: CorpusSettings) -> str:
+def protocol_name(settings: CorpusSettings) -> str:
     """The protocol's name as results have it, before the corpus is read (`speaker<k>` without a number stays so)."""
     given = settings.protocol or describe(settings.name).protocol
     if given.lower().endswith(".csv"):
@@ -116,11 +118,16 @@ def _candidates(utterances: pa.Table, labels: Labels) -> list[LabelledUtterance]
     ]
 
 
+def _known_speakers(candidates: Sequence[LabelledUtterance]) -> set[str]:
+    """The speakers who have a labelled utterance."""
+    return {c.speaker for c in candidates if c.speaker and c.label is not None}
+
+
 def _rule(settings: CorpusSettings, candidates: Sequence[LabelledUtterance]) -> tuple[str, Rule]:
     """The full name and the rule of a protocol."""
     corpus, description = settings.name, describe(settings.name)
-    speakers = {c.speaker for c in candidates if c.speaker and c.label is not None}
-    name = full_name(settings)
+    speakers = _known_speakers(candidates)
+    name = protocol_name(settings)
     if name.lower().endswith(".csv"):
         return name, Rule(read_split(Path(settings.protocol or "").expanduser()))
     given = name.removeprefix(f"{corpus}/")
@@ -135,7 +142,7 @@ def _rule(settings: CorpusSettings, candidates: Sequence[LabelledUtterance]) -> 
     if not 3 <= k <= len(speakers):
         raise EmodartsError(
             f"protocol '{settings.protocol}' does not fit {corpus}: choose one of "
-            f"{', '.join(protocols_of(corpus, len(speakers)))}, or a CSV file with columns utterance, role[, fold]"
+            f"{', '.join(protocol_names(corpus, len(speakers)))}, or a CSV file with columns utterance, role[, fold]"
         )
     groups = rules.each_speaker if k == len(speakers) else rules.balanced(k)
     return f"{corpus}/speaker{k}", Rule(rules.by_speaker(groups))
@@ -219,12 +226,12 @@ def join_folds(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
     return tuple(result)
 
 
-def of_corpora(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
-    """The folds of a training on these corpora: those of one as they are, of several joined. Raises as `joined`."""
+def folds_of_corpora(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
+    """The folds of a training on these corpora: those of one as they are, of several joined. Raises as `join_folds`."""
     return join_folds(parts) if len(parts) > 1 else tuple(next(iter(parts.values())))
 
 
-def refuse_trained(folds: Sequence[Fold], corpus: str) -> None:
+def check_not_trained_on(folds: Sequence[Fold], corpus: str) -> None:
     """Raise EmodartsError where a corpus that was to be a further test stands in the training of these folds."""
     if any(u.startswith(f"{corpus}/") for fold in folds for u in (*fold.train, *fold.dev)):
         raise EmodartsError(

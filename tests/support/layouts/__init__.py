@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from emodarts import corpora
-from emodarts.corpora import labels as labelling
-from emodarts.corpora.protocols import folds as protocols
+from emodarts.corpora.labels import label_utterances
 from emodarts.corpora.protocols import rules
+from emodarts.corpora.protocols.folds import make_folds
 from emodarts.corpora.settings import CorpusSettings
 
 
@@ -35,8 +35,8 @@ def folds_of(name, root, **settings):
     """The corpus in a folder, its labels and the folds of a protocol."""
     chosen = CorpusSettings(name=name, root=str(root), **settings)
     corpus = corpora.read(chosen)
-    labels = labelling.label(corpus.utterances, chosen)
-    return corpus, labels, protocols.make_folds(chosen, corpus.utterances, labels)
+    labels = label_utterances(corpus.utterances, chosen)
+    return corpus, labels, make_folds(chosen, corpus.utterances, labels)
 
 
 def check_folds(folds, labels):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from emodarts.corpora.protocols import folds as protocols
+from emodarts.corpora.protocols.folds import check_fold
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import FoldSettings
@@ -94,7 +94,7 @@ def test_a_large_fold_is_measured_on_a_part_of_it(demo, monkeypatch):
     monkeypatch.setattr(forecast, "_MOST", 40)
     fold = demo[2][0]
     part = forecast._part_of(fold)
-    protocols.check_fold(part)
+    check_fold(part)
     assert len(part.train) == 40
     assert set(part.train) < set(fold.train)
     assert set(part.dev) < set(fold.dev)

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from emodarts import corpora
-from emodarts.corpora import labels as labelling
-from emodarts.corpora.protocols import folds as protocols
+from emodarts.corpora.labels import label_utterances
+from emodarts.corpora.protocols.folds import make_folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.export.data import SweepCorpus
@@ -124,7 +124,7 @@ def test_what_was_transferred_can_be_exported(taken, tmp_path):
     about = CorpusSettings(name="savee", root=taken[0][1].partition("=")[2])
     corpus = corpora.read(about)
     store = build_store(corpus.utterances, corpus.root, unit.settings.features, tmp_path)
-    folds = protocols.make_folds(about, corpus.utterances, labelling.label(corpus.utterances, about))
+    folds = make_folds(about, corpus.utterances, label_utterances(corpus.utterances, about))
     _, likeness = retrain(unit, SweepCorpus(about, folds, store, ()))
     assert (likeness.difference, likeness.labels) == (0.0, 0)
 
@@ -137,7 +137,7 @@ def test_a_control_s_genotypes_and_the_source_s_own_corpus(run, source):
     asked = settings(*given)
     own = replace(asked.corpus, protocol="speaker3")
     utterances = corpora.read(own).utterances
-    folds = protocols.make_folds(own, utterances, labelling.label(utterances, own))
+    folds = make_folds(own, utterances, label_utterances(utterances, own))
     resolved = found.resolve(asked, given)
     assert resolved.features.n_mels == 32
     winners = found.assign({f.index: f for f in folds}, resolved)
