@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from emodarts.networks.first_order import first_order_only
+
 FAST_COLUMNS = 3  # the widest kernel whose gradient oneDNN computes fast
 
 
@@ -19,7 +21,7 @@ def depthwise(x: Tensor, kernel: Tensor, stride: int = 1, dilation: int = 1) -> 
     """One odd kernel for each channel, output frame t centred on input frame `stride * t`.
 
     x `(batch, channels, F, T)`, fast if channels-last; kernel `(channels, 1, rows, columns)`; output `(batch,
-    channels, ceil(F / stride), ceil(T / stride))`.
+    channels, ceil(F / stride), ceil(T / stride))`. Gradients of first order only.
     """
     if stride > 1 and dilation % stride == 0:  # frames in between are never met
         x, stride, dilation = x[:, :, ::stride, ::stride], 1, dilation // stride
@@ -49,15 +51,10 @@ class _Depthwise(torch.autograd.Function):
         return _convolve(x, kernel, stride, dilation)
 
     @staticmethod
+    @first_order_only
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, kernel = ctx.saved_tensors
         of_x = of_kernel = None
-        if torch.is_grad_enabled():  # a second derivative is wanted
-            wanted = [t for t, needed in zip((x, kernel), ctx.needs_input_grad, strict=False) if needed]
-            output = _convolve(x, kernel, ctx.stride, ctx.dilation)
-            found = iter(torch.autograd.grad(output, wanted, gradient, create_graph=True))
-            of_x, of_kernel = (next(found) if needed else None for needed in ctx.needs_input_grad[:2])
-            return of_x, of_kernel, None, None
         if ctx.needs_input_grad[0]:
             of_x = _gradient_of_input(gradient, x, kernel, ctx.stride, ctx.dilation)
         if ctx.needs_input_grad[1]:

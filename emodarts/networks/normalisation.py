@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emodarts.networks.first_order import first_order_only
+
 
 def normalise(
     x: Tensor, mask: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
@@ -13,7 +15,7 @@ def normalise(
 
     x `(batch, channels, F, T)`, fast if channels-last; mask `(batch, 1, 1, T)`; weight and bias `(channels,)` or None.
     Returns the output and, without gradients, mean and (biased) variance `(channels,)` and the number of values.
-    Computes in the mask's precision, also under autocast.
+    Computes in the mask's precision, also under autocast. Gradients of first order only.
     """
     with torch.autocast(x.device.type, enabled=False):
         output, mean, variance, count = _Normalise.apply(x.to(mask.dtype), mask, weight, bias, eps)
@@ -46,16 +48,14 @@ class _Normalise(torch.autograd.Function):
         output = centred.mul_(real * (r if weight is None else r * weight))
         if bias is not None:
             output.add_(real * bias)
-        ctx.save_for_backward(x, mask, weight, bias, mean, r, count)
-        ctx.eps = eps
+        ctx.save_for_backward(x, mask, weight, mean, r, count)
         ctx.mark_non_differentiable(mean, variance, count)
         return output.permute(0, 3, 1, 2), mean, variance, count
 
     @staticmethod
+    @first_order_only
     def backward(ctx: Any, dy: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        x, mask, weight, bias, mean, r, count = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a second derivative is wanted
-            return (*_differentiable_gradients(x, mask, weight, bias, ctx.eps, dy), None)
+        x, mask, weight, mean, r, count = ctx.saved_tensors
         dy, real = _rows(dy), of_channels(mask.permute(0, 2, 3, 1), x.shape[1])
         centred = torch.addcmul(-mean * real, _rows(x), real)
         products = dy * centred
@@ -64,26 +64,8 @@ class _Normalise(torch.autograd.Function):
         scale = r if weight is None else r * weight
         dx = torch.addcmul(real * (-scale * dbias / count), dy, real * scale, out=products)
         dx.addcmul_(centred, real * (-scale * r * dweight / count))
-        of_weight, of_bias = (d if p is not None else None for p, d in ((weight, dweight), (bias, dbias)))
-        return dx.permute(0, 3, 1, 2), None, of_weight, of_bias, None
-
-
-def _differentiable_gradients(
-    x: Tensor, mask: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, dy: Tensor
-) -> tuple[Tensor | None, ...]:
-    """The gradients for x, mask (none), weight and bias, with a graph of their own."""
-    count = mask.sum() * x.shape[2]
-    mean = (x * mask).sum((0, 2, 3), keepdim=True) / count
-    variance = ((x - mean).square() * mask).sum((0, 2, 3), keepdim=True) / count
-    output = (x - mean) * torch.rsqrt(variance + eps)
-    if weight is not None:
-        output = output * weight[:, None, None]
-    if bias is not None:
-        output = output + bias[:, None, None]
-    wanted = [t for t in (x, weight, bias) if t is not None and t.requires_grad]
-    found = iter(torch.autograd.grad(output * mask, wanted, dy, create_graph=True))
-    of_x, of_weight, of_bias = (next(found) if t is not None and t.requires_grad else None for t in (x, weight, bias))
-    return of_x, None, of_weight, of_bias
+        wanted = ctx.needs_input_grad
+        return dx.permute(0, 3, 1, 2), None, dweight if wanted[2] else None, dbias if wanted[3] else None, None
 
 
 def _rows(x: Tensor) -> Tensor:

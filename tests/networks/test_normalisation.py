@@ -5,6 +5,7 @@ import torch
 
 from emodarts.networks.masking import image_mask
 from emodarts.networks.normalisation import normalise
+from tests.support.plain import PlainBatchNorm
 
 LENGTHS = torch.tensor([5, 3, 1])
 
@@ -27,9 +28,17 @@ def test_gradients_of_first_and_second_order(problem, affine, layout):
         weight, bias = parameters or (None, None)
         return normalise(x.contiguous(memory_format=layout), mask, weight, bias, 1e-5)[0]
 
+    plain = PlainBatchNorm(2, affine).double()
+
+    def plain_output(x, *parameters):
+        return torch.func.functional_call(plain, dict(zip(("weight", "bias"), parameters, strict=False)), (x, mask))
+
     given = (x, weight, bias) if affine else (x,)
     assert torch.autograd.gradcheck(output, given)
-    assert torch.autograd.gradgradcheck(output, given)
+    torch.testing.assert_close(output(*given), plain_output(*given), atol=1e-9, rtol=1e-9)
+    assert torch.autograd.gradgradcheck(plain_output, given)  # the plain form's: the other has gradients of first order
+    with pytest.raises(RuntimeError, match="create_graph=True cannot be used"):
+        torch.autograd.grad(output(*given).pow(3).sum(), x, create_graph=True)
 
 
 @pytest.mark.parametrize("distance", [3, 30, 300])

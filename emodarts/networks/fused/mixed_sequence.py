@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from emodarts.networks.cell import BuildOperation, MixedOperation
 from emodarts.networks.fused.cell import FusedOperations
-from emodarts.networks.fused.sequence_parts import (
-    JointAttention,
-    JointLayers,
+from emodarts.networks.fused.sequence_layers import (
+    FusedAttention,
+    FusedRecurrentLayers,
     Reversal,
     attention_of,
-    groups_of,
+    grouped,
     kind_of,
 )
 from emodarts.networks.masking import time_mask
@@ -43,9 +43,9 @@ class FusedSequenceOperations(FusedOperations):
         recurrent = of_type(Recurrent | Bidirectional | RecurrentAttention)
         attention = of_type(RecurrentAttention | SelfAttention)
         super().__init__(edges, {*recurrent, *attention, *of_type(SequenceSkip | SequenceZero)}, build, stride)
-        self.layers: Any = nn.ModuleList(JointLayers(found) for found in groups_of(recurrent, kind_of))
+        self.layers = nn.ModuleList(FusedRecurrentLayers(group) for group in grouped(recurrent, kind_of))
         self.attentions: Any = nn.ModuleList(
-            JointAttention(found) for found in groups_of(attention, lambda operation: attention_of(operation).heads)
+            FusedAttention(group) for group in grouped(attention, lambda operation: attention_of(operation).heads)
         )
         self.attending = frozenset(attention)
 
@@ -61,13 +61,13 @@ class FusedSequenceOperations(FusedOperations):
         return self.add_unfused(mixed.movedim(0, 2).flatten(2), x, extent, weights)
 
     def _outputs(self, x: Tensor, lengths: Tensor, mask: Tensor) -> list[tuple[tuple[str, ...], Tensor]]:
-        """Names and outputs `(operations * edges, time, batch, width)`, neither normalised nor masked."""
+        """Names and outputs `(operations * edges, time, batch, channels)`, neither normalised nor masked."""
         frames, reverse = x.transpose(0, 1).contiguous(), Reversal(lengths, x.shape[1])
-        found = [group for part in self.layers for group in part(frames, reverse)]
-        read = {name: y for names, outputs in found for name, y in zip(names, outputs.split(self.edges), strict=True)}
-        outputs = [group for group in found if not self.attending.intersection(group[0])]
-        mixed = [names for names, _ in found if self.attending.intersection(names)]
-        outputs += [((name,), read[name]) for names in mixed for name in names if name not in self.attending]
+        recurrent = [group for part in self.layers for group in part(frames, reverse)]
+        read = {name: y for names, ys in recurrent for name, y in zip(names, ys.split(self.edges), strict=True)}
+        outputs = [group for group in recurrent if not self.attending.intersection(group[0])]
+        partly_read = [names for names, _ in recurrent if self.attending.intersection(names)]
+        outputs += [((name,), read[name]) for names in partly_read for name in names if name not in self.attending]
         for part in self.attentions:
             inputs = [read.get(name, frames.expand(self.edges, *frames.shape)) for name in part.names]
             outputs.append((part.names, part(torch.cat(inputs), mask)))
@@ -87,6 +87,5 @@ class FusedSequenceOperations(FusedOperations):
 
     def write(self, name: str, edge: int, operation: nn.Module) -> None:
         """See `FusedOperations`."""
-        for part in [stack for layers in self.layers for stack in layers.parts] + list(self.attentions):
-            if name in part.names:
-                part.write(name, edge, operation)
+        for part in (*self.layers, *self.attentions):
+            part.write(name, edge, operation)

@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from emodarts.networks.first_order import first_order_only
 from emodarts.networks.normalisation import of_channels
 
 GROUPED_CHANNELS = 16  # products of fewer columns take a CPU as long; see `_group`
@@ -81,7 +81,7 @@ class _BatchMixture(torch.autograd.Function):
         return y, mean, variance
 
     @staticmethod
-    @once_differentiable
+    @first_order_only
     def backward(ctx: Any, dy: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         mask, count, a, p, s, r, *x = ctx.saved_tensors
         edges, real = p.shape[1], of_channels(mask, dy.shape[3])

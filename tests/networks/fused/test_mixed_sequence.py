@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from emodarts.errors import EmodartsError
-from emodarts.networks.fused.recurrence import Chains, recurrence
+from emodarts.networks.fused.recurrence import LayerGroup, recurrence
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS, SelfAttention, family_of
 from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES
 from tests.support.plain import plain_edges, plain_gradients, sequence_edges
@@ -120,17 +120,28 @@ def test_the_alphas_alone_need_no_gradient_of_the_weights(monkeypatch):
     assert asked
 
 
-def test_a_gradient_can_be_differentiated_again():
+def test_a_gradient_of_the_plain_form_can_be_differentiated_again_and_one_of_the_fused_form_is_refused():
+    """The plain form's second derivative is the central difference of the fused form's first."""
     operations = ("lstm_2", "gru_2", "rnn_1", "lstm_attention_2", "self_attention_4")
     fast, plain, x, weights, _ = problem(operations, 4, 2, torch.float64)
 
-    def curvature(edges):
+    def gradient(edges, x, create_graph=False):
         loss = edges(x, LENGTHS, weights).pow(3).sum()
-        gradients = torch.autograd.grad(loss, [x, *edges.parameters()], create_graph=True)
-        return torch.autograd.grad(sum(g.square().sum() for g in gradients), [x, weights])
+        return torch.autograd.grad(loss, [x, weights], create_graph=create_graph)
 
-    for a, b in zip(curvature(fast), curvature(plain), strict=True):
-        assert_close(a, b, 1e-9)
+    direction, eps = torch.randn_like(x), 1e-5
+    product = sum((g * v).sum() for g, v in zip(gradient(plain, x, True), (direction, weights.detach()), strict=True))
+    curvature = torch.autograd.grad(product, x)[0]
+    sides = []
+    for step in (eps, -eps):
+        with torch.no_grad():
+            weights.mul_(1 + step)
+        sides.append(gradient(fast, (x + step * direction).detach().requires_grad_())[0])
+        with torch.no_grad():
+            weights.div_(1 + step)
+    assert_close((sides[0] - sides[1]) / (2 * eps), curvature, 1e-6)
+    with pytest.raises(RuntimeError, match="create_graph=True cannot be used"):
+        gradient(fast, x, True)
 
 
 def test_a_graph_can_be_used_twice():
@@ -187,7 +198,7 @@ def test_chains_of_different_depth_are_stacks_of_torch(kind, layer):
     weight = torch.stack([torch.cat(p[:2], 1)[order].T for p in parts])
     bias = torch.stack([(p[2] + p[3])[order] for p in parts])
     x = torch.randn(5, 2, 3, dtype=torch.float64)
-    (found,) = recurrence(kind, [Chains(x[None], weight, bias, (2, 1, 1))])
+    (found,) = recurrence(kind, [LayerGroup(x[None], weight, bias, (2, 1, 1))])
     torch.testing.assert_close(found, torch.stack([stack(x)[0] for stack in stacks]))
 
 
