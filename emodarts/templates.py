@@ -6,7 +6,7 @@ from typing import Any
 from emodarts.console import printable
 
 
-def render(package: str, template: str, filters: Mapping[str, Callable[..., str]], **values: Any) -> str:
+def render_template(package: str, template: str, filters: Mapping[str, Callable[..., str]], **values: Any) -> str:
     """A template of a package (`"emodarts.audit", "page.html.j2"`) with these filters and values.
 
     In HTML all values are escaped, in other formats the filters have to. The filter `shown` is `printable`. Raises

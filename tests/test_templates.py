@@ -3,7 +3,7 @@
 import jinja2
 import pytest
 
-from emodarts.templates import render
+from emodarts.templates import render_template
 
 
 @pytest.fixture
@@ -20,13 +20,13 @@ def package(tmp_path, monkeypatch):
 
 def test_a_page_is_escaped_and_a_text_is_not(package):
     filters = {"twice": lambda value: str(2 * value)}
-    assert render(package, "page.html.j2", filters, name="a<b>\x1b") == "<p>a&lt;b&gt;\\x1b, 6</p>\n"
-    assert render(package, "text.md.j2", {}, name="a<b>") == "a<b>\n"
+    assert render_template(package, "page.html.j2", filters, name="a<b>\x1b") == "<p>a&lt;b&gt;\\x1b, 6</p>\n"
+    assert render_template(package, "text.md.j2", {}, name="a<b>") == "a<b>\n"
 
 
 def test_a_name_that_nobody_gave_is_an_error(package):
     with pytest.raises(jinja2.UndefinedError, match="'name' is undefined"):
-        render(package, "text.md.j2", {})
+        render_template(package, "text.md.j2", {})
 
 
 def test_no_other_module_makes_an_environment():

@@ -1,12 +1,12 @@
 """The audit as one HTML page that needs nothing else: no scripts, no network."""
 
 from emodarts.audit.model import Audit
-from emodarts.templates import render
+from emodarts.templates import render_template
 
 
 def render_page(audit: Audit) -> str:
     """The page as text. Everything from the corpus (names of files, speakers, words) is escaped."""
-    return render(
+    return render_template(
         "emodarts.audit",
         "page.html.j2",
         {"number": "{:,}".format, "figure": _figure},

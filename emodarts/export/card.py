@@ -10,7 +10,7 @@ from emodarts.export.data import CorpusCredit
 from emodarts.export.units import ExportedUnit
 from emodarts.export.weights import Likeness
 from emodarts.records import SHARED_STUDY
-from emodarts.templates import render
+from emodarts.templates import render_template
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Card:
     def render(self) -> str:
         """The card as Markdown."""
         first = self.units[0]
-        return render(
+        return render_template(
             "emodarts.export",
             "model_card.md.j2",
             {"figure": lambda value: "-" if value is None else f"{value:.3f}", "plain": _plain},

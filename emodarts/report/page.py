@@ -19,7 +19,7 @@ from emodarts.report.sheets import Sheet, shown
 from emodarts.report.tables import incomplete, notices
 from emodarts.report.within import classes_section, folds_section, speakers_section, systems_section
 from emodarts.results.reader import Results
-from emodarts.templates import render
+from emodarts.templates import render_template
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def page_of(results: Results) -> Page:
 
 def render_page(page: Page) -> str:
     """The page as text. Everything from results (names of files, speakers, systems) is escaped."""
-    return render(
+    return render_template(
         "emodarts.report",
         "page.html.j2",
         {},
