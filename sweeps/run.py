@@ -28,11 +28,11 @@ def main(config: DictConfig) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's SIGTERM is taken as Ctrl-C
     try:
         settings = from_hydra(with_corpus_group(config))
-        from sweeps.sweep import run_sweep  # after the settings: a typing mistake is told at once
+        from sweeps.sweep import run_sweep  # after the settings: a mistyped setting is refused at once
 
         code = run_sweep(settings, console, HydraConfig.get().overrides.task)
     except EmodartsError as error:
-        _say(str(error))
+        _print_error(str(error))
         code = 1
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; what is finished is kept. The same command goes on.")
@@ -41,8 +41,8 @@ def main(config: DictConfig) -> None:
     sys.exit(code)
 
 
-def _say(error: str) -> None:
-    Console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True, markup=False)
+def _print_error(message: str) -> None:
+    Console(stderr=True).print(f"error: {message}", style="red", highlight=False, soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":
@@ -52,6 +52,6 @@ if __name__ == "__main__":
     OmegaConf.register_new_resolver("settings_help", settings_help)
     try:
         main()
-    except CompactHydraException as refused:
-        _say(format_hydra_error(refused, known_settings()))
+    except CompactHydraException as error:
+        _print_error(format_hydra_error(error, known_settings()))
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""The settings of a sweep: composes the settings of each room, checks them, and makes the sweep's hash."""
+"""The settings of a sweep: those of all rooms together, their check, and the hash in the sweep's name."""
 
 import hashlib
 import json
@@ -158,8 +158,8 @@ class Settings:
         command, name = f"train_corpora=[{','.join(self.train_corpora)}]", self.corpus.name
         if name == JOINED and not self.joins_corpora:
             raise EmodartsError(f"corpus={JOINED} joins two corpora or more: name them with train_corpora=[a,b]")
-        for trained in self.train_corpora:
-            describe(trained)
+        for corpus in self.train_corpora:
+            describe(corpus)
         if len(self.train_corpora) == 1 and self.train_corpora != [name]:
             raise EmodartsError(f"{command} and corpus={name}: these are two corpora; leave one of the settings out")
         if not self.joins_corpora:
@@ -168,10 +168,10 @@ class Settings:
             raise EmodartsError(
                 f"{command} and corpus={name}: each corpus of the list has its own settings; leave corpus={name} out"
             )
-        of_one = [f"corpus.{key}" for key in SINGLE_CORPUS_SETTINGS if getattr(self.corpus, key)]
-        if of_one or self.protocol:
+        single = [f"corpus.{key}" for key in SINGLE_CORPUS_SETTINGS if getattr(self.corpus, key)]
+        if single or self.protocol:
             raise EmodartsError(
-                f"{command} names several corpora, and {', '.join(of_one) or 'protocol'} would speak of one: leave it "
+                f"{command} names several corpora, and {', '.join(single) or 'protocol'} would speak of one: leave it "
                 "out. Each has its own default protocol and labels; folders are named with roots.<corpus>"
             )
 
@@ -212,7 +212,7 @@ class Settings:
         return FoldSettings(self.features, search, self.training, self.batches, system)
 
     def hashed_settings(self) -> dict[str, Any]:
-        """What changes a unit's result or the proposals: dotted name -> value. The systems of a sweep share it."""
+        """The settings that change a result or the proposals, by dotted name: the same for all systems of a sweep."""
         content = asdict(self)
         content["corpus"] |= self._corpus_hashed()
         content["corpus"].pop("root")
@@ -223,16 +223,16 @@ class Settings:
         unused = [declared.name for declared in fields(self.sweep) if not is_used(declared, self.sweep)]
         for name in (*_OF_A_START, *unused):
             content["sweep"].pop(name)
-        rooms = {room: content[room] for room in ("corpus", "features", "batches", "search", "training", "sweep")}
-        # A sweep of one corpus has the hash that it had before there were lists of them.
+        groups = {group: content[group] for group in ("corpus", "features", "batches", "search", "training", "sweep")}
+        # Empty lists do not count, so that a sweep of one corpus has the hash that it had before there were lists.
         lists = {"extra_tests": self.extra_tests, "train_corpora": self.train_corpora if self.joins_corpora else []}
-        return {**dict(flatten(rooms)), **{name: sorted(names) for name, names in lists.items() if names}}
+        return {**dict(flatten(groups)), **{name: sorted(names) for name, names in lists.items() if names}}
 
     def _corpus_hashed(self) -> dict[str, Any]:
-        """What the corpora mean by the settings that may be left to their defaults."""
+        """The corpus's settings as they are meant where they are left to their defaults."""
         if not self.joins_corpora:
             return {"protocol": protocol_name(self.corpus), "source": label_source(self.corpus)}
-        name = "+".join(about.name for about in self.training_corpora)
+        name = "+".join(corpus.name for corpus in self.training_corpora)
         return {"name": name, "protocol": f"{name}/joined"}
 
     @property
@@ -241,9 +241,9 @@ class Settings:
         return self.sweep_name_of(self.hashed_settings())
 
     def sweep_name_of(self, hashed: dict[str, Any]) -> str:
-        """The same with other content in the hash."""
+        """`sweep_name` with other settings in the hash."""
         digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]
-        return self.sweep.name or "-".join([*(about.name for about in self.training_corpora), digest])
+        return self.sweep.name or "-".join([*(corpus.name for corpus in self.training_corpora), digest])
 
 
 def register_schema() -> None:
@@ -300,7 +300,7 @@ def _schema() -> DictConfig:
 
 
 def _writable(node: Any) -> None:
-    # Frozen data classes make read-only nodes, and those refuse every override.
+    # OmegaConf makes read-only nodes of frozen dataclasses, and those refuse every override.
     node._set_flag("readonly", None)
     if isinstance(node, DictConfig) and not node._is_none():
         for key in node:

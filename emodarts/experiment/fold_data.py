@@ -15,12 +15,13 @@ from emodarts.features.store.joined import AnyStore
 from emodarts.features.store.store import Store
 from emodarts.networks import baselines
 from emodarts.search.settings import SearchSettings, SupernetSettings
+from emodarts.settings import setting
 from emodarts.training.settings import TrainingSettings
 
 SEARCHED = "emodarts"
 SVM = "svm"
 _PENALTY = "training.svm_penalty"
-_DRAWN = {f"search.{name}" for name in ("method", "scope", *(one.name for one in fields(SupernetSettings)))}
+_DRAWN = {f"search.{name}" for name in ("method", "scope", *(declared.name for declared in fields(SupernetSettings)))}
 SYSTEMS = (SEARCHED, *baselines.DESIGNS, SVM)
 
 
@@ -32,7 +33,7 @@ class FoldSettings:
     search: SearchSettings = field(default_factory=SearchSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     batches: BatchSettings = field(default_factory=BatchSettings)
-    system: str = SEARCHED  # or what is trained without a search: a hand-designed network, an SVM on functionals
+    system: str = setting(SEARCHED, "the search, or what is trained without one: a network designed by hand, an SVM")
 
     def __post_init__(self) -> None:
         if self.system not in SYSTEMS:
@@ -44,8 +45,9 @@ class FoldSettings:
         return self.system == SEARCHED
 
     def uses(self, name: str) -> bool:
-        """Whether a setting (`search.nodes`) does anything for the system: only a search has those of a search, an
-        architecture that is drawn by chance those of the network alone, and an SVM has its penalty alone.
+        """Whether a setting (`search.nodes`) changes what the system does.
+
+        Only a search has those of `search`, a random architecture those of the network alone; an SVM has its penalty.
         """
         if self.system == SVM or name == _PENALTY:
             return self.system == SVM and name == _PENALTY
@@ -105,8 +107,8 @@ class FoldData:
 
     def part(self, utterances: Sequence[str]) -> FoldPart:
         """Any utterances of the fold, ready to be drawn from, in this order."""
-        kept = self.resident if set(utterances) <= {*self.fold.train, *self.fold.dev} else None
-        return FoldPart.of(self.store, self.standardiser, self.fold, utterances, kept)
+        resident = self.resident if set(utterances) <= {*self.fold.train, *self.fold.dev} else None
+        return FoldPart.of(self.store, self.standardiser, self.fold, utterances, resident)
 
 
 @dataclass(frozen=True)
