@@ -56,7 +56,7 @@ def _labels(options: argparse.Namespace) -> None:
 
     from emodarts.console import output
     from emodarts.corpora.labels import label_mappings
-    from emodarts.corpora.registry import describe
+    from emodarts.corpora.readers import describe
 
     wanted = None if options.corpus is None else describe(options.corpus).name
     words: dict[tuple[str, str], list[str]] = {}

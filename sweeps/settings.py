@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from emodarts.corpora.labels import label_source
 from emodarts.corpora.protocols.folds import protocol_name
-from emodarts.corpora.registry import describe
+from emodarts.corpora.readers import describe
 from emodarts.corpora.settings import SINGLE_CORPUS_SETTINGS, CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import SEARCHED, SYSTEMS, FoldSettings

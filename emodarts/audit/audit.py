@@ -16,7 +16,7 @@ from emodarts.audit.tallies import reasons, spreads, tallies, texts
 from emodarts.audit.view import View, view
 from emodarts.corpora.labels import Labels
 from emodarts.corpora.protocols.folds import Fold
-from emodarts.corpora.registry import describe
+from emodarts.corpora.readers import describe
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus
 from emodarts.errors import EmodartsError

@@ -9,7 +9,7 @@ from functools import cache
 import pyarrow as pa
 
 from emodarts.corpora.published_counts import Counts, Release, releases_of
-from emodarts.corpora.registry import describe
+from emodarts.corpora.readers import describe
 
 # What is told apart of an utterance; `named`: its own name where a publication left it out.
 _COLUMNS = ("speaker", "session", "gender", "scenario", "split", "word", "named", "usable")

@@ -11,7 +11,7 @@ from emodarts.audit.model import AuditedPart, FoldAudit, ProtocolAudit
 from emodarts.audit.tallies import reasons
 from emodarts.audit.view import View
 from emodarts.corpora.protocols.folds import Fold
-from emodarts.corpora.registry import describe
+from emodarts.corpora.readers import describe
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 

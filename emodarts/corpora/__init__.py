@@ -4,10 +4,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from emodarts.corpora.registry import describe
+from emodarts.corpora.readers import describe
 from emodarts.corpora.remote import below, is_remote, mirror
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Corpus, build
+from emodarts.corpora.table import Corpus, build_corpus
 from emodarts.errors import EmodartsError
 
 
@@ -57,7 +57,7 @@ def read(settings: CorpusSettings) -> Corpus:
         raise EmodartsError(
             f"the folder of {settings.name}, {root}, {what}: set {_how_to_name(settings.name)}, or EMODARTS_CORPORA"
         )
-    corpus = build(settings.name, root, description.rows(root, settings), description.looked_for)
+    corpus = build_corpus(settings.name, root, description.rows(root, settings), description.looked_for)
     about = {
         "corpus": description.title,
         "attribute_scale": description.attribute_scale,

@@ -5,7 +5,7 @@ import dataclasses
 import json
 from typing import Any, TypeVar, get_type_hints
 
-from emodarts.corpora.registry import READERS, describe
+from emodarts.corpora.readers import READERS, describe
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from emodarts.corpora.protocols.rules import Rule
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Dropped, Utterance
+from emodarts.corpora.table import Dropped, Utterance, drop_copies, rows_of_files
 
 Rows = Callable[[Path, CorpusSettings], Iterator[Utterance | Dropped]]
 
 
 @dataclass(frozen=True)
-class Description:
+class CorpusDescription:
     """A corpus. A reader's module has one of these under the name `CORPUS`.
 
     `rows` yields an `Utterance` or a `Dropped` for everything on disk. `words` maps the corpus's own words (lower
@@ -32,3 +32,11 @@ class Description:
     open_words: bool = False
     attribute_scale: str = ""  # of arousal, valence, dominance: "1 to 5"
     licence: str = ""
+
+
+def rows_by_name(read_name: Callable[[Path, str], Utterance | str]) -> Rows:
+    """`CorpusDescription.rows` of a corpus whose file names say everything, of which copies are dropped.
+
+    `read_name(file, path)` gives the utterance of a file, or the reason why it is none; `path` is relative to the root.
+    """
+    return lambda root, settings: drop_copies(root, rows_of_files(root, read_name))

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from emodarts.corpora.description import Description
-from emodarts.corpora.registry import READERS, describe
+from emodarts.corpora.description import CorpusDescription
+from emodarts.corpora.readers import READERS, describe
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Dropped
 from emodarts.errors import EmodartsError
@@ -118,7 +118,7 @@ def _apply_policies(name: str, settings: CorpusSettings, wanted: tuple[str, ...]
     return None if name == OTHER else name
 
 
-def _why_unknown(word: str, description: Description) -> str:
+def _why_unknown(word: str, description: CorpusDescription) -> str:
     how = ": rename it in the table, or take it as a class with corpus.class_set=full or a list of classes"
     return f"the label '{word}' is not known to {description.name}" + (how if description.open_words else "")
 

@@ -53,7 +53,7 @@ DROPPED = pa.schema([pa.field("path", pa.string(), nullable=False), pa.field("re
 
 @dataclass(frozen=True)
 class Utterance:
-    """What a reader knows of an utterance; the audio's header is read by `build`. Times in seconds."""
+    """What a reader knows of an utterance; the audio's header is read by `build_corpus`. Times in seconds."""
 
     utterance: str
     path: str
@@ -102,7 +102,7 @@ def files_below(root: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
     Links to folders outside of root are followed once; links that lead nowhere count as (missing) files. Raises
     EmodartsError for a folder that cannot be read, unless it is hidden.
     """
-    found: list[Path] = []
+    paths: list[Path] = []
     inside = os.path.realpath(root)
     followed = [inside]
     for folder, folders, files in os.walk(root, followlinks=True, onerror=_unreadable):
@@ -115,8 +115,8 @@ def files_below(root: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
                     folders.remove(name)  # a loop, or a folder that has been or will be seen under its own name
                 else:
                     followed.append(real)
-        found += [Path(folder, name) for name in files if wanted(name)]
-    yield from sorted(found)
+        paths += [Path(folder, name) for name in files if wanted(name)]
+    yield from sorted(paths)
 
 
 def _within(path: str, folder: str) -> bool:
@@ -128,12 +128,23 @@ def _unreadable(error: OSError) -> None:
         raise EmodartsError(f"the folder {error.filename} cannot be read: {error.strerror}; allow it, or remove it")
 
 
-def hidden(path: str) -> bool:
+def is_hidden(path: str) -> bool:
     """Whether a path relative to the root is hidden (AppleDouble `._name` files, bins), itself or by a folder."""
     return any(part.startswith(".") for part in path.split("/"))
 
 
-def one_of_each(root: Path, rows: Iterable[Utterance | Dropped]) -> Iterator[Utterance | Dropped]:
+def rows_of_files(root: Path, read_name: Callable[[Path, str], Utterance | str]) -> Iterator[Utterance | Dropped]:
+    """A row or a drop for every audio file below root, told apart by name.
+
+    `read_name(file, path)` gives the utterance of a file, or the reason why it is none; `path` is relative to root.
+    """
+    for file in audio_files(root):
+        path = file.relative_to(root).as_posix()
+        row = "a hidden file or folder" if is_hidden(path) else read_name(file, path)
+        yield Dropped(path, row) if isinstance(row, str) else row
+
+
+def drop_copies(root: Path, rows: Iterable[Utterance | Dropped]) -> Iterator[Utterance | Dropped]:
     """The same rows with one file an utterance: the other copies are dropped, saying how they differ.
 
     The copy that stays has a sound header, then a lossless format, then the shallowest and first path.
@@ -144,40 +155,40 @@ def one_of_each(root: Path, rows: Iterable[Utterance | Dropped]) -> Iterator[Utt
             yield row
         else:
             copies[row.utterance].append(row)
-    for found in copies.values():
-        if len(found) == 1:
-            yield found[0]
+    for same in copies.values():
+        if len(same) == 1:
+            yield same[0]
             continue
-        headers = {row.path: _header(root, row) for row in found}
-        kept = min(found, key=lambda row: _preference(row.path, headers[row.path]))
-        yield kept
-        for row in found:
-            if row is not kept:
-                yield Dropped(row.path, _difference(root, kept.path, row.path, headers))
+        headers = {row.path: _header(root, row) for row in same}
+        best = min(same, key=lambda row: _preference(row.path, headers[row.path]))
+        yield best
+        for row in same:
+            if row is not best:
+                yield Dropped(row.path, _difference(root, best.path, row.path, headers))
 
 
 def _preference(path: str, header: Header | str) -> tuple[bool, int, int, str]:
     return isinstance(header, str), AUDIO_SUFFIXES.index(Path(path).suffix.lower()), path.count("/"), path
 
 
-def _difference(root: Path, kept: str, path: str, headers: dict[str, Header | str]) -> str:
-    """How a second copy of an utterance relates to the one that is kept."""
-    first, second = headers[kept], headers[path]
+def _difference(root: Path, best: str, path: str, headers: dict[str, Header | str]) -> str:
+    """How a second copy of an utterance relates to the one that stays."""
+    first, second = headers[best], headers[path]
     if isinstance(second, str):
         return second
-    differs = f"has the name of {kept}, but differing content"
+    differs = f"has the name of {best}, but differing content"
     if first != second:
         return f"{differs} ({second.sample_rate} Hz, {second.channels} channels, {second.frames} frames)"
-    if filecmp.cmp(root / kept, root / path, shallow=False):
-        return f"a copy of {kept}"
+    if filecmp.cmp(root / best, root / path, shallow=False):
+        return f"a copy of {best}"
     try:
-        sounds = [soundfile.read(str(root / name), dtype="float32")[0] for name in (kept, path)]
+        sounds = [soundfile.read(str(root / name), dtype="float32")[0] for name in (best, path)]
     except (soundfile.LibsndfileError, RuntimeError):
         return f"{differs}: it cannot be decoded"
-    return f"a copy of {kept}" if np.array_equal(*sounds) else differs
+    return f"a copy of {best}" if np.array_equal(*sounds) else differs
 
 
-def seconds(value: object) -> float | None:
+def parse_seconds(value: object) -> float | None:
     """A point in time: a number of seconds, `[<days> days ]HH:MM:SS[.f]`, or a timedelta; None for none.
 
     Raises ValueError for what is no point in time, or lies before 0.
@@ -185,20 +196,20 @@ def seconds(value: object) -> float | None:
     if value is None or value == "":
         return None
     if isinstance(value, timedelta):
-        found = value.total_seconds()
+        time = value.total_seconds()
     elif match := _CLOCK.fullmatch(str(value).strip()):
         days, hours, minutes, rest = (float(part or 0) for part in match.groups())
         if rest >= 60 or (match[2] and minutes >= 60):
             raise ValueError(value)
-        found = ((days * 24 + hours) * 60 + minutes) * 60 + rest
+        time = ((days * 24 + hours) * 60 + minutes) * 60 + rest
     else:
-        found = float(str(value))
-    if not (math.isfinite(found) and found >= 0):
+        time = float(str(value))
+    if not (math.isfinite(time) and time >= 0):
         raise ValueError(value)
-    return found
+    return time
 
 
-def build(name: str, root: Path, rows: Iterable[Utterance | Dropped], looked_for: str) -> Corpus:
+def build_corpus(name: str, root: Path, rows: Iterable[Utterance | Dropped], looked_for: str) -> Corpus:
     """Read each row's audio header and make the two tables; rows stream through in chunks of `_CHUNK`.
 
     Raises EmodartsError where no row is left (naming what was looked for) or an utterance id occurs twice.
@@ -210,9 +221,9 @@ def build(name: str, root: Path, rows: Iterable[Utterance | Dropped], looked_for
     with ThreadPoolExecutor(8) as pool:  # waits for the disk, or for a server
         while chunk := list(islice(stream, _CHUNK)):
             dropped += [row for row in chunk if isinstance(row, Dropped)]
-            found = [row for row in chunk if isinstance(row, Utterance)]
-            kept = []
-            for row, header in zip(found, pool.map(lambda row: _header(root, row), found), strict=True):
+            utterances = [row for row in chunk if isinstance(row, Utterance)]
+            rows_with_header = []
+            for row, header in zip(utterances, pool.map(lambda row: _header(root, row), utterances), strict=True):
                 if isinstance(header, str):
                     dropped.append(Dropped(row.path, header))
                     continue
@@ -221,8 +232,8 @@ def build(name: str, root: Path, rows: Iterable[Utterance | Dropped], looked_for
                         f"{root}: {row.path} and {paths[row.utterance]} are both utterance {row.utterance}; remove one"
                     )
                 paths[row.utterance] = row.path
-                kept.append({**vars(row), "corpus": name, **vars(header)})
-            chunks.append(pa.Table.from_pylist(kept, UTTERANCES))
+                rows_with_header.append({**vars(row), "corpus": name, **vars(header)})
+            chunks.append(pa.Table.from_pylist(rows_with_header, UTTERANCES))
     if not paths:
         first = f", the first: {_printable(dropped[0].path)}: {dropped[0].reason}" if dropped else ""
         why = f" ({len(dropped)} files were dropped{first})" if dropped else ""
@@ -233,8 +244,8 @@ def build(name: str, root: Path, rows: Iterable[Utterance | Dropped], looked_for
 
 def dropped_table(rows: Iterable[Dropped]) -> pa.Table:
     """Rows as a table of schema DROPPED, sorted by path; bytes of a path that are no UTF-8 are shown as \\xNN."""
-    told = sorted((_printable(row.path), row.reason) for row in rows)
-    return pa.Table.from_pylist([{"path": path, "reason": reason} for path, reason in told], DROPPED)
+    pairs = sorted((_printable(row.path), row.reason) for row in rows)
+    return pa.Table.from_pylist([{"path": path, "reason": reason} for path, reason in pairs], DROPPED)
 
 
 def _printable(path: str) -> str:

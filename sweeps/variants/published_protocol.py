@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from emodarts.corpora.registry import describe
+from emodarts.corpora.readers import describe
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import FoldSettings
 from emodarts.experiment.published_protocol import check_runnable_without_dev

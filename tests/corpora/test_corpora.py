@@ -230,13 +230,13 @@ def test_folds_of_any_corpus(sizes, k, unknown, shuffle):
 
 
 def test_utterance_ids_must_differ(tmp_path):
-    from emodarts.corpora.table import build
+    from emodarts.corpora.table import build_corpus
 
     write_tone(tmp_path / "a.wav")
     shutil.copy(tmp_path / "a.wav", tmp_path / "b.wav")
     rows = [Utterance("x/1", "a.wav", "x/s"), Utterance("x/1", "b.wav", "x/s")]
     with pytest.raises(EmodartsError, match="both utterance x/1"):
-        build("x", tmp_path, rows, "anything")
+        build_corpus("x", tmp_path, rows, "anything")
 
 
 def test_the_demo_corpus_is_neither_trivial_nor_hopeless_for_a_linear_model(demo):

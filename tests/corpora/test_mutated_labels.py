@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from emodarts.corpora.registry import describe
+from emodarts.corpora.readers import describe
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Dropped
 from emodarts.errors import EmodartsError

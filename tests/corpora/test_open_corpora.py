@@ -15,7 +15,7 @@ from emodarts.corpora.headers import Header, read_header
 from emodarts.corpora.labels import label_utterances
 from emodarts.corpora.protocols.folds import make_folds
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Utterance, audio_files, build, seconds
+from emodarts.corpora.table import Utterance, audio_files, build_corpus, parse_seconds
 from emodarts.errors import EmodartsError
 from tests.support.files import write_tone
 from tests.support.layouts import audio
@@ -295,7 +295,7 @@ class TestFolders:
         assert set(dropped(read("emodb", tmp_path))) == {"caf\\xe9.wav"}
         odd = next(path for path in audio_files(tmp_path) if path.name != "03a01Wa.wav")
         rows = [Utterance("x/a", "03a01Wa.wav", None), Utterance("x/b", odd.name, None)]
-        assert dropped(build("x", tmp_path, rows, "")) == {"caf\\xe9.wav": "its name is not UTF-8: rename it"}
+        assert dropped(build_corpus("x", tmp_path, rows, "")) == {"caf\\xe9.wav": "its name is not UTF-8: rename it"}
 
     def test_what_may_not_be_read_is_told(self, tmp_path, monkeypatch):
         write_tone(tmp_path / "03a01Wa.wav")
@@ -356,10 +356,10 @@ def test_a_long_flac_with_a_tag_in_front(tmp_path):
     ],
 )
 def test_points_in_time(text, value):
-    assert seconds(text) == value
+    assert parse_seconds(text) == value
 
 
 @pytest.mark.parametrize("text", ["-1", "nan", "inf", "soon", "1:2:3:4", "-1 days 00:00:00", "0:00:61", "0:75:00"])
 def test_no_points_in_time(text):
     with pytest.raises(ValueError, match=r".*"):
-        seconds(text)
+        parse_seconds(text)

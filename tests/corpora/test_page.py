@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from emodarts import corpora
-from emodarts.corpora import registry
+from emodarts.corpora import readers
 from emodarts.corpora.labels import label_utterances
 from emodarts.corpora.protocols.folds import make_folds
 from emodarts.corpora.settings import CorpusSettings
@@ -55,8 +55,8 @@ def test_the_split_of_the_page(folder):
 
 
 def test_the_reader_of_the_page(folder, monkeypatch):
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setitem(registry.READERS, "studio", "studio")
+    monkeypatch.setattr(readers, "__path__", [*readers.__path__, str(folder)])
+    monkeypatch.setattr(readers, "READERS", (*readers.READERS, "studio"))
     write_tone(folder / "recordings" / "holiday.wav")
     settings = CorpusSettings(name="studio", root="recordings", class_set="full")
     try:
@@ -64,7 +64,7 @@ def test_the_reader_of_the_page(folder, monkeypatch):
         labels = label_utterances(corpus.utterances, settings)
         folds = make_folds(settings, corpus.utterances, labels)
     finally:
-        sys.modules.pop("studio", None)
+        sys.modules.pop("emodarts.corpora.readers.studio", None)
     assert corpus.utterances.num_rows == 16
     assert corpus.dropped["path"].to_pylist() == ["holiday.wav"]
     assert [fold.protocol for fold in folds] == ["studio/speaker4"] * 4
@@ -72,8 +72,8 @@ def test_the_reader_of_the_page(folder, monkeypatch):
 
 def test_the_page_names_every_corpus_and_protocol():
     rows = [line for line in PAGE.splitlines() if line.startswith("|")]
-    for name in registry.READERS:
-        description = registry.describe(name)
+    for name in readers.READERS:
+        description = readers.describe(name)
         (row,) = [line for line in rows if line.startswith(f"| `{name}` |")]
         default = description.protocol if "<k>" in description.protocol else f"{name}/{description.protocol}"
         assert f"`{default}`" in row

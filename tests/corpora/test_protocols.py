@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from emodarts.corpora.labels import Labels
 from emodarts.corpora.protocols import rules
 from emodarts.corpora.protocols.folds import check_fold, check_not_trained_on, join_folds, make_folds
-from emodarts.corpora.registry import describe
+from emodarts.corpora.readers import describe
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import UTTERANCES
 from emodarts.errors import EmodartsError

@@ -8,7 +8,7 @@ import pytest
 from emodarts import corpora
 from emodarts.audit.comparison import compare
 from emodarts.corpora.published_counts import parse_releases, releases_of
-from emodarts.corpora.registry import READERS, describe
+from emodarts.corpora.readers import READERS, describe
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import UTTERANCES
 from emodarts.errors import EmodartsError

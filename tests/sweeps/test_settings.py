@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from hydra.errors import CompactHydraException
 
-from emodarts.corpora.registry import READERS, describe
+from emodarts.corpora.readers import READERS, describe
 from emodarts.errors import EmodartsError
 from sweeps.hydra_errors import format_hydra_error
 from sweeps.settings import known_settings

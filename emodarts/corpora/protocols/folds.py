@@ -15,7 +15,7 @@ from emodarts.corpora.labels import Labels
 from emodarts.corpora.protocols import rules
 from emodarts.corpora.protocols.rules import Division, LabelledUtterance, Rule
 from emodarts.corpora.protocols.splits import read_split
-from emodarts.corpora.registry import describe
+from emodarts.corpora.readers import describe
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from emodarts.corpora.audformat_writer import write
-from emodarts.corpora.description import Description
+from emodarts.corpora.description import CorpusDescription
 from emodarts.corpora.readers import audformat_tables as database
 from emodarts.corpora.readers import manifest
 from emodarts.corpora.readers.audformat_tables import Beside, Key, Table
@@ -90,7 +90,7 @@ def _told(record: Record, table: Table, field: str, beside: Beside, key: Key) ->
     return own if own is not None else beside.of(field, key)
 
 
-CORPUS = Description(
+CORPUS = CorpusDescription(
     name="audformat",
     title="an audformat database",
     rows=_rows,

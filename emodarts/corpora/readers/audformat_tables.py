@@ -10,7 +10,7 @@ import yaml
 
 from emodarts.corpora.readers.column_names import GUESSES
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Dropped, seconds
+from emodarts.corpora.table import Dropped, parse_seconds
 from emodarts.corpora.table_files import Record, Records, read_records, text
 from emodarts.errors import EmodartsError
 
@@ -172,7 +172,7 @@ def key_of(record: Record) -> Key:
         raise ValueError(record.fault or "the row has no file")
     cells = [record.cells.get(name) for name in ("start", "end")]
     try:
-        start, end = (None if text(cell) is None else seconds(cell) for cell in cells)
+        start, end = (None if text(cell) is None else parse_seconds(cell) for cell in cells)
     except ValueError:
         start, end = 0.0, 0.0
     if end is not None and end <= (start or 0):

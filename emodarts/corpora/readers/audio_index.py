@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from emodarts.corpora.table import AUDIO_SUFFIXES, Dropped, Utterance, audio_files, hidden
+from emodarts.corpora.table import AUDIO_SUFFIXES, Dropped, Utterance, audio_files, is_hidden
 from emodarts.errors import EmodartsError
 
 
@@ -20,7 +20,7 @@ class AudioIndex:
         self.by_path = {_same(path): path for path in self.paths}
         self.by_name: dict[str, list[str]] = defaultdict(list)
         for path in self.paths:
-            if not hidden(path):
+            if not is_hidden(path):
                 for name in {os.path.basename(path), os.path.splitext(os.path.basename(path))[0]}:
                     self.by_name[_same(name)].append(path)
 

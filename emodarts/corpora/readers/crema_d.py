@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
-from emodarts.corpora.description import Description
+from emodarts.corpora.description import CorpusDescription
 from emodarts.corpora.protocols import rules
 from emodarts.corpora.protocols.rules import Rule
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Dropped, Utterance, audio_files, files_below, hidden, one_of_each
+from emodarts.corpora.table import Dropped, Utterance, drop_copies, files_below, is_hidden, rows_of_files
 from emodarts.errors import EmodartsError
 
 _SENTENCES = ["IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS", "TSI", "WSI"]
@@ -19,51 +19,46 @@ _EMOTIONS = {"ANG": "angry", "DIS": "disgusted", "FEA": "fearful", "HAP": "happy
 _NAME = re.compile(
     rf"((?!1000)10[0-8]\d|109[01])_({'|'.join(_SENTENCES)})_({'|'.join(_EMOTIONS)})_(LO|MD|HI|XX)", re.ASCII
 )
-_ODD = {"1040_ITH_SAD_X": "1040_ITH_SAD_XX"}  # so misspelt in the release, but not in its tables
+_MISSPELT = {"1040_ITH_SAD_X": "1040_ITH_SAD_XX"}  # in the release, but not in its tables
 _LETTERS = {word[0]: name for word, name in _EMOTIONS.items()}
 _LAST_OF_GROUP = [f"crema_d/{actor}" for actor in ("1018", "1036", "1054", "1072", "1091")]
 
 
 def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]:
     """Intended labels from the names, perceived ones from the votes on the voice alone, where summaryTable.csv is."""
-    votes = _column(root, "summaryTable.csv", "FileName", "VoiceVote")
-    genders = _column(root, "VideoDemographics.csv", "ActorID", "Sex")
-    return one_of_each(root, _named(root, votes, genders))
+    votes = _read_columns(root, "summaryTable.csv", "FileName", "VoiceVote")
+    genders = _read_columns(root, "VideoDemographics.csv", "ActorID", "Sex")
 
-
-def _named(root: Path, votes: dict[str, str], genders: dict[str, str]) -> Iterator[Utterance | Dropped]:
-    for file in audio_files(root):
-        path = file.relative_to(root).as_posix()
-        name = _ODD.get(file.stem, file.stem)
+    def read_name(file: Path, path: str) -> Utterance | str:
+        name = _MISSPELT.get(file.stem, file.stem)
         match = _NAME.fullmatch(name)
-        if hidden(path):
-            yield Dropped(path, "a hidden file or folder")
-        elif not match:
-            yield Dropped(path, "the name is not that of a CREMA-D recording (such as 1001_IEO_ANG_HI.wav)")
-        else:
-            actor, sentence, emotion, level = match.groups()
-            yield Utterance(
-                utterance=f"crema_d/{name}",
-                path=path,
-                speaker=f"crema_d/{actor}",
-                gender=genders.get(actor, "").lower() or None,
-                text=sentence,
-                scenario=level,
-                intended=emotion,
-                perceived=votes.get(name) or None,
-            )
+        if not match:
+            return "the name is not that of a CREMA-D recording (such as 1001_IEO_ANG_HI.wav)"
+        actor, sentence, emotion, level = match.groups()
+        return Utterance(
+            utterance=f"crema_d/{name}",
+            path=path,
+            speaker=f"crema_d/{actor}",
+            gender=genders.get(actor, "").lower() or None,
+            text=sentence,
+            scenario=level,
+            intended=emotion,
+            perceived=votes.get(name) or None,
+        )
+
+    return drop_copies(root, rows_of_files(root, read_name))
 
 
-def _column(root: Path, name: str, key: str, value: str) -> dict[str, str]:
-    """Two columns of the first table of that name below root; empty where there is none.
+def _read_columns(root: Path, name: str, key: str, value: str) -> dict[str, str]:
+    """Two columns, key -> value, of the first table of that name below root; empty where there is none.
 
     Raises EmodartsError with file and line for a table that is not as published, or that contradicts itself.
     """
     tables = files_below(root, lambda file: file == name)
-    path = next((p for p in tables if not hidden(p.relative_to(root).as_posix())), None)
-    found: dict[str, str] = {}
+    path = next((p for p in tables if not is_hidden(p.relative_to(root).as_posix())), None)
+    values: dict[str, str] = {}
     if path is None:
-        return found
+        return values
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
@@ -71,14 +66,14 @@ def _column(root: Path, name: str, key: str, value: str) -> dict[str, str]:
                 pointer = " (a git-LFS pointer: git lfs pull)" if "git-lfs" in "".join(rows.fieldnames or ()) else ""
                 raise EmodartsError(f"{path}: no columns {key} and {value}{pointer}; restore or remove the file")
             for row in rows:
-                told = (row[value] or "").strip()
-                if value == "Sex" and told not in ("Male", "Female"):
-                    raise EmodartsError(f"{path}:{rows.line_num}: Sex is '{told}', not Male or Female")
-                if found.setdefault((row[key] or "").strip(), told) != told:
-                    raise EmodartsError(f"{path}:{rows.line_num}: {row[key]} stands there twice, as {value} {told} too")
+                cell = (row[value] or "").strip()
+                if value == "Sex" and cell not in ("Male", "Female"):
+                    raise EmodartsError(f"{path}:{rows.line_num}: Sex is '{cell}', not Male or Female")
+                if values.setdefault((row[key] or "").strip(), cell) != cell:
+                    raise EmodartsError(f"{path}:{rows.line_num}: {row[key]} stands there twice, as {value} {cell} too")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise EmodartsError(f"{path}: cannot be read: {error}") from error
-    return found
+    return values
 
 
 def _words() -> dict[str, str]:
@@ -88,7 +83,7 @@ def _words() -> dict[str, str]:
     return {**named, **dict.fromkeys(ties, "no_agreement")}
 
 
-CORPUS = Description(
+CORPUS = CorpusDescription(
     name="crema_d",
     title="CREMA-D (Cao et al. 2014)",
     rows=_rows,

@@ -13,11 +13,11 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from emodarts.corpora.description import Description
+from emodarts.corpora.description import CorpusDescription
 from emodarts.corpora.protocols import rules
 from emodarts.corpora.protocols.rules import Rule
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Dropped, Utterance, audio_files, hidden
+from emodarts.corpora.table import Dropped, Utterance, rows_of_files
 from emodarts.errors import EmodartsError
 from emodarts.files import atomic_folder
 
@@ -37,27 +37,28 @@ _CLASSES = {
 
 def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]:
     """Make the corpus in `root` unless it is there, then read it."""
-    _make_once(root, settings.demo_seed)
-    for file in audio_files(root):
-        path = file.relative_to(root).as_posix()
-        match = _NAME.match(file.stem)
-        if hidden(path) or not match or match[2] not in _CLASSES:
-            yield Dropped(path, "not a file of the demo corpus")
-            continue
-        speaker, emotion, repetition = match.groups()
-        yield Utterance(
-            utterance=f"demo/{file.stem}",
-            path=path,
-            speaker=f"demo/s{speaker}",
-            gender="female" if int(speaker) % 2 == 0 else "male",
-            text=repetition,
-            intended=emotion,
-        )
+    _make_corpus(root, settings.demo_seed)
+    return rows_of_files(root, _read_name)
 
 
-def _make_once(root: Path, seed: int) -> None:
+def _read_name(file: Path, path: str) -> Utterance | str:
+    match = _NAME.match(file.stem)
+    if not match or match[2] not in _CLASSES:
+        return "not a file of the demo corpus"
+    speaker, emotion, repetition = match.groups()
+    return Utterance(
+        utterance=f"demo/{file.stem}",
+        path=path,
+        speaker=f"demo/s{speaker}",
+        gender="female" if int(speaker) % 2 == 0 else "male",
+        text=repetition,
+        intended=emotion,
+    )
+
+
+def _make_corpus(root: Path, seed: int) -> None:
     marker = {"version": _VERSION, "seed": seed}
-    if _is_made(root, marker):
+    if _is_complete(root, marker):
         return
     try:
         with atomic_folder(root) as temporary:  # an empty folder of that name is replaced
@@ -69,7 +70,7 @@ def _make_once(root: Path, seed: int) -> None:
             raise EmodartsError(f"the demo corpus cannot be made in {root} ({reason}): set corpus.root") from error
 
 
-def _is_made(root: Path, marker: dict[str, int]) -> bool:
+def _is_complete(root: Path, marker: dict[str, int]) -> bool:
     """Whether root holds the corpus of this marker; raises EmodartsError where it holds anything else."""
     if root.exists() and not root.is_dir():
         raise EmodartsError(f"{root} is a file, not a folder for the demo corpus: set corpus.root to another folder")
@@ -122,7 +123,7 @@ def _utterance(
     return sound + rng.normal(0, 10 ** rng.uniform(-3.3, -2.3), samples)
 
 
-CORPUS = Description(
+CORPUS = CorpusDescription(
     name="demo",
     title="the built-in synthetic corpus",
     rows=_rows,

@@ -1,14 +1,12 @@
 """EmoDB (Burkhardt et al. 2005): German, acted, 535 utterances of 10 speakers; the file name says everything."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-from emodarts.corpora.description import Description
+from emodarts.corpora.description import CorpusDescription, rows_by_name
 from emodarts.corpora.protocols import rules
 from emodarts.corpora.protocols.rules import Rule
-from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Dropped, Utterance, audio_files, hidden, one_of_each
+from emodarts.corpora.table import Utterance
 
 _WOMEN = {"08", "09", "13", "14", "16"}
 _SPEAKERS = sorted(_WOMEN | {"03", "10", "11", "12", "15"})
@@ -20,34 +18,25 @@ _EMOTIONS = dict(
 )
 
 
-def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]:
-    return one_of_each(root, _named(root))
+def _read_name(file: Path, path: str) -> Utterance | str:
+    match = _NAME.fullmatch(file.stem)
+    if not match:
+        return "the name is not that of an EmoDB recording (such as 03a01Wa.wav)"
+    speaker, text, emotion, _ = match.groups()
+    return Utterance(
+        utterance=f"emodb/{file.stem}",
+        path=path,
+        speaker=f"emodb/{speaker}",
+        gender="female" if speaker in _WOMEN else "male",
+        text=text,
+        intended=_EMOTIONS[emotion],
+    )
 
 
-def _named(root: Path) -> Iterator[Utterance | Dropped]:
-    for file in audio_files(root):
-        path = file.relative_to(root).as_posix()
-        match = _NAME.fullmatch(file.stem)
-        if hidden(path):
-            yield Dropped(path, "a hidden file or folder")
-        elif not match:
-            yield Dropped(path, "the name is not that of an EmoDB recording (such as 03a01Wa.wav)")
-        else:
-            speaker, text, emotion, _ = match.groups()
-            yield Utterance(
-                utterance=f"emodb/{file.stem}",
-                path=path,
-                speaker=f"emodb/{speaker}",
-                gender="female" if speaker in _WOMEN else "male",
-                text=text,
-                intended=_EMOTIONS[emotion],
-            )
-
-
-CORPUS = Description(
+CORPUS = CorpusDescription(
     name="emodb",
     title="EmoDB (Burkhardt et al. 2005)",
-    rows=_rows,
+    rows=rows_by_name(_read_name),
     looked_for="audio files such as wav/03a01Wa.wav",
     words={
         "anger": "angry",

@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from emodarts.corpora.description import Description
+from emodarts.corpora.description import CorpusDescription
 from emodarts.corpora.protocols import rules
 from emodarts.corpora.protocols.rules import Rule
-from emodarts.corpora.readers.ratings import Rating, keep, numbered_lines, on_scale, without_audio
+from emodarts.corpora.readers.ratings import Rating, add_rating, numbered_lines, parse_rating, ratings_without_audio
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Dropped, Utterance, audio_files, files_below, hidden
+from emodarts.corpora.table import Dropped, Utterance, files_below, is_hidden, rows_of_files
 
 # session, script; the letter before the underscore says who wore the motion-capture markers, not who speaks
 _DIALOG = r"Ses0([1-5])[FM]_(?:impro\d\d|(script\d\d_\d))[ab]?"
@@ -38,21 +38,21 @@ _SESSIONS = [("4", "5"), ("3", "4"), ("2", "3"), ("1", "2"), ("5", "1")]
 def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]:
     ratings: dict[str, Rating] = {}
     yield from _read_labels(root, ratings)
-    seen = set()
-    for file in audio_files(root):
-        path, turn = file.relative_to(root).as_posix(), _TURN.fullmatch(file.stem)
-        if hidden(path):
-            yield Dropped(path, "a hidden file or folder")
-        elif re.fullmatch(_DIALOG, file.stem):
-            yield Dropped(path, "a whole dialog: its turns lie in sentences/wav")
-        elif not turn:
-            yield Dropped(path, "the name is not that of an IEMOCAP turn (such as Ses01F_impro01_F000.wav)")
-        elif file.stem not in ratings:
-            yield Dropped(path, "no line in EmoEvaluation labels it")
-        else:
-            seen.add(file.stem)
-            yield _utterance(path, file.stem, turn, ratings[file.stem])
-    yield from without_audio(ratings, seen)
+    names = set()
+
+    def read_name(file: Path, path: str) -> Utterance | str:
+        turn = _TURN.fullmatch(file.stem)
+        if re.fullmatch(_DIALOG, file.stem):
+            return "a whole dialog: its turns lie in sentences/wav"
+        if not turn:
+            return "the name is not that of an IEMOCAP turn (such as Ses01F_impro01_F000.wav)"
+        if file.stem not in ratings:
+            return "no line in EmoEvaluation labels it"
+        names.add(file.stem)
+        return _utterance(path, file.stem, turn, ratings[file.stem])
+
+    yield from rows_of_files(root, read_name)
+    yield from ratings_without_audio(ratings, names)
 
 
 def _utterance(path: str, name: str, turn: re.Match[str], rating: Rating) -> Utterance:
@@ -78,7 +78,7 @@ def _read_labels(root: Path, ratings: dict[str, Rating]) -> Iterator[Dropped]:
     """Fill in the ratings by turn; the files of single raters lie in folders below EmoEvaluation and do not count."""
     for file in files_below(root, lambda name: name.endswith(".txt")):
         path = file.relative_to(root).as_posix()
-        if file.parent.name != "EmoEvaluation" or hidden(path) or not file.is_file():
+        if file.parent.name != "EmoEvaluation" or is_hidden(path) or not file.is_file():
             continue
         for number, line in numbered_lines(file):
             if line.strip() and not line.startswith("% [") and not _RATER.match(line):
@@ -96,14 +96,14 @@ def _read_line(line: str, where: str, dialog: str, root: Path, ratings: dict[str
         yield Dropped(where, f"the label '{match[2]}' is none of {', '.join(_WORDS)}")
     else:
         try:
-            valence, arousal, dominance = (on_scale(text, 1, 5) for text in match[3].split(","))
+            valence, arousal, dominance = (parse_rating(text, 1, 5) for text in match[3].split(","))
         except ValueError:
             yield Dropped(where, f"'[{match[3]}]' is not valence, arousal and dominance")
             return
-        yield from keep(ratings, match[1], Rating(where, match[2], arousal, valence, dominance), root)
+        yield from add_rating(ratings, match[1], Rating(where, match[2], arousal, valence, dominance), root)
 
 
-CORPUS = Description(
+CORPUS = CorpusDescription(
     name="iemocap",
     title="IEMOCAP (Busso et al. 2008)",
     rows=_rows,

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from emodarts.corpora.description import Description
+from emodarts.corpora.description import CorpusDescription
 from emodarts.corpora.protocols import rules
 from emodarts.corpora.protocols.rules import Division, LabelledUtterance, Rule
 from emodarts.corpora.readers.audio_index import AudioIndex, SeenUtterances
 from emodarts.corpora.readers.column_names import columns_of
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Dropped, Utterance, seconds
+from emodarts.corpora.table import Dropped, Utterance, parse_seconds
 from emodarts.corpora.table_files import SUFFIXES, Record, number, read_records, text
 from emodarts.errors import EmodartsError
 
@@ -99,9 +99,9 @@ def known_speaker(told: str | None) -> str | None:
 def _span(row: dict[str, Any], record: Record, columns: dict[str, str]) -> tuple[float | None, float | None]:
     """Start and end in seconds. Raises ValueError for times that are none, or in the wrong order."""
     times = {name: record.cells.get(columns[name]) for name in ("start", "end", "duration") if row.get(name)}
-    start, end = seconds(times.get("start")), seconds(times.get("end"))
+    start, end = parse_seconds(times.get("start")), parse_seconds(times.get("end"))
     if end is None and start is not None and "duration" in times:
-        end = start + (seconds(times["duration"]) or 0)
+        end = start + (parse_seconds(times["duration"]) or 0)
     if end is not None and end <= (start or 0):
         raise ValueError(end)
     return start, end
@@ -116,7 +116,7 @@ def _own_split(corpus: str, candidates: Sequence[LabelledUtterance]) -> list[Div
 
 OWN_SPLIT = Rule(_own_split)
 
-CORPUS = Description(
+CORPUS = CorpusDescription(
     name="manifest",
     title="a table of recordings (CSV, Parquet or JSON lines)",
     rows=_rows,

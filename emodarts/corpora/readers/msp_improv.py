@@ -4,12 +4,19 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from emodarts.corpora.description import Description
+from emodarts.corpora.description import CorpusDescription
 from emodarts.corpora.protocols import rules
 from emodarts.corpora.protocols.rules import Rule
-from emodarts.corpora.readers.ratings import Rating, keep, numbered_lines, on_scale, the_only_one, without_audio
+from emodarts.corpora.readers.ratings import (
+    Rating,
+    add_rating,
+    numbered_lines,
+    only_copy,
+    parse_rating,
+    ratings_without_audio,
+)
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Dropped, Utterance, audio_files, files_below, hidden
+from emodarts.corpora.table import Dropped, Utterance, files_below, is_hidden, rows_of_files
 
 # dialog (sentence, intended emotion; target actor, session), scenario, speaker; then listener and turn. Who is the
 # target of the dialog is not who speaks: S01A-F01-S-MF03 is spoken by the man of session 1. Labels name the video, UTD.
@@ -30,22 +37,22 @@ _SESSIONS = [("4", "3"), ("3", "2"), ("2", "1"), ("1", "6"), ("6", "5"), ("5", "
 def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]:
     ratings: dict[str, Rating] = {}
     yield from _read_labels(root, ratings)
-    seen = set()
-    for file in audio_files(root):
-        path, match = file.relative_to(root).as_posix(), _NAME.fullmatch(file.stem)
-        if hidden(path):
-            yield Dropped(path, "a hidden file or folder")
-        elif not match:
-            yield Dropped(path, "the name is not that of an MSP-IMPROV turn (such as MSP-IMPROV-S01A-F01-P-FM01.wav)")
-        elif (name := _as_audio(file.stem)) not in ratings:
-            yield Dropped(path, "no line in Evalution.txt labels it")
-        else:
-            seen.add(name)
-            yield _utterance(path, name, match, ratings[name])
-    yield from without_audio(ratings, seen)
+    names = set()
+
+    def read_name(file: Path, path: str) -> Utterance | str:
+        match, name = _NAME.fullmatch(file.stem), _audio_name(file.stem)
+        if not match:
+            return "the name is not that of an MSP-IMPROV turn (such as MSP-IMPROV-S01A-F01-P-FM01.wav)"
+        if name not in ratings:
+            return "no line in Evalution.txt labels it"
+        names.add(name)
+        return _utterance(path, name, match, ratings[name])
+
+    yield from rows_of_files(root, read_name)
+    yield from ratings_without_audio(ratings, names)
 
 
-def _as_audio(name: str) -> str:
+def _audio_name(name: str) -> str:
     """The name of a turn as its audio file has it."""
     return f"MSP{name[3:]}"
 
@@ -72,8 +79,8 @@ def _utterance(path: str, name: str, turn: re.Match[str], rating: Rating) -> Utt
 
 def _read_labels(root: Path, ratings: dict[str, Rating]) -> Iterator[Dropped]:
     """Fill in the ratings by turn, from the first lines of the blocks of Evalution.txt (or Evaluation.txt)."""
-    found = files_below(root, lambda name: name.lower() in ("evalution.txt", "evaluation.txt"))
-    file = the_only_one([p for p in found if p.is_file() and not hidden(p.relative_to(root).as_posix())])
+    files = files_below(root, lambda name: name.lower() in ("evalution.txt", "evaluation.txt"))
+    file = only_copy([p for p in files if p.is_file() and not is_hidden(p.relative_to(root).as_posix())])
     if file is None:
         return
     for number, line in numbered_lines(file):
@@ -81,13 +88,13 @@ def _read_labels(root: Path, ratings: dict[str, Rating]) -> Iterator[Dropped]:
         match = _LINE.fullmatch(line)
         if match:
             try:
-                a, v, d = (on_scale(match[name], 1, 5) for name in "AVD")
+                a, v, d = (parse_rating(match[name], 1, 5) for name in "AVD")
             except ValueError as error:
                 yield Dropped(where, f"its attributes cannot be read: {error}")
                 continue
             # activation is stored upside down: 1 is very active
             rating = Rating(where, match["word"], None if a is None else 6 - a, v, d)
-            yield from keep(ratings, _as_audio(match["turn"]), rating, root)
+            yield from add_rating(ratings, _audio_name(match["turn"]), rating, root)
         elif line.strip() and not _RATER.match(line):
             yield Dropped(
                 where, "neither a turn (UTD-IMPROV-S01A-F02-R-FF01.avi; A; A:3.3; V:2.3; D:3.0; N:3.6;) nor a rater"
@@ -100,7 +107,7 @@ def _partner(parts: list[list[str]], index: int, genders: dict[str, str | None])
     return {s for part in parts for s in part if s != test and s[-1] == test[-1]}
 
 
-CORPUS = Description(
+CORPUS = CorpusDescription(
     name="msp_improv",
     title="MSP-IMPROV (Busso et al. 2017)",
     rows=_rows,

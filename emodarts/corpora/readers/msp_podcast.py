@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from emodarts.corpora.description import Description
+from emodarts.corpora.description import CorpusDescription
 from emodarts.corpora.protocols import rules
 from emodarts.corpora.protocols.rules import Rule
 from emodarts.corpora.readers.msp_podcast_labels import FORMS, NAME, SPLITS, Read
-from emodarts.corpora.readers.ratings import Rating, keep, numbered_lines, the_only_one, without_audio
+from emodarts.corpora.readers.ratings import Rating, add_rating, numbered_lines, only_copy, ratings_without_audio
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Dropped, Utterance, audio_files, hidden
+from emodarts.corpora.table import Dropped, Utterance, is_hidden, rows_of_files
 from emodarts.errors import EmodartsError
 
 _NAME = re.compile(NAME, re.ASCII)
@@ -24,23 +24,23 @@ _SPEAKER = re.compile(r"(?P<name>\S+)\.wav\s*;\s*(?P<value>\d+|Unknown)\s*;?\s*"
 def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]:
     ratings: dict[str, Rating] = {}
     yield from _read_labels(root, ratings)
-    seen = set()
-    for file in audio_files(root):
-        path, name = file.relative_to(root).as_posix(), file.stem
-        if hidden(path):
-            yield Dropped(path, "a hidden file or folder")
-        elif path.lower().startswith("previous_release") or "/previous_release" in path.lower():
-            yield Dropped(path, "belongs to an earlier release")
-        elif _TEST3.fullmatch(name):  # its labels, speakers and podcasts are not public
-            yield Utterance(utterance=f"msp_podcast/{name}", path=path, speaker=None, split="Test3")
-        elif not _NAME.fullmatch(name):
-            yield Dropped(path, "the name is not that of an MSP-Podcast turn (such as MSP-PODCAST_0001_0008.wav)")
-        elif name not in ratings:
-            yield Dropped(path, "no label names it")
-        else:
-            seen.add(name)
-            yield _utterance(path, name, ratings[name])
-    yield from without_audio(ratings, seen)
+    names = set()
+
+    def read_name(file: Path, path: str) -> Utterance | str:
+        name = file.stem
+        if path.lower().startswith("previous_release") or "/previous_release" in path.lower():
+            return "belongs to an earlier release"
+        if _TEST3.fullmatch(name):  # its labels, speakers and podcasts are not public
+            return Utterance(utterance=f"msp_podcast/{name}", path=path, speaker=None, split="Test3")
+        if not _NAME.fullmatch(name):
+            return "the name is not that of an MSP-Podcast turn (such as MSP-PODCAST_0001_0008.wav)"
+        if name not in ratings:
+            return "no label names it"
+        names.add(name)
+        return _utterance(path, name, ratings[name])
+
+    yield from rows_of_files(root, read_name)
+    yield from ratings_without_audio(ratings, names)
 
 
 def _utterance(path: str, name: str, rating: Rating) -> Utterance:
@@ -68,16 +68,16 @@ def _read_labels(root: Path, ratings: dict[str, Rating]) -> Iterator[Dropped]:
     if not complete:
         yield from _read_pairs(release, root, "Speaker_ids.txt", {_GENDER: genders, _SPEAKER: speakers})
         yield from _read_pairs(release, root, "Partitions?.txt", {_PARTITION: splits})
-    for found in read(file, file.relative_to(root).as_posix()):
-        if isinstance(found, Dropped):
-            yield found
+    for labelled in read(file, file.relative_to(root).as_posix()):
+        if isinstance(labelled, Dropped):
+            yield labelled
             continue
-        name, rating = found
+        name, rating = labelled
         if not complete:
             speaker = _known(speakers, name)
             gender = _known(genders, speaker or "")
             rating = replace(rating, speaker=speaker, gender=gender, split=SPLITS.get(splits.get(name, ("",))[0]))
-        yield from keep(ratings, name, rating, root)
+        yield from add_rating(ratings, name, rating, root)
 
 
 def _release(root: Path) -> Path:
@@ -98,9 +98,9 @@ def _label_folders(folder: Path) -> list[Path]:
 
 
 def _label_file(release: Path) -> tuple[Path, Read, bool]:
-    files = [p for folder in _label_folders(release) for p in folder.iterdir() if p.is_file() and not hidden(p.name)]
+    files = [p for folder in _label_folders(release) for p in folder.iterdir() if p.is_file() and not is_hidden(p.name)]
     for pattern, (read, complete) in FORMS.items():
-        if file := the_only_one([p for p in files if re.fullmatch(pattern, p.name.lower())]):
+        if file := only_copy([p for p in files if re.fullmatch(pattern, p.name.lower())]):
             return file, read, complete
     raise EmodartsError(
         f"{release}: its labels are in none of labels_consensus.csv, labels_consensus.json, labels.txt, "
@@ -112,7 +112,7 @@ def _read_pairs(
     release: Path, root: Path, name: str, kinds: dict[re.Pattern[str], dict[str, tuple[str, str]]]
 ) -> Iterator[Dropped]:
     """Fill in (value, where) by name from the `a; b` lines of a file beside the labels. Raises EmodartsError."""
-    file = the_only_one([p for p in release.iterdir() if p.is_file() and re.fullmatch(name, p.name, re.IGNORECASE)])
+    file = only_copy([p for p in release.iterdir() if p.is_file() and re.fullmatch(name, p.name, re.IGNORECASE)])
     if file is None:
         yield Dropped(name.replace("?", ""), "the file is missing, and the label file does not say what stands there")
         return
@@ -136,7 +136,7 @@ def _known(pairs: dict[str, tuple[str, str]], name: str) -> str | None:
     return None if value == "Unknown" else value
 
 
-CORPUS = Description(
+CORPUS = CorpusDescription(
     name="msp_podcast",
     title="MSP-Podcast (Lotfian & Busso 2019)",
     rows=_rows,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emodarts.corpora.readers.ratings import Rating, numbered_lines, on_scale
+from emodarts.corpora.readers.ratings import Rating, numbered_lines, parse_rating
 from emodarts.corpora.table import Dropped
 from emodarts.errors import EmodartsError
 
@@ -149,7 +149,7 @@ def _labelled(
         if name in fields and not re.fullmatch(allowed, str(fields[name]), re.ASCII):
             return Dropped(where, f"{name} '{fields[name]}' cannot be: {allowed}")
     try:
-        arousal, valence, dominance = (on_scale(_text(fields[name]), 1, 7) for name in _VALUES)
+        arousal, valence, dominance = (parse_rating(_text(fields[name]), 1, 7) for name in _VALUES)
     except ValueError as error:
         return Dropped(where, f"its attributes cannot be read: {error}")
     speaker, gender = fields.get("spkrid"), fields.get("gender")

@@ -36,7 +36,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line.rstrip("\n")
 
 
-def on_scale(text: str, low: float, high: float) -> float | None:
+def parse_rating(text: str, low: float, high: float) -> float | None:
     """The number that a text says; None where it is blank, NaN, or outside of the scale from low to high.
 
     Raises ValueError for a text that is no number.
@@ -50,7 +50,7 @@ def on_scale(text: str, low: float, high: float) -> float | None:
     return value if math.isfinite(value) and low <= value <= high else None
 
 
-def keep(ratings: dict[str, Rating], turn: str, rating: Rating, root: Path) -> Iterator[Dropped]:
+def add_rating(ratings: dict[str, Rating], turn: str, rating: Rating, root: Path) -> Iterator[Dropped]:
     """Put a turn's rating into `ratings`; a second one that says the same is dropped.
 
     Raises EmodartsError where it says something else, naming both places.
@@ -61,25 +61,25 @@ def keep(ratings: dict[str, Rating], turn: str, rating: Rating, root: Path) -> I
     if first != rating:
         raise EmodartsError(
             f"{root}: {first.where} and {rating.where} say different things of {turn} "
-            f"({_told(first)}; {_told(rating)}); correct or remove one of them"
+            f"({_values(first)}; {_values(rating)}); correct or remove one of them"
         )
     yield Dropped(rating.where, f"says the same as {first.where}")
 
 
-def _told(rating: Rating) -> str:
+def _values(rating: Rating) -> str:
     values = (rating.word, rating.arousal, rating.valence, rating.dominance)
     more = [value for value in (rating.speaker, rating.gender, rating.split) if value]
     return ", ".join(["unknown" if value is None else str(value) for value in values] + more)
 
 
-def without_audio(ratings: Mapping[str, Rating], seen: Collection[str]) -> Iterator[Dropped]:
+def ratings_without_audio(ratings: Mapping[str, Rating], seen: Collection[str]) -> Iterator[Dropped]:
     """The ratings of turns for which no audio file was seen."""
     for turn, rating in ratings.items():
         if turn not in seen:
             yield Dropped(rating.where, f"there is no audio file of {turn}")
 
 
-def the_only_one(files: Collection[Path]) -> Path | None:
+def only_copy(files: Collection[Path]) -> Path | None:
     """The file among copies of one; None where there is none. Raises EmodartsError for copies that differ."""
     if not files:
         return None
