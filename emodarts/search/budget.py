@@ -20,7 +20,7 @@ from emodarts.networks.cell import edges_of
 from emodarts.networks.costs import count_macs, supernet_macs
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import DiscreteNetwork
-from emodarts.search.scope import held_kinds
+from emodarts.search.scope import fixed_kinds
 from emodarts.search.settings import SearchSettings
 from emodarts.search.stopping import LANCZOS_STEPS
 from emodarts.search.task import SearchTask
@@ -56,7 +56,7 @@ class Budget:
         if s.selection != "perturbation":
             return 0
         nodes = {"N": s.nodes, "R": s.nodes, "S": s.sequence_nodes}
-        free = [nodes[kind] for kind in nodes if kind not in held_kinds(s, s.epochs - 1)]
+        free = [nodes[kind] for kind in nodes if kind not in fixed_kinds(s, s.epochs - 1)]
         decisions = sum(len(list(edges_of(count))) + count - 1 for count in free)  # node 0 has but two inputs
         return self.macs * s.batch_size * s.perturbation_steps * decisions
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from emodarts.networks.genotype import KINDS, CellGenotype, Edge, Genotype
 from emodarts.networks.network import NetworkShape
-from emodarts.search.scope import fixed_cells, held_kinds
+from emodarts.search.scope import fixed_cells, fixed_kinds
 from emodarts.search.settings import SearchSettings
 
 
@@ -26,23 +26,23 @@ class CandidateSpace:
 
     @classmethod
     def of(cls, settings: SearchSettings, shape: NetworkShape) -> "CandidateSpace":
-        """The space of the settings; one that is searched in turn has no candidates."""
+        """The space of the settings, which do not search its parts in turn: that has no candidates."""
         cnn, sequence = (
             tuple(name for name in names if name != "none")
             for names in (settings.all_cnn_operations, settings.seqnn_operations)
         )
-        cells, held = fixed_cells(settings), held_kinds(settings)
+        cells, fixed = fixed_cells(settings), fixed_kinds(settings)
         return cls(
             {"N": settings.nodes, "R": settings.nodes, "S": settings.sequence_nodes},
             {"N": cnn, "R": cnn, "S": sequence},
-            {kind: cells[kind] for kind in held},
-            tuple(kind for kind in shape.kinds if kind not in held),
+            {kind: cells[kind] for kind in fixed},
+            tuple(kind for kind in shape.kinds if kind not in fixed),
         )
 
     def draw(self, rng: np.random.Generator) -> Genotype:
         """An architecture, uniformly: for each node two different inputs, and an operation other than none for each."""
-        drawn = {kind: self.fixed[kind] if kind in self.fixed else self._cell(kind, rng) for kind in KINDS}
-        return Genotype.from_cells(drawn)
+        cells = {kind: self.fixed[kind] if kind in self.fixed else self._draw_cell(kind, rng) for kind in KINDS}
+        return Genotype.from_cells(cells)
 
     def mutate(self, genotype: Genotype, rng: np.random.Generator) -> Genotype:
         """The architecture with one edge changed: another operation or another input, with equal chance.
@@ -53,18 +53,18 @@ class CandidateSpace:
         cells = genotype.cells
         places = [(k, n, e) for k in self.searched for n in range(len(cells[k])) for e in range(len(cells[k][n]))]
         changes = [(place, self._changes(cells, place)) for place in places]
-        possible = [(place, kinds) for place, kinds in changes if kinds]
+        possible = [(place, by_type) for place, by_type in changes if by_type]
         if not possible:
             return genotype
-        (kind, node, number), kinds = possible[int(rng.integers(len(possible)))]
-        options = kinds[int(rng.integers(len(kinds)))]
+        (kind, node, number), by_type = possible[int(rng.integers(len(possible)))]
+        options = by_type[int(rng.integers(len(by_type)))]
         edge = options[int(rng.integers(len(options)))]
         edges = [*cells[kind][node][:number], edge, *cells[kind][node][number + 1 :]]
         changed = tuple(sorted(edges, key=lambda e: e.source))
         cells[kind] = (*cells[kind][:node], changed, *cells[kind][node + 1 :])
         return Genotype.from_cells(cells)
 
-    def _cell(self, kind: str, rng: np.random.Generator) -> CellGenotype:
+    def _draw_cell(self, kind: str, rng: np.random.Generator) -> CellGenotype:
         operations = self.operations[kind]
         nodes = []
         for node in range(self.nodes[kind]):
@@ -74,7 +74,7 @@ class CandidateSpace:
         return tuple(nodes)
 
     def _changes(self, cells: dict[str, CellGenotype], place: tuple[str, int, int]) -> list[list[Edge]]:
-        """What an edge may become by each possible kind of change."""
+        """What an edge may become by each type of change (operation, input) that is possible."""
         kind, node, number = place
         edges = cells[kind][node]
         edge, taken = edges[number], {e.source for e in edges}

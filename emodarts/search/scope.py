@@ -1,7 +1,7 @@
 """Which part of the network is searched: CNN and sequence cells jointly, one of them alone, or one after the other.
 
 The method's central claim is that joint search is better (emoDARTS, Rajapakshe et al. 2024); `search.scope` takes it
-apart at equal numbers of epochs and steps. A part that is not searched is held at a cell of one fixed operation.
+apart at equal numbers of epochs and steps. The cells of a part that is not searched are fixed, to one operation.
 """
 
 from torch import Tensor
@@ -13,14 +13,14 @@ from emodarts.search.settings import SearchSettings
 _CNN, _SEQUENCE = ("N", "R"), ("S",)
 
 
-def held_kinds(settings: SearchSettings, epoch: int = 0) -> tuple[str, ...]:
-    """The kinds of cell that are not searched in an epoch (from 0)."""
-    first = epoch < settings.sequence_start_epoch
+def fixed_kinds(settings: SearchSettings, epoch: int = 0) -> tuple[str, ...]:
+    """The kinds of cell (N, R, S) that are not searched in an epoch (from 0)."""
+    cnn_first = epoch < settings.sequence_start_epoch
     return {
         "joint": (),
         "cnn_only": _SEQUENCE,
         "seqnn_only": _CNN,
-        "one_after_the_other": _SEQUENCE if first else _CNN,
+        "one_after_the_other": _SEQUENCE if cnn_first else _CNN,
     }[settings.scope]
 
 
@@ -45,22 +45,22 @@ def fixed_cell(nodes: int, operation: str) -> CellGenotype:
     return tuple((Edge(operation, node), Edge(operation, node + 1)) for node in range(nodes))
 
 
-def held_weights(supernet: Supernet, settings: SearchSettings, epoch: int) -> dict[str, Tensor]:
-    """The mixing weights of the kinds that are not searched in an epoch: of the fixed cells.
+def fixed_mixing_weights(supernet: Supernet, settings: SearchSettings, epoch: int) -> dict[str, Tensor]:
+    """The mixing weights `(edges, operations)` of the kinds that are not searched in an epoch: of the fixed cells.
 
-    With `one_after_the_other`, the CNN part is held at its derived architecture from `settings.sequence_start_epoch`
+    With `one_after_the_other`, the CNN part is fixed to its derived architecture from `settings.sequence_start_epoch`
     on; its alphas have not moved since, so each epoch derives the same.
     """
-    held = held_kinds(settings, epoch)
+    kinds = fixed_kinds(settings, epoch)
     if settings.searches_parts_in_turn and epoch >= settings.sequence_start_epoch:
         derived = supernet.mixing(supernet.derive())
-        return {kind: derived[kind] for kind in held}
+        return {kind: derived[kind] for kind in kinds}
     cells = fixed_cells(settings)
     return {
-        kind: cell_weights(cells[kind], supernet.operations_of(kind)).to(supernet.alphas[kind].device) for kind in held
+        kind: cell_weights(cells[kind], supernet.operations_of(kind)).to(supernet.alphas[kind].device) for kind in kinds
     }
 
 
-def _fixed_operation(operations: tuple[str, ...], wanted: str) -> str:
-    weighty = [name for name in operations if name not in ("none", "skip_connect")]
-    return wanted if wanted in operations else (*weighty, "skip_connect")[0]
+def _fixed_operation(operations: tuple[str, ...], preferred: str) -> str:
+    with_weights = [name for name in operations if name not in ("none", "skip_connect")]
+    return preferred if preferred in operations else (*with_weights, "skip_connect")[0]

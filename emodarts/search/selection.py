@@ -19,8 +19,8 @@ Place = tuple[str, int]  # kind of cell, and row of its alphas
 
 
 @dataclass(frozen=True)
-class Selector:
-    """Decides a supernet's edges one after the other. `tune` trains the weights a little, `loss` is to be least."""
+class PerturbationSelector:
+    """Decides edge after edge of a supernet by its `loss` without an operation; `tune` trains the weights a little."""
 
     supernet: Supernet
     loss: Callable[[], float]
@@ -37,13 +37,12 @@ class Selector:
         for number in self.rng.permutation(len(edges)).tolist():
             place = edges[number]
             self._decide(weights, place, self.best_operation(weights, place))
-        nodes = [node for kind in self.supernet.free_kinds for node in self._crowded(kind, len(weights[kind]))]
+        nodes = [node for kind in self.supernet.free_kinds for node in self._nodes_with_a_choice(kind)]
         for number in self.rng.permutation(len(nodes)).tolist():
             kind, rows = nodes[number]
-            kept = self.best_inputs(weights, kind, rows)
-            for row in set(rows) - set(kept):
+            for row in set(rows) - set(self.best_inputs(weights, kind, rows)):
                 weights[kind][row] = 0.0
-            self._tuned(weights)
+            self._tune_under(weights)
         return self.supernet.genotype_of(weights)
 
     def best_operation(self, weights: Mapping[str, Tensor], place: Place) -> int:
@@ -59,21 +58,20 @@ class Selector:
         order = sorted(range(len(rows)), key=lambda i: (-losses[i], i))
         return [rows[i] for i in order[:2]]
 
-    def _crowded(self, kind: str, edges: int) -> list[tuple[str, list[int]]]:
-        """The nodes of a kind of cell that have more than two inputs: their rows."""
+    def _nodes_with_a_choice(self, kind: str) -> list[tuple[str, list[int]]]:
+        """The nodes of a kind of cell that have more than two inputs: the rows of their edges."""
         nodes = self.supernet.shape.sequence_nodes if kind == "S" else self.supernet.shape.nodes
-        every = list(edges_of(nodes))
-        assert len(every) == edges
-        rows = [[row for row, (n, _) in enumerate(every) if n == node] for node in range(nodes)]
-        return [(kind, found) for found in rows if len(found) > 2]
+        edges = list(edges_of(nodes))
+        rows_by_node = [[row for row, (n, _) in enumerate(edges) if n == node] for node in range(nodes)]
+        return [(kind, rows) for rows in rows_by_node if len(rows) > 2]
 
     def _decide(self, weights: Weights, place: Place, column: int) -> None:
         kind, row = place
         weights[kind][row] = 0.0
         weights[kind][row, column] = 1.0
-        self._tuned(weights)
+        self._tune_under(weights)
 
-    def _tuned(self, weights: Weights) -> None:
+    def _tune_under(self, weights: Weights) -> None:
         with self.supernet.mixed_by(weights):
             self.tune()
 

@@ -23,7 +23,7 @@ def epochs_back(settings: SearchSettings) -> int:
     return {"none": 0, "skips": 1, "eigenvalue": settings.stop_window}[settings.stop]
 
 
-def stops(settings: SearchSettings, figures: Sequence[float]) -> bool:
+def should_stop(settings: SearchSettings, figures: Sequence[float]) -> bool:
     """Whether the rule of the settings ends the search, after these figures (one an epoch, the last one now)."""
     if settings.stop == "skips":
         return skips_rose(figures, settings.stop_skips)
@@ -54,7 +54,7 @@ def eigenvalue_rose(figures: Sequence[float], window: int, ratio: float) -> bool
     return bool(before < ratio * now)
 
 
-def most_skips(supernet: Supernet, genotype: Genotype) -> int:
+def most_skip_connections(supernet: Supernet, genotype: Genotype) -> int:
     """The most skip connections in one cell of the kinds that are searched."""
     counts = supernet.skips(genotype)
     return max((counts[kind] for kind in supernet.free_kinds), default=0)
@@ -70,13 +70,13 @@ def dominant_eigenvalue(
     """The eigenvalue of largest size of the Hessian of `loss` with respect to `parameters`.
 
     By `steps` Lanczos iterations (Golub & Van Loan 2013, sec. 10.1; orthogonalised in full) on products of the Hessian
-    with a vector, each a central difference of two gradients. The loss must be the same each time it is asked.
+    with a vector, each a central difference of two gradients. The loss must be the same each time it is called.
     """
     size = sum(p.numel() for p in parameters)
     start = torch.randn(size, generator=torch.Generator().manual_seed(seed)).to(parameters[0])
     basis = [start / start.norm()]
     diagonal: list[float] = []
-    beside: list[float] = []
+    off_diagonal: list[float] = []
     for step in range(min(steps, size)):
         product = hessian_vector_product(parameters, loss, basis[-1], radius)
         diagonal.append(float(product @ basis[-1]))
@@ -88,10 +88,9 @@ def dominant_eigenvalue(
         norm = float(product.norm())
         if norm <= 1e-6 * max(map(abs, diagonal)) or step + 1 == min(steps, size):
             break
-        beside.append(norm)
+        off_diagonal.append(norm)
         basis.append(product / norm)
-    beside = beside[: len(diagonal) - 1]
-    tridiagonal = np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
+    tridiagonal = np.diag(diagonal) + np.diag(off_diagonal, 1) + np.diag(off_diagonal, -1)
     values = np.linalg.eigvalsh(tridiagonal)
     return float(values[np.abs(values).argmax()])
 
@@ -99,16 +98,16 @@ def dominant_eigenvalue(
 def hessian_vector_product(parameters: Sequence[Tensor], loss: Loss, vector: Tensor, radius: float) -> Tensor:
     """`H v` as `[grad(p + eps v) - grad(p - eps v)] / (2 eps)`, eps = radius / ||v||; flat. The parameters stay."""
     eps = radius / float(vector.norm())
-    kept = [p.detach().clone() for p in parameters]
+    originals = [p.detach().clone() for p in parameters]
     shifts = _unflatten(vector, parameters)
     sides = []
     try:
         for sign in (1, -1):
-            _set(parameters, [k + sign * eps * s for k, s in zip(kept, shifts, strict=True)])
+            _set(parameters, [p + sign * eps * s for p, s in zip(originals, shifts, strict=True)])
             gradients, _ = first_order_step(parameters, loss)
             sides.append(torch.cat([g.flatten() for g in gradients]))
     finally:
-        _set(parameters, kept)
+        _set(parameters, originals)
     return (sides[0] - sides[1]) / (2 * eps)
 
 

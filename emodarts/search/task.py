@@ -1,4 +1,4 @@
-"""What a search is given and what it finds, whatever its method."""
+"""The task and the result of a search, whatever its method."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +12,7 @@ from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import NetworkShape
 from emodarts.records import EpochRecord
 from emodarts.search.settings import SearchSettings
-
-Progress = Callable[[EpochRecord], None]
+from emodarts.training.train import crop_frames
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class SearchTask:
     @property
     def crop(self) -> int:
         """The most frames of an utterance in a training batch."""
-        return max(1, round(self.settings.crop_seconds * self.features.frames_per_second))
+        return crop_frames(self.settings.crop_seconds, self.features)
 
     @property
     def shape(self) -> NetworkShape:
@@ -82,7 +81,7 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class CandidateResult:
-    """How a genotype's network did after a short training on the whole train part."""
+    """The figures of a genotype's network after a training on the whole train part."""
 
     dev_uar: float
     dev_loss: float

@@ -16,7 +16,7 @@ from emodarts.networks.network import NetworkShape
 from emodarts.networks.operations import CNN_OPERATIONS, AveragePool, MaxPool, frozen_statistics
 from emodarts.networks.supernet import Supernet
 from emodarts.search import bilevel
-from emodarts.search.bilevel import first_order_step, second_order_step, second_order_term
+from emodarts.search.bilevel import first_order_step, second_order_step, second_order_term, weight_direction
 from tests.support.plain import plain_twin, with_plain_parts
 
 SEQUENCE = ("none", "skip_connect", "lstm_1", "rnn_2", "lstm_attention_1")
@@ -200,3 +200,24 @@ def test_the_fast_supernets_term_is_that_of_the_plain_one():
         terms.append(second_order_term(weights, alphas, weight_loss, vector))
     assert float(torch.cat([t.flatten() for t in terms[1]]).norm()) > 1e-6
     assert distance(*terms) < 1e-7
+
+
+def test_the_direction_of_w_is_the_step_of_sgd():
+    """`w' = w - xi * (momentum * buffer + grad + weight_decay * w)`, as torch's SGD steps, its first step included."""
+    torch.manual_seed(0)
+    weights = [nn.Parameter(torch.randn(3)), nn.Parameter(torch.randn(2)), nn.Parameter(torch.randn(2))]
+    alpha = torch.randn(2)
+    sgd = torch.optim.SGD(weights, 0.1, momentum=0.9, weight_decay=0.01)
+
+    def loss():
+        return weights[0].pow(3).sum() + (weights[1] * alpha).sin().sum()  # the third one is not used
+
+    for _ in range(3):
+        buffers = [sgd.state.get(w, {}).get("momentum_buffer") for w in weights]
+        directions = weight_direction(weights, loss, buffers, momentum=0.9, weight_decay=0.01)
+        ahead = [w.detach() - 0.1 * d for w, d in zip(weights, directions, strict=True)]
+        sgd.zero_grad()
+        (loss() + 0 * weights[2].sum()).backward()
+        sgd.step()
+        for weight, expected in zip(weights, ahead, strict=True):
+            torch.testing.assert_close(weight.detach(), expected)

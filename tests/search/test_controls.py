@@ -15,7 +15,7 @@ from emodarts.networks.network import DiscreteNetwork
 from emodarts.search import controls, loop
 from emodarts.search.budget import Budget, candidate_macs
 from emodarts.search.candidates import CandidateSpace
-from emodarts.search.controls import parent
+from emodarts.search.controls import tournament_winner
 from emodarts.search.loop import search
 from emodarts.search.methods import run_search
 from emodarts.search.scope import fixed_cells
@@ -110,14 +110,14 @@ def test_what_cannot_change_stays():
 
 def test_the_oldest_dies_however_good_it_is(monkeypatch):
     seen = []
-    original = parent
+    original = tournament_winner
 
     def watched(past, population, tournament, rng):
         chosen = original(past, population, tournament, rng)
         seen.append((len(past), past.index(chosen)))
         return chosen
 
-    monkeypatch.setattr(controls, "parent", watched)
+    monkeypatch.setattr(controls, "tournament_winner", watched)
     found = run_search(given(method="evolution", candidates=40, population=5, tournament=5), Trainer())
     assert [number for number, _ in seen] == list(range(5, 40))
     assert all(born - 5 <= index < born for born, index in seen)
@@ -186,14 +186,14 @@ def test_the_budget_counts_the_passes_that_are_made(monkeypatch):
     for settings in ({}, {"unrolled": True}, {"warmup_epochs": 2}, {"method": "frozen"}, {"optimisation": "single"}):
         made = given(**settings)
         passed = []
-        original = loop.Engine._loss
+        original = loop.SupernetTrainer._loss
 
-        def counted(engine, batch, half, passed=passed, original=original):
+        def counted(trainer, batch, class_weights, passed=passed, original=original):
             passed.append(len(batch.labels))
-            return original(engine, batch, half)
+            return original(trainer, batch, class_weights)
 
         with monkeypatch.context() as patch:
-            patch.setattr(loop.Engine, "_loss", counted)
+            patch.setattr(loop.SupernetTrainer, "_loss", counted)
             found = search(made)
         assert sum(e.macs for e in found.epochs) == Budget.of(made).macs * sum(passed)
 
@@ -225,10 +225,10 @@ def test_candidates_go_on_after_a_stop(method, tmp_path):
 def alphas_of(monkeypatch, made):
     """The alphas before and after a search, and the mixing weights used in each epoch."""
     runs, used = [], []
-    original, train = loop._Run.select, loop.Engine.train
+    original, train = loop.SupernetSearch.choose, loop.SupernetTrainer.train_epoch
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "select", lambda run, course: runs.append(run) or original(run, course))
-        patch.setattr(loop.Engine, "train", lambda engine, *a: used.append(engine.supernet.held) or train(engine, *a))
+        patch.setattr(loop.SupernetSearch, "choose", lambda run, state: runs.append(run) or original(run, state))
+        patch.setattr(loop.SupernetTrainer, "train_epoch", lambda t, *a: used.append(t.supernet.held) or train(t, *a))
         found = search(made)
     net = runs[0].supernet
     moved = {k: float((net.alphas[k].detach() - getattr(net, f"start_{k}")).abs().max()) for k in "NRS"}
@@ -257,19 +257,19 @@ def test_frozen_alphas_do_not_move_and_a_coin_derives(monkeypatch):
 def test_only_the_searched_part_moves_at_equal_steps(monkeypatch, joint, moving):
     steps = Counter()
     for name in ("alpha_step", "weight_step"):
-        original = getattr(loop.Engine, name)
+        original = getattr(loop.SupernetTrainer, name)
 
-        def counted(engine, *batches, name=name, original=original):
+        def counted(trainer, *batches, name=name, original=original):
             steps[name] += 1
-            return original(engine, *batches)
+            return original(trainer, *batches)
 
-        monkeypatch.setattr(loop.Engine, name, counted)
+        monkeypatch.setattr(loop.SupernetTrainer, name, counted)
     made = given(scope=joint, cells=2, nodes=2)
     moved, used, found, _ = alphas_of(monkeypatch, made)
     assert {kind for kind, distance in moved.items() if distance > 0} == set(moving)
     assert steps == {"alpha_step": 4 * 1, "weight_step": 4 * 1}
     assert [sorted(held) for held in used] == {
-        "scope": [[]] * 4,
+        "joint": [[]] * 4,
         "cnn_only": [["S"]] * 4,
         "seqnn_only": [["N", "R"]] * 4,
         "one_after_the_other": [["S"]] * 2 + [["N", "R"]] * 2,

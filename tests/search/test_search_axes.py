@@ -17,11 +17,10 @@ from emodarts.networks.genotype import Edge
 from emodarts.networks.network import NetworkShape
 from emodarts.networks.operations import frozen_statistics
 from emodarts.networks.supernet import Supernet, cell_weights, derive_cell
-from emodarts.search import loop
-from emodarts.search import supernet_trainer as engine_module
+from emodarts.search import loop, supernet_trainer
 from emodarts.search.loop import search
 from emodarts.search.regularisers import beta_decay, beta_decay_weight, skip_dropout, zero_one_loss
-from emodarts.search.selection import Selector
+from emodarts.search.selection import PerturbationSelector
 from emodarts.search.settings import SearchSettings
 from emodarts.search.stopping import dominant_eigenvalue, eigenvalue_rose, hessian_vector_product, skips_rose
 from emodarts.search.supernet_trainer import SupernetTrainer
@@ -48,9 +47,9 @@ def searched(**settings):
 def after(**settings):
     """The supernet after a search, and what was found."""
     kept = []
-    original = loop._Run.select
+    original = loop.SupernetSearch.choose
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop._Run, "select", lambda run, course: kept.append(run) or original(run, course))
+        patch.setattr(loop.SupernetSearch, "choose", lambda run, state: kept.append(run) or original(run, state))
         found = searched(**settings)
     return kept[0].supernet, found
 
@@ -64,16 +63,16 @@ def test_one_pass_moves_alphas_and_weights_as_two_optimisers_would_by_themselves
     batch = next(training_batches(made.train_part, 16, made.crop, np.random.default_rng(0), "cpu", made.batches))
     net = supernet(shape=made.shape)
     twin = copy.deepcopy(net)
-    engine = SupernetTrainer(net, made)
+    trainer = SupernetTrainer(net, made)
     net.train()
-    told = engine.shared_step(batch)
+    told = trainer.single_level_step(batch)
 
     alphas, weights = twin.architecture_parameters(), twin.weight_parameters()
     optimisers = (
         torch.optim.AdamW(weights, s.learning_rate, weight_decay=s.weight_decay),
         torch.optim.Adam(alphas, s.alpha_learning_rate, betas=(0.5, 0.999), weight_decay=s.alpha_weight_decay),
     )
-    loss = F.cross_entropy(twin.train()(batch.inputs, batch.lengths), batch.labels, engine.class_weights[0])
+    loss = F.cross_entropy(twin.train()(batch.inputs, batch.lengths), batch.labels, trainer.train_class_weights)
     loss.backward()
     for parameters in (alphas, weights):  # each has a norm of its own
         nn.utils.clip_grad_norm_(parameters, s.gradient_clip)
@@ -87,11 +86,11 @@ def test_one_pass_moves_alphas_and_weights_as_two_optimisers_would_by_themselves
 
 def test_a_single_level_learns_from_all_of_train_by_one_pass(monkeypatch):
     passes, seen = [], []
-    original, draw = SupernetTrainer._loss, engine_module.training_batches
-    monkeypatch.setattr(
-        SupernetTrainer, "_loss", lambda e, batch, half: passes.append(half) or original(e, batch, half)
-    )
-    monkeypatch.setattr(engine_module, "training_batches", lambda part, *a: seen.append(part) or draw(part, *a))
+    weight_loss, alpha_loss = SupernetTrainer._weight_loss, SupernetTrainer._alpha_loss
+    monkeypatch.setattr(SupernetTrainer, "_weight_loss", lambda *a: passes.append(0) or weight_loss(*a))
+    monkeypatch.setattr(SupernetTrainer, "_alpha_loss", lambda *a: passes.append(1) or alpha_loss(*a))
+    draw = supernet_trainer.training_batches
+    monkeypatch.setattr(supernet_trainer, "training_batches", lambda part, *a: seen.append(part) or draw(part, *a))
     given = task(*noise(), **{**PLAIN, "optimisation": "single", "epochs": 4, "warmup_epochs": 1})
     found = search(given)
     assert seen == [given.train_part] * 4
@@ -202,7 +201,7 @@ def test_skip_dropout_drops_values_of_skips_alone_and_in_training_alone(kind):
 
 def test_two_skips_end_the_search_with_the_genotype_before(monkeypatch):
     planted = iter([0, 1, 1, 2, 0, 0, 0])
-    monkeypatch.setattr(loop, "most_skips", lambda net, genotype: next(planted))
+    monkeypatch.setattr(loop, "most_skip_connections", lambda net, genotype: next(planted))
     derived = []
     original = Supernet.derive
     monkeypatch.setattr(Supernet, "derive", lambda net: derived.append(original(net)) or derived[-1])
@@ -314,7 +313,9 @@ def test_perturbation_keeps_what_hurts_when_it_is_gone():
     toy = Weighed(shape, worth)
     assert {e.operation for node in toy.net.derive().normal for e in node} == {"skip_connect"}
     tuned = []
-    selector = Selector(toy.net, toy.loss, lambda: tuned.append(_copies(toy.net.weights())), np.random.default_rng(0))
+    selector = PerturbationSelector(
+        toy.net, toy.loss, lambda: tuned.append(_copies(toy.net.weights())), np.random.default_rng(0)
+    )
     found = selector.select()
     assert found.normal == (
         (Edge("sep_conv_3x3", 0), Edge("avg_pool_3x3", 1)),
