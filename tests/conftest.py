@@ -1,6 +1,7 @@
 """Shared fixtures: the demo corpus with features, small settings, synthetic folders."""
 
 import os
+from collections import Counter
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -21,21 +22,14 @@ from tests.support.files import REPOSITORY, write_tone
 
 RECORDINGS = REPOSITORY.parent / "shared" / "corpora"
 torch.set_num_threads(1)
-# Files of minutes begin first, so that no process is left alone with one at the end.
-LONG = [
-    "test_teacher",
-    "test_reference",
-    "test_chaos",
-    "test_sweep",
-    "test_cluster",
-    "test_faults",
-    "test_ray_session",
-    "test_resume",
-]
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+    """Files that take longest begin first, so that no process is left alone with one at the end."""
+    weights = Counter()
+    for item in items:
+        weights[item.path] += 5 * ("cluster" in item.keywords) + ("slow" in item.keywords)
+    items.sort(key=lambda item: -weights[item.path])
     if not torch.cuda.is_available():
         skip = pytest.mark.skip(reason="needs a CUDA device")
         for item in items:

@@ -250,17 +250,22 @@ def test_no_public_class_name_twice():
 # Each rule once: the function that is the rule, its module, and what only a second copy of it would use
 
 
-def used_names(tree):
-    """Names that a file uses or imports, and the first label of each seed that it derives."""
-    for node in ast.walk(tree):
+@cache
+def used_names(path):
+    """Names that a file uses, defines or imports, and the labels of the seeds that it derives."""
+    names = set()
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Name):
-            yield node.id
+            names.add(node.id)
         elif isinstance(node, ast.Attribute):
-            yield node.attr
+            names.add(node.attr)
+        elif isinstance(node, ast.FunctionDef):
+            names.add(f"def {node.name}")
         elif isinstance(node, ast.alias):
-            yield node.name.rpartition(".")[2]
+            names.add(node.name.rpartition(".")[2])
         elif isinstance(node, ast.Call) and ast.unparse(node.func) == "derive_seed":
-            yield from (f"seed of {x.value}" for x in node.args if isinstance(x, ast.Constant))
+            names |= {f"seed of {x.value}" for x in node.args if isinstance(x, ast.Constant)}
+    return frozenset(names)
 
 
 @pytest.mark.parametrize(
@@ -277,17 +282,10 @@ def used_names(tree):
     ],
 )
 def test_each_rule_stands_once(rule, place, tools):
-    definitions = [
-        str(path)
-        for path in python_files(*PRODUCT)
-        for node in ast.walk(parse(path))
-        if isinstance(node, ast.FunctionDef) and node.name == rule
-    ]
-    assert definitions == [place]
-    users = {str(path): tools & set(used_names(parse(path))) for path in python_files(*PRODUCT)}
-    assert {path for path, used in users.items() if used} == {place}, users
-    tested = [path for path in python_files("tests") if rule in set(used_names(parse(path)))]
-    assert tested, f"no test names {rule}"
+    product = python_files(*PRODUCT)
+    assert [str(path) for path in product if f"def {rule}" in used_names(path)] == [place]
+    assert [str(path) for path in product if tools & used_names(path)] == [place]
+    assert any(rule in used_names(path) for path in python_files("tests")), f"no test names {rule}"
 
 
 # The package

@@ -291,6 +291,7 @@ def test_reasons_are_grouped_by_kind():
     ]
 
 
+@pytest.mark.slow
 def test_fifty_thousand_utterances_take_seconds():
     corpus, measures = made(500, 25, text=[str(i % 3000) for i in range(50_000)])
     settings = replace(SETTINGS, protocol="speaker5")
@@ -319,6 +320,7 @@ def real(recordings):
     return found
 
 
+@pytest.mark.slow
 def test_emodb_gives_its_labels_away_by_dc_before_all(real):
     found = real["emodb"]
     alone = {f.name: f.uar for f in found.cues.figures if len(f.cues) < 3}

@@ -249,6 +249,7 @@ def processes_below(driver):
     return {child.name() for child in psutil.Process(driver.pid).children(recursive=True)}
 
 
+@pytest.mark.cluster
 @pytest.mark.timeout(400)
 def test_the_variables_of_the_login_shell_let_a_sweep_join_and_ask_for_gpu_shares(
     cluster,
@@ -280,6 +281,7 @@ def test_the_variables_of_the_login_shell_let_a_sweep_join_and_ask_for_gpu_share
     assert stat.S_IMODE(os.stat(cluster.folder / "token").st_mode) == 0o600
 
 
+@pytest.mark.cluster
 @pytest.mark.timeout(500)
 def test_the_literal_command_on_a_cluster_and_sigterm_from_a_scheduler(cluster, environment, tmp_path):
     """`python sweeps/run.py corpus=msp_podcast` with all its defaults; the same words go on with what was stopped."""

@@ -70,11 +70,13 @@ class TestDemo(CorpusContract):
     def corpus(self, demo):
         return demo[0]
 
+    @pytest.mark.slow
     def test_same_seed_same_bytes(self, corpus, tmp_path):
         again, _ = read("demo", tmp_path / "again")
         for path in again.utterances["path"].to_pylist()[::16]:
             assert (again.root / path).read_bytes() == (corpus.root / path).read_bytes()
 
+    @pytest.mark.slow
     def test_two_processes_at_once(self, tmp_path):
         with ProcessPoolExecutor(2) as pool:
             counts = list(pool.map(_count_demo, [str(tmp_path / "both")] * 2))

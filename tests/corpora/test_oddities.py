@@ -75,6 +75,7 @@ class TestDemo:
         with pytest.raises(EmodartsError, match=r"corpus\.demo_seed=-1"):
             CorpusSettings(demo_seed=-1)
 
+    @pytest.mark.slow
     def test_junk_and_a_torn_marker(self, tmp_path):
         root = tmp_path / "demo"
         corpora.read(CorpusSettings(root=str(root)))

@@ -14,6 +14,7 @@ from tests.support.markdown import blocks_of, read_page, run_python_blocks
 from tests.support.unit_records import key, records
 
 
+@pytest.mark.slow
 def test_the_library_page_runs_in_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert len(blocks_of("docs/library.md", "python")) >= 10

@@ -45,6 +45,7 @@ def undisturbed(demo, demo_store, tiny):
     return run_fold(demo_store, demo[2][0], tiny, seed=3)
 
 
+@pytest.mark.slow
 def test_same_seed_same_bits_and_another_seed_differs(demo, demo_store, tiny, undisturbed):
     again = run_fold(demo_store, demo[2][0], tiny, seed=3)
     assert dev_side(again) == dev_side(undisturbed)
@@ -63,6 +64,7 @@ def test_permuted_test_labels_change_nothing_on_the_dev_side(demo, demo_store, t
     assert records.evaluations[-1].labels != undisturbed.evaluations[-1].labels
 
 
+@pytest.mark.slow
 def test_noise_as_test_audio_changes_nothing_on_the_dev_side(demo, tiny, undisturbed, tmp_path):
     _, _, folds = demo
     settings = CorpusSettings(name="demo", root=str(tmp_path / "demo"))
@@ -260,6 +262,7 @@ def test_a_search_learns_from_train_alone_in_halves_or_whole(demo, demo_store, t
     assert (weight & alpha) == (set(fold.train) if optimisation == "single" else set())
 
 
+@pytest.mark.slow
 def test_second_order_runs_and_differs(demo, demo_store, tiny):
     orders = [
         replace(tiny, search=replace(tiny.search, optimisation="bilevel", unrolled=order)) for order in (False, True)

@@ -88,6 +88,7 @@ def test_a_small_one_still_gives_both_halves_every_class(demo):
         assert {fold.labels[u] for u in half} == set(fold.classes)
 
 
+@pytest.mark.slow
 def test_the_search_sees_the_subsample_and_the_training_all(demo, demo_store, tiny, monkeypatch):
     fold = demo[2][0]
     settings = replace(tiny, search=replace(tiny.search, subsample=40, subsample_seed=7))

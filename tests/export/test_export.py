@@ -114,6 +114,7 @@ def probabilities(rows):
     return np.array([list(row["probabilities"].values()) for row in rows])
 
 
+@pytest.mark.slow
 def test_the_winner_of_a_fold_predicts_what_its_unit_predicted(export, alone, swept, demo, tmp_path):
     """From recordings, in a process without torch, what stands in the tables: retrained, in ONNX, by numpy."""
     code, output, errors = export("--fold", "0")

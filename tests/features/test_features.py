@@ -186,6 +186,7 @@ def test_noise_stands_below_the_active_speech_by_so_many_db(snr_db):
     np.testing.assert_array_equal(with_noise(speech, rate, snr_db, 1), with_noise(speech, rate, snr_db, 1))
 
 
+@pytest.mark.slow
 def test_statistics_come_from_train_alone(demo, demo_store):
     fold = demo[2][0]
     fitted = Standardiser.fit(demo_store, fold.train)

@@ -130,6 +130,7 @@ def test_mistakes_are_told_in_a_sentence(features, arguments, words):
     assert errors.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_all_and_keeps_what_is_finished(small_corpus, tmp_path):
     """From a terminal the signal goes to the whole group; the workers leave it to the builder."""
     for number in range(100):

@@ -59,6 +59,7 @@ def workers_of(folder):
     return found
 
 
+@pytest.mark.cluster
 def test_processes_give_the_same_bytes(small_corpus, tmp_path):
     done = []
     one = building.build_planned(plan_of(small_corpus), tmp_path / "one", processes=1)
@@ -156,6 +157,7 @@ def test_waiting_shows_how_far_the_builder_is(small_corpus, tmp_path):
     assert len(building.build_planned(plan_of(small_corpus, 1), tmp_path, progress=progress).utterances) == 32
 
 
+@pytest.mark.cluster
 def test_a_worker_that_dies_is_told(small_corpus, tmp_path):
     """As the system ends a process for its memory."""
     plan = plan_of(small_corpus, 1)
@@ -170,6 +172,7 @@ def test_a_worker_that_dies_is_told(small_corpus, tmp_path):
     assert len(building.build_planned(plan, tmp_path).utterances) == 32
 
 
+@pytest.mark.cluster
 def test_what_goes_wrong_in_a_worker_is_told(small_corpus, tmp_path, monkeypatch):
     plan = plan_of(small_corpus)
     monkeypatch.setattr(building, "_is_whole", lambda *_: False)

@@ -29,6 +29,7 @@ def history():
             pytest.skip(f"needs the history back to {commit[:12]}, which is not in this checkout")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_working_tree_gives_the_figures_of_the_base(capsys):
     code = compare_commits.main([BASE, ".", "--units", *_UNITS])
@@ -40,6 +41,7 @@ def test_the_base_has_the_product_before_anything_was_moved():
     assert _git("diff", "--stat", _PRODUCT, BASE, "--", "emodarts", "sweeps", "cluster").stdout == ""
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared_is_refused_in_a_sentence(capsys):
     for commit, why in ((_PRODUCT, "has no reference units"), ("no-such-commit", "is no commit of this repository")):
         assert compare_commits.main([".", commit]) == 2

@@ -20,6 +20,7 @@ from tests.support.commands import RUN, VARIED, comparable, manifest, run, run_h
 from tests.support.files import REPOSITORY, write_tone
 
 
+@pytest.mark.cluster
 @pytest.mark.timeout(600)
 def test_a_sweep_from_recordings_to_tables_and_on_after_kill(environment, small_corpus, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -121,6 +122,7 @@ def _kill_in_the_middle(environment, asked, results):
     assert 1 <= len(list(results.glob("*/folds/*.parquet"))) < 4
 
 
+@pytest.mark.cluster
 @pytest.mark.timeout(600)
 def test_interrupt_keeps_what_is_finished(environment, small_corpus, tmp_path):
     results = tmp_path / "results"

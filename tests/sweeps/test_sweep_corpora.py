@@ -47,6 +47,7 @@ def test_default_protocols_end_to_end(environment, tmp_path, layout, protocol, f
         assert row["speaker"] == speakers[row["utterance"]]
 
 
+@pytest.mark.cluster
 @pytest.mark.timeout(400)
 def test_the_literal_command_finds_the_corpus_in_the_environment(environment, tmp_path):
     """`python sweeps/run.py corpus=msp_podcast`, with all its defaults, until its first unit has ended."""

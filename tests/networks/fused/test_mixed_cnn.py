@@ -287,6 +287,7 @@ def test_first_order_alpha_step(dtype):
     assert_gradients(found, first_order(plain, alpha_loss), dtype)
 
 
+@pytest.mark.slow
 @DTYPES
 def test_second_order_alpha_step(dtype, monkeypatch):
     xi, radius = 0.05, 0.01

@@ -36,6 +36,7 @@ def fill(folder):
             file.write(bytes(4096))
 
 
+@pytest.mark.cluster
 @pytest.mark.timeout(400)
 def test_a_disk_that_fills_up_stops_the_sweep_and_costs_nothing(environment, small_corpus, small_disk):
     results = small_disk / "results"
@@ -92,6 +93,7 @@ with session(RaySettings(address={address!r}), ResourceSettings(), Console(quiet
 """
 
 
+@pytest.mark.cluster
 @pytest.mark.timeout(400)
 def test_a_unit_that_eats_the_memory_fails_and_the_others_go_on(environment, tmp_path):
     memory = psutil.virtual_memory()

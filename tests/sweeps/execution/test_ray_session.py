@@ -45,6 +45,7 @@ def run(studies, does, workers=2):
     return studies
 
 
+@pytest.mark.cluster
 def test_pruned_units_stop_and_their_worker_goes_on_with_the_next(cluster, tmp_path):
     folder, record = str(tmp_path), asdict(EpochRecord("search", 0, 1.0, 1.0, 0.5, 0.5, 0.1))
 
@@ -80,6 +81,7 @@ def test_pruned_units_stop_and_their_worker_goes_on_with_the_next(cluster, tmp_p
     assert {t.user_attrs["trial"]: t.state.name.lower() for t in kept.trials} == statuses
 
 
+@pytest.mark.cluster
 def test_workers_that_die_are_begun_again_three_times(cluster, tmp_path):
     folder = str(tmp_path)
 
@@ -104,6 +106,7 @@ def test_workers_that_die_are_begun_again_three_times(cluster, tmp_path):
     assert "its worker died 3 times" in failed.reason
 
 
+@pytest.mark.cluster
 def test_results_that_are_away_end_the_sweep_and_fail_nothing(cluster, tmp_path):
     def does(unit):
         raise StorageError("cannot write results: No space left on device; make room")
@@ -119,6 +122,7 @@ def test_results_that_are_away_end_the_sweep_and_fail_nothing(cluster, tmp_path)
     assert again.complete
 
 
+@pytest.mark.cluster
 def test_figures_of_units_reach_the_metrics_page(cluster):
     telemetry = UnitMetrics("trial 12 · fold 3", "s", "emodarts", 40)
     before = psutil.Process().cmdline()
@@ -146,6 +150,7 @@ LISTENERS = {  # what may be reached from other hosts, each behind Ray's token
 }
 
 
+@pytest.mark.cluster
 def test_what_listens_is_known_and_the_token_is_asked_for(cluster):
     listening = [
         (psutil.Process(c.pid), c.laddr)
@@ -164,11 +169,13 @@ def test_what_listens_is_known_and_the_token_is_asked_for(cluster):
     assert os.stat(token).st_mode & 0o077 == 0
 
 
+@pytest.mark.cluster
 def test_what_a_unit_asks_for(cluster):
     assert trial_resources(ResourceSettings()) == {"cpu": 1, "gpu": 0}
     assert trial_resources(ResourceSettings(cpus_per_trial=2, gpus_per_trial=0.5)) == {"cpu": 2, "gpu": 0.5}
 
 
+@pytest.mark.cluster
 def test_all_slots_are_taken_from_the_start(cluster, tmp_path):
     folder = str(tmp_path)
 
@@ -209,6 +216,7 @@ def test_slots_are_those_of_the_nodes_that_are_there(monkeypatch):
     assert ConcurrencyLimiter({"cpu": 1, "gpu": 0.25}, 32)() == 32
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "127.0.0.1:notaport"])
 def test_a_cluster_that_does_not_answer_is_one_sentence(address):
     with (
