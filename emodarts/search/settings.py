@@ -264,14 +264,12 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
         return "emodarts" if plain else f"emodarts:{self.method}:{self.scope}"
 
     def for_system(self, system: str) -> "SearchSettings":
-        """These settings with the method and the part of a system's name: the reverse of `system`.
+        """These settings with method and scope of `emodarts:<method>:<scope>`: the reverse of `system`.
 
-        `emodarts` alone names no method and changes nothing. Raises EmodartsError for a name that there is not.
+        Raises EmodartsError for a name that there is not.
         """
-        if system == "emodarts":
-            return self
-        head, *parts = system.split(":")
-        if head != "emodarts" or len(parts) != 2 or parts[0] not in METHODS or parts[1] not in SCOPES:
+        _, *parts = system.split(":")
+        if len(parts) != 2 or parts[0] not in METHODS or parts[1] not in SCOPES:
             raise EmodartsError(
                 f"system={system} is unknown: a search is emodarts:<method>:<scope> with the method "
                 f"{', '.join(METHODS)} and the part that is searched {', '.join(SCOPES)}"
@@ -284,9 +282,8 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
         attention = [name for name in self.seqnn_operations if name.startswith("self_attention_")]
         divided = [name for name in attention if self.sequence_width % int(name.rsplit("_", 1)[1])]
         if divided:
-            yield (
-                f"search.sequence_width={self.sequence_width} cannot be divided among the heads of {', '.join(divided)}"
-            )
+            heads = ", ".join(divided)
+            yield f"search.sequence_width={self.sequence_width} cannot be divided among the heads of {heads}"
         if self.method == "darts" and self.warmup >= last:
             yield (
                 f"search.warmup_epochs={self.warmup}: the alphas would never move in {last} epochs; fewer of these, or "
@@ -298,8 +295,8 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
             yield f"{in_turn} has no meaning for search.method={self.method}: only alphas can move in turn"
         if self.searches_parts_in_turn and self.stop != "none":
             yield (
-                f"{in_turn} gives each part half of the epochs, and search.stop={self.stop} "
-                f"would end the search in one of them: set search.stop=none"
+                f"{in_turn} gives each part half of the epochs, and search.stop={self.stop} would end the search in "
+                f"one of them: set search.stop=none"
             )
         if self.searches_parts_in_turn and self.epochs < 2:
             yield f"{in_turn} needs search.epochs of 2 or more"
