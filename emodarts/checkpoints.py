@@ -64,7 +64,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The one file of a stage's latest checkpoint, on a disk or in any storage; `file` None: none are kept.
+    """The one file of a stage's latest checkpoint, on a disk or in any storage; `file` None: there are none.
 
     `identity` is what the stage's result depends on: a checkpoint of another identity is refused, not used.
     `every`: a checkpoint after so many steps of the stage (epochs, candidates); see `due`.
@@ -74,9 +74,9 @@ class Checkpoints:
     identity: dict[str, Any] = field(default_factory=dict)
     every: int = 1
 
-    def due(self, done: int) -> bool:
+    def due(self, steps: int) -> bool:
         """Whether a checkpoint is wanted after so many steps; never where there is no file to write."""
-        return self.file is not None and done % self.every == 0
+        return self.file is not None and steps % self.every == 0
 
     def load(self) -> Checkpoint | None:
         """The latest checkpoint, or None where there is none.
@@ -92,13 +92,13 @@ class Checkpoints:
             return None
         except OSError as error:
             raise StorageError(f"{self.file} cannot be read ({error}): mend that, or delete it, to go on") from error
-        return _parsed(content, self.identity, str(self.file))
+        return _parse(content, self.identity, str(self.file))
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Replace the file by this checkpoint. Raises StorageError where it cannot be written; the old one stays."""
         if self.file is None:
             return
-        content = _serialised(checkpoint, self.identity)
+        content = _serialise(checkpoint, self.identity)
         if isinstance(self.file, StoredFile):
             self.file.write_bytes(content)
             return
@@ -130,7 +130,7 @@ def module_tensors(module: nn.Module, name: str) -> dict[str, Tensor]:
 
 def load_module(module: nn.Module, checkpoint: Checkpoint, name: str) -> None:
     """Give a module the parameters and buffers that `module_tensors` took, bit for bit. Raises CheckpointError."""
-    with _fitting(name):
+    with _refusing_misfits(name):
         module.load_state_dict(tensors_below(checkpoint.tensors, name))
 
 
@@ -138,43 +138,43 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer, name: str) -> tuple[dict
     """Tensors (`name.` before each) and state (below `name`) of an optimiser: moments, steps, rates."""
     content = optimiser.state_dict()
     tensors: dict[str, Tensor] = {}
-    plain: dict[str, dict[str, Any]] = {}
+    entries_by_number: dict[str, dict[str, Any]] = {}
     for number, entries in content["state"].items():
-        plain[str(number)] = {}
+        others = entries_by_number[str(number)] = {}
         for key, value in entries.items():
             if isinstance(value, Tensor):
                 tensors[f"{name}.{number}.{key}"] = value.detach().cpu().clone()
             else:
-                plain[str(number)][key] = value
-    return tensors, {name: {"plain": plain, "groups": content["param_groups"]}}
+                others[key] = value
+    return tensors, {name: {"entries": entries_by_number, "groups": content["param_groups"]}}
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, checkpoint: Checkpoint, name: str) -> None:
     """Give an optimiser over the same parameters what `optimiser_tensors` took, bit for bit. Raises CheckpointError."""
-    with _fitting(name):
+    with _refusing_misfits(name):
         saved = checkpoint.state[name]
-        state: dict[int, dict[str, Any]] = {int(number): dict(entries) for number, entries in saved["plain"].items()}
+        state: dict[int, dict[str, Any]] = {int(number): dict(entries) for number, entries in saved["entries"].items()}
         for key, value in tensors_below(checkpoint.tensors, name).items():
             number, _, entry = key.partition(".")
             state[int(number)][entry] = value.clone()
         groups = []
-        for present, kept in zip(optimiser.state_dict()["param_groups"], saved["groups"], strict=True):
+        for present, group in zip(optimiser.state_dict()["param_groups"], saved["groups"], strict=True):
             tuples = {key for key, value in present.items() if isinstance(value, tuple)}
-            groups.append({key: tuple(value) if key in tuples else value for key, value in kept.items()})
+            groups.append({key: tuple(value) if key in tuples else value for key, value in group.items()})
         optimiser.load_state_dict({"state": state, "param_groups": groups})
 
 
 def random_state(rng: np.random.Generator, device: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and state of all chance: torch's generators of the CPU and of a CUDA device, and numpy's `rng`."""
+    """Tensors and state of all random generators: torch's of the CPU and of a CUDA device, and numpy's `rng`."""
     tensors = {"random.cpu": torch.get_rng_state()}
     if torch.device(device).type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(device)
-    return tensors, {"random": _plain(rng.bit_generator.state)}
+    return tensors, {"random": _to_json_types(rng.bit_generator.state)}
 
 
 def restore_random(checkpoint: Checkpoint, rng: np.random.Generator, device: str) -> None:
     """Set the generators to where `random_state` found them; a CUDA one that was not there keeps its own state."""
-    with _fitting("random"):
+    with _refusing_misfits("random"):
         torch.set_rng_state(checkpoint.tensors["random.cpu"])
         if torch.device(device).type == "cuda" and "random.cuda" in checkpoint.tensors:
             torch.cuda.set_rng_state(checkpoint.tensors["random.cuda"], device)
@@ -187,27 +187,27 @@ def tensors_below(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]
 
 
 @contextmanager
-def _fitting(name: str) -> Iterator[None]:
-    """Whatever says that a checkpoint does not fit what it is loaded into becomes a CheckpointError."""
+def _refusing_misfits(name: str) -> Iterator[None]:
+    """Within the block, what says that a checkpoint does not fit what it is loaded into becomes a CheckpointError."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise  # a matter of the device, not of the checkpoint
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
-        told = (str(error).splitlines() or [""])[0]
+        reason = (str(error).splitlines() or [""])[0]
         raise CheckpointError(
-            f"the checkpoint's '{name}' does not fit ({type(error).__name__}: {told}): it has to start anew"
+            f"the checkpoint's '{name}' does not fit ({type(error).__name__}: {reason}): it has to start anew"
         ) from error
 
 
-def _plain(value: Any) -> Any:
-    """A numpy generator's state as JSON has it: its whole numbers are Python's, whatever their size."""
+def _to_json_types(value: Any) -> Any:
+    """The state of a numpy generator in types that JSON can hold: Python's integers have any size."""
     if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
+        return {key: _to_json_types(entry) for key, entry in value.items()}
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
-def _serialised(checkpoint: Checkpoint, identity: dict[str, Any]) -> bytes:
+def _serialise(checkpoint: Checkpoint, identity: dict[str, Any]) -> bytes:
     # Copies: the format has no place for two names of one memory.
     tensors = {
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -217,7 +217,7 @@ def _serialised(checkpoint: Checkpoint, identity: dict[str, Any]) -> bytes:
     return safetensors.torch.save(tensors, {**texts, "digest": _digest(tensors, texts)})
 
 
-def _parsed(content: bytes, identity: dict[str, Any], where: str) -> Checkpoint:
+def _parse(content: bytes, identity: dict[str, Any], where: str) -> Checkpoint:
     try:
         size = int.from_bytes(content[:8], "little")
         tensors = {name: value.clone() for name, value in safetensors.torch.load(content).items()}
@@ -248,18 +248,18 @@ def _json(value: dict[str, Any]) -> str:
 
 
 def _digest(tensors: dict[str, Tensor], texts: dict[str, str]) -> str:
-    mark = hashlib.sha256(json.dumps([texts[key] for key in _KEYS]).encode())
+    digest = hashlib.sha256(json.dumps([texts[key] for key in _KEYS]).encode())
     for name in sorted(tensors):
         value = tensors[name]
-        mark.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
-        mark.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return mark.hexdigest()
+        digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
-def _differing(kept: Any, present: Any, name: str = "") -> list[str]:
+def _differing(stored: Any, present: Any, name: str = "") -> list[str]:
     """Dotted names of what differs in two contents of JSON."""
-    if isinstance(kept, dict) and isinstance(present, dict):
+    if isinstance(stored, dict) and isinstance(present, dict):
         prefix = f"{name}." if name else ""
-        names = sorted(kept.keys() | present.keys())
-        return [d for key in names for d in _differing(kept.get(key), present.get(key), prefix + key)]
-    return [] if _json({"": kept}) == _json({"": present}) else [name]
+        names = sorted(stored.keys() | present.keys())
+        return [d for key in names for d in _differing(stored.get(key), present.get(key), prefix + key)]
+    return [] if _json({"": stored}) == _json({"": present}) else [name]

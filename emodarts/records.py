@@ -96,7 +96,7 @@ OnEpochEnd = Callable[[EpochRecord], None]
 
 
 def ignore_epoch(record: EpochRecord) -> None:
-    """The callback of who wants to know nothing."""
+    """The callback that does nothing."""
 
 
 def is_late(epoch: int, epochs: int) -> bool:
@@ -124,7 +124,7 @@ class GenotypeRecord:
 
 @dataclass(frozen=True)
 class UnitRecords:
-    """Everything one unit of work has to tell."""
+    """All records of one unit of work."""
 
     evaluations: tuple[Evaluation, ...]
     epochs: tuple[EpochRecord, ...]
@@ -158,8 +158,8 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class RungRecord:
-    """A decision on pruning: of a unit at a share of a phase's epochs, or (`fold` None) of a configuration at a share
-    of its folds. `value` is what was compared.
+    """A decision on pruning: of a unit at a fraction of a phase's epochs, or (`fold` None) of a configuration at a
+    fraction of its folds. `value` is what was compared.
     """
 
     system: str

@@ -9,7 +9,7 @@ from emodarts.seeds import derive_seed
 
 
 def split_train_part(fold: Fold, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The weight half and the alpha half of a fold's train part (ids).
+    """The ids that the weights learn from, and those that the alphas learn from.
 
     By whole groups (speakers) where there are at least four and both halves hold every class, else stratified by class.
     """
@@ -25,10 +25,10 @@ def split_train_part(fold: Fold, seed: int) -> tuple[tuple[str, ...], tuple[str,
             counts[side[group]] += sizes[group]
         for utterance in fold.train:
             halves[side[fold.groups[utterance]]].append(utterance)
-    every = {fold.labels[u] for u in fold.train}
-    if any({fold.labels[u] for u in half} != every for half in halves):
+    classes = {fold.labels[u] for u in fold.train}
+    if any({fold.labels[u] for u in half} != classes for half in halves):
         halves = ([], [])
-        for name in sorted(every):
+        for name in sorted(classes):
             members = [u for u in fold.train if fold.labels[u] == name]
             for position, number in enumerate(rng.permutation(len(members))):
                 halves[position % 2].append(members[number])

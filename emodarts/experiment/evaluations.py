@@ -1,4 +1,4 @@
-"""What a unit's networks say of dev, of its test sets and of other corpora, as it stands in the tables."""
+"""The predictions of a unit's networks on dev, on its test sets and on other corpora, as records."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,34 +16,34 @@ from emodarts.search.task import SearchResult
 Predict = Callable[[FoldPart], NDArray[np.float32]]  # probabilities (utterances, classes) of a part
 
 
-def supernet_evaluations(data: FoldData, searched: SearchResult | None) -> list[Evaluation]:
+def supernet_evaluations(data: FoldData, search_result: SearchResult | None) -> list[Evaluation]:
     """The supernet's own predictions on dev; none where the search trains no supernet."""
-    if searched is None or searched.dev_probabilities is None:
+    if search_result is None or search_result.dev_probabilities is None:
         return []
-    return [evaluation(data.fold, data.fold.dev, "supernet", "dev", "dev", searched.dev_probabilities)]
+    return [evaluation(data.fold, data.fold.dev, "supernet", "dev", "dev", search_result.dev_probabilities)]
 
 
 def final_evaluations(
-    data: FoldData, predict: Predict, tests: bool, foreign: Sequence[CrossCorpusTest]
+    data: FoldData, predict: Predict, tests: bool, cross_corpus_tests: Sequence[CrossCorpusTest]
 ) -> list[Evaluation]:
     """The final predictions on dev and, where `tests`, on each test set and those of other corpora."""
     fold = data.fold
     parts = [("dev", "dev", fold.dev), *(("test", name, ids) for name, ids in fold.tests.items() if tests)]
     own = [evaluation(fold, ids, "final", role, name, predict(data.part(ids))) for role, name, ids in parts]
-    return own + [e for test in foreign if tests for e in _cross_evaluations(data, predict, test)]
+    return own + [e for test in cross_corpus_tests if tests for e in _cross_evaluations(data, predict, test)]
 
 
 def _cross_evaluations(data: FoldData, predict: Predict, test: CrossCorpusTest) -> list[Evaluation]:
     """Predictions on another corpus, normalised by the statistics of the fold's train part, and by its own."""
     fold = replace(data.fold, labels=test.labels, speakers=test.speakers)
-    found = []
+    evaluations = []
     for normalisation in ("train", "test"):
         by_own = normalisation == "test"
         standardiser = Standardiser.fit(test.store, test.utterances) if by_own else data.standardiser
         probabilities = predict(FoldPart.of(test.store, standardiser, fold, test.utterances))
-        made = evaluation(fold, test.utterances, "final", "cross", test.name, probabilities)
-        found.append(replace(made, normalisation=normalisation))
-    return found
+        by_train = evaluation(fold, test.utterances, "final", "cross", test.name, probabilities)
+        evaluations.append(replace(by_train, normalisation=normalisation))
+    return evaluations
 
 
 def evaluation(

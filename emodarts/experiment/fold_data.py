@@ -1,4 +1,4 @@
-"""What a unit of work is given: its settings, its fold's features, and test sets of other corpora."""
+"""The settings of a unit of work, the features of its fold, and test sets of other corpora."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -62,7 +62,7 @@ class FoldSettings:
 class FoldData:
     """A fold's features, standardised by its train part; train and dev on the device where they fit.
 
-    Nothing of a test set is read before it is asked for.
+    No features of a test set are read before they are predicted on.
     """
 
     store: AnyStore

@@ -28,17 +28,17 @@ def subsample(fold: Fold, size: int, seed: int = 0) -> Subsample:
     if size >= len(fold.train):
         return Subsample(tuple(sorted(fold.train)), None)
     chosen: list[str] = []
-    for label, count in _shares(fold, size).items():
+    for label, count in _class_sizes(fold, size).items():
         members = sorted(u for u in fold.train if fold.labels[u] == label)
         rng = np.random.default_rng(derive_seed(seed, "subsample", label))
         chosen += [members[i] for i in rng.permutation(len(members))[:count].tolist()]
     ids = tuple(sorted(chosen))
-    mark = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:8]
-    return Subsample(ids, f"{size}@{seed}:{mark}")
+    digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:8]
+    return Subsample(ids, f"{size}@{seed}:{digest}")
 
 
-def _shares(fold: Fold, size: int) -> dict[str, int]:
-    """How many of each class: in proportion by largest remainder, and 2 where that gives less."""
+def _class_sizes(fold: Fold, size: int) -> dict[str, int]:
+    """The utterances of each class: in proportion, by largest remainder, and 2 where that gives fewer."""
     counts = Counter(fold.labels[u] for u in fold.train)
     few = sorted(label for label, count in counts.items() if count < 2)
     if few or size < 2 * len(counts):
@@ -46,15 +46,15 @@ def _shares(fold: Fold, size: int) -> dict[str, int]:
             f"search.subsample={size}: {fold.protocol} fold {fold.index} has {len(counts)} classes in train, and each "
             f"needs 2 utterances there" + (f" ({', '.join(few)} has not)" if few else f": {2 * len(counts)} or more")
         )
-    shares: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     exact: dict[str, float] = {}
     while not exact or min(exact.values()) < 2:  # those lifted to 2 leave less for the others
-        shares |= {label: 2 for label, share in exact.items() if share < 2}
-        rest = sorted(counts.keys() - shares.keys())
+        sizes |= {label: 2 for label, proportion in exact.items() if proportion < 2}
+        rest = sorted(counts.keys() - sizes.keys())
         total = sum(counts[label] for label in rest)
-        exact = {label: (size - sum(shares.values())) * counts[label] / total for label in rest}
-    shares |= {label: int(share) for label, share in exact.items()}
+        exact = {label: (size - sum(sizes.values())) * counts[label] / total for label in rest}
+    sizes |= {label: int(proportion) for label, proportion in exact.items()}
     by_remainder = sorted(exact, key=lambda label: (int(exact[label]) - exact[label], label))
-    for label in by_remainder[: size - sum(shares.values())]:
-        shares[label] += 1
-    return shares
+    for label in by_remainder[: size - sum(sizes.values())]:
+        sizes[label] += 1
+    return sizes

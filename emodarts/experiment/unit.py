@@ -7,7 +7,7 @@ from emodarts.experiment.evaluations import final_evaluations, supernet_evaluati
 from emodarts.experiment.fold_data import SVM, CrossCorpusTest, FoldData, FoldSettings
 from emodarts.experiment.stages import adopt_genotype, derive, hand_designed, predict_part, search, train
 from emodarts.experiment.unit_checkpoints import Folder
-from emodarts.experiment.unit_records import svm_records, unit_records
+from emodarts.experiment.unit_records import unit_records
 from emodarts.experiment.unit_spec import TransferredGenotype
 from emodarts.features.store.joined import AnyStore
 from emodarts.records import OnEpochEnd, UnitRecords, ignore_epoch
@@ -39,7 +39,8 @@ def run_fold(
     data = FoldData.of(store, fold, settings, device)
     if settings.system == SVM:
         machine = svm.fit(data.train, len(fold.classes), settings.training.svm_penalty, seed)
-        return svm_records(data, machine, final_evaluations(data, machine.predict, tests, cross_corpus_tests))
+        final = final_evaluations(data, machine.predict, tests, cross_corpus_tests)
+        return unit_records(data, None, machine, final)
     search_result = None
     if transferred is not None:
         search_result = adopt_genotype(data, transferred)

@@ -4,56 +4,48 @@ import json
 import resource
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
-from emodarts.experiment.fold_data import FoldData, FoldSettings
+from emodarts.experiment.fold_data import FoldData
 from emodarts.networks.costs import count_macs, count_parameters
 from emodarts.networks.network import NetworkShape
 from emodarts.provenance import git_revision, package_versions
-from emodarts.records import Evaluation, GenotypeRecord, UnitRecords
+from emodarts.records import EpochRecord, Evaluation, GenotypeRecord, UnitRecords
 from emodarts.search.task import SearchResult
 from emodarts.training.svm import TrainedSvm
 from emodarts.training.train import TrainedNetwork, crop_frames
 
 
 def unit_records(
-    data: FoldData, search_result: SearchResult | None, trained: TrainedNetwork, evaluations: Sequence[Evaluation]
+    data: FoldData,
+    search_result: SearchResult | None,
+    trained: TrainedNetwork | TrainedSvm,
+    evaluations: Sequence[Evaluation],
 ) -> UnitRecords:
-    """The records of a network, and of the search that found it (None: it was not searched)."""
-    settings, network = data.settings, trained.network
+    """The records of what was trained, and of the search that found it (None: it was not searched)."""
+    settings = data.settings
+    epochs: tuple[EpochRecord, ...] = search_result.epochs if search_result else ()
+    genotypes: tuple[GenotypeRecord, ...] = ()
+    if isinstance(trained, TrainedSvm):
+        parameters, macs = trained.parameters, trained.macs
+    else:
+        epochs += trained.epochs
+        parameters = count_parameters(trained.network)
+        macs = count_macs(trained.network, crop_frames(settings.training.crop_seconds, settings.features))
+        if search_result is not None:
+            genotypes = (_genotype_record(search_result, trained.network.shape),)
     return UnitRecords(
         evaluations=tuple(evaluations),
-        epochs=(search_result.epochs if search_result else ()) + trained.epochs,
-        genotypes=(_genotype_record(search_result, network.shape),) if search_result else (),
-        parameters=count_parameters(network),
-        macs=count_macs(network, crop_frames(settings.training.crop_seconds, settings.features)),
+        epochs=epochs,
+        genotypes=genotypes,
+        parameters=parameters,
+        macs=macs,
         search_seconds=search_result.seconds if search_result else 0.0,
         train_seconds=trained.seconds,
-        **_provenance(settings),
+        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        settings_json=json.dumps(asdict(settings), sort_keys=True),
+        git_revision=git_revision(),
+        packages_json=package_versions(),
     )
-
-
-def svm_records(data: FoldData, machine: TrainedSvm, evaluations: Sequence[Evaluation]) -> UnitRecords:
-    """The records of a support vector machine."""
-    return UnitRecords(
-        evaluations=tuple(evaluations),
-        epochs=(),
-        genotypes=(),
-        parameters=machine.parameters,
-        macs=machine.macs,
-        search_seconds=0.0,
-        train_seconds=machine.seconds,
-        **_provenance(data.settings),
-    )
-
-
-def _provenance(settings: FoldSettings) -> dict[str, Any]:
-    return {
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "settings_json": json.dumps(asdict(settings), sort_keys=True),
-        "git_revision": git_revision(),
-        "packages_json": package_versions(),
-    }
 
 
 def _genotype_record(search_result: SearchResult, shape: NetworkShape) -> GenotypeRecord:

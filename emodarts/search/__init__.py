@@ -1,1 +1,1 @@
-"""Search: the bilevel steps and the loop that turns a fold's train part into a genotype."""
+"""Search for an architecture: by a supernet (DARTS, single level or bilevel), or by the controls beside it."""

@@ -1,1 +1,1 @@
-"""Training and prediction of discrete networks."""
+"""Training of one network from scratch, prediction, and the support vector machine on functionals."""
