@@ -2,7 +2,6 @@
 
 import errno
 import itertools
-import json
 import logging
 import os
 import pickle
@@ -299,7 +298,11 @@ def test_other_versions_and_unreadable_descriptions_are_refused(small_corpus, tm
     folder = building.build_planned(plan_of(small_corpus), tmp_path).folder
     good = (folder / "store.json").read_text()
     for text, words in (
-        (json.dumps({**json.loads(good), "schema_version": 1}), "schema version 1, not 2"),
+        (
+            good.replace('"schema_version": 3', '"schema_version": 2'),
+            "version 2, not 3: emodarts 0.1.0 reads it; del",
+        ),
+        (good.replace('"schema_version": 3', '"schema_version": 4'), "version 4, not 3: the version of emodarts that"),
         (good[:-20], "no complete feature store"),
         ("[]", "no complete feature store"),
         ("{}", "schema version None"),

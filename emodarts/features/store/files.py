@@ -18,7 +18,7 @@ from emodarts.errors import EmodartsError
 from emodarts.features.measures import MEASURES
 from emodarts.files import atomic_write
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3  # of emodarts 0.2.0; 0.1.0 wrote version 2
 INDEX, ABOUT, PLAN = "index.arrow", "store.json", "plan.arrow"
 
 
@@ -56,10 +56,18 @@ def map_table(path: Path) -> pa.RecordBatch:
             batch = file.get_batch(0)
     except (OSError, pa.ArrowInvalid) as error:
         raise EmodartsError(f"{path} cannot be read ({error}); run `emodarts features` again to mend it") from error
-    version = (batch.schema.metadata or {}).get(b"schema_version", b"none").decode()
-    if version != str(SCHEMA_VERSION):
-        raise EmodartsError(f"{path} has schema version {version}, not {SCHEMA_VERSION}; delete its folder")
+    check_version((batch.schema.metadata or {}).get(b"schema_version", b"none").decode(), path)
     return batch
+
+
+def check_version(version: object, path: Path) -> None:
+    """Refuse (EmodartsError) a store, or a file of one, of another schema version; say which program reads it."""
+    if str(version) != str(SCHEMA_VERSION):
+        program = "emodarts 0.1.0" if str(version) in ("1", "2") else "the version of emodarts that wrote it"
+        raise EmodartsError(
+            f"{path} has schema version {version}, not {SCHEMA_VERSION}: {program} reads it; delete the store's folder "
+            "and run again"
+        )
 
 
 def write_shard(path: Path, rows: Sequence[Extracted], dropped: Sequence[Dropped], variants: int) -> None:

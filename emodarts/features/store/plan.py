@@ -64,7 +64,8 @@ class ExtractionPlan:
     @cached_property
     def name(self) -> str:
         """The name of the store's folder: corpus, kind, and a key of everything that the frames depend on."""
-        mark = hashlib.sha256(json.dumps([SCHEMA_VERSION, self.identity, str(self.root), self._about()]).encode())
+        about = [SCHEMA_VERSION, self.identity, str(self.root), self._about()]
+        mark = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
         for name in ("utterance", "path"):
             mark.update("\0".join(self.rows[name].to_pylist()).encode())
         for name in ("start", "end", "size", "time"):

@@ -21,7 +21,7 @@ from emodarts.errors import EmodartsError
 from emodarts.features.measures import MEASURES
 from emodarts.features.settings import Variant
 from emodarts.features.store import files
-from emodarts.features.store.files import ABOUT, INDEX, SCHEMA_VERSION, shard_name
+from emodarts.features.store.files import ABOUT, INDEX, shard_name
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,7 @@ def open_store(folder: Path) -> Store:
         raise EmodartsError(
             f"{folder} is no complete feature store ({error}); run `emodarts features`, or the sweep, again"
         ) from error
-    if version != SCHEMA_VERSION:
-        raise EmodartsError(f"{folder} has schema version {version}, not {SCHEMA_VERSION}; delete it and run again")
+    files.check_version(version, folder)
     try:
         expected, dropped = about["files"], tuple(Dropped(**row) for row in about["dropped"])
         variants = tuple(Variant(speed, snr_db) for speed, snr_db in about["variants"])

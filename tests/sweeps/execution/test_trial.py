@@ -12,6 +12,7 @@ from ray import tune
 from emodarts.experiment import unit, unit_checkpoints
 from emodarts.experiment.fold_data import FoldSettings
 from emodarts.features.settings import FeatureSettings
+from emodarts.features.store.files import SCHEMA_VERSION
 from emodarts.records import EpochRecord
 from emodarts.results import reader
 from emodarts.results.sweep_file import register
@@ -257,7 +258,7 @@ def test_a_node_that_sees_other_results_or_no_features_fails_no_unit(at, plan, t
     place = at()
     damaged = tmp_path / "store"
     damaged.mkdir()
-    (damaged / "store.json").write_text(json.dumps({"schema_version": 2}))
+    (damaged / "store.json").write_text(json.dumps({"schema_version": SCHEMA_VERSION}))
     with pytest.raises(StorageError, match="cannot use the features at"):
         run_unit(CONFIG, replace(place, stores=(replace(place.stores[0], folder=str(damaged)),)))
     assert commits(place) == []
