@@ -30,24 +30,24 @@ def run(options: argparse.Namespace) -> None:
         print_report(results, output())
         return
     from emodarts.report.figures import Figure
-    from emodarts.report.page import page_of, render_page
-    from emodarts.report.sheets import FORMATS, Sheet
+    from emodarts.report.page import build_page, render_page
+    from emodarts.report.tables import FORMATS, ReportTable
 
-    page = page_of(results)
-    sheets = [part for part in page.parts() if isinstance(part, Sheet)]
-    figures = [part for part in page.parts() if isinstance(part, Figure)]
+    page = build_page(results)
+    tables = [element for element in page.tables_and_figures() if isinstance(element, ReportTable)]
+    figures = [element for element in page.tables_and_figures() if isinstance(element, Figure)]
     if options.html:
         _write(options.html, render_page(page).encode())
-        print(f"{options.html.resolve()}: {len(sheets)} tables, {len(figures)} figures")
+        print(f"{options.html.resolve()}: {len(tables)} tables, {len(figures)} figures")
     if options.tables:
-        for sheet in sheets:
-            for kind, written in FORMATS.items():
-                _write(options.tables / f"{sheet.name}.{kind}", written(sheet).encode())
-        print(f"{options.tables}: {len(sheets)} tables as {', '.join(FORMATS)}")
+        for table in tables:
+            for kind, convert in FORMATS.items():
+                _write(options.tables / f"{table.name}.{kind}", convert(table).encode())
+        print(f"{options.tables}: {len(tables)} tables as {', '.join(FORMATS)}")
     if options.figures:
         for figure in figures:
             for kind in ("svg", "pdf"):
-                _write(options.figures / f"{figure.name}.{kind}", figure.file(kind))
+                _write(options.figures / f"{figure.name}.{kind}", figure.to_bytes(kind))
         print(f"{options.figures}: {len(figures)} figures as svg, pdf")
 
 

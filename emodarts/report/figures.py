@@ -37,30 +37,30 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing with a name that is safe in file systems; `told` says in words what is to be seen, after the caption.
+    """A drawing with a name that is safe in file systems; `draw` gets an empty canvas.
 
-    `draw` gets an empty canvas.
+    `description` says in words what is to be seen, after the caption: for those who hear the page.
     """
 
     name: str
     caption: str
-    told: str
+    description: str
     draw: Callable[["Canvas"], None]
     width: float = 6.4  # inches
     height: float = 3.0
 
     def svg(self) -> str:
         """An element to put into a page: no prologue, ids of its own, the page's colour and font."""
-        text = self.file("svg").decode()
+        text = self.to_bytes("svg").decode()
         text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
         text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{self.name}-", text)
         text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text, count=2)
-        told = _attribute(f"{self.caption}. {self.told}")
-        size = f'<svg style="max-width: {self.width * 72:.0f}pt" role="img" aria-label="{told}"'
+        label = _attribute(f"{self.caption}. {self.description}")
+        size = f'<svg style="max-width: {self.width * 72:.0f}pt" role="img" aria-label="{label}"'
         text = size + text.removeprefix("<svg")
         return text.replace(INK, "currentColor").strip()
 
-    def file(self, kind: str) -> bytes:
+    def to_bytes(self, kind: str) -> bytes:
         """The content of a file: `svg` or `pdf`; the same bytes each time."""
         import matplotlib
         from matplotlib.figure import Figure as Canvas
@@ -74,7 +74,7 @@ class Figure:
 
 
 def colour(number: int) -> str:
-    """The colour of the n-th system; they come again after eight."""
+    """The colour of the n-th system; after eight they repeat."""
     return COLOURS[number % len(COLOURS)]
 
 

@@ -5,19 +5,22 @@ from dataclasses import dataclass
 
 from emodarts import __version__
 from emodarts.records import LATE_DEV
-from emodarts.report.choices import selection_section
-from emodarts.report.conditions import conditions, other_predictions
+from emodarts.report.comparisons import group_comparisons
+from emodarts.report.elements import Collapsible, Paragraph, Section, iter_tables_and_figures, with_unique_names
 from emodarts.report.figures import Figure
-from emodarts.report.headline import Headline, headline
-from emodarts.report.matrices import corpora_section, transfer_section
-from emodarts.report.origins import leaks, losses_section, origins_section
-from emodarts.report.published import published_section
+from emodarts.report.notices import all_notices
 from emodarts.report.report_data import ReportData, load_report_data
-from emodarts.report.searching import courses_section, genotypes_section, hyperparameters_section, sizes_section
-from emodarts.report.sections import Collapsible, Paragraph, Section, told_apart, walk_parts
-from emodarts.report.sheets import Sheet, shown
-from emodarts.report.tables import incomplete, notices
-from emodarts.report.within import classes_section, folds_section, speakers_section, systems_section
+from emodarts.report.sections.breakdowns import classes_section, folds_section, speakers_section
+from emodarts.report.sections.cross_corpus import cross_corpus_section, transfer_section
+from emodarts.report.sections.genotypes import genotypes_section
+from emodarts.report.sections.hyperparameters import hyperparameters_section
+from emodarts.report.sections.learning_curves import learning_curves_section
+from emodarts.report.sections.provenance import losses_section, provenance_section
+from emodarts.report.sections.published_protocol import published_section
+from emodarts.report.sections.selection import selection_section
+from emodarts.report.sections.sizes import sizes_section
+from emodarts.report.sections.systems import ComparisonFigures, compare, systems_section
+from emodarts.report.tables import ReportTable, format_cell
 from emodarts.results.reader import Results
 from emodarts.templates import render_template
 
@@ -32,41 +35,41 @@ class Page:
     notices: tuple[str, ...]
     sections: tuple[Section, ...]
 
-    def parts(self) -> list[Sheet | Figure]:
-        """All tables and figures."""
-        return [part for section in self.sections for part in walk_parts(section.parts)]
+    def tables_and_figures(self) -> list[ReportTable | Figure]:
+        """All of them, in order."""
+        return [element for section in self.sections for element in iter_tables_and_figures(section.elements)]
 
 
-def page_of(results: Results) -> Page:
+def build_page(results: Results) -> Page:
     """Read and compute everything. Raises EmodartsError for results that are damaged or contradict each other."""
-    evidence = load_report_data(results)
-    found = conditions(evidence)
-    headlines = [headline(c) for c in found if c.epoch_rule == LATE_DEV]
-    compared = [h.condition for h in headlines]
+    data = load_report_data(results)
+    comparisons = group_comparisons(data)
+    clean = [comparison for comparison in comparisons if comparison.epoch_rule == LATE_DEV]
+    compared = [compare(comparison) for comparison in clean]
     sections = (
-        systems_section(headlines),
-        selection_section(evidence),
-        published_section(evidence),
-        corpora_section(evidence),
-        transfer_section(compared, evidence),
-        folds_section(compared),
-        classes_section(compared),
-        speakers_section(compared),
-        courses_section(evidence),
-        hyperparameters_section(evidence),
-        sizes_section(evidence),
-        genotypes_section(evidence),
-        origins_section(evidence),
-        losses_section(evidence),
+        systems_section(compared),
+        selection_section(data),
+        published_section(data),
+        cross_corpus_section(data),
+        transfer_section(clean, data),
+        folds_section(clean),
+        classes_section(clean),
+        speakers_section(clean),
+        learning_curves_section(data),
+        hyperparameters_section(data),
+        sizes_section(data),
+        genotypes_section(data),
+        provenance_section(data),
+        losses_section(data),
     )
-    corpora = sorted({c for e in evidence.entries for c in e.train_corpora})
+    corpora = sorted({corpus for system in data.systems for corpus in system.train_corpora})
     return Page(
         f"Speech emotion recognition: {', '.join(corpora) or 'no results yet'}",
         f"Sweeps {', '.join(results.sweeps)}; reported by emodarts {__version__}. Every figure is computed from the "
         "result tables; winners are chosen on dev alone.",
-        tuple(_tiles(evidence, headlines)),
-        (*leaks(evidence), *notices(list(evidence.entries)), *incomplete(evidence), *other_predictions(found)),
-        told_apart(tuple(s for s in sections if s is not None and s.parts)),
+        tuple(_tiles(data, compared)),
+        all_notices(data, comparisons),
+        with_unique_names(tuple(s for s in sections if s is not None and s.elements)),
     )
 
 
@@ -77,19 +80,21 @@ def render_page(page: Page) -> str:
         "page.html.j2",
         {},
         page=page,
-        is_table=lambda part: isinstance(part, Sheet),
-        is_paragraph=lambda part: isinstance(part, Paragraph),
-        is_collapsible=lambda part: isinstance(part, Collapsible),
+        is_table=lambda element: isinstance(element, ReportTable),
+        is_paragraph=lambda element: isinstance(element, Paragraph),
+        is_collapsible=lambda element: isinstance(element, Collapsible),
     )
 
 
-def _tiles(evidence: ReportData, headlines: Sequence[Headline]) -> list[tuple[str, str]]:
-    tiles = [("sweeps", str(len(evidence.courses))), ("systems", str(len(evidence.systems)))]
-    tiles.append(("configurations", f"{sum(n for c in evidence.courses for n in c.statuses.values()):,}"))
-    for made in [h for h in headlines if not h.condition.shared][:1]:  # a shared choice heads nothing
-        first, weak = made.standings[0], " (weak protocol)" if made.condition.protocol_caveat else ""
-        name = f"UAR of {first.contender.name}, {made.condition.test_set}{weak}"
-        tiles.append((name, shown(first.uar.value, "figure")))
-        tiles.append(("its interval (95 %)", shown(first.uar, "figure").partition(" ")[2] or "none"))
-        tiles.append(("test speakers", str(made.speakers)))
+def _tiles(data: ReportData, compared: Sequence[ComparisonFigures]) -> list[tuple[str, str]]:
+    """The first figures of the page: a name and a value each."""
+    tiles = [("sweeps", str(len(data.sweeps))), ("systems", str(len(data.system_names)))]
+    tiles.append(("configurations", f"{sum(n for record in data.sweeps for n in record.statuses.values()):,}"))
+    for figures in [c for c in compared if not c.comparison.shared][:1]:  # a shared choice heads nothing
+        first, comparison = figures.systems[0], figures.comparison
+        caveat = " (weak protocol)" if comparison.protocol_caveat else ""
+        uar, _, limits = format_cell(first.uar, "figure").partition(" ")
+        tiles.append((f"UAR of {first.system.name}, {comparison.test_set}{caveat}", uar))
+        tiles.append(("its interval (95 %)", limits or "none"))
+        tiles.append(("test speakers", str(figures.speakers)))
     return tiles

@@ -1,4 +1,4 @@
-"""What the figures of a report show: plain functions that draw values on a canvas of matplotlib."""
+"""The drawings of a report: plain functions that draw values on a canvas of matplotlib."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,18 +17,24 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 _LIGHT, _DARK = "#ffffff", "#14181d"
+_MOST = 300  # points or lines of a system: more could not be told apart
+
+
+def evenly_spaced(count: int, most: int = _MOST) -> NDArray[np.int64]:
+    """Positions of at most so many of `count` things, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
 
 
 @dataclass(frozen=True)
-class Line:
-    """A course over epochs of one fold, drawn thin in its system's colour; `x (points,)`, `y (points,)`."""
+class Curve:
+    """A value over the epochs of one fold, in its system's colour; `x (points,)`, `y (points,)`."""
 
     system: int
     x: Floats
     y: Floats
 
 
-def forest(
+def draw_intervals(
     canvas: "Canvas", names: Sequence[str], colours: Sequence[int], values: Sequence[Interval], chance: float
 ) -> None:
     """A dot and an interval a name, from top to bottom; chance as a dashed line."""
@@ -49,7 +55,7 @@ def forest(
 
 
 @dataclass(frozen=True)
-class Matrix:
+class HeatMap:
     """Values `(rows, columns)`, NaN for an empty cell, and what is written in each."""
 
     title: str
@@ -57,40 +63,40 @@ class Matrix:
     texts: Sequence[Sequence[str]]
 
 
-def heats(
+def draw_heat_maps(
     canvas: "Canvas",
-    matrices: Sequence[Matrix],
+    heat_maps: Sequence[HeatMap],
     rows: Sequence[str],
     columns: Sequence[str],
     labels: tuple[str, str],
     limits: tuple[float, float],
 ) -> None:
-    """Matrices of the same rows and columns, two beside each other; `labels` of rows and columns."""
-    wide = min(2, len(matrices))
-    grid = np.atleast_1d(canvas.subplots(-(-len(matrices) // wide), wide)).ravel()
-    for number, (axes, matrix) in enumerate(zip(grid, matrices, strict=False)):
-        last = number + wide >= len(matrices)
+    """Heat maps of the same rows and columns, two beside each other; `labels` of rows and columns."""
+    wide = min(2, len(heat_maps))
+    grid = np.atleast_1d(canvas.subplots(-(-len(heat_maps) // wide), wide)).ravel()
+    for number, (axes, heat_map) in enumerate(zip(grid, heat_maps, strict=False)):
+        last = number + wide >= len(heat_maps)
         about = (labels[0] if number % wide == 0 else "", labels[1] if last else "")
-        _heat(axes, matrix.values, matrix.texts, rows, columns, about, limits)
-        axes.set_title(matrix.title)
-    for axes in grid[len(matrices) :]:
+        _draw_heat_map(axes, heat_map.values, heat_map.texts, rows, columns, about, limits)
+        axes.set_title(heat_map.title)
+    for axes in grid[len(heat_maps) :]:
         axes.axis("off")
 
 
-def confusions(canvas: "Canvas", counts: Floats, shares: Floats, classes: Sequence[str]) -> None:
+def draw_confusion(canvas: "Canvas", counts: Floats, shares: Floats, classes: Sequence[str]) -> None:
     """Two matrices side by side: counts, and shares of each true class."""
     left, right = canvas.subplots(1, 2)
     labels = ("true class", "predicted")
     written = [[f"{x:,.0f}" if abs(x - round(x)) < 1e-9 else f"{x:,.1f}" for x in row] for row in counts]
     scaled = counts / max(1.0, counts.max())
-    _heat(left, scaled, written, classes, classes, labels, (0.0, 1.0))
+    _draw_heat_map(left, scaled, written, classes, classes, labels, (0.0, 1.0))
     left.set_title("counts")
     shown = [["–" if x != x else f"{x:.2f}".removeprefix("0") for x in row] for row in shares]
-    _heat(right, shares, shown, classes, classes, ("", "predicted"), (0.0, 1.0))
+    _draw_heat_map(right, shares, shown, classes, classes, ("", "predicted"), (0.0, 1.0))
     right.set_title("share of the true class")
 
 
-def _heat(
+def _draw_heat_map(
     axes: "Axes",
     values: Floats,
     texts: Sequence[Sequence[str]],
@@ -125,8 +131,10 @@ def _heat(
         spine.set_visible(False)
 
 
-def curves(canvas: "Canvas", panels: Sequence[tuple[str, Sequence[Line]]], names: dict[int, str], xlabel: str) -> None:
-    """Panels side by side: each fold's course thin, the mean of a system's folds thick as far as all of them go."""
+def draw_curves(
+    canvas: "Canvas", panels: Sequence[tuple[str, Sequence[Curve]]], names: dict[int, str], xlabel: str
+) -> None:
+    """Panels side by side: the curve of each fold thin, the mean of a system's folds thick as far as all of them go."""
     for axes, (title, lines) in zip(np.atleast_1d(canvas.subplots(1, len(panels))), panels, strict=True):
         for system in sorted({line.system for line in lines}):
             mine = [line for line in lines if line.system == system]
@@ -144,20 +152,20 @@ def curves(canvas: "Canvas", panels: Sequence[tuple[str, Sequence[Line]]], names
         canvas.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(3, len(names)))
 
 
-def bars(canvas: "Canvas", names: Sequence[str], values: Sequence[Sequence[float]], xlabel: str) -> None:
+def draw_bars(canvas: "Canvas", names: Sequence[str], values: Sequence[Sequence[float]], xlabel: str) -> None:
     """A bar with the mean of each name's values, and a dot for each of them."""
     axes = canvas.subplots()
     rows = range(len(names))
     axes.barh(rows, [float(np.mean(v)) for v in values], color=colour(0), alpha=0.8, height=0.6)
-    for row, found in zip(rows, values, strict=True):
-        axes.plot(found, [row] * len(found), ".", color=INK, markersize=4)
+    for row, points in zip(rows, values, strict=True):
+        axes.plot(points, [row] * len(points), ".", color=INK, markersize=4)
     axes.set_yticks(rows, names)
     axes.invert_yaxis()
     axes.set_xlabel(xlabel)
     axes.tick_params(axis="y", length=0)
 
 
-def parallel(
+def draw_parallel_coordinates(
     canvas: "Canvas", names: Sequence[str], rows: Floats, ticks: Sequence[Sequence[tuple[float, str]]], values: Floats
 ) -> None:
     """A line a configuration over an axis a parameter: `rows (configurations, parameters)` in 0 .. 1, or NaN.
@@ -191,7 +199,7 @@ def parallel(
     canvas.colorbar(ScalarMappable(scale, shades), ax=axes, label="dev UAR", fraction=0.04, pad=0.02)
 
 
-def sizes(
+def draw_sizes(
     canvas: "Canvas",
     points: Sequence[tuple[int, float, float]],
     limits: Sequence[tuple[int, float, float, float]],
@@ -233,16 +241,18 @@ def sizes(
     canvas.legend(loc="outside lower center", ncols=2)
 
 
-def strips(canvas: "Canvas", names: Sequence[str], colours: Sequence[int], values: Sequence[Sequence[float]]) -> None:
+def draw_strips(
+    canvas: "Canvas", names: Sequence[str], colours: Sequence[int], values: Sequence[Sequence[float]]
+) -> None:
     """A dot a speaker and a mark at the median, a row a name."""
     axes = canvas.subplots()
-    for row, found in enumerate(values):
+    for row, points in enumerate(values):
         # Equal values are set beside each other, the same way each time.
-        order = np.argsort(found, kind="stable")
-        lift = np.empty(len(found))
-        lift[order] = (np.arange(len(found)) % 5 - 2) * 0.09
-        axes.plot(found, row + lift, "o", color=colour(colours[row]), markersize=4, alpha=0.7, markeredgewidth=0)
-        axes.plot([float(np.median(found))] * 2, [row - 0.32, row + 0.32], color=INK, linewidth=1.4)
+        order = np.argsort(points, kind="stable")
+        lift = np.empty(len(points))
+        lift[order] = (np.arange(len(points)) % 5 - 2) * 0.09
+        axes.plot(points, row + lift, "o", color=colour(colours[row]), markersize=4, alpha=0.7, markeredgewidth=0)
+        axes.plot([float(np.median(points))] * 2, [row - 0.32, row + 0.32], color=INK, linewidth=1.4)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlabel("UAR of each test speaker, and the median")
@@ -261,54 +271,54 @@ class CellDrawing:
     def edges(self) -> list[tuple[int, int, str, int]]:
         """Every edge `(begin, end, operation, lane)`; those of one lane do not overlap."""
         lanes: list[list[tuple[int, int]]] = []
-        found = []
-        given = [(s, len(self.inputs) + n, name) for n, edges in enumerate(self.nodes) for name, s in edges]
-        for begin, end, name in sorted(given, key=lambda e: (e[1] - e[0], e[0])):
+        placed = []
+        edges = [(s, len(self.inputs) + n, name) for n, node in enumerate(self.nodes) for name, s in node]
+        for begin, end, name in sorted(edges, key=lambda e: (e[1] - e[0], e[0])):
             free = (i for i, taken in enumerate(lanes) if all(end <= a or begin >= b for a, b in taken))
             lane = next(free, len(lanes))
             if lane == len(lanes):
                 lanes.append([])
             lanes[lane].append((begin, end))
-            found.append((begin, end, name, lane))
-        return found
+            placed.append((begin, end, name, lane))
+        return placed
 
     @property
     def height(self) -> float:
-        """What it takes, in units of its own."""
+        """In units of the drawing."""
         return 1.75 + 0.62 * max(lane for *_, lane in self.edges)
 
-    def told(self) -> str:
-        """The same in words."""
+    def describe(self) -> str:
+        """The cell in words."""
         states = [*self.inputs, *(f"node {n}" for n in range(len(self.nodes)))]
-        each = (
+        sums = (
             f"node {n} = " + " + ".join(f"{name}({states[source]})" for name, source in edges)
             for n, edges in enumerate(self.nodes)
         )
-        return f"{self.title}: " + ", ".join(each)
+        return f"{self.title}: " + ", ".join(sums)
 
 
-def graphs_size(cells: Sequence[CellDrawing]) -> tuple[float, float]:
-    """Width and height (inches) of `graphs`."""
+def cells_size(cells: Sequence[CellDrawing]) -> tuple[float, float]:
+    """Width and height (inches) of `draw_cells`."""
     widest = max(len(cell.inputs) + len(cell.nodes) for cell in cells)
     return max(3.6, 1.2 * widest), sum(0.42 * cell.height + 0.25 for cell in cells)
 
 
-def graphs(canvas: "Canvas", cells: Sequence[CellDrawing]) -> None:
+def draw_cells(canvas: "Canvas", cells: Sequence[CellDrawing]) -> None:
     """Cells below each other: states from left to right, an edge on a lane with its operation written on it."""
     canvas.set_layout_engine("none")
-    _, height = graphs_size(cells)
+    _, height = cells_size(cells)
     widest = max(len(cell.inputs) + len(cell.nodes) for cell in cells)
     top = height
     for cell in cells:
         inches = 0.42 * cell.height
         axes = canvas.add_axes((0.0, (top - 0.25 - inches) / height, 1.0, inches / height))
         top -= 0.25 + inches
-        _graph(axes, cell)
+        _draw_cell(axes, cell)
         axes.set_title(cell.title, loc="left", x=0.02)
         axes.set_xlim(-0.6, widest - 0.4)
 
 
-def _graph(axes: "Axes", cell: CellDrawing) -> None:
+def _draw_cell(axes: "Axes", cell: CellDrawing) -> None:
     for begin, end, name, lane in cell.edges:
         height = 0.75 + 0.62 * lane
         path = [(begin + 0.1, 0.22), (begin + 0.22, height), (end - 0.22, height), (end - 0.1, 0.22)]

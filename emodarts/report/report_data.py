@@ -1,13 +1,14 @@
 """What a report rests on: the winners of all sweeps, their rows, and their predictions counted by speaker.
 
-Nothing of a configuration that was not chosen is read but its trial and its size.
+Of configurations that were not chosen only the trial and the size are read.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from statistics import mean
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +27,23 @@ _COUNTED = [
     *("system", "study", "trial", "seed", "fold", "epoch_rule"),
     *("role", "test_set", "normalisation", "speaker", "label", "predicted"),
 ]
-_PLACE = ("system", "protocol", "classes", "train_corpora", "epoch_rule")
+_GROUP = ("system", "protocol", "classes", "train_corpora", "epoch_rule")
+
+
+class EvaluatedUnit(NamedTuple):
+    """What names a unit of one sweep, and the rule by which the epoch of its network was chosen."""
+
+    system: str
+    study: str
+    trial: int
+    fold: int
+    seed: int
+    epoch_rule: str
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "EvaluatedUnit":
+        """That of a row of `folds` or `predictions`."""
+        return cls(*(row[name] for name in cls._fields))
 
 
 @dataclass(frozen=True)
@@ -37,13 +54,21 @@ class EvaluationPart:
     test_set: str
     normalisation: str = "train"
 
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "EvaluationPart":
+        """That of a row of `folds` or `predictions`."""
+        return cls(row["role"], row["test_set"], row["normalisation"])
+
+
+Tallies = dict[EvaluationPart, Tally]
+
 
 @dataclass(frozen=True)
-class Entry:
+class SystemResults:
     """A system of a sweep under one protocol: the winner of each fold, its rows of `folds`, and its predictions.
 
     `tallies`: part -> (fold, seed) -> counts by speaker, where there are labels. `source`: the sweep whose genotypes
-    were taken, or None.
+    were taken, or None. `shared`: one study chose for all folds.
     """
 
     sweep: str
@@ -69,21 +94,29 @@ class Entry:
         """The folds that have a winner with rows."""
         return tuple(sorted({fold for fold, _ in self.hashes}))
 
+    @property
+    def corpora_name(self) -> str:
+        """The training corpora in one word."""
+        return "+".join(self.train_corpora)
+
     def parts(self, role: str) -> list[EvaluationPart]:
         """Its parts of a role that have figures."""
         return sorted((part for part in self.tallies if part.role == role), key=lambda p: (p.test_set, p.normalisation))
 
+    def folds_of(self, part: EvaluationPart) -> list[int]:
+        """The folds that have figures of a part."""
+        return sorted({fold for fold, _ in self.tallies[part]})
+
     def seeds(self, part: EvaluationPart) -> tuple[int, ...]:
         """Seeds that every fold with this part has: a figure over some of the folds would be another figure."""
-        found = self.tallies.get(part, {})
-        folds = {fold for fold, _ in found}
-        return tuple(s for s in sorted({s for _, s in found}) if all((fold, s) in found for fold in folds))
+        units = self.tallies.get(part, {})
+        folds = {fold for fold, _ in units}
+        return tuple(s for s in sorted({s for _, s in units}) if all((fold, s) in units for fold in folds))
 
     def pooled(self, part: EvaluationPart) -> list[Tally]:
         """A tally a seed, all folds pooled (`pool`)."""
-        found = self.tallies[part]
-        folds = sorted({fold for fold, _ in found})
-        return [self.pool([found[fold, seed] for fold in folds]) for seed in self.seeds(part)]
+        units, folds = self.tallies[part], self.folds_of(part)
+        return [self.pool([units[fold, seed] for fold in folds]) for seed in self.seeds(part)]
 
     def pool(self, tallies: Sequence[Tally]) -> Tally:
         """The tallies of all folds as one.
@@ -91,20 +124,28 @@ class Entry:
         Where corpora with fewer folds are joined to one with more, they are tested again by further folds' models: each
         of their speakers then counts once, by the mean over these models.
         """
-        joined = len(self.train_corpora) > 1 and "/joined" in self.protocol
-        return pooled(_once(tallies) if joined else tallies)
+        is_joined = len(self.train_corpora) > 1 and "/joined" in self.protocol
+        return pooled(_count_speakers_once(tallies) if is_joined else tallies)
 
     def models(self, part: EvaluationPart) -> list[Tally]:
         """A tally a fold model and seed, as role `cross` is counted."""
-        found = self.tallies[part]
-        return [found[place] for place in sorted(found) if place[1] in self.seeds(part)]
+        units, seeds = self.tallies[part], self.seeds(part)
+        return [units[fold, seed] for fold, seed in sorted(units) if seed in seeds]
 
     def rows_of(self, part: EvaluationPart, fold: int | None = None) -> list[dict[str, Any]]:
         """Its rows of a part, of all folds or one, by fold and seed; of those seeds that every fold has."""
         seeds = self.seeds(part)
-        mine = [r for r in self.rows if EvaluationPart(r["role"], r["test_set"], r["normalisation"]) == part]
-        mine = [r for r in mine if r["seed"] in seeds]
-        return sorted((r for r in mine if fold in (None, r["fold"])), key=lambda r: (r["fold"], r["seed"]))
+        rows = [
+            r for r in self.rows if EvaluationPart.of(r) == part and r["seed"] in seeds and fold in (None, r["fold"])
+        ]
+        return sorted(rows, key=lambda r: (r["fold"], r["seed"]))
+
+    def by_fold(self, part: EvaluationPart, column: str) -> dict[int, float]:
+        """Fold -> a column of its rows of a part, the mean over seeds."""
+        values: dict[int, list[float]] = defaultdict(list)
+        for row in self.rows_of(part):
+            values[row["fold"]].append(row[column])
+        return {fold: mean(of_seeds) for fold, of_seeds in values.items()}
 
     @property
     def dev_tallies(self) -> list[Tally]:
@@ -113,8 +154,8 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class SweepSummary:
-    """How the units of a sweep ended, and what the data were."""
+class SweepRecord:
+    """A sweep as a whole: how its configurations ended, what its data were, and its settings by dotted name."""
 
     sweep: str
     path: str
@@ -125,34 +166,58 @@ class SweepSummary:
     corpora: tuple[dict[str, Any], ...]
     importances: tuple[dict[str, Any], ...]
 
+    @classmethod
+    def read(cls, sweep: SweepTables) -> "SweepRecord":
+        """Read it. Raises EmodartsError for files that are none."""
+        trials = sweep.table("trials", ["system", "status", "retries"])
+        counts = trials.group_by(["system", "status"]).aggregate([([], "count_all")]).to_pylist()
+        failed = sweep.table(
+            "trials", ["system", "study", "trial", "reason"], pc.field("status") == "failed"
+        ).to_pylist()
+        return cls(
+            sweep.name,
+            sweep.path,
+            settings_of(sweep.storage, sweep.name),
+            {(row["system"], row["status"]): row["count_all"] for row in counts},
+            pc.sum(trials["retries"]).as_py() or 0,
+            tuple(f"{t['system']}, {t['study']} trial {t['trial']}: {t['reason']}" for t in failed),
+            tuple(sweep.table("corpora").to_pylist()),
+            tuple(sweep.table("importances").to_pylist()),
+        )
+
 
 @dataclass(frozen=True)
 class ReportData:
-    """All entries and courses, in the order in which the results were given."""
+    """All systems and sweeps, in the order in which the results were named."""
 
     results: Results
     winners: tuple[Winner, ...]
-    entries: tuple[Entry, ...]
-    courses: tuple[SweepSummary, ...]
-    rankings: dict[str, pa.Table]  # sweep -> `winners.rank_configurations`
+    systems: tuple[SystemResults, ...]
+    sweeps: tuple[SweepRecord, ...]
+    rankings: dict[str, pa.Table]  # sweep -> `rank_configurations`
 
     @property
-    def systems(self) -> tuple[str, ...]:
+    def system_names(self) -> tuple[str, ...]:
         """Names of the systems, the searched one first."""
-        return tuple(sorted({e.system for e in self.entries}, key=lambda name: (name != "emodarts", name)))
+        return tuple(sorted({s.system for s in self.systems}, key=lambda name: (name != "emodarts", name)))
 
-    def number(self, entry: Entry) -> int:
-        """The number of an entry's system, by which it has its colour; with genotypes from elsewhere it has its own."""
-        return self.systems.index(entry.system) + (0 if entry.source is None else len(self.systems))
+    def colour_number(self, system: SystemResults) -> int:
+        """The number of a system's colour; with genotypes from elsewhere it has its own."""
+        names = self.system_names
+        return names.index(system.system) + (0 if system.source is None else len(names))
 
-    def of_winners(self, table: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+    def sweep_record(self, sweep: str) -> SweepRecord:
+        """The sweep of a name."""
+        return next(record for record in self.sweeps if record.sweep == sweep)
+
+    def winner_rows(self, table: str, columns: Sequence[str]) -> list[dict[str, Any]]:
         """Rows of the winners' first seed in a unit table; `sweep` is among the columns."""
         rows: list[dict[str, Any]] = []
-        for part in self.results.parts:
-            mine = {w.key for w in self.winners if w.sweep == part.name}
-            asked = sorted({*columns, "system", "study", "trial", "seed"})
-            for piece in part.read_trials(table, mine, asked, pc.field("seed") == 0):
-                rows += [{**row, "sweep": part.name} for row in piece.to_pylist()]
+        for sweep in self.results.parts:
+            keys = {winner.key for winner in self.winners if winner.sweep == sweep.name}
+            needed = sorted({*columns, "system", "study", "trial", "seed"})
+            for piece in sweep.read_trials(table, keys, needed, pc.field("seed") == 0):
+                rows += [{**row, "sweep": sweep.name} for row in piece.to_pylist()]
         return rows
 
 
@@ -164,102 +229,72 @@ def load_report_data(results: Results) -> ReportData:
             f"the results hold several sweeps named {', '.join(doubled)}: their rows could not be told apart; report "
             "on one of them, or rename a copy's folder and its sweep column"
         )
-    rankings = {part.name: rank_configurations(part) for part in results.parts}
-    chosen = [w for part in results.parts for w in first_of_studies(part, rankings[part.name])]
-    entries = [e for part in results.parts for e in _entries(part, {w.key: w for w in chosen if w.sweep == part.name})]
-    courses = tuple(_course(part) for part in results.parts)
-    return ReportData(results, tuple(chosen), tuple(entries), courses, rankings)
+    rankings = {sweep.name: rank_configurations(sweep) for sweep in results.parts}
+    winners = {sweep.name: first_of_studies(sweep, rankings[sweep.name]) for sweep in results.parts}
+    systems = [s for sweep in results.parts for s in _read_systems(sweep, {w.key: w for w in winners[sweep.name]})]
+    sweeps = tuple(map(SweepRecord.read, results.parts))
+    return ReportData(results, tuple(w for ws in winners.values() for w in ws), tuple(systems), sweeps, rankings)
 
 
-def _entries(part: SweepTables, chosen: dict[tuple[str, str, int], Winner]) -> Iterator[Entry]:
+def _read_systems(sweep: SweepTables, winners: dict[tuple[str, str, int], Winner]) -> Iterator[SystemResults]:
     final = pc.field("stage") == "final"
-    rows = [row for piece in part.read_trials("folds", set(chosen), None, final) for row in piece.to_pylist()]
-    classes = {unit_of(row): tuple(row["classes"]) for row in rows}
-    tallies = tallies_of(part, set(chosen), classes)
+    rows = [row for piece in sweep.read_trials("folds", set(winners), None, final) for row in piece.to_pylist()]
+    tallies = count_predictions(sweep, set(winners), {EvaluatedUnit.of(row): tuple(row["classes"]) for row in rows})
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        groups[(*(_plain(row[name]) for name in _PLACE), row["study"] == SHARED_STUDY, _source(row))].append(row)
-    for (system, protocol, named, corpora, rule, shared, source), mine in sorted(groups.items(), key=str):
-        counted: dict[EvaluationPart, dict[tuple[int, int], Tally]] = defaultdict(dict)
-        for unit in {unit_of(row) for row in mine}:
-            for about, tally in tallies[unit].items():
-                counted[about][unit[3], unit[4]] = tally
-        best = {r["fold"]: chosen[r["system"], r["study"], r["trial"]] for r in mine}
-        protocol_caveat, kept = mine[0]["protocol_caveat"], dict(counted)
-        yield Entry(
-            part.name, system, protocol, protocol_caveat, named, corpora, rule, source, shared, best, tuple(mine), kept
-        )
+        group = [tuple(value) if isinstance(value := row[name], list) else value for name in _GROUP]
+        source = None if row["genotype_from"] is None else row["genotype_from"].split("/")[0]
+        groups[(*group, row["study"] == SHARED_STUDY, source)].append(row)
+    for (system, protocol, classes, corpora, rule, shared, source), members in sorted(groups.items(), key=str):
+        by_part: dict[EvaluationPart, dict[tuple[int, int], Tally]] = defaultdict(dict)
+        for unit in {EvaluatedUnit.of(row) for row in members}:
+            for part, tally in tallies[unit].items():
+                by_part[part][unit.fold, unit.seed] = tally
+        best = {row["fold"]: winners[row["system"], row["study"], row["trial"]] for row in members}
+        caveat = members[0]["protocol_caveat"]
+        about = (sweep.name, system, protocol, caveat, classes, corpora, rule, source, shared)
+        yield SystemResults(*about, best, tuple(members), dict(by_part))
 
 
-def _once(tallies: Sequence[Tally]) -> list[Tally]:
+def _count_speakers_once(tallies: Sequence[Tally]) -> list[Tally]:
     """The same with the counts of a speaker divided by the number of tallies that hold it."""
     times = Counter(speaker for tally in tallies for speaker in tally.speakers)
     times[UNKNOWN] = 1  # many speakers under one name, who are not tested again
-    shares = [np.array([1 / times[speaker] for speaker in tally.speakers]) for tally in tallies]
-    return [Tally(t.speakers, t.counts * share[:, None, None]) for t, share in zip(tallies, shares, strict=True)]
+    fractions = [np.array([1 / times[speaker] for speaker in tally.speakers]) for tally in tallies]
+    return [Tally(t.speakers, t.counts * part[:, None, None]) for t, part in zip(tallies, fractions, strict=True)]
 
 
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _source(row: dict[str, Any]) -> str | None:
-    """The sweep that a genotype was taken from."""
-    return None if row["genotype_from"] is None else row["genotype_from"].split("/")[0]
-
-
-def unit_of(row: dict[str, Any]) -> tuple[Any, ...]:
-    """What names a unit and its epoch rule in a row: system, study, trial, fold, seed, epoch rule."""
-    return tuple(row[name] for name in ("system", "study", "trial", "fold", "seed", "epoch_rule"))
-
-
-def tallies_of(
-    part: SweepTables, chosen: set[tuple[str, str, int]], classes: dict[tuple[Any, ...], tuple[str, ...]]
-) -> dict[tuple[Any, ...], dict[EvaluationPart, Tally]]:
-    """Unit (`unit_of`) -> part -> its labelled predictions, counted by speaker.
+def count_predictions(
+    sweep: SweepTables, trials: set[tuple[str, str, int]], classes: Mapping[EvaluatedUnit, tuple[str, ...]]
+) -> dict[EvaluatedUnit, Tallies]:
+    """The labelled predictions of some configurations' units, counted by speaker for each part.
 
     `classes` of each unit. Raises EmodartsError for predictions of another unit, or of a class that it has not.
     """
-    wanted = (pc.field("stage") == "final") & pc.field("label").is_valid()
-    counts: dict[tuple[Any, ...], dict[EvaluationPart, dict[str, NDArray[np.float64]]]] = defaultdict(
+    is_counted = (pc.field("stage") == "final") & pc.field("label").is_valid()
+    counts: dict[EvaluatedUnit, dict[EvaluationPart, dict[str, NDArray[np.float64]]]] = defaultdict(
         lambda: defaultdict(dict)
     )
-    for piece in part.read_trials("predictions", chosen, _COUNTED, wanted):
+    for piece in sweep.read_trials("predictions", trials, _COUNTED, is_counted):
         for row in piece.group_by(_COUNTED).aggregate([([], "count_all")]).to_pylist():
-            unit, about = unit_of(row), EvaluationPart(row["role"], row["test_set"], row["normalisation"])
+            unit = EvaluatedUnit.of(row)
             if unit not in classes:
-                raise EmodartsError(f"sweep '{part.name}': {unit} has predictions and no row in folds; restore them")
+                raise EmodartsError(f"sweep '{sweep.name}': {unit} has predictions and no row in folds; restore them")
             names = classes[unit]
-            label, predicted = (_index(row[column], names, column, part.name) for column in ("label", "predicted"))
-            by_speaker = counts[unit][about]
+            label, predicted = (_class_index(row, column, names, sweep.name) for column in ("label", "predicted"))
+            by_speaker = counts[unit][EvaluationPart.of(row)]
             matrix = by_speaker.setdefault(row["speaker"] or UNKNOWN, np.zeros((len(names), len(names))))
             matrix[label, predicted] += row["count_all"]
-    return defaultdict(dict, {u: {a: _tally(m) for a, m in parts.items()} for u, parts in counts.items()})
+    return defaultdict(dict, {u: {p: _tally(m) for p, m in parts.items()} for u, parts in counts.items()})
 
 
-def _index(name: str, classes: tuple[str, ...], column: str, sweep: str) -> int:
-    if name not in classes:
+def _class_index(row: Mapping[str, Any], column: str, classes: tuple[str, ...], sweep: str) -> int:
+    if row[column] not in classes:
+        name = row[column]
         raise EmodartsError(f"sweep '{sweep}': {column} {name} in the predictions is none of {', '.join(classes)}")
-    return classes.index(name)
+    return classes.index(row[column])
 
 
 def _tally(by_speaker: dict[str, NDArray[np.float64]]) -> Tally:
     speakers = tuple(sorted(by_speaker))
     return Tally(speakers, np.stack([by_speaker[speaker] for speaker in speakers]))
-
-
-def _course(part: SweepTables) -> SweepSummary:
-    trials = part.table("trials", ["system", "status", "retries"])
-    counted = trials.group_by(["system", "status"]).aggregate([([], "count_all")]).to_pylist()
-    columns = ["system", "study", "trial", "seed", "reason"]
-    failed = part.table("trials", columns, pc.field("status") == "failed").to_pylist()
-    return SweepSummary(
-        part.name,
-        part.path,
-        settings_of(part.storage, part.name),
-        {(row["system"], row["status"]): row["count_all"] for row in counted},
-        pc.sum(trials["retries"]).as_py() or 0,
-        tuple(f"{t['system']}, {t['study']} trial {t['trial']}: {t['reason']}" for t in failed),
-        tuple(part.table("corpora").to_pylist()),
-        tuple(part.table("importances").to_pylist()),
-    )

@@ -42,7 +42,7 @@ def test_the_results_page_runs_and_names_every_table(tmp_path, monkeypatch, caps
 
 
 def test_the_report_page_computes_what_the_report_says(tmp_path, monkeypatch, capsys):
-    from emodarts.report.page import page_of
+    from emodarts.report.page import build_page
     from emodarts.results import reader
     from tests.support.made_results import Made, write
 
@@ -52,7 +52,7 @@ def test_the_report_page_computes_what_the_report_says(tmp_path, monkeypatch, ca
     run_python_blocks("docs/report.md")
     told = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert len(told) == 5
-    tables = [p for p in page_of(reader.open("results")).parts() if p.name.startswith("systems")]
+    tables = [p for p in build_page(reader.open("results")).tables_and_figures() if p.name.startswith("systems")]
     for corpus, table, seeds in zip(("one", "two"), tables, (2, 1), strict=True):
         for system, uar in ((row[0], row[1].value) for row in table.rows if row[0] in ("emodarts", "svm")):
             mine = [float(x[-1]) for x in told if x[:2] == [corpus, system]]

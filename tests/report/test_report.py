@@ -15,14 +15,14 @@ from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from emodarts import cli
 from emodarts.errors import EmodartsError
-from emodarts.report.conditions import conditions
+from emodarts.report.comparisons import group_comparisons
+from emodarts.report.elements import Paragraph
 from emodarts.report.figures import INK, Figure
-from emodarts.report.headline import headline
-from emodarts.report.page import page_of, render_page
+from emodarts.report.page import build_page, render_page
 from emodarts.report.report_data import load_report_data
-from emodarts.report.searching import within_sizes
-from emodarts.report.sections import Paragraph
-from emodarts.report.sheets import Column, Sheet, as_csv, as_latex, as_markdown
+from emodarts.report.sections.sizes import best_within_limits
+from emodarts.report.sections.systems import compare
+from emodarts.report.tables import Column, ReportTable, to_csv, to_latex, to_markdown
 from emodarts.results import reader
 from emodarts.results.compaction import compact
 from emodarts.results.statistics import Interval
@@ -49,7 +49,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(root):
-    return page_of(reader.open(root))
+    return build_page(reader.open(root))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,9 @@ def html(page):
 
 
 def sheet(page, begin):
-    (found,) = (part for part in page.parts() if isinstance(part, Sheet) and part.name.startswith(begin))
+    (found,) = (
+        part for part in page.tables_and_figures() if isinstance(part, ReportTable) and part.name.startswith(begin)
+    )
     return found
 
 
@@ -104,8 +106,8 @@ def test_the_page_needs_nothing_else(html):
 
 
 def test_figures_are_drawings_in_the_colour_of_the_page(page):
-    figures = [part for part in page.parts() if isinstance(part, Figure)]
-    names = [(type(part), part.name) for part in page.parts()]
+    figures = [part for part in page.tables_and_figures() if isinstance(part, Figure)]
+    names = [(type(part), part.name) for part in page.tables_and_figures()]
     assert len(set(names)) == len(names)
     for figure in figures[::4]:
         text = figure.svg()
@@ -121,8 +123,10 @@ def test_compacted_results_give_the_same_tables(page, tmp_path):
     for made in MADE:
         write(tmp_path, made)
         compact(Storage.open(tmp_path), made.name)
-    again = page_of(reader.open(tmp_path))
-    tables, other = ([as_csv(p) for p in each.parts() if isinstance(p, Sheet)] for each in (page, again))
+    again = build_page(reader.open(tmp_path))
+    tables, other = (
+        [to_csv(p) for p in each.tables_and_figures() if isinstance(p, ReportTable)] for each in (page, again)
+    )
     assert tables == other
     assert (again.tiles, again.notices) == (page.tiles, page.notices)
 
@@ -205,7 +209,7 @@ def test_a_corpus_that_joined_folds_test_again_counts_once(tmp_path):
     made = replace(ALPHA, folds=4, seeds=1, skills={"emodarts": 0.7}, crosses={}, suffix="/joined", again=2)
     made = replace(made, beside=("beta",))
     write(tmp_path, made)
-    (entry,) = load_report_data(reader.open(tmp_path)).entries
+    (entry,) = load_report_data(reader.open(tmp_path)).systems
     (part,) = entry.parts("test")
     (tally,) = entry.pooled(part)
     each = [entry.tallies[part][fold, 0] for fold in range(4)]
@@ -219,10 +223,10 @@ def test_the_published_habit_stands_apart(tmp_path):
     base = replace(ALPHA, seeds=1, crosses={}, trials=1, suffix="-no-dev", protocol_caveat="no dev part", marks="p")
     for name, rule, skill in (("pub-last", "last", 0.6), ("pub-best", "best_test", 0.8)):
         write(tmp_path, replace(base, name=name, rule=rule, skills={"emodarts": skill}))
-    made = page_of(reader.open(tmp_path))
+    made = build_page(reader.open(tmp_path))
     habit = sheet(made, "published-habit")
     assert [(row[4], row[-1]) for row in habit.rows] == [("by dev", "yes"), ("BEST ON TEST", "no")]
-    assert not any("no-dev" in part.name for part in made.parts() if part.name.startswith("systems"))
+    assert not any("no-dev" in part.name for part in made.tables_and_figures() if part.name.startswith("systems"))
     assert any("no dev part" in notice for notice in made.notices)
 
 
@@ -235,12 +239,12 @@ def test_what_must_not_be_mixed_stands_apart(tmp_path):
         ("e", {"classes": CLASSES[:2]}),
     ):
         write(tmp_path, replace(ALPHA, name=name, seeds=1, skills={"emodarts": 0.7}, **change))
-    found = conditions(load_report_data(reader.open(tmp_path)))
-    assert [len(c.contenders) for c in found] == [1] * 5
+    found = group_comparisons(load_report_data(reader.open(tmp_path)))
+    assert [len(c.systems) for c in found] == [1] * 5
     assert found[-1].shared
-    made = page_of(reader.open(tmp_path))
+    made = build_page(reader.open(tmp_path))
     (systems, *_) = made.sections
-    assert any(isinstance(p, Paragraph) and "must not be compared" in p.text for p in systems.parts)
+    assert any(isinstance(p, Paragraph) and "must not be compared" in p.text for p in systems.elements)
     assert any("stand apart" in notice and "other labels or data" in notice for notice in made.notices)
     assert any("several protocols" in notice for notice in made.notices)
 
@@ -248,22 +252,22 @@ def test_what_must_not_be_mixed_stands_apart(tmp_path):
 def test_one_system_of_two_sweeps_is_told_apart(tmp_path):
     for name in ("first", "second"):
         write(tmp_path, replace(ALPHA, name=name, seeds=1, skills={"emodarts": 0.7}))
-    (found,) = conditions(load_report_data(reader.open(tmp_path)))
-    assert {c.name for c in found.contenders} == {"emodarts (first)", "emodarts (second)"}
-    assert headline(found).standings[1].p == 1
+    (found,) = group_comparisons(load_report_data(reader.open(tmp_path)))
+    assert {c.name for c in found.systems} == {"emodarts (first)", "emodarts (second)"}
+    assert compare(found).systems[1].p == 1
 
 
 def test_names_that_come_again_are_told_apart(tmp_path):
     for name, system in (("a", "b_c"), ("a-b_c", "d"), ("a-b", "c-d"), ("A", "b_c")):
         write(tmp_path, replace(BETA, name=name, skills={system: 0.7}, crosses={}))
-    names = [(type(p).__name__, p.name.lower()) for p in page_of(reader.open(tmp_path)).parts()]
+    names = [(type(p).__name__, p.name.lower()) for p in build_page(reader.open(tmp_path)).tables_and_figures()]
     assert len(set(names)) == len(names)
 
 
 def test_seeds_that_not_all_folds_have_count_nowhere(tmp_path):
     write(tmp_path, replace(ALPHA, skills={"emodarts": 0.7}, crosses={}))
     (tmp_path / "alpha-1" / "folds" / "emodarts.fold1.t00000.s2.f1.parquet").unlink()
-    table = sheet(page_of(reader.open(tmp_path)), "systems-alpha")
+    table = sheet(build_page(reader.open(tmp_path)), "systems-alpha")
     row = dict(zip([c.title for c in table.columns], table.rows[0], strict=True))
     assert row["seeds"] == 2
     assert row["UAR [95 %]"].value == pytest.approx(row["UAR, mean over folds"])  # folds are of one size
@@ -271,7 +275,7 @@ def test_seeds_that_not_all_folds_have_count_nowhere(tmp_path):
 
 def test_a_shared_choice_heads_nothing(tmp_path, capsys):
     write(tmp_path, replace(ALPHA, skills={"emodarts": 0.7}, seeds=1, shared=True, crosses={}))
-    made = page_of(reader.open(tmp_path))
+    made = build_page(reader.open(tmp_path))
     assert not any(name.startswith("UAR") for name, _ in made.tiles)
     assert "study_per=sweep" in sheet(made, "systems-alpha").title
     assert cli.main(["report", str(tmp_path)]) == 0
@@ -292,8 +296,8 @@ def test_the_best_test_epoch_is_never_an_ordinary_table(tmp_path, capsys):
 def test_other_speakers_under_the_same_folds_stand_apart(tmp_path):
     for name, speakers in (("one", 4), ("two", 3)):
         write(tmp_path, replace(ALPHA, name=name, speakers=speakers, skills={"emodarts": 0.7}, seeds=1, crosses={}))
-    made = page_of(reader.open(tmp_path))
-    assert len([p for p in made.parts() if p.name.startswith("systems-alpha")]) == 2
+    made = build_page(reader.open(tmp_path))
+    assert len([p for p in made.tables_and_figures() if p.name.startswith("systems-alpha")]) == 2
     assert any("of other speakers" in notice for notice in made.notices)
 
 
@@ -302,14 +306,14 @@ def test_folds_that_are_missing_are_told(tmp_path):
         write(tmp_path, replace(ALPHA, name=name, skills={"emodarts": 0.7}, seeds=1, crosses={}))
     for trial in range(3):
         (tmp_path / "part" / "folds" / f"emodarts.fold2.t{trial:05d}.s0.f2.parquet").unlink()
-    told = page_of(reader.open(tmp_path)).notices
+    told = build_page(reader.open(tmp_path)).notices
     assert any("part: emodarts has 2 of 3 folds" in notice for notice in told)
     assert any("part: emodarts, fold2 has a winner (trial 0) and no rows" in notice for notice in told)
 
 
 def test_one_speaker_has_no_interval(tmp_path):
     write(tmp_path, replace(ALPHA, folds=1, speakers=1, seeds=1))
-    table = sheet(page_of(reader.open(tmp_path)), "systems-alpha")
+    table = sheet(build_page(reader.open(tmp_path)), "systems-alpha")
     assert table.texts()[0][1].count("[") == 0
     assert {row[8] for row in table.rows[1:3]} == {"cannot be told"}
     assert any("One speaker" in note for note in table.notes)
@@ -322,7 +326,7 @@ def test_a_class_that_no_fold_tests_is_named(tmp_path):
         for file in (tmp_path / "alpha-1" / table).iterdir():
             _without_happy(file, table)
     assert path
-    told = page_of(reader.open(tmp_path)).notices
+    told = build_page(reader.open(tmp_path)).notices
     assert any("no utterance of class happy" in notice for notice in told)
 
 
@@ -360,7 +364,7 @@ def test_a_sweep_without_results_has_a_page(tmp_path):
     from emodarts.results.sweep_file import register
 
     register(Storage.open(tmp_path), "empty", {"a": 1})
-    text = render_page(page_of(reader.open(tmp_path)))
+    text = render_page(build_page(reader.open(tmp_path)))
     assert "nothing is finished" in text
     assert Reading(text).open == []
 
@@ -396,7 +400,7 @@ def test_a_place_that_cannot_be_written_is_named(root, tmp_path, capsys):
 
 
 class TestSheets:
-    SHEET = Sheet(
+    SHEET = ReportTable(
         "name",
         "A & B, 50 %",
         (Column("system_x"), Column("UAR", "figure"), Column("difference", "difference"), Column("p", "p")),
@@ -409,7 +413,7 @@ class TestSheets:
     )
 
     def test_csv_is_not_rounded(self):
-        first, second = list(csv.DictReader(as_csv(self.SHEET).splitlines()))
+        first, second = list(csv.DictReader(to_csv(self.SHEET).splitlines()))
         assert first == {
             "system_x": "a|b",
             "UAR": "0.75",
@@ -421,7 +425,7 @@ class TestSheets:
         assert (second["UAR"], second["difference"]) == ("0.5", "")
 
     def test_markdown(self):
-        assert as_markdown(self.SHEET).splitlines() == [
+        assert to_markdown(self.SHEET).splitlines() == [
             "**A & B, 50 %**",
             "",
             "| system_x | UAR | difference | p |",
@@ -433,7 +437,7 @@ class TestSheets:
         ]
 
     def test_latex_is_escaped_and_ruled(self):
-        text = as_latex(self.SHEET)
+        text = to_latex(self.SHEET)
         assert r"\caption{A \& B, 50 \%. a note}" in text
         assert r"a$|$b & .750 [.500, 1.000] & $-$.012 & $<$ .001 \\" in text
         assert "\\midrule\nc\\_d & .500 & -- & .250 \\\\" in text
@@ -445,8 +449,8 @@ def test_a_limit_of_the_size_is_kept_in_every_study():
         [{"size": 10, "value": 0.5}, {"size": 30, "value": 0.7}],
         [{"size": 20, "value": 0.6}, {"size": 40, "value": 0.9}],
     ]
-    chosen = [(limit, [row["value"] for row in rows]) for limit, rows in within_sizes(fronts)]
+    chosen = [(limit, [row["value"] for row in rows]) for limit, rows in best_within_limits(fronts)]
     assert chosen == [(20, [0.5, 0.6]), (30, [0.7, 0.6]), (40, [0.7, 0.9])]
     many = [[{"size": size, "value": size / 100} for size in range(1, 100)]]
-    limits = [limit for limit, _ in within_sizes(many)]
+    limits = [limit for limit, _ in best_within_limits(many)]
     assert (limits[0], limits[-1], len(limits)) == (1, 99, 12)

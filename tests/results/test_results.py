@@ -14,7 +14,7 @@ import pytest
 from emodarts import cli
 from emodarts.errors import EmodartsError
 from emodarts.records import Evaluation, TrialRecord, UnitRecords
-from emodarts.report.tables import report
+from emodarts.report.sweep_summaries import summarise
 from emodarts.results import reader
 from emodarts.results.lease import STALE, Lease, process_start
 from emodarts.results.sweep_file import register
@@ -103,15 +103,15 @@ def test_report_selects_by_dev_alone(storage):
     finish(writer, 1, dev=4, test=2, size=20)
     finish(writer, 2, dev=4, test=1, size=10)  # equal dev figure, fewer parameters
     finish(writer, 0, dev=4, test=3, fold=1)
-    (sweep,) = report(reader.open(storage.root))
-    (block,) = sweep.blocks
-    assert [(line.fold, line.trial) for line in block.folds] == [(0, 2), (1, 0)]
-    assert [line.test_uar for line in block.folds] == [0.25, 0.75]
-    assert block.pooled["uar"] == pytest.approx(0.5)
-    mean, deviation = block.mean_and_deviation("test_uar")
-    assert (mean, deviation) == (0.5, pytest.approx(0.5 / np.sqrt(2)))
-    assert block.majority["uar"] == block.chance == 0.5
-    assert not block.shared
+    (sweep,) = summarise(reader.open(storage.root))
+    (system,) = sweep.systems
+    assert [(line.fold, line.trial) for line in system.folds] == [(0, 2), (1, 0)]
+    assert [line.test.uar for line in system.folds] == [0.25, 0.75]
+    assert system.pooled.uar == pytest.approx(0.5)
+    over_folds = system.over_folds("uar")
+    assert (over_folds.mean, over_folds.deviation) == (0.5, pytest.approx(0.5 / np.sqrt(2)))
+    assert system.majority.uar == system.chance == 0.5
+    assert not system.results.shared
 
 
 def test_report_averages_the_winners_seeds_and_counts_failures(storage, capsys):
@@ -120,11 +120,11 @@ def test_report_averages_the_winners_seeds_and_counts_failures(storage, capsys):
     writer.commit(key(0, 0, 1), records(4, 2), "x")
     writer.write_trial(TrialRecord("emodarts", "fold0", 0, 1, {}, "complete", values=(1.0,)))
     writer.write_trial(TrialRecord("emodarts", "fold0", 1, 0, {}, "failed", reason="NaN loss"))
-    (sweep,) = report(reader.open(storage.root))
-    assert sweep.blocks[0].folds[0].seeds == 2
-    assert sweep.blocks[0].folds[0].test_uar == pytest.approx(0.75)
-    assert sweep.blocks[0].pooled["uar"] == pytest.approx(0.75)
-    assert sweep.failures == ("emodarts, fold0 trial 1: NaN loss",)
+    (sweep,) = summarise(reader.open(storage.root))
+    assert sweep.systems[0].folds[0].seeds == 2
+    assert sweep.systems[0].folds[0].test.uar == pytest.approx(0.75)
+    assert sweep.systems[0].pooled.uar == pytest.approx(0.75)
+    assert sweep.record.failures == ("emodarts, fold0 trial 1: NaN loss",)
     assert cli.main(["report", storage.root]) == 0
     assert "NaN loss" in capsys.readouterr().out
 
@@ -134,8 +134,8 @@ def test_shared_selection_is_marked(storage):
     for fold in (0, 1):
         writer.commit(key(0, fold, study="shared"), records(fold=fold), "x")
     writer.write_trial(TrialRecord("emodarts", "shared", 0, 0, {}, "complete", values=(0.5,)))
-    (sweep,) = report(reader.open(storage.root))
-    assert sweep.blocks[0].shared
+    (sweep,) = summarise(reader.open(storage.root))
+    assert sweep.systems[0].results.shared
     assert any("selection saw these speakers" in n for n in sweep.notices)
 
 

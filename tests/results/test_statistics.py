@@ -16,7 +16,7 @@ from emodarts.errors import EmodartsError
 from emodarts.results.statistics import (
     Tally,
     chance,
-    figures,
+    compute_metrics,
     interval,
     majority,
     pooled,
@@ -35,7 +35,7 @@ def test_a_tally_has_scikit_learns_figures_and_confusion_matrix(rows):
     np.testing.assert_array_equal(tally.confusion(), confusion_matrix(labels, predicted, labels=range(4)))
     for metric in METRICS:
         assert tally.value(metric) == pytest.approx(by_scikit_learn(metric, labels, predicted))
-    assert [getattr(figures(tally.confusion()), m) for m in METRICS] == [tally.value(m) for m in METRICS]
+    assert [getattr(compute_metrics(tally.confusion()), m) for m in METRICS] == [tally.value(m) for m in METRICS]
 
 
 @pytest.mark.parametrize("metric", METRICS)

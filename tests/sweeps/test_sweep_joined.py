@@ -10,7 +10,7 @@ from rich.console import Console
 from emodarts import cli
 from emodarts.audit import cues
 from emodarts.errors import EmodartsError
-from emodarts.report.origins import leaks as leaks_of
+from emodarts.report.notices import find_leaks
 from emodarts.report.report_data import load_report_data
 from emodarts.results import reader
 from emodarts.results.sweep_file import register
@@ -216,7 +216,7 @@ def test_recordings_that_stand_in_two_corpora_are_told(data, folder, tmp_path, m
     register(storage, "s", {})
     told = write_trained(SweepWriter(storage, "s"), reader.open(storage.root), found)
     assert "  savee, audit, leak: copies in tess: 2 recordings of this corpus are recordings of tess too" in told
-    leaks = leaks_of(load_report_data(reader.open(storage.root)))
+    leaks = find_leaks(load_report_data(reader.open(storage.root)))
     assert any("audit of savee has a leak: copies in tess" in leak for leak in leaks)
 
 

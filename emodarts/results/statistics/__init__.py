@@ -14,7 +14,15 @@ from emodarts.results.statistics.comparisons import (
 )
 from emodarts.results.statistics.intervals import Interval, interval, uar_interval
 from emodarts.results.statistics.selection import best, nested_choice, shared_choice
-from emodarts.results.statistics.summaries import Metrics, Spread, chance, figures, majority, spread
+from emodarts.results.statistics.summaries import (
+    Metrics,
+    Spread,
+    chance,
+    compute_metrics,
+    majority,
+    mean_metrics,
+    spread,
+)
 from emodarts.results.statistics.tallies import Metric, Tally, pooled
 
 __all__ = [
@@ -26,13 +34,14 @@ __all__ = [
     "Tally",
     "best",
     "chance",
+    "compute_metrics",
     "dev_test_drop",
     "difference",
     "difference_over_seeds",
-    "figures",
     "holm",
     "interval",
     "majority",
+    "mean_metrics",
     "nested_choice",
     "optimism",
     "pooled",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 import numpy as np
 
@@ -26,9 +27,15 @@ class Spread:
     n: int
 
 
-def figures(confusion: Floats) -> Metrics:
+def compute_metrics(confusion: Floats) -> Metrics:
     """The three figures of a confusion matrix `(classes, classes)`: rows are labels, columns predictions."""
     return Metrics(**{name: float(of(confusion)) for name, of in METRICS.items()})
+
+
+def mean_metrics(tallies: Sequence[Tally]) -> Metrics:
+    """The three figures of each tally (a seed, say), then their means."""
+    metrics = [compute_metrics(tally.confusion()) for tally in tallies]
+    return Metrics(*(mean(getattr(m, name) for m in metrics) for name in METRICS))
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -39,8 +46,8 @@ def spread(values: Sequence[float]) -> Spread:
     """
     if len(values) == 0:
         raise ValueError("the mean of nothing")
-    found = np.asarray(values, np.float64)
-    return Spread(float(found.mean()), float(found.std(ddof=1)) if len(found) > 1 else float("nan"), len(found))
+    x = np.asarray(values, np.float64)
+    return Spread(float(x.mean()), float(x.std(ddof=1)) if len(x) > 1 else float("nan"), len(x))
 
 
 def chance(tally: Tally) -> Tally:

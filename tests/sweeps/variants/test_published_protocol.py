@@ -14,8 +14,8 @@ from emodarts.experiment.stages import derive, predict, search, training_task
 from emodarts.experiment.unit import run_fold
 from emodarts.export.units import chosen_units
 from emodarts.metrics import uar
-from emodarts.report.published import rule_lines
 from emodarts.report.report_data import load_report_data
+from emodarts.report.sections.published_protocol import compare_epoch_rules
 from emodarts.results import reader
 from emodarts.training.train import refit
 from sweeps.data.preparation import prepare
@@ -141,7 +141,7 @@ def test_the_experiment_runs_the_published_protocol_beside_the_clean_one(experim
     opened = reader.open(experiment[0])
     clean, name = opened.sweeps
     assert name == f"{clean}-published"
-    rows = {sweep: one.table("folds").to_pylist() for (_, one), sweep in zip(opened.each(), opened.sweeps, strict=True)}
+    rows = {sweep.name: sweep.table("folds").to_pylist() for sweep in opened.parts}
     assert {(r["protocol"], r["protocol_caveat"], r["epoch_rule"], r["study"]) for r in rows[clean]} == {
         ("iemocap/session5", None, "late_dev", study) for study in ("fold0", "fold1")
     }
@@ -168,8 +168,8 @@ def test_nothing_of_it_enters_a_choice(experiment):
         chosen_units(one, {}, None, None)
     with pytest.raises(EmodartsError, match="chose no configuration of emodarts on a dev part"):
         SourceSweep.open(str(results / name), "emodarts")
-    lines = rule_lines(load_report_data(reader.open(results)))
-    assert [(x.entry.epoch_rule, x.entry.protocol, len(x.entry.folds)) for x in lines] == [
+    lines = compare_epoch_rules(load_report_data(reader.open(results)))
+    assert [(x.results.epoch_rule, x.results.protocol, len(x.results.folds)) for x in lines] == [
         ("late_dev", "iemocap/session5", 2),
         ("last", "iemocap/emodarts-no-dev", 2),
         ("best_test", "iemocap/emodarts-no-dev", 2),

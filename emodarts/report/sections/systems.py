@@ -1,0 +1,257 @@
+"""Section "Systems": all systems of a comparison with intervals, and their differences from the first, corrected."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+import numpy as np
+
+from emodarts.errors import EmodartsError
+from emodarts.report import plots
+from emodarts.report.comparisons import ComparedSystem, Comparison
+from emodarts.report.elements import Collapsible, Element, Paragraph, Section
+from emodarts.report.figures import Figure
+from emodarts.report.tables import Cell, Column, ReportTable, Tone, slug
+from emodarts.results.statistics import (
+    Difference,
+    Interval,
+    Metrics,
+    Spread,
+    Tally,
+    chance,
+    compute_metrics,
+    dev_test_drop,
+    difference,
+    difference_over_seeds,
+    holm,
+    interval,
+    majority,
+    mean_metrics,
+    spread,
+)
+
+SIGNIFICANT = 0.05
+FEW_SPEAKERS = 8
+ENOUGH_SEEDS = 3  # for a claim about methods, rather than about the networks as they were trained
+_COLUMNS = (
+    Column("system"),
+    Column("UAR [95 %]", "figure"),
+    Column("WAR", "figure"),
+    Column("macro-F1", "figure"),
+    Column("UAR, mean over folds", "figure"),
+    Column("sd over folds", "figure"),
+    Column("difference [95 %]", "difference"),
+    Column("p (Holm)", "p"),
+    Column("verdict"),
+    Column("seeds", "count"),
+    Column("parameters", "count"),
+)
+_DEV_COLUMNS = (
+    Column("system"),
+    Column("dev UAR, pooled", "figure"),
+    Column("test UAR, pooled", "figure"),
+    Column("dev − test [95 %]", "difference"),
+    Column("sd over seeds", "figure"),
+    Column("difference with the luck of seeds [95 %]", "difference"),
+    Column("p", "p"),
+    Column("seeds", "count"),
+)
+
+
+@dataclass(frozen=True)
+class SystemFigures:
+    """The figures of a compared system. `from_first` and `p` (Holm's over the table) are None for the first itself."""
+
+    system: ComparedSystem
+    uar: Interval
+    metrics: Metrics  # means over seeds
+    over_folds: Spread
+    from_first: Difference | None
+    p: float | None
+
+    @property
+    def verdict(self) -> str:
+        """Better, worse or no difference shown, of this system against the first."""
+        if self.from_first is None or self.p is None:
+            return "reference"
+        if self.p != self.p:
+            return "cannot be told"
+        if self.p > SIGNIFICANT:
+            return "no difference shown"
+        return "better" if self.from_first.value > 0 else "worse"
+
+
+@dataclass(frozen=True)
+class ComparisonFigures:
+    """The figures of all systems of a comparison, in its order."""
+
+    comparison: Comparison
+    systems: tuple[SystemFigures, ...]
+
+    @property
+    def seeds(self) -> int:
+        """The fewest seeds of a system."""
+        return min(len(s.system.tallies) for s in self.systems)
+
+    @property
+    def test_tally(self) -> Tally:
+        """The first one; all have the same speakers and labels."""
+        return self.systems[0].system.tallies[0]
+
+    @property
+    def speakers(self) -> int:
+        """Test speakers."""
+        return len(self.test_tally.speakers)
+
+    @property
+    def utterances(self) -> int:
+        """Test utterances with a label."""
+        return round(float(self.test_tally.counts.sum()))
+
+
+def compare(comparison: Comparison) -> ComparisonFigures:
+    """Intervals, and differences from the first system, paired by speaker."""
+    first, *others = comparison.systems
+    differences = [_difference(other, first) for other in others]
+    pairs = [(None, None), *zip(differences, holm([d.p for d in differences]), strict=True)]
+    return ComparisonFigures(
+        comparison, tuple(_figures_of(system, *pair) for system, pair in zip(comparison.systems, pairs, strict=True))
+    )
+
+
+def systems_section(compared: Sequence[ComparisonFigures]) -> Section:
+    """The headline tables, each with its figure."""
+    elements: list[Element] = []
+    if len(compared) > 1:
+        text = (
+            "Each table has one protocol, one set of folds (by hash), classes and rules. Figures of different tables "
+            "must not be compared."
+        )
+        elements.append(Paragraph(text, "warning"))
+    for number, figures in enumerate(compared):
+        table = headline_table(figures)
+        elements += [table, _intervals_figure(figures, f"{table.name}-{number}")]
+        if any(s.system.results.dev_tallies for s in figures.systems):
+            elements.append(Collapsible("Dev beside test, and how much seeds differ", (dev_and_seeds_table(figures),)))
+    if not compared:
+        text = "No test figures by the clean rules: nothing is finished, or the labels are not public."
+        elements.append(Paragraph(text))
+    return Section("Systems", tuple(elements))
+
+
+def headline_table(figures: ComparisonFigures) -> ReportTable:
+    """The table of systems, with the rows of chance and majority."""
+    rows: list[tuple[Cell, ...]] = [_headline_row(system) for system in figures.systems]
+    tally = figures.test_tally
+    for name, guesses in (("chance", chance(tally)), ("majority class of the test", majority(tally))):
+        m = compute_metrics(guesses.confusion())
+        rows.append((name, m.uar, m.war, m.macro_f1, None, None, None, None, "", None, None))
+    plain: list[Tone] = [""] * (len(figures.systems) - 1)
+    comparison = figures.comparison
+    name = slug(f"systems {comparison.protocol} {comparison.test_set} {_name_suffix(comparison)}")
+    tones: tuple[Tone, ...] = ("strong", *plain, "soft", "soft")
+    return ReportTable(name, comparison.title, _COLUMNS, tuple(rows), tuple(_notes(figures)), tones)
+
+
+def dev_and_seeds_table(figures: ComparisonFigures) -> ReportTable:
+    """What selection and seeds are worth: dev beside test, the spread over seeds, differences with the seeds' luck."""
+    first = figures.systems[0].system
+    rows: list[tuple[Cell, ...]] = []
+    for s in figures.systems:
+        system = s.system
+        dev, test = system.results.dev_tallies, system.tallies
+        has_seeds = system is not first and min(len(test), len(first.tallies)) > 1
+        over_seeds = difference_over_seeds(test, first.tallies) if has_seeds else None
+        rows.append(
+            (
+                system.name,
+                mean(tally.uar() for tally in dev) if dev else None,
+                s.uar.value,
+                dev_test_drop(dev, test) if dev else None,
+                spread([tally.uar() for tally in test]).deviation,
+                over_seeds,
+                None if over_seeds is None else over_seeds.p,
+                len(test),
+            )
+        )
+    comparison = figures.comparison
+    name = slug(f"dev and seeds {comparison.protocol} {comparison.test_set} {_name_suffix(comparison)}")
+    notes = ("Dev chose the configuration and the epoch, so its figure is too good; test speakers may be harder, too.",)
+    return ReportTable(name, f"Dev beside test, and seeds: {comparison.title}", _DEV_COLUMNS, tuple(rows), notes)
+
+
+def over_speakers(tallies: Sequence[Tally]) -> Interval:
+    """The UAR with its interval, which ends where the UAR does; without limits where there is one speaker."""
+    uar = interval(tallies)
+    return Interval(uar.value, float(np.clip(uar.low, 0, 1)), float(np.clip(uar.high, 0, 1)))
+
+
+def _figures_of(system: ComparedSystem, from_first: Difference | None, p: float | None) -> SystemFigures:
+    by_fold = list(system.results.by_fold(system.part, "uar").values())
+    tallies = system.tallies
+    return SystemFigures(system, over_speakers(tallies), mean_metrics(tallies), spread(by_fold), from_first, p)
+
+
+def _difference(ours: ComparedSystem, first: ComparedSystem) -> Difference:
+    try:
+        return difference(ours.tallies, first.tallies)
+    except EmodartsError as error:
+        raise EmodartsError(
+            f"{ours.name} and {first.name} share the fold hashes of {ours.results.protocol} and not their predictions "
+            f"({error}): files of a sweep are missing or were changed"
+        ) from error
+
+
+def _headline_row(s: SystemFigures) -> tuple[Cell, ...]:
+    folds = s.over_folds
+    figures = (s.uar, s.metrics.war, s.metrics.macro_f1, folds.mean, folds.deviation, s.from_first, s.p, s.verdict)
+    return (s.system.name, *figures, len(s.system.tallies), s.system.parameters)
+
+
+def _name_suffix(comparison: Comparison) -> str:
+    """What distinguishes comparisons of one protocol and test set in a file's name."""
+    corpora = "" if len(comparison.train_corpora) < 2 else "+".join(comparison.train_corpora)
+    digest = hashlib.sha256(repr((comparison.hashes, comparison.classes)).encode()).hexdigest()[:6]
+    return f"{corpora} {digest} {comparison.epoch_rule} {'shared' if comparison.shared else ''}"
+
+
+def _notes(figures: ComparisonFigures) -> list[str]:
+    comparison, speakers = figures.comparison, figures.speakers
+    notes = [
+        f"{figures.utterances:,} test utterances of {speakers} speakers, all folds pooled; the figure of each seed, "
+        "then the mean. Intervals are over speakers."
+    ]
+    if len(figures.systems) > 1:
+        notes.append(
+            f"Differences are from {comparison.systems[0].name}, paired by speaker; p is corrected for the comparisons "
+            "of this table (Holm), the differences' intervals are not."
+        )
+        if figures.seeds < ENOUGH_SEEDS:
+            notes.append(
+                f"With fewer than {ENOUGH_SEEDS} seeds a verdict is about these networks as they were trained, not "
+                "about methods."
+            )
+    if 1 < speakers < FEW_SPEAKERS:
+        notes.append(f"{speakers} speakers are few: the interval is wide, and rests on the t distribution.")
+    if speakers == 1:
+        notes.append("One speaker: there is no interval, and no difference can be told.")
+    if comparison.shared:
+        notes.append("The selection saw these speakers in other folds (study_per=sweep): no figure for a comparison.")
+    if comparison.protocol_caveat:
+        notes.append(f"The protocol is weaker than it should be: {comparison.protocol_caveat}.")
+    return notes
+
+
+def _intervals_figure(figures: ComparisonFigures, name: str) -> Figure:
+    names = [s.system.name for s in figures.systems]
+    colours = [s.system.colour for s in figures.systems]
+    values = [s.uar for s in figures.systems]
+    chance_uar = 1 / len(figures.comparison.classes)
+    return Figure(
+        f"intervals-{name}",
+        f"UAR with its interval: {figures.comparison.title}",
+        "; ".join(f"{name} {uar.value:.3f}" for name, uar in zip(names, values, strict=True)),
+        lambda canvas: plots.draw_intervals(canvas, names, colours, values, chance_uar),
+        height=1.0 + 0.36 * len(names),
+    )
