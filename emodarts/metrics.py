@@ -94,5 +94,5 @@ def _ratio(part: Floats, whole: Floats) -> Floats:
 
 def _mean_over_classes(scores: Floats) -> Floats:
     """The mean over the last axis without its NaN; NaN where there is nothing else."""
-    there = ~np.isnan(scores)
-    return _ratio(np.where(there, scores, 0).sum(-1), there.sum(-1))
+    known = ~np.isnan(scores)
+    return _ratio(np.where(known, scores, 0).sum(-1), known.sum(-1))

@@ -29,8 +29,8 @@ def final_evaluations(
     """The final predictions on dev and, where `tests`, on each test set and those of other corpora."""
     fold = data.fold
     parts = [("dev", "dev", fold.dev), *(("test", name, ids) for name, ids in fold.tests.items() if tests)]
-    own = [evaluation(fold, ids, "final", role, name, predict(data.part(ids))) for role, name, ids in parts]
-    return own + [e for test in cross_corpus_tests if tests for e in _cross_evaluations(data, predict, test)]
+    own_tests = [evaluation(fold, ids, "final", role, name, predict(data.part(ids))) for role, name, ids in parts]
+    return own_tests + [e for test in cross_corpus_tests if tests for e in _cross_evaluations(data, predict, test)]
 
 
 def _cross_evaluations(data: FoldData, predict: Predict, test: CrossCorpusTest) -> list[Evaluation]:

@@ -20,7 +20,6 @@ from emodarts.experiment.unit_checkpoints import (
 from emodarts.experiment.unit_spec import TransferredGenotype
 from emodarts.features.batches import FoldPart
 from emodarts.networks import baselines
-from emodarts.networks.costs import count_parameters
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import DiscreteNetwork, NetworkShape
 from emodarts.records import OnEpochEnd, ignore_epoch
@@ -153,7 +152,7 @@ def _candidate_trainer(data: FoldData, task: SearchTask) -> Evaluate:
         candidate = replace(training_task(data, seed), part=task.train_part, settings=settings)
         trained = training.train(Architecture(task.shape, genotype).build, candidate, data.dev)
         uar, minus_loss = trained.epochs[trained.epoch].dev_rank
-        return CandidateResult(uar, -minus_loss, count_parameters(trained.network), trained.seconds)
+        return CandidateResult(uar, -minus_loss)
 
     return evaluate
 

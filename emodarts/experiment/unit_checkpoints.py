@@ -70,10 +70,10 @@ def search_from_checkpoint(checkpoint: Checkpoint) -> SearchResult:
     )
 
 
-def _checkpoints(folder: Folder | None, stage: str, data: FoldData, seed: int, **more: str | None) -> Checkpoints:
+def _checkpoints(folder: Folder | None, stage: str, data: FoldData, seed: int, **identity: str | None) -> Checkpoints:
     if folder is None:
         return NO_CHECKPOINTS
-    return Checkpoints(_file(folder, stage), {**_identity(data, seed), **more})
+    return Checkpoints(_file(folder, stage), {**_unit_identity(data, seed), **identity})
 
 
 def _file(folder: Folder, stage: str) -> Path | StoredFile:
@@ -81,7 +81,7 @@ def _file(folder: Folder, stage: str) -> Path | StoredFile:
     return folder / name if isinstance(folder, Path) else StoredFile(folder, name)
 
 
-def _identity(data: FoldData, seed: int) -> dict[str, Any]:
+def _unit_identity(data: FoldData, seed: int) -> dict[str, Any]:
     """What a unit's result depends on; of the features, their settings and the recordings they were made of."""
     fold = data.fold
     rows = data.store.positions(sorted((*fold.train, *fold.dev)))

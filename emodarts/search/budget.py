@@ -41,10 +41,10 @@ class Budget:
         macs = supernet_macs(task.shape, s.all_cnn_operations, s.seqnn_operations, task.crop)
         return cls(macs, len(task.weight_part.utterances), s)
 
-    def of_epoch(self, epoch: int, frozen: bool = False) -> int:
-        """MACs of an epoch (from 0); `frozen`: the alphas do not move in it."""
+    def of_epoch(self, alphas_move: bool) -> int:
+        """MACs of an epoch in which the alphas move, or do not."""
         s = self.settings
-        if frozen or epoch < s.warmup:
+        if not alphas_move:
             return self.macs * self.utterances
         eigenvalue = 2 * LANCZOS_STEPS * s.batch_size if s.stop == "eigenvalue" else 0
         return self.macs * (self.utterances * s.passes_per_utterance + eigenvalue)
@@ -56,14 +56,15 @@ class Budget:
         if s.selection != "perturbation":
             return 0
         nodes = {"N": s.nodes, "R": s.nodes, "S": s.sequence_nodes}
-        free = [nodes[kind] for kind in nodes if kind not in fixed_kinds(s, s.epochs - 1)]
-        decisions = sum(len(list(edges_of(count))) + count - 1 for count in free)  # node 0 has but two inputs
+        searched = [nodes[kind] for kind in nodes if kind not in fixed_kinds(s, s.epochs - 1)]
+        decisions = sum(len(list(edges_of(count))) + count - 1 for count in searched)  # node 0 has but two inputs
         return self.macs * s.batch_size * s.perturbation_steps * decisions
 
     @property
     def total(self) -> int:
         """MACs of a whole search with `search.method=darts` and these settings."""
-        return sum(self.of_epoch(epoch) for epoch in range(self.settings.epochs)) + self.of_selection
+        s = self.settings
+        return sum(self.of_epoch(epoch >= s.warmup) for epoch in range(s.epochs)) + self.of_selection
 
 
 def candidate_epochs(settings: SearchSettings) -> int:

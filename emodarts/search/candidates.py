@@ -77,7 +77,7 @@ class CandidateSpace:
         """What an edge may become by each type of change (operation, input) that is possible."""
         kind, node, number = place
         edges = cells[kind][node]
-        edge, taken = edges[number], {e.source for e in edges}
+        edge, sources = edges[number], {e.source for e in edges}
         operations = [replace(edge, operation=name) for name in self.operations[kind] if name != edge.operation]
-        inputs = [replace(edge, source=source) for source in range(node + 2) if source not in taken]
+        inputs = [replace(edge, source=source) for source in range(node + 2) if source not in sources]
         return [options for options in (operations, inputs) if options]

@@ -162,7 +162,7 @@ class SupernetSearch:
             skip_connections=int(alphas["skip_connections"]),
             alphas_moved=alphas["moved"],
             discretised_dev_uar=discretised,
-            macs=self.budget.of_epoch(epoch, frozen=not alphas_move),
+            macs=self.budget.of_epoch(alphas_move),
         )
         return record, _DerivedGenotype(epoch, genotype, probabilities)
 

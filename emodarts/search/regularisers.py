@@ -1,4 +1,4 @@
-"""What is added to the alphas' loss, and dropout on skip connections: remedies against collapse, and the cost term.
+"""Terms that are added to the alphas' loss, and dropout on skip connections: against collapse, and for lower costs.
 
 All terms depend on the alphas alone, so their gradients are the same for first and second order.
 """
@@ -41,14 +41,15 @@ def skip_dropout(settings: SearchSettings, epoch: int) -> float:
     """
     if settings.regulariser != "skip_dropout":
         return 0.0
-    rest = (settings.epochs - epoch) / (settings.epochs - settings.warmup) if settings.epochs > settings.warmup else 1.0
-    return settings.skip_dropout * min(1.0, rest)
+    moving = settings.epochs - settings.warmup
+    fraction = (settings.epochs - epoch) / moving if moving > 0 else 1.0
+    return settings.skip_dropout * min(1.0, fraction)
 
 
 def penalty(supernet: Supernet, settings: SearchSettings, epoch: int, costs: CostTable | None) -> Tensor | None:
-    """All that the settings add to the alphas' loss in an epoch; None where that is nothing."""
-    present = supernet.weights()
-    weights = {kind: present[kind] for kind in supernet.free_kinds}
+    """The sum of the terms that the settings add to the alphas' loss in an epoch (from 0); None: there are none."""
+    all_weights = supernet.weights()
+    weights = {kind: all_weights[kind] for kind in supernet.free_kinds}
     terms = []
     if settings.regulariser == "beta_decay":
         term = beta_decay(supernet.architecture_parameters(), settings.relaxation)
@@ -61,7 +62,7 @@ def penalty(supernet: Supernet, settings: SearchSettings, epoch: int, costs: Cos
 
 
 def cost_table(supernet: Supernet, settings: SearchSettings, frames: int, device: str) -> CostTable | None:
-    """What the cost term needs; None where it has no weight."""
+    """The cost of each operation for the cost term; None where that has no weight."""
     if settings.cost_weight == 0:
         return None
     operations = (supernet.cnn_operations, supernet.sequence_operations)

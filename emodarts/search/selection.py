@@ -15,7 +15,7 @@ from emodarts.networks.genotype import Genotype
 from emodarts.networks.supernet import Supernet
 
 Weights = dict[str, Tensor]
-Place = tuple[str, int]  # kind of cell, and row of its alphas
+EdgeRow = tuple[str, int]  # kind of cell, and row of its alphas
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,7 @@ class PerturbationSelector:
         weights = {kind: w.detach().clone() for kind, w in self.supernet.weights().items()}
         edges = [(kind, row) for kind in self.supernet.free_kinds for row in range(len(weights[kind]))]
         for number in self.rng.permutation(len(edges)).tolist():
-            place = edges[number]
-            self._decide(weights, place, self.best_operation(weights, place))
+            self._decide(weights, edges[number], self.best_operation(weights, edges[number]))
         nodes = [node for kind in self.supernet.free_kinds for node in self._nodes_with_a_choice(kind)]
         for number in self.rng.permutation(len(nodes)).tolist():
             kind, rows = nodes[number]
@@ -45,9 +44,9 @@ class PerturbationSelector:
             self._tune_under(weights)
         return self.supernet.genotype_of(weights)
 
-    def best_operation(self, weights: Mapping[str, Tensor], place: Place) -> int:
+    def best_operation(self, weights: Mapping[str, Tensor], edge: EdgeRow) -> int:
         """The operation of an edge (its column; never `none`) without which the loss is largest."""
-        kind, row = place
+        kind, row = edge
         names = self.supernet.operations_of(kind)
         columns = [column for column, name in enumerate(names) if name != "none"]
         return columns[_largest([self._loss_without(weights, kind, (row, column)) for column in columns])]
@@ -65,8 +64,8 @@ class PerturbationSelector:
         rows_by_node = [[row for row, (n, _) in enumerate(edges) if n == node] for node in range(nodes)]
         return [(kind, rows) for rows in rows_by_node if len(rows) > 2]
 
-    def _decide(self, weights: Weights, place: Place, column: int) -> None:
-        kind, row = place
+    def _decide(self, weights: Weights, edge: EdgeRow, column: int) -> None:
+        kind, row = edge
         weights[kind][row] = 0.0
         weights[kind][row, column] = 1.0
         self._tune_under(weights)
@@ -76,10 +75,10 @@ class PerturbationSelector:
             self.tune()
 
     @torch.no_grad()
-    def _loss_without(self, weights: Mapping[str, Tensor], kind: str, place: int | tuple[int, int]) -> float:
-        """The loss without one operation of one edge, or without one edge."""
+    def _loss_without(self, weights: Mapping[str, Tensor], kind: str, index: int | tuple[int, int]) -> float:
+        """The loss without the operation at `index` (row, column) of the mixing weights, or the edge at a row."""
         changed = weights[kind].clone()
-        changed[place] = 0.0
+        changed[index] = 0.0
         with self.supernet.mixed_by({**weights, kind: changed}):
             return self.loss()
 

@@ -50,8 +50,8 @@ def eigenvalue_rose(figures: Sequence[float], window: int, ratio: float) -> bool
     if len(figures) <= window:
         return False
     sizes = np.abs(np.asarray(figures))
-    before, now = (sizes[max(0, end - window) : end].mean() for end in (len(sizes) - window, len(sizes)))
-    return bool(before < ratio * now)
+    earlier, present = (sizes[max(0, end - window) : end].mean() for end in (len(sizes) - window, len(sizes)))
+    return bool(earlier < ratio * present)
 
 
 def most_skip_connections(supernet: Supernet, genotype: Genotype) -> int:

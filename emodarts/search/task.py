@@ -17,10 +17,11 @@ from emodarts.training.train import crop_frames
 
 @dataclass(frozen=True)
 class SearchTask:
-    """A fold as a search sees it: the parts of train that weights and alphas learn from (`search.optimisation`: its
-    halves, or all of it), all of train, and dev (None: the fold has none); nothing of test.
+    """A fold as a search sees it; nothing of test.
 
-    `features` says how many frames a second has and whether the network weighs the layers of an encoder.
+    `weight_part` and `alpha_part` are what the weights and the alphas learn from: by `search.optimisation` the halves
+    of `train_part`, or all of it. `dev` is None where the fold has none. `features` says how many frames a second has
+    and whether the network weighs the layers of an encoder.
     """
 
     weight_part: FoldPart
@@ -36,7 +37,7 @@ class SearchTask:
 
     @property
     def crop(self) -> int:
-        """The most frames of an utterance in a training batch."""
+        """The longest piece of an utterance in a training batch, in frames."""
         return crop_frames(self.settings.crop_seconds, self.features)
 
     @property
@@ -85,8 +86,6 @@ class CandidateResult:
 
     dev_uar: float
     dev_loss: float
-    parameters: int
-    seconds: float
 
 
 Evaluate = Callable[[Genotype, int, int], CandidateResult]  # (genotype, epochs, seed) -> figures on dev

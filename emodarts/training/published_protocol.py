@@ -29,14 +29,14 @@ class EpochPredictions:
     uar: float
 
     @classmethod
-    def after(
-        cls, before: "EpochPredictions | None", probabilities: NDArray[np.float32], test: FoldPart
+    def updated(
+        cls, previous: "EpochPredictions | None", probabilities: NDArray[np.float32], test: FoldPart
     ) -> "EpochPredictions":
-        """With one more epoch."""
+        """The `previous` ones and those of one more epoch."""
         uar = figures_of(probabilities, test).uar
-        if before is None or uar > before.uar:
+        if previous is None or uar > previous.uar:
             return cls(probabilities, probabilities, uar)
-        return replace(before, last=probabilities)
+        return replace(previous, last=probabilities)
 
 
 def train(
@@ -67,7 +67,7 @@ class _PublishedState(TrainingState):
         """Predict each test set by the present weights: the last predictions, and the best where they are."""
         for name, test in self.tests.items():
             probabilities = predict(self.network, test, self.settings.batch_size, self.task.device)
-            self.predictions[name] = EpochPredictions.after(self.predictions.get(name), probabilities, test)
+            self.predictions[name] = EpochPredictions.updated(self.predictions.get(name), probabilities, test)
 
     def checkpoint(self) -> Checkpoint:
         """Everything, the predictions included."""
