@@ -9,8 +9,8 @@ from emodarts.corpora.audformat_writer import write
 from emodarts.corpora.description import CorpusDescription
 from emodarts.corpora.readers import audformat_tables as database
 from emodarts.corpora.readers import manifest
-from emodarts.corpora.readers.audformat_tables import Beside, Key, Table
-from emodarts.corpora.readers.audio_index import AudioIndex, SeenUtterances
+from emodarts.corpora.readers.audformat_tables import Key, OtherTables, Table
+from emodarts.corpora.readers.audio_index import AudioIndex, unique_rows
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Dropped, Utterance
 from emodarts.corpora.table_files import Record, number, text
@@ -24,52 +24,45 @@ _ROLES = {"devel": "dev", "validation": "dev"}
 def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]:
     """The rows of the tables that `corpus.table` names (a name or a pattern; default: those with an emotion)."""
     header = database.read_header(root)
-    tables = [database.table_of(name, told) for name, told in (header.get("tables") or {}).items()]
+    tables = [database.table_of(name, entry) for name, entry in (header.get("tables") or {}).items()]
     chosen = database.choose(tables, settings, root)
-    beside = Beside(root, header, [table for table in tables if table not in chosen], settings.columns)
+    others = OtherTables(root, header, [table for table in tables if table not in chosen], settings.columns)
     files = AudioIndex(root, root)
-    names = ", ".join(table.name for table in chosen)
-    listed: set[str] = set()
-    told = SeenUtterances()
-    for table in chosen:
-        for record in database.records_of(root, table.name).rows:
-            row = _row(record, table, beside, files)
-            if isinstance(row, Utterance):
-                if (again := told.again(row, record.where)) is not None:
-                    yield again
-                    continue
-                listed.add(row.path)
-            yield row
-    yield from beside.faults
-    yield from files.unlisted(listed, f"table {names}")
+    rows = (
+        (record.where, _read_record(record, table, others, files))
+        for table in chosen
+        for record in database.records_of(root, table.name).rows
+    )
+    yield from unique_rows(rows, files, f"table {', '.join(table.name for table in chosen)}")
+    yield from others.faults
 
 
-def _row(record: Record, table: Table, beside: Beside, files: AudioIndex) -> Utterance | Dropped:
+def _read_record(record: Record, table: Table, others: OtherTables, files: AudioIndex) -> Utterance | Dropped:
     """The utterance of a row, or why there is none."""
     try:
         key = database.key_of(record)
     except ValueError as error:
         return Dropped(record.where, str(error))
-    told = {field: _told(record, table, field, beside, key) for field in database.FIELDS}
+    row = {field: _field(record, table, field, others, key) for field in database.FIELDS}
     try:
-        numbers = {name: None if (value := told[name]) is None else number(value) for name in _NUMBERS}
+        numbers = {name: None if (value := row[name]) is None else number(value) for name in _NUMBERS}
     except ValueError as error:
         return Dropped(record.where, f"arousal, valence and dominance are numbers, not {error}")
-    if told["intended"] is None and told["perceived"] is None:
+    if row["intended"] is None and row["perceived"] is None:
         return Dropped(record.where, "the row has no emotion")
-    path, reason = (key[0], None) if os.path.isabs(key[0]) and os.path.isfile(key[0]) else files.find(key[0])
-    if reason:
-        return Dropped(record.where, reason)
+    try:
+        path = key[0] if os.path.isabs(key[0]) and os.path.isfile(key[0]) else files.find_path(key[0])
+    except LookupError as error:
+        return Dropped(record.where, str(error))
     if os.path.isabs(path) and Path(path).is_relative_to(files.root):
         path = Path(path).relative_to(files.root).as_posix()
-    named, recording = told.pop("speaker"), told.pop("recording")
-    speaker = manifest.known_speaker(named)
+    speaker, recording = manifest.known_speaker(row.pop("speaker")), row.pop("recording")
     name = os.path.splitext(path)[0].lstrip("/") + ("" if key[1] is None else f"@{key[1]}")
-    split = table.split or told["split"]
+    split = table.split or row["split"]
     more: dict[str, Any] = {
-        **told,
+        **row,
         **numbers,
-        "gender": manifest.GENDERS.get((told["gender"] or beside.genders.get(speaker or "", "")).lower()),
+        "gender": manifest.GENDERS.get((row["gender"] or others.genders.get(speaker or "", "")).lower()),
         "split": _ROLES.get(split, split) if split else None,
     }
     return Utterance(
@@ -83,11 +76,11 @@ def _row(record: Record, table: Table, beside: Beside, files: AudioIndex) -> Utt
     )
 
 
-def _told(record: Record, table: Table, field: str, beside: Beside, key: Key) -> str | None:
+def _field(record: Record, table: Table, field: str, others: OtherTables, key: Key) -> str | None:
     """A field as the row says it, else as other tables do."""
-    column = database.column_of(table, field, beside.given)
+    column = database.column_of(table, field, others.columns)
     own = text(record.cells.get(column)) if column else None
-    return own if own is not None else beside.of(field, key)
+    return own if own is not None else others.value(field, key)
 
 
 CORPUS = CorpusDescription(

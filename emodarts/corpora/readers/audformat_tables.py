@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from emodarts.corpora.readers.column_names import GUESSES
+from emodarts.corpora.readers.column_names import COLUMN_NAMES
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Dropped, parse_seconds
 from emodarts.corpora.table_files import Record, Records, read_records, text
@@ -16,12 +16,15 @@ from emodarts.errors import EmodartsError
 
 # Our field -> names of columns or schemes; the first that is there counts.
 FIELDS: dict[str, list[str]] = {
-    **{name: GUESSES[name] for name in ("gender", "session", "recording", "scenario", "split", "arousal", "valence")},
+    **{
+        name: COLUMN_NAMES[name]
+        for name in ("gender", "session", "recording", "scenario", "split", "arousal", "valence")
+    },
     "intended": ["emotion.intended", "emotion", "label", "emotion.categories", "emotion.label"],
     "perceived": ["emotion.perceived"],
     "speaker": ["speaker", "speaker_id", "speaker-id"],
     "text": ["text", "transcription", "sentence", "transcript"],
-    "dominance": GUESSES["dominance"],
+    "dominance": COLUMN_NAMES["dominance"],
 }
 _EMOTIONS = ("intended", "perceived")
 _SETTINGS = {"label": "intended"}  # as corpus.columns calls it
@@ -54,14 +57,14 @@ def read_header(root: Path) -> dict[str, Any]:
     return header
 
 
-def table_of(name: str, told: Any) -> Table:
-    """A table as the header describes it."""
-    told = told if isinstance(told, dict) else {}
+def table_of(name: str, entry: Any) -> Table:
+    """A table as its entry in the header describes it."""
+    entry = entry if isinstance(entry, dict) else {}
     columns = {
         str(column): (about or {}).get("scheme_id") if isinstance(about, dict) else None
-        for column, about in (told.get("columns") or {}).items()
+        for column, about in (entry.get("columns") or {}).items()
     }
-    return Table(str(name), columns, told.get("split_id"), told.get("type") == "segmented")
+    return Table(str(name), columns, entry.get("split_id"), entry.get("type") == "segmented")
 
 
 def choose(tables: list[Table], settings: CorpusSettings, root: Path) -> list[Table]:
@@ -89,9 +92,9 @@ def choose(tables: list[Table], settings: CorpusSettings, root: Path) -> list[Ta
     return named
 
 
-def column_of(table: Table, field: str, given: Mapping[str, str]) -> str | None:
-    """The table's column for one of our fields: as given, else by its name, else by its scheme."""
-    wanted = next((given[name] for name in given if _SETTINGS.get(name, name) == field), None)
+def column_of(table: Table, field: str, set_columns: Mapping[str, str]) -> str | None:
+    """The table's column for one of our fields: as `corpus.columns` says, else by its name, else by its scheme."""
+    wanted = next((set_columns[name] for name in set_columns if _SETTINGS.get(name, name) == field), None)
     if wanted is not None:
         return wanted if wanted in table.columns else None
     for name in FIELDS[field]:
@@ -117,17 +120,17 @@ def records_of(root: Path, name: str) -> Records:
     raise EmodartsError(f"{root}: the file of table {name} is missing (db.{name}.parquet or db.{name}.csv)")
 
 
-class Beside:
+class OtherTables:
     """What the other tables and the schemes know of a file, a segment or a speaker."""
 
-    def __init__(self, root: Path, header: dict[str, Any], tables: list[Table], given: Mapping[str, str]) -> None:
-        """`faults` are the rows that could not be understood."""
-        self.given = given
+    def __init__(self, root: Path, header: dict[str, Any], tables: list[Table], columns: Mapping[str, str]) -> None:
+        """`columns` are those of the settings; `faults` will be the rows that could not be understood."""
+        self.columns = columns
         self.faults: list[Dropped] = []
         self.known: dict[str, dict[Key, str]] = {field: {} for field in FIELDS}
         self.genders = _genders(root, header)
         for table in sorted(tables, key=lambda table: table.segmented):
-            fields = {field: column_of(table, field, given) for field in FIELDS if field not in _EMOTIONS}
+            fields = {field: column_of(table, field, columns) for field in FIELDS if field not in _EMOTIONS}
             if not table.split and not any(fields.values()):
                 continue
             for record in records_of(root, table.name).rows:
@@ -136,15 +139,15 @@ class Beside:
                 except ValueError as error:
                     self.faults.append(Dropped(record.where, str(error)))
                     continue
-                told = {field: text(record.cells.get(column)) for field, column in fields.items() if column}
-                for field, value in {**told, "split": table.split or told.get("split")}.items():
+                row = {field: text(record.cells.get(column)) for field, column in fields.items() if column}
+                for field, value in {**row, "split": table.split or row.get("split")}.items():
                     if value is not None:
                         self.known[field].setdefault(key, value)
 
-    def of(self, field: str, key: Key) -> str | None:
+    def value(self, field: str, key: Key) -> str | None:
         """A field of a segment, or else of its whole file."""
-        found = self.known[field].get(key)
-        return found if found is not None else self.known[field].get((key[0], None, None))
+        own = self.known[field].get(key)
+        return own if own is not None else self.known[field].get((key[0], None, None))
 
 
 def _genders(root: Path, header: dict[str, Any]) -> dict[str, str]:
@@ -164,10 +167,10 @@ def _genders(root: Path, header: dict[str, Any]) -> dict[str, str]:
 
 def key_of(record: Record) -> Key:
     """File, start and end of a row; one from 0 to the end is the whole file. Raises ValueError with the reason."""
-    told = record.cells.get("file")
-    file = text(told)
-    if file is not None and isinstance(told, str):
-        file = told.strip()  # spelt as it is: it may be the name of a file elsewhere
+    cell = record.cells.get("file")
+    file = text(cell)
+    if file is not None and isinstance(cell, str):
+        file = cell.strip()  # spelt as it is: it may be the name of a file elsewhere
     if record.fault or file is None:
         raise ValueError(record.fault or "the row has no file")
     cells = [record.cells.get(name) for name in ("start", "end")]

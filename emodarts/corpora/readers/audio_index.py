@@ -1,9 +1,12 @@
-"""Audio files as tables name them: relative or absolute, with or without suffix, or by a bare name."""
+"""What the readers of tables share: audio files as tables name them, and rows of which each utterance has one.
+
+A table names a file relative to the root or absolutely, with or without suffix, or by its bare name.
+"""
 
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from emodarts.corpora.table import AUDIO_SUFFIXES, Dropped, Utterance, audio_files, is_hidden
@@ -24,57 +27,64 @@ class AudioIndex:
                 for name in {os.path.basename(path), os.path.splitext(os.path.basename(path))[0]}:
                     self.by_name[_same(name)].append(path)
 
-    def find(self, told: str) -> tuple[str, str | None]:
-        """(path relative to root, reason why not): exact, without suffix, or a bare name that only one file has."""
-        told = _same(told if _same(told) in self.by_path else told.replace("\\", "/"))
-        if os.path.isabs(told):
-            for path in (told, os.path.realpath(told)):
+    def find_path(self, name: str) -> str:
+        """The path (relative to root) of a file as a table names it: exact, without suffix, or by its bare name alone.
+
+        Where there is none, the path that was looked for. Raises LookupError, with the reason, for a name of several
+        files, and for one outside of root.
+        """
+        name = _same(name if _same(name) in self.by_path else name.replace("\\", "/"))
+        if os.path.isabs(name):
+            for path in (name, os.path.realpath(name)):
                 if Path(path).is_relative_to(self.root):
-                    told = Path(path).relative_to(self.root).as_posix()
+                    name = Path(path).relative_to(self.root).as_posix()
                     break
-        tried = [os.path.normpath(told), os.path.normpath(os.path.join(self.base, told))]
+        tried = [os.path.normpath(name), os.path.normpath(os.path.join(self.base, name))]
         tried = [path for path in dict.fromkeys(tried) if not path.startswith(("..", "/")) and path != "."]
         if not tried:
-            return told, f"{told} lies outside the corpus's root; give paths relative to it"
+            raise LookupError(f"{name} lies outside the corpus's root; give paths relative to it")
         for path in (path + suffix for path in tried for suffix in ("", *AUDIO_SUFFIXES)):
             if _same(path) in self.by_path:
-                return self.by_path[_same(path)], None
-        named = self.by_name.get(told, []) if "/" not in told else []
+                return self.by_path[_same(path)]
+        named = self.by_name.get(name, []) if "/" not in name else []
         if len(named) > 1:
-            return told, f"{len(named)} files are called {told}, for example {named[0]} and {named[1]}; give paths"
-        return (named or tried)[0], None
-
-    def unlisted(self, listed: set[str], table: str) -> Iterator[Dropped]:
-        """A drop for every audio file that no row named."""
-        yield from (Dropped(path, f"no usable row of {table} names it") for path in self.paths if path not in listed)
+            raise LookupError(
+                f"{len(named)} files are called {name}, for example {named[0]} and {named[1]}; give paths"
+            )
+        return (named or tried)[0]
 
 
-class SeenUtterances:
-    """The utterances that the rows of tables have told so far: each counts once."""
+PlacedRow = tuple[str, Utterance | Dropped]  # where it stands (table and line), and what the reader made of it
 
-    def __init__(self) -> None:
-        """None at first."""
-        self._seen: dict[str, tuple[str, float | None, int]] = {}  # id -> place, end, all that is said
 
-    def again(self, row: Utterance, where: str) -> Dropped | None:
-        """A drop for an utterance that an earlier row told; None for a new one.
+def unique_rows(rows: Iterable[PlacedRow], files: AudioIndex, table: str) -> Iterator[Utterance | Dropped]:
+    """The rows of a table, each utterance once; repeated rows, and then audio files that no row names, are dropped.
 
-        Raises EmodartsError where the rows say different things of it (one row a rater, for example): which of them
-        is right cannot be known.
-        """
-        said = hash(tuple(vars(row).values()))
-        first, end, what = self._seen.setdefault(row.utterance, (where, row.end, said))
+    Raises EmodartsError where rows say different things of an utterance (one row a rater, for example): which of them
+    is right cannot be known.
+    """
+    seen: dict[str, tuple[str, float | None, int]] = {}  # id -> place, end, hash of all fields
+    listed: set[str] = set()
+    for where, row in rows:
+        if isinstance(row, Dropped):
+            yield row
+            continue
+        fields = hash(tuple(vars(row).values()))
+        first, end, first_fields = seen.setdefault(row.utterance, (where, row.end, fields))
         if first == where:
-            return None
-        if end != row.end:
+            listed.add(row.path)
+            yield row
+        elif end != row.end:
             reason = f"which ends elsewhere ({first}): shift one start by a millisecond to keep both"
-            return Dropped(where, f"{row.utterance} stands in an earlier row already, {reason}")
-        if what != said:
+            yield Dropped(where, f"{row.utterance} stands in an earlier row already, {reason}")
+        elif fields != first_fields:
             raise EmodartsError(
                 f"{first} and {where} say different things of {row.utterance}: correct or remove one of them; "
                 "an utterance has one row (of several raters, give the majority)"
             )
-        return Dropped(where, f"{row.utterance} stands in an earlier row already")
+        else:
+            yield Dropped(where, f"{row.utterance} stands in an earlier row already")
+    yield from (Dropped(path, f"no usable row of {table} names it") for path in files.paths if path not in listed)
 
 
 def _same(path: str) -> str:

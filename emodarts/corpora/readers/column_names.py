@@ -15,7 +15,7 @@ _LABEL = "label emotion emotion_label emo emo_label emoclass emo_class emotion_c
 _LABEL += " etiqueta emocion"
 _RECORDING = "recording recording_id dialog dialogue dialog_id dialogue_id conversation conversation_id aufnahme"
 # Our field -> the names that stand for it, the most telling first.
-GUESSES = {
+COLUMN_NAMES = {
     "file": _FILE.split(),
     "speaker": _SPEAKER.split(),
     "label": _LABEL.split(),
@@ -37,55 +37,57 @@ GUESSES = {
 _CHOSEN_BY_USER = ("speaker", "label")  # where two columns would do, none is taken
 
 
-def columns_of(names: Sequence[str], where: str, given: Mapping[str, str]) -> dict[str, str]:
-    """Our field -> the table's column: as `given`, else guessed from the names.
+def match_columns(names: Sequence[str], where: str, set_columns: Mapping[str, str]) -> dict[str, str]:
+    """Our field -> the table's column: as `corpus.columns` sets it, else guessed from the names.
 
-    Raises EmodartsError where file, speaker or label have no column or several, or a given one is not there.
+    Raises EmodartsError where file, speaker or label have no column or several, or one that is set is not there.
     """
     plain: dict[str, str] = {}
     for name in names:
         plain.setdefault(_plain(name), name)
-    found = {}
-    for field, guesses in GUESSES.items():
-        fitting = [plain[guess] for guess in guesses if guess in plain]
-        if len(fitting) > 1 and field in _CHOSEN_BY_USER and field not in given:
+    columns = {}
+    for field, usual in COLUMN_NAMES.items():
+        fitting = [plain[name] for name in usual if name in plain]
+        if len(fitting) > 1 and field in _CHOSEN_BY_USER and field not in set_columns:
             raise EmodartsError(
                 f"{where}: {' and '.join(fitting)} could both be the {field}; say which with corpus.columns.{field}=..."
             )
-        if field in given or fitting:
-            found[field] = given.get(field) or fitting[0]
-    found.update(_offset(plain, found))
-    if "label" not in found and ("intended" in found or "perceived" in found):
+        if field in set_columns or fitting:
+            columns[field] = set_columns.get(field) or fitting[0]
+    columns.update(_offset(plain, columns))
+    if "label" not in columns and ("intended" in columns or "perceived" in columns):
         required: tuple[str, ...] = ("file", "speaker")
     else:
         required = ("file", "speaker", "label")
-    _check({field: found.get(field) for field in dict.fromkeys((*required, *found))}, names, where)
-    return found
+    _check({field: columns.get(field) for field in dict.fromkeys((*required, *columns))}, names, where)
+    return columns
 
 
-def _offset(plain: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
+def _offset(plain: Mapping[str, str], columns: Mapping[str, str]) -> dict[str, str]:
     """`offset` ends what an onset begins, and begins what has a duration."""
-    if "offset" not in plain or "end" in found:
+    if "offset" not in plain or "end" in columns:
         return {}
-    if "start" in found:
+    if "start" in columns:
         return {"end": plain["offset"]}
-    return {"start": plain["offset"]} if "duration" in found else {}
+    return {"start": plain["offset"]} if "duration" in columns else {}
 
 
-def _check(found: Mapping[str, str | None], names: Sequence[str], where: str) -> None:
+def _check(columns: Mapping[str, str | None], names: Sequence[str], where: str) -> None:
     """Raise EmodartsError for all fields without a column at once, and for columns that there are twice."""
-    missing = {field: name for field, name in found.items() if name not in names}
+    missing = {field: name for field, name in columns.items() if name not in names}
     if missing:
-        told = [f"no column {f'{name!r} ' if name else ''}for '{field}'" for field, name in missing.items()]
-        told[0] += f" among {', '.join(names) or 'none'}"
-        told += [
-            f"names such as {', '.join(GUESSES[f][:8])} are known for '{f}'" for f, n in missing.items() if n is None
+        faults = [f"no column {f'{name!r} ' if name else ''}for '{field}'" for field, name in missing.items()]
+        faults[0] += f" among {', '.join(names) or 'none'}"
+        faults += [
+            f"names such as {', '.join(COLUMN_NAMES[f][:8])} are known for '{f}'"
+            for f, n in missing.items()
+            if n is None
         ]
         settings = " ".join(f"corpus.columns.{field}=..." for field in missing)
         raise EmodartsError(
-            f"{where}: {'; '.join(told)}; name it with {settings} (each behind --set for emodarts audit and features)"
+            f"{where}: {'; '.join(faults)}; name it with {settings} (each behind --set for emodarts audit and features)"
         )
-    for name in found.values():
+    for name in columns.values():
         if list(names).count(str(name)) > 1:
             raise EmodartsError(f"{where}: there are several columns '{name}'; rename all but one")
 

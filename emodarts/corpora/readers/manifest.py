@@ -9,8 +9,8 @@ from typing import Any
 from emodarts.corpora.description import CorpusDescription
 from emodarts.corpora.protocols import rules
 from emodarts.corpora.protocols.rules import Division, LabelledUtterance, Rule
-from emodarts.corpora.readers.audio_index import AudioIndex, SeenUtterances
-from emodarts.corpora.readers.column_names import columns_of
+from emodarts.corpora.readers.audio_index import AudioIndex, unique_rows
+from emodarts.corpora.readers.column_names import match_columns
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Dropped, Utterance, parse_seconds
 from emodarts.corpora.table_files import SUFFIXES, Record, number, read_records, text
@@ -31,19 +31,10 @@ def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]
     """The rows of the table that `corpus.table` names (default: the only one in root)."""
     path = _table_path(root, settings.table)
     table = read_records(path)
-    columns = columns_of(table.columns, str(path), settings.columns)
+    columns = match_columns(table.columns, str(path), settings.columns)
     files = AudioIndex(root, path.parent)
-    listed: set[str] = set()
-    told = SeenUtterances()
-    for record in table.rows:
-        row = _row(record, columns, files, settings.name)
-        if isinstance(row, Utterance):
-            if (again := told.again(row, record.where)) is not None:
-                yield again
-                continue
-            listed.add(row.path)
-        yield row
-    yield from files.unlisted(listed, path.name)
+    rows = ((record.where, _read_record(record, columns, files, settings.name)) for record in table.rows)
+    return unique_rows(rows, files, path.name)
 
 
 def _table_path(root: Path, name: str | None) -> Path:
@@ -51,16 +42,16 @@ def _table_path(root: Path, name: str | None) -> Path:
         if not (root / name).is_file():
             raise EmodartsError(f"corpus.table={name}: there is no such file in {root}")
         return root / name
-    found = sorted(p for p in root.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "." and p.is_file())
-    if len(found) != 1:
-        names = ", ".join(p.name for p in found) or "none"
+    tables = sorted(p for p in root.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "." and p.is_file())
+    if len(tables) != 1:
+        names = ", ".join(p.name for p in tables) or "none"
         raise EmodartsError(
             f"{root}: looked for one table ({', '.join(SUFFIXES)}), found {names}; name it with corpus.table=..."
         )
-    return found[0]
+    return tables[0]
 
 
-def _row(record: Record, columns: dict[str, str], files: AudioIndex, corpus: str) -> Utterance | Dropped:
+def _read_record(record: Record, columns: dict[str, str], files: AudioIndex, corpus: str) -> Utterance | Dropped:
     """The utterance of a row, or why there is none."""
     if record.fault:
         return Dropped(record.where, record.fault)
@@ -68,9 +59,10 @@ def _row(record: Record, columns: dict[str, str], files: AudioIndex, corpus: str
     row["intended"] = row.pop("label", None) or row.get("intended")
     if row["file"] is None or (row["intended"] is None and row.get("perceived") is None):
         return Dropped(record.where, "the row has no file or no label")
-    path, reason = files.find(row.pop("file"))
-    if reason:
-        return Dropped(record.where, reason)
+    try:
+        path = files.find_path(row.pop("file"))
+    except LookupError as error:
+        return Dropped(record.where, str(error))
     try:
         start, end = _span(row, record, columns)
     except ValueError:
@@ -91,9 +83,9 @@ def _row(record: Record, columns: dict[str, str], files: AudioIndex, corpus: str
     )
 
 
-def known_speaker(told: str | None) -> str | None:
-    """A speaker as told; None where a word or a mark stands for one who is not known."""
-    return None if told is None or told.casefold() in _NOBODY else told
+def known_speaker(cell: str | None) -> str | None:
+    """The speaker that a cell names; None where a word or a mark stands for one who is not known."""
+    return None if cell is None or cell.casefold() in _NOBODY else cell
 
 
 def _span(row: dict[str, Any], record: Record, columns: dict[str, str]) -> tuple[float | None, float | None]:
