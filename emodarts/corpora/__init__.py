@@ -1,4 +1,7 @@
-"""Corpora: readers that turn a folder of recordings into an utterance table, labels, and folds."""
+"""Corpora: readers turn a folder of recordings into an utterance table; labels and folds are made of it.
+
+`read` is the way in; `readers` has one module a corpus, `labels` its classes, `protocols` its folds.
+"""
 
 import os
 from dataclasses import replace
@@ -12,10 +15,10 @@ from emodarts.errors import EmodartsError
 
 
 def cache_folder() -> Path:
-    """Where made data is kept: `$EMODARTS_CACHE`, else `~/.cache/emodarts`. Raises EmodartsError without a home."""
-    given = os.environ.get("EMODARTS_CACHE")
+    """Where derived data is kept: `$EMODARTS_CACHE`, else `~/.cache/emodarts`. Raises EmodartsError without a home."""
+    folder = os.environ.get("EMODARTS_CACHE")
     try:
-        return Path(given) if given else Path.home() / ".cache" / "emodarts"
+        return Path(folder) if folder else Path.home() / ".cache" / "emodarts"
     except RuntimeError as error:  # no $HOME, and a user whom the system does not know (containers)
         raise EmodartsError("there is no home folder to keep made data in: set EMODARTS_CACHE to a folder") from error
 

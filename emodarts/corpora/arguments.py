@@ -28,11 +28,11 @@ def add_corpus_arguments(parser: argparse.ArgumentParser, optional: bool = False
 def corpus_settings(options: argparse.Namespace, **more: Any) -> CorpusSettings:
     """The corpus that the arguments name; as in a sweep, tables of the user's have the classes that stand in them."""
     more = {"class_set": "full" if describe(options.corpus).open_words else None, **more}
-    given = {k: v for k, v in {"root": options.root, **more}.items() if v is not None}
-    return with_overrides(CorpusSettings(name=options.corpus, **given), "corpus", options.set)
+    chosen = {k: v for k, v in {"root": options.root, **more}.items() if v is not None}
+    return with_overrides(CorpusSettings(name=options.corpus, **chosen), "corpus", options.set)
 
 
-def with_overrides(settings: S, room: str, given: list[str]) -> S:
+def with_overrides(settings: S, room: str, overrides: list[str]) -> S:
     """Settings with those of `room.name=value` put in that belong to the room. Raises EmodartsError.
 
     An entry of a setting that is a mapping has a name below it: `corpus.columns.label=mood`.
@@ -40,7 +40,7 @@ def with_overrides(settings: S, room: str, given: list[str]) -> S:
     fields = {field.name for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
     hints = get_type_hints(type(settings))
     changes: dict[str, Any] = {}
-    for text in given:
+    for text in overrides:
         path, separator, value = text.partition("=")
         place, _, name = path.strip().partition(".")
         if not separator or place not in ("corpus", "features"):

@@ -132,17 +132,17 @@ def _chunks_fill(file: BinaryIO, order: str, begin: int, end: int) -> bool:
 
 def _chunks(file: BinaryIO, order: str, at: int, end: int) -> list[tuple[bytes, int, int]]:
     """(name, begin, length) of the chunks from `at` on, up to the first that has no proper name or is beyond `end`."""
-    found: list[tuple[bytes, int, int]] = []
-    while at + 8 <= end and len(found) < _MOST_CHUNKS:
+    chunks: list[tuple[bytes, int, int]] = []
+    while at + 8 <= end and len(chunks) < _MOST_CHUNKS:
         file.seek(at)
         name, length = struct.unpack(f"{order}4sI", file.read(8))
         if not all(32 <= byte < 127 for byte in name):
             break
         if name != b"data" and at + 8 + length > end:
             break
-        found.append((name, at + 8, length))
+        chunks.append((name, at + 8, length))
         at += 8 + length + length % 2
-    return found
+    return chunks
 
 
 def _flac(file: BinaryIO, begin: int, size: int, header: Header) -> str | None:
@@ -165,11 +165,11 @@ def _flac(file: BinaryIO, begin: int, size: int, header: Header) -> str | None:
     first = _flac_frame(file.read(16))
     if first is None:
         return "the file is cut or broken: no sound follows its header"
-    told = (header.channels, header.sample_rate, bits)
-    found = (first[3], first[2] or header.sample_rate, first[4] or bits)
-    if found != told:
+    promised = (header.channels, header.sample_rate, bits)
+    decoded = (first[3], first[2] or header.sample_rate, first[4] or bits)
+    if decoded != promised:
         kind_of = "{} channels at {} Hz and {} bits".format
-        return f"its header contradicts itself: {kind_of(*told)}, its sound is {kind_of(*found)}"
+        return f"its header contradicts itself: {kind_of(*promised)}, its sound is {kind_of(*decoded)}"
     file.seek(max(at, size - max(largest, _TAIL)))
     tail = file.read()
     position = len(tail)

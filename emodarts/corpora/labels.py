@@ -38,8 +38,8 @@ def label_utterances(utterances: pa.Table, settings: CorpusSettings) -> Labels:
     source = label_source(settings)
     wanted = _wanted(settings.class_set)
     open_words = description.open_words and settings.class_set.strip().lower() != "four"
-    there: Counter[str] = Counter()
-    found: dict[str, str] = {}
+    present: Counter[str] = Counter()
+    by_utterance: dict[str, str] = {}
     left_out: Counter[str] = Counter()
     unknown: list[Dropped] = []
     unlabelled: dict[str, str] = {}
@@ -58,26 +58,26 @@ def label_utterances(utterances: pa.Table, settings: CorpusSettings) -> Labels:
         if name is None:
             unknown.append(Dropped(path, _why_unknown(word, description)))
             continue
-        there[name] += name != NO_AGREEMENT
+        present[name] += name != NO_AGREEMENT
         name = _apply_policies(name, settings, wanted)
         if name is None or (wanted is not None and name not in wanted):
             left_out[word] += 1
         else:
-            found[utterance] = name
-    classes = tuple(sorted(wanted or set(found.values())))
-    _check(classes, found, there, settings, unknown, len(unlabelled))
-    return Labels(classes, found, dict(sorted(left_out.items())), tuple(unknown), unlabelled)
+            by_utterance[utterance] = name
+    classes = tuple(sorted(wanted or set(by_utterance.values())))
+    _check(classes, by_utterance, present, settings, unknown, len(unlabelled))
+    return Labels(classes, by_utterance, dict(sorted(left_out.items())), tuple(unknown), unlabelled)
 
 
 def _scenarios(utterances: pa.Table, settings: CorpusSettings) -> set[str] | None:
     if settings.scenario is None:
         return None
     wanted = {name.strip() for name in settings.scenario.split(",") if name.strip()}
-    there = set(utterances["scenario"].to_pylist()) - {None}
-    if not wanted or wanted - there:
+    present = set(utterances["scenario"].to_pylist()) - {None}
+    if not wanted or wanted - present:
         raise EmodartsError(
-            f"corpus.scenario={settings.scenario}: {settings.name} has {', '.join(sorted(there)) or 'none'}; name one "
-            f"or several of them, with commas between"
+            f"corpus.scenario={settings.scenario}: {settings.name} has {', '.join(sorted(present)) or 'none'}; name "
+            f"one or several of them, with commas between"
         )
     return wanted
 
@@ -125,17 +125,17 @@ def _why_unknown(word: str, description: CorpusDescription) -> str:
 
 def _check(
     classes: tuple[str, ...],
-    found: dict[str, str],
-    there: Counter[str],
+    by_utterance: dict[str, str],
+    present: Counter[str],
     settings: CorpusSettings,
     unknown: list[Dropped],
     unlabelled: int,
 ) -> None:
-    counts = Counter(found.values())
+    counts = Counter(by_utterance.values())
     few = [f"{name} ({counts[name]})" for name in classes if counts[name] < 2]
     if few or len(classes) < 2:
-        known = ", ".join(f"{name} ({count})" for name, count in there.most_common(12) if count)
-        hint = f"; there are {known}{', ...' if len(there) > 12 else ''}" if known else ""
+        known = ", ".join(f"{name} ({count})" for name, count in present.most_common(12) if count)
+        hint = f"; there are {known}{', ...' if len(present) > 12 else ''}" if known else ""
         hint += f"; {len(unknown)} labels were not known, the first: {unknown[0].reason}" if unknown else ""
         hint += f"; {unlabelled} utterances have no {label_source(settings)} label" if unlabelled else ""
         what = f"too few utterances of {', '.join(few)}" if few else "fewer than two classes"

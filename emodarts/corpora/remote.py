@@ -43,12 +43,12 @@ def mirror(root: str, cache: Path) -> Path:
         filesystem, base = _opened(root)
         if isinstance(filesystem, pafs.LocalFileSystem):
             return Path(base)
-        found = filesystem.get_file_info(pafs.FileSelector(base, recursive=True, allow_not_found=True))
+        infos = filesystem.get_file_info(pafs.FileSelector(base, recursive=True, allow_not_found=True))
     except (OSError, pa.ArrowInvalid) as error:
         raise EmodartsError(
             f"the corpus at {shown} cannot be read ({error}): set corpus.root or EMODARTS_CORPORA"
         ) from error
-    files = {info.path[len(base) :].lstrip("/"): info for info in found if info.type == pafs.FileType.File}
+    files = {info.path[len(base) :].lstrip("/"): info for info in infos if info.type == pafs.FileType.File}
     if not files:
         raise EmodartsError(f"there are no files at {shown}: set corpus.root or EMODARTS_CORPORA")
     for name in files:
@@ -85,7 +85,7 @@ def _outdated(files: dict[str, pafs.FileInfo], folder: Path) -> list[str]:
 
 def _fetch_all(filesystem: pafs.FileSystem, wanted: list[tuple[pafs.FileInfo, Path]]) -> None:
     with ThreadPoolExecutor(_COPIERS) as pool:
-        for _ in pool.map(lambda one: _fetch(filesystem, *one), wanted):
+        for _ in pool.map(lambda file: _fetch(filesystem, *file), wanted):
             pass  # the first error ends it
 
 

@@ -63,19 +63,19 @@ def text(value: Any) -> str | None:
         return text(value.get("path"))
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    found = unicodedata.normalize("NFC", str(value).strip())
-    return None if found in _NOTHING else found
+    stripped = unicodedata.normalize("NFC", str(value).strip())
+    return None if stripped in _NOTHING else stripped
 
 
 def number(value: str) -> float:
     """A finite number. Raises ValueError that shows the value."""
     try:
-        found = float(value)
+        parsed = float(value)
     except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
+        parsed = math.nan
+    if not math.isfinite(parsed):
         raise ValueError(repr(value))
-    return found
+    return parsed
 
 
 def _delimited(path: Path) -> Records:
@@ -83,9 +83,9 @@ def _delimited(path: Path) -> Records:
         encoding = "utf-16" if file.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     with path.open(newline="", encoding=encoding) as lines:
         header = next((line for line in lines if line.strip()), "").strip("\r\n")
-    told = header[4:] if header[:4].lower() == "sep=" and len(header) == 5 else None  # a hint of spreadsheets
-    delimiter = told or max(",;\t|", key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
-    rows = _lines(path, encoding, delimiter, skip_first=told is not None)
+    hint = header[4:] if header[:4].lower() == "sep=" and len(header) == 5 else None  # of spreadsheets
+    delimiter = hint or max(",;\t|", key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
+    rows = _lines(path, encoding, delimiter, skip_first=hint is not None)
     columns = [name.strip() for name in next(rows, (0, []))[1]]
     while columns and not columns[-1]:
         columns.pop()
@@ -142,15 +142,15 @@ def _parquet_rows(path: Path, file: "pa.parquet.ParquetFile") -> Iterator[Record
 
 def _json(path: Path) -> Records:
     content = path.read_text(encoding="utf-8-sig")
-    found: list[tuple[str, Any]] = []
+    placed: list[tuple[str, Any]] = []
     try:
         if content.lstrip().startswith("["):
-            found = [(f"{path.name} row {n}", row) for n, row in enumerate(json.loads(content), start=1)]
+            placed = [(f"{path.name} row {n}", row) for n, row in enumerate(json.loads(content), start=1)]
         else:
             for n, line in enumerate(content.split("\n"), start=1):
                 if line.strip():
-                    found.append((f"{path.name}:{n}", json.loads(line)))
+                    placed.append((f"{path.name}:{n}", json.loads(line)))
     except ValueError as error:
-        raise EmodartsError(f"{path}: cannot be read as JSON after row {len(found)}: {error}") from error
-    rows = [Record(at, row) if isinstance(row, dict) else Record(at, {}, "no JSON object") for at, row in found]
+        raise EmodartsError(f"{path}: cannot be read as JSON after row {len(placed)}: {error}") from error
+    rows = [Record(at, row) if isinstance(row, dict) else Record(at, {}, "no JSON object") for at, row in placed]
     return Records(list(dict.fromkeys(key for row in rows for key in row.cells)), iter(rows))

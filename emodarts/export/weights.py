@@ -90,7 +90,7 @@ def refit(unit: ExportedUnit, data: SweepCorpus, device: str = "cpu", tell: Tell
 
 def labelled(fold: Fold) -> tuple[str, ...]:
     """The utterances of all parts of a fold whose label is known and declared."""
-    tested = (utterance for ids in fold.tests.values() for utterance in ids)
+    tested = fold.test_ids
     return tuple(u for u in sorted({*fold.train, *fold.dev, *tested}) if fold.labels.get(u) in fold.classes)
 
 

@@ -47,7 +47,7 @@ class TrainingCorpus:
     @cached_property
     def dropped(self) -> list[dict[str, str]]:
         """Path and reason of everything that did not become a usable row, in reading, decoding and labelling."""
-        tested = {u for fold in self.folds for ids in fold.tests.values() for u in ids}
+        tested = {u for fold in self.folds for u in fold.test_ids}
         reason = "it has no label, and stands in no test set with hidden labels"
         unlabelled = [Dropped(path, reason) for u, path in self.labels.unlabelled.items() if u not in tested]
         return _dropped(self.corpus, self.store, [*self.labels.unknown, *unlabelled])

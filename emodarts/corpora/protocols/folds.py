@@ -5,9 +5,11 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -19,6 +21,7 @@ from emodarts.corpora.readers import describe
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 
+V = TypeVar("V")
 # What a protocol's id must end with for a fold to be allowed this protocol_caveat.
 _SUFFIXES = {rules.SHARED_DEV: "-random-dev", rules.NO_DEV: "-no-dev"}
 
@@ -43,6 +46,17 @@ class Fold:
     hash: str
     protocol_caveat: str | None = None
     left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def test_ids(self) -> tuple[str, ...]:
+        """The utterances of all test sets."""
+        return tuple(utterance for ids in self.tests.values() for utterance in ids)
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """The role (train, dev, test) of each utterance."""
+        parts = {"train": self.train, "dev": self.dev, "test": self.test_ids}
+        return {utterance: role for role, ids in parts.items() for utterance in ids}
 
 
 def make_folds(settings: CorpusSettings, utterances: pa.Table, labels: Labels) -> tuple[Fold, ...]:
@@ -101,10 +115,10 @@ def protocol_names(corpus: str, speakers: int | None = None) -> tuple[str, ...]:
 
 def protocol_name(settings: CorpusSettings) -> str:
     """The protocol's name as results have it, before the corpus is read (`speaker<k>` without a number stays so)."""
-    given = settings.protocol or describe(settings.name).protocol
-    if given.lower().endswith(".csv"):
-        return f"{settings.name}/{Path(given).name}"
-    short = given.removeprefix(f"{settings.name}/")
+    named = settings.protocol or describe(settings.name).protocol
+    if named.lower().endswith(".csv"):
+        return f"{settings.name}/{Path(named).name}"
+    short = named.removeprefix(f"{settings.name}/")
     return f"{settings.name}/{f'{short}-no-dev' if f'{short}-no-dev' in describe(settings.name).rules else short}"
 
 
@@ -118,22 +132,17 @@ def _candidates(utterances: pa.Table, labels: Labels) -> list[LabelledUtterance]
     ]
 
 
-def _known_speakers(candidates: Sequence[LabelledUtterance]) -> set[str]:
-    """The speakers who have a labelled utterance."""
-    return {c.speaker for c in candidates if c.speaker and c.label is not None}
-
-
 def _rule(settings: CorpusSettings, candidates: Sequence[LabelledUtterance]) -> tuple[str, Rule]:
     """The full name and the rule of a protocol."""
     corpus, description = settings.name, describe(settings.name)
-    speakers = _known_speakers(candidates)
+    speakers = rules.known_speakers(candidates)
     name = protocol_name(settings)
     if name.lower().endswith(".csv"):
         return name, Rule(read_split(Path(settings.protocol or "").expanduser()))
-    given = name.removeprefix(f"{corpus}/")
-    if given in description.rules:
-        return name, description.rules[given]
-    match = re.fullmatch(r"speaker([1-9]\d*|<k>)", given)
+    short = name.removeprefix(f"{corpus}/")
+    if short in description.rules:
+        return name, description.rules[short]
+    match = re.fullmatch(r"speaker([1-9]\d*|<k>)", short)
     if match and len(speakers) < 3:
         raise EmodartsError(
             f"{corpus}: {len(speakers)} known speaker(s), but train, dev and test need one each: at least 3"
@@ -157,26 +166,30 @@ def _fold(
     speakers: Mapping[str, str | None],
     groups: Mapping[str, str],
 ) -> Fold:
-    train, dev = tuple(sorted(division.train)), tuple(sorted(division.dev))
     tests = {name: tuple(sorted(ids)) for name, ids in division.tests.items()}
-    ids = sorted({*train, *dev, *(u for test in tests.values() for u in test)})
-    by_utterance = {u: labels.by_utterance[u] for u in ids if u in labels.by_utterance}
-    fold = Fold(
-        protocol,
-        index,
-        train,
-        dev,
-        tests,
-        by_utterance,
-        labels.classes,
-        {u: speakers[u] for u in ids},
-        {u: groups[u] for u in ids},
-        fold_hash(train, dev, tests, by_utterance, labels.classes),
-        protocol_caveat,
-        dict(sorted(division.left_out.items())),
+    ids = sorted({*division.train, *division.dev, *(u for test in tests.values() for u in test)})
+    return _checked(
+        Fold(
+            protocol,
+            index,
+            train=tuple(sorted(division.train)),
+            dev=tuple(sorted(division.dev)),
+            tests=tests,
+            labels={u: labels.by_utterance[u] for u in ids if u in labels.by_utterance},
+            classes=labels.classes,
+            speakers={u: speakers[u] for u in ids},
+            groups={u: groups[u] for u in ids},
+            hash="",
+            protocol_caveat=protocol_caveat,
+            left_out=dict(sorted(division.left_out.items())),
+        )
     )
+
+
+def _checked(fold: Fold) -> Fold:
+    """The fold with its hash. Raises what `check_fold` finds."""
     check_fold(fold)
-    return fold
+    return replace(fold, hash=fold_hash(fold.train, fold.dev, fold.tests, fold.labels, fold.classes))
 
 
 def join_folds(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
@@ -192,38 +205,40 @@ def join_folds(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
         raise EmodartsError(f"{', '.join(without)}: a protocol without dev part cannot be joined")
     classes = {name: folds[0].classes for name, folds in parts.items()}
     if len(set(classes.values())) > 1:
-        told = "; ".join(f"{name}: {', '.join(found)}" for name, found in classes.items())
-        common = sorted(set.intersection(*(set(found) for found in classes.values())))
+        listed = "; ".join(f"{name}: {', '.join(names)}" for name, names in classes.items())
+        common = sorted(set.intersection(*map(set, classes.values())))
         how = (
             f"corpus.class_set='{','.join(common)}'" if len(common) > 1 else "corpus.class_set to classes that all have"
         )
-        raise EmodartsError(f"corpora with different classes cannot be joined ({told}): set {how}")
-    result = []
-    for index in range(max(len(folds) for folds in parts.values())):
-        chosen = [folds[index % len(folds)] for folds in parts.values()]
-        protocol_caveat = next((fold.protocol_caveat for fold in chosen if fold.protocol_caveat), None)
-        suffix = _SUFFIXES[protocol_caveat] if protocol_caveat else ""
-        tests = {name: ids for fold in chosen for name, ids in fold.tests.items()}
-        train = tuple(sorted(u for fold in chosen for u in fold.train))
-        dev = tuple(sorted(u for fold in chosen for u in fold.dev))
-        by_utterance = {u: label for fold in chosen for u, label in fold.labels.items()}
-        fold = Fold(
-            f"{'+'.join(parts)}/joined{suffix}",
+        raise EmodartsError(f"corpora with different classes cannot be joined ({listed}): set {how}")
+    count = max(len(folds) for folds in parts.values())
+    name = f"{'+'.join(parts)}/joined"
+    return tuple(_joined(name, i, [folds[i % len(folds)] for folds in parts.values()]) for i in range(count))
+
+
+def _joined(name: str, index: int, folds: Sequence[Fold]) -> Fold:
+    """One fold of several corpora's."""
+    caveat = next((fold.protocol_caveat for fold in folds if fold.protocol_caveat), None)
+    return _checked(
+        Fold(
+            f"{name}{_SUFFIXES[caveat] if caveat else ''}",
             index,
-            train,
-            dev,
-            tests,
-            by_utterance,
-            chosen[0].classes,
-            {u: s for fold in chosen for u, s in fold.speakers.items()},
-            {u: g for fold in chosen for u, g in fold.groups.items()},
-            fold_hash(train, dev, tests, by_utterance, chosen[0].classes),
-            protocol_caveat,
-            {u: reason for fold in chosen for u, reason in fold.left_out.items()},
+            train=tuple(sorted(u for fold in folds for u in fold.train)),
+            dev=tuple(sorted(u for fold in folds for u in fold.dev)),
+            tests=_union(fold.tests for fold in folds),
+            labels=_union(fold.labels for fold in folds),
+            classes=folds[0].classes,
+            speakers=_union(fold.speakers for fold in folds),
+            groups=_union(fold.groups for fold in folds),
+            hash="",
+            protocol_caveat=caveat,
+            left_out=_union(fold.left_out for fold in folds),
         )
-        check_fold(fold)
-        result.append(fold)
-    return tuple(result)
+    )
+
+
+def _union(mappings: Iterable[Mapping[str, V]]) -> dict[str, V]:
+    return {key: value for mapping in mappings for key, value in mapping.items()}
 
 
 def folds_of_corpora(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
@@ -252,20 +267,21 @@ def check_fold(fold: Fold) -> None:
         suffix = _SUFFIXES[fold.protocol_caveat]
         raise EmodartsError(f"{where}: {fold.protocol_caveat}, but the protocol's name does not say {suffix}")
     sets = {"train": fold.train, "dev": fold.dev, **{f"test set {name}": ids for name, ids in fold.tests.items()}}
-    test = [utterance for ids in fold.tests.values() for utterance in ids]
-    for name, part in {**sets, "test": test}.items():
+    for name, part in {**sets, "test": fold.test_ids}.items():
         if not part and not (name == "dev" and fold.protocol_caveat == rules.NO_DEV):
             raise EmodartsError(f"{where}: the {name} part is empty; choose another protocol or split")
-    roles = {"train": fold.train, "dev": fold.dev, "test": test}
-    for first, second in (("train", "dev"), ("train", "test"), ("dev", "test")):
+    roles = {"train": fold.train, "dev": fold.dev, "test": fold.test_ids}
+    for first, second in combinations(roles, 2):
+        if (first, second) == ("train", "dev") and fold.protocol_caveat == rules.SHARED_DEV:
+            continue
         shared = _owners(fold, roles[first]) & _owners(fold, roles[second])
-        if shared and not ((first, second) == ("train", "dev") and fold.protocol_caveat == rules.SHARED_DEV):
+        if shared:
             raise EmodartsError(
                 f"{where}: speaker {min(shared)} stands in {first} and in {second}; a fold must not share any: "
                 "correct the speaker, or leave one side out by a CSV split"
             )
         alike = _alike(fold, roles[first], roles[second])
-        if alike and not ((first, second) == ("train", "dev") and fold.protocol_caveat == rules.SHARED_DEV):
+        if alike:
             raise EmodartsError(
                 f"{where}: speaker {alike[0]!r} stands in {first} and {alike[1]!r} in {second}: if that is one person, "
                 "spell it one way; else rename one, so that they differ by more than case, blanks or leading zeros"
@@ -314,8 +330,8 @@ def _check_utterances(fold: Fold, where: str, sets: dict[str, tuple[str, ...]]) 
                     f"{where}: utterance {utterance} has neither speaker nor group; a leak cannot be seen"
                 )
             if role in ("train", "dev") and fold.labels.get(utterance) not in fold.classes:
-                found = fold.labels.get(utterance)
-                raise EmodartsError(f"{where}: utterance {utterance} in {role} has no declared class (label: {found})")
+                label = fold.labels.get(utterance)
+                raise EmodartsError(f"{where}: utterance {utterance} in {role} has no declared class (label: {label})")
 
 
 def fold_hash(

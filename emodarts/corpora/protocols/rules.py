@@ -1,7 +1,7 @@
 """How the utterances of a corpus are divided into train, dev and test: the rules behind the named protocols."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -85,7 +85,7 @@ def by_speaker(groups: Groups, dev_of: DevOf | None = None) -> Divide:
         divisions = []
         for index, test in enumerate(parts):
             dev = dev_of(parts, index, genders) if dev_of else set(parts[(index + 1) % len(parts)])
-            divisions.append(_divide_speakers(corpus, candidates, set(test), dev))
+            divisions.append(_divide(corpus, candidates, lambda c: c.speaker, set(test), dev, _not_public))
         return divisions
 
     return divide
@@ -94,8 +94,8 @@ def by_speaker(groups: Groups, dev_of: DevOf | None = None) -> Divide:
 def next_woman_and_man(parts: list[list[str]], index: int, genders: dict[str, str | None]) -> set[str]:
     """The next woman and the next man in cyclic order of id: one dev speaker alone is too few on a small corpus."""
     cycle = [s for part in parts[index + 1 :] + parts[:index] for s in part]
-    found = (next((s for s in cycle if genders[s] == wanted), None) for wanted in ("female", "male"))
-    return {speaker for speaker in found if speaker}
+    pair = (next((s for s in cycle if genders[s] == wanted), None) for wanted in ("female", "male"))
+    return {speaker for speaker in pair if speaker}
 
 
 def session_partner(parts: list[list[str]], index: int, genders: dict[str, str | None]) -> set[str]:
@@ -104,21 +104,33 @@ def session_partner(parts: list[list[str]], index: int, genders: dict[str, str |
     return {s for part in parts for s in part if s != test and s[:-1] == test[:-1]}
 
 
-def _divide_speakers(corpus: str, candidates: Sequence[LabelledUtterance], test: set[str], dev: set[str]) -> Division:
+def _divide(
+    corpus: str,
+    candidates: Sequence[LabelledUtterance],
+    key: Callable[[LabelledUtterance], str | None],
+    test: Collection[str],
+    dev: Collection[str],
+    reason: Callable[[LabelledUtterance], str | None],
+) -> Division:
+    """By their keys (speakers, sessions) candidates test, are dev or train; those with a reason are left out."""
     division = Division(tests={f"{corpus}/test": []})
     for c in candidates:
-        if c.label is None:
-            division.left_out[c.utterance] = "its label is not public"
-        elif c.speaker in test:
+        if (why := reason(c)) is not None:
+            division.left_out[c.utterance] = why
+        elif key(c) in test:
             division.tests[f"{corpus}/test"].append(c.utterance)
         else:
-            (division.dev if c.speaker in dev else division.train).append(c.utterance)
+            (division.dev if key(c) in dev else division.train).append(c.utterance)
     return division
+
+
+def _not_public(c: LabelledUtterance) -> str | None:
+    return "its label is not public" if c.label is None else None
 
 
 def each_speaker(candidates: Sequence[LabelledUtterance]) -> list[list[str]]:
     """Every speaker is a group."""
-    return [[speaker] for speaker in sorted(_speakers(candidates))]
+    return [[speaker] for speaker in sorted(known_speakers(candidates))]
 
 
 def balanced(k: int) -> Groups:
@@ -156,7 +168,7 @@ def id_ranges(last_of_each: Sequence[str]) -> Groups:
     """Groups of speakers by ranges of id, each given by its last speaker."""
 
     def groups(candidates: Sequence[LabelledUtterance]) -> list[list[str]]:
-        speakers = sorted(_speakers(candidates))
+        speakers = sorted(known_speakers(candidates))
         parts: list[list[str]] = [[] for _ in last_of_each]
         for speaker in speakers:
             parts[next((i for i, last in enumerate(last_of_each) if speaker <= last), -1)].append(speaker)
@@ -172,10 +184,10 @@ def by_groups(groups: Sequence[Sequence[str]]) -> Groups:
 
 def in_string_order(k: int) -> Groups:
     """k groups of speakers, equal in number, in the order of their ids as text."""
-    return lambda candidates: [part.tolist() for part in np.array_split(sorted(_speakers(candidates)), k)]
+    return lambda candidates: [part.tolist() for part in np.array_split(sorted(known_speakers(candidates)), k)]
 
 
-def _speakers(candidates: Sequence[LabelledUtterance]) -> set[str]:
+def known_speakers(candidates: Sequence[LabelledUtterance]) -> set[str]:
     """Known speakers who have a label: others cannot test."""
     return {c.speaker for c in candidates if c.speaker and c.label is not None}
 
@@ -183,24 +195,17 @@ def _speakers(candidates: Sequence[LabelledUtterance]) -> set[str]:
 def by_session(test_and_dev: Sequence[tuple[str, str]]) -> Divide:
     """Whole sessions: for each (test, dev) pair one fold; the other sessions train."""
 
+    def reason(c: LabelledUtterance) -> str | None:
+        return "it has no session, or no label" if c.session is None or c.label is None else None
+
     def divide(corpus: str, candidates: Sequence[LabelledUtterance]) -> list[Division]:
-        divisions = []
-        for test, dev in test_and_dev:
-            division = Division(tests={f"{corpus}/test": []})
-            roles = {test: division.tests[f"{corpus}/test"], dev: division.dev}
-            for c in candidates:
-                if c.session is None or c.label is None:
-                    division.left_out[c.utterance] = "it has no session, or no label"
-                else:
-                    roles.get(c.session, division.train).append(c.utterance)
-            divisions.append(division)
-        return divisions
+        return [_divide(corpus, candidates, lambda c: c.session, {test}, {dev}, reason) for test, dev in test_and_dev]
 
     return divide
 
 
-def with_random_dev(divide: Divide, share: float = 0.2) -> Divide:
-    """The same tests; dev and train are one part, of which a seeded, stratified `share` becomes dev."""
+def with_random_dev(divide: Divide, fraction: float = 0.2) -> Divide:
+    """The same tests; dev and train are one part, of which a seeded, stratified `fraction` becomes dev."""
 
     def divided(corpus: str, candidates: Sequence[LabelledUtterance]) -> list[Division]:
         labels = {c.utterance: c.label for c in candidates}
@@ -211,7 +216,7 @@ def with_random_dev(divide: Divide, share: float = 0.2) -> Divide:
             dev: set[str] = set()
             for label in sorted({labels[u] or "" for u in rest}):
                 members = [u for u in rest if labels[u] == label]
-                picked = rng.permutation(len(members))[: round(share * len(members))]
+                picked = rng.permutation(len(members))[: round(fraction * len(members))]
                 dev |= {members[i] for i in picked}
             division.dev = sorted(dev)
             division.train = [u for u in rest if u not in dev]
@@ -228,17 +233,12 @@ def without_dev(
 ) -> Divide:
     """Each group of keys (speakers, sessions) tests once, the other `wanted` candidates train; there is no dev part."""
 
+    def left_out(c: LabelledUtterance) -> str | None:
+        return reason if not wanted(c) or c.label is None else None
+
     def divide(corpus: str, candidates: Sequence[LabelledUtterance]) -> list[Division]:
-        divisions = []
-        for group in map(set, groups([c for c in candidates if wanted(c)])):
-            division = Division(tests={f"{corpus}/test": []})
-            for c in candidates:
-                if not wanted(c) or c.label is None:
-                    division.left_out[c.utterance] = reason
-                else:
-                    (division.tests[f"{corpus}/test"] if key(c) in group else division.train).append(c.utterance)
-            divisions.append(division)
-        return divisions
+        parts = groups([c for c in candidates if wanted(c)])
+        return [_divide(corpus, candidates, key, set(test), (), left_out) for test in parts]
 
     return divide
 

@@ -30,8 +30,8 @@ def read_split(path: Path) -> Divide:
             except ValueError:
                 raise EmodartsError(f"{where}: fold '{row['fold']}' is no number") from None
             division = divisions.setdefault(number, Division())
-            part, found = _part(division, row["role"], corpus, where), known[utterance]
-            if part is not division.train and found.speaker is None and found.label is not None:
+            part, candidate = _part(division, row["role"], corpus, where), known[utterance]
+            if part is not division.train and candidate.speaker is None and candidate.label is not None:
                 raise EmodartsError(
                     f"{where}: the speaker of {utterance} is unknown, so that it can only train and not be in "
                     f"{row['role']}: name the speaker, or leave the utterance out"

@@ -16,15 +16,12 @@ from emodarts.errors import EmodartsError
 
 # Our field -> names of columns or schemes; the first that is there counts.
 FIELDS: dict[str, list[str]] = {
-    **{
-        name: COLUMN_NAMES[name]
-        for name in ("gender", "session", "recording", "scenario", "split", "arousal", "valence")
-    },
+    **{name: COLUMN_NAMES[name] for name in ("gender", "session", "recording", "scenario", "split")},
+    **{name: COLUMN_NAMES[name] for name in ("arousal", "valence", "dominance")},
     "intended": ["emotion.intended", "emotion", "label", "emotion.categories", "emotion.label"],
     "perceived": ["emotion.perceived"],
     "speaker": ["speaker", "speaker_id", "speaker-id"],
     "text": ["text", "transcription", "sentence", "transcript"],
-    "dominance": COLUMN_NAMES["dominance"],
 }
 _EMOTIONS = ("intended", "perceived")
 _SETTINGS = {"label": "intended"}  # as corpus.columns calls it

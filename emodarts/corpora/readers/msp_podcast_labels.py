@@ -78,9 +78,9 @@ def detailed_json(path: Path, place: str) -> Iterator[Labelled | Dropped]:
             yield Dropped(where, "it is no object of votes by worker")
             continue
         for worker, vote in record:
-            for one in vote if isinstance(vote, list) else [vote]:
-                found = _fields(one)
-                yield from votes.add({"worker": found.get("name", worker), **found, "filename": name}, where)
+            for record_of_vote in vote if isinstance(vote, list) else [vote]:
+                fields = _fields(record_of_vote)
+                yield from votes.add({"worker": fields.get("name", worker), **fields, "filename": name}, where)
     yield from votes.consensus()
 
 
@@ -104,14 +104,14 @@ class _Votes:
     def add(self, fields: Fields, where: str) -> Iterator[Dropped]:
         turn = str(fields.get("filename")).removesuffix(".wav")
         letter = _LETTERS.get(str(fields.get("emoclass_major")).partition("-")[0].strip().lower(), "")
-        found = _labelled({**fields, "emoclass": letter}, where)
-        if isinstance(found, Dropped):
+        vote = _labelled({**fields, "emoclass": letter}, where)
+        if isinstance(vote, Dropped):
             self.unreadable[turn] = where
-            yield Dropped(where, f"a rater's vote that cannot be read: {found.reason}")
+            yield Dropped(where, f"a rater's vote that cannot be read: {vote.reason}")
             return
         voters = self.by_turn.setdefault(turn, {})
         worker = next((str(v) for k, v in fields.items() if k.startswith("worker")), "") or f"vote {len(voters)}"
-        voters.setdefault(worker, found[1])
+        voters.setdefault(worker, vote[1])
 
     def consensus(self) -> Iterator[Labelled | Dropped]:
         """The word that most raters chose, X where there are several such, and the means of the attributes."""
