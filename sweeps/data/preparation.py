@@ -69,8 +69,8 @@ def _check_protocol(settings: Settings, labelled: Sequence[_LabelledCorpus], nee
         others = protocol_names(labelled[0].corpus.name)
         raise EmodartsError(
             f"{folds[0].protocol} has no dev part, so a sweep could choose nothing without its test speakers: it is "
-            f"there for comparison with published figures (published=true runs it beside a clean one); take one of "
-            f"{', '.join(others)}"
+            f"there for comparison with published figures (published_protocol=true runs it beside a clean one); take "
+            f"one of {', '.join(others)}"
         )
     for name in settings.extra_tests:
         check_not_trained_on(folds, name)

@@ -1,4 +1,4 @@
-"""A copy of the studies for `optuna-dashboard`. It is written beside the tables and never read back."""
+"""A copy of the studies for `optuna-dashboard`, written beside the tables and never read back."""
 
 import warnings
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ NAME = "journal.log"
 
 
 class DashboardJournal:
-    """`<results>/<sweep>/journal.log`, made anew at each start; then each configuration is added as it ends.
+    """`<results>/<sweep>/journal.log`, written anew at each start; then each configuration is added as it ends.
 
     Local results only: an object store cannot append. `trial` among its attributes is the configuration's number.
     """
@@ -25,28 +25,28 @@ class DashboardJournal:
         self.path = Path(storage.path(f"{sweep}/{NAME}")) if storage.is_local else None
         self.copies: dict[tuple[str, str], optuna.Study] = {}
 
-    def begin(self, systems: SystemQueues) -> None:
+    def begin(self, queues: SystemQueues) -> None:
         """Write what the tables hold."""
         if self.path is None:
             return
-        with self._or_none():
+        with self._or_give_up():
             self.path.unlink(missing_ok=True)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                kept = optuna.storages.JournalStorage(JournalFileBackend(str(self.path)))
-            for studies in systems:
-                for name, proposals in studies.proposals.items():
-                    directions, told = proposals.study.directions, f"{studies.system} · {name}"
-                    copy = optuna.create_study(storage=kept, study_name=told, directions=directions)
-                    self.copies[studies.system, name] = copy
-                    for trial in proposals.study.get_trials(deepcopy=False):
-                        self.add(studies.system, name, trial)
+                storage = optuna.storages.JournalStorage(JournalFileBackend(str(self.path)))
+            for queue in queues:
+                for name, study in queue.studies.items():
+                    self.copies[queue.system, name] = optuna.create_study(
+                        storage=storage, study_name=f"{queue.system} · {name}", directions=study.study.directions
+                    )
+                    for trial in study.trials:
+                        self.add(queue.system, name, trial)
 
     def add(self, system: str, study: str, trial: FrozenTrial) -> None:
         """A configuration has ended."""
         if (system, study) not in self.copies or not trial.state.is_finished():
             return
-        with self._or_none():
+        with self._or_give_up():
             self.copies[system, study].add_trial(
                 create_trial(
                     state=trial.state,
@@ -59,7 +59,7 @@ class DashboardJournal:
             )
 
     @contextmanager
-    def _or_none(self) -> Iterator[None]:
+    def _or_give_up(self) -> Iterator[None]:
         """A copy that cannot be written (a full disk) is given up; the sweep goes on."""
         try:
             yield

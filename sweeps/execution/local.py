@@ -1,49 +1,39 @@
-"""The units one after the other in the driver's own process, without Ray: a debugger stops where one says."""
+"""The units one after the other in the driver's own process, without Ray: breakpoints of a debugger work."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from contextlib import suppress
 from typing import Any
 
-from emodarts.errors import EmodartsError
-from emodarts.records import EpochRecord
-from sweeps.execution.worker import SweepSpec, run_unit_locally
+from emodarts.experiment.unit_spec import UnitSpec
+from sweeps.execution.sweep_spec import SweepSpec
+from sweeps.execution.worker import run_unit_locally
 from sweeps.units.system_queues import SystemQueues
-from sweeps.units.unit import Unit, UnitOutcome
-
-Report = dict[str, Any]
 
 
-def run_units_locally(plan: SweepSpec, systems: SystemQueues, ended: Callable[[Unit, Report], None]) -> None:
-    """Run the units that the systems' studies hand out, until they have none left; `ended` hears how each one ended.
+def run_units_locally(sweep: SweepSpec, queues: SystemQueues, on_unit_end: Callable[[UnitSpec], None]) -> None:
+    """Run the units of the queues until none is left; the rows are those that workers would have written.
 
-    The rows are those that workers would have written. What is no unit's failure (a mistake in the code, Ctrl-C) is
-    raised where it happens, and the unit waits for the next start.
+    What is no unit's failure (a mistake in the code, Ctrl-C) is raised where it happens, and the unit runs at the next
+    start.
     """
-    while not systems.finished:
+    while not queues.finished:
         try:
-            unit = systems.next_unit()
-            if unit is None:
-                return
-            _run(unit, plan, systems, ended)
-        except EmodartsError as error:  # of the results, or of a proposal
-            systems.stop(str(error))
+            with queues.stopping_on_error():
+                unit = queues.next_unit()
+                if unit is None:
+                    return
+                _run(unit, sweep, queues)
+                on_unit_end(unit)
         finally:
-            for running in systems.running:
-                systems.give_back(running)
+            queues.interrupt_all()
 
 
-def _run(unit: Unit, plan: SweepSpec, systems: SystemQueues, ended: Callable[[Unit, Report], None]) -> None:
-    reported: Report = {}
+def _run(unit: UnitSpec, sweep: SweepSpec, queues: SystemQueues) -> None:
+    queue = queues.queue_of(unit)
 
-    def report(told: Report) -> None:
-        reported.update(told)
-        epochs = tuple(EpochRecord(**epoch) for epoch in told["epochs"])
-        if systems.rung(unit, told["rung"], epochs):
+    def report(rung: dict[str, Any]) -> None:
+        if queue.should_prune(unit, rung["rung"], rung["epochs"]):
             raise SystemExit
 
-    try:
-        reported = run_unit_locally(asdict(unit), plan, report)
-        systems.end(unit, UnitOutcome(**reported))
-    except SystemExit:
-        systems.give_back(unit)  # pruned: the studies have written it down
-    ended(unit, reported)
+    with suppress(SystemExit):  # pruned: the queue has committed it
+        queue.on_unit_end(unit, run_unit_locally(unit, sweep, report))

@@ -1,4 +1,4 @@
-"""What a cluster's dashboard and Prometheus see: process titles, and figures of units and of the sweep."""
+"""Metrics for a cluster's dashboard and Prometheus, of units and of the sweep, and process titles of workers."""
 
 from functools import lru_cache
 from typing import Any
@@ -25,18 +25,18 @@ def _unit_metrics() -> dict[str, Any]:
 
 
 class UnitMetrics:
-    """One unit in its worker: `trial 12 · fold 3 · search` as the process's title, and its figures by phase."""
+    """Those of a unit in its worker, by phase; `trial 12 · fold 3 · search` is the process's title."""
 
-    def __init__(self, name: str, sweep: str, system: str, utterances: int):
-        self.name, self.tags, self.utterances = name, {"sweep": sweep, "system": system}, utterances
+    def __init__(self, title: str, sweep: str, system: str, utterances: int):
+        self.title, self.tags, self.utterances = title, {"sweep": sweep, "system": system}, utterances
         self.phase = ""
-        self._title("begins")
+        self._set_title("begins")
 
-    def epoch(self, record: EpochRecord) -> None:
+    def on_epoch_end(self, record: EpochRecord) -> None:
         """An epoch ended."""
         if record.phase != self.phase:
             self.phase = record.phase
-            self._title(record.phase)
+            self._set_title(record.phase)
         tags = {**self.tags, "phase": record.phase}
         if record.dev_uar is not None:
             self._set("dev_uar", record.dev_uar, tags)
@@ -46,15 +46,15 @@ class UnitMetrics:
         if ray.is_initialized():
             _unit_metrics()["epochs"].inc(1, tags)
 
-    def end(self, status: str) -> None:
+    def on_unit_end(self, status: str) -> None:
         """The unit ended."""
-        self._title("ended")
+        self._set_title("ended")
         if ray.is_initialized():
             _unit_metrics()["ended"].inc(1, {**self.tags, "status": status})
 
-    def _title(self, phase: str) -> None:
+    def _set_title(self, phase: str) -> None:
         if ray.is_initialized():
-            setproctitle(f"ray::{self.name} · {phase}")
+            setproctitle(f"ray::{self.title} · {phase}")
 
     @staticmethod
     def _set(metric: str, value: float, tags: dict[str, str]) -> None:
@@ -63,14 +63,14 @@ class UnitMetrics:
 
 
 class SweepMetrics:
-    """The sweep in its driver: how many units have ended, run, and are still to come."""
+    """Those of the sweep, in its driver: how many units have ended, run, and wait."""
 
     def __init__(self, sweep: str):
         self.sweep = sweep
         self.units = Gauge("emodarts_units", "units by state", tag_keys=("sweep", "system", "state"))
 
-    def tell(self, system: str, ended: int, running: int, total: int) -> None:
-        """The present numbers of a system."""
+    def set_units(self, system: str, ended: int, running: int, total: int) -> None:
+        """Set the present numbers of a system."""
         tags = {"sweep": self.sweep, "system": system}
         for state, count in (("ended", ended), ("running", running), ("waiting", max(0, total - ended - running))):
             self.units.set(count, {**tags, "state": state})

@@ -1,4 +1,4 @@
-"""Ray for a sweep: one of its own on this machine or a cluster that it joins, and Tune over the studies' units."""
+"""Ray for a sweep: its own on this machine, or a cluster that it joins, and Ray Tune over the queues' units."""
 
 import logging
 import os
@@ -12,29 +12,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import ray
+from ray import tune
 from rich.console import Console
 
 from emodarts.errors import EmodartsError
 from emodarts.processors import choose_device
 from sweeps.data.placement import runtime_environment
+from sweeps.execution.scheduler import MAX_DEATHS, StopWithQueues, UnitScheduler, WorkerFailureCallback, unit_of
+from sweeps.execution.searcher import UnitSearcher
 from sweeps.settings import NO_RAY, RaySettings, ResourceSettings
+from sweeps.units.outcomes import unit_title
 from sweeps.units.system_queues import SystemQueues
-from sweeps.units.unit import unit_name
 
-_GPU_SHARE = 0.25
+_DEFAULT_GPUS_PER_TRIAL = 0.25
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of units that died: the studies hear of them
-    # Tune would have one worker start at a time, and an autoscaler see one unit that waits; `Slots` bounds them.
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of units that died: their queues take note of them
+    # Tune would have one worker start at a time, and an autoscaler see one unit that waits: ConcurrencyLimiter has
+    # the bound.
     "TUNE_MAX_PENDING_TRIALS_PG": "100000",
 }
-_PATIENCE = 10.0  # s that a cluster's address has to answer
-_LOOK = 5.0  # s between two looks at the nodes of a cluster
+_CONNECT_TIMEOUT = 10.0  # s that a cluster's address has to answer
+_NODES_INTERVAL = 5.0  # s between two looks at the nodes of a cluster
 
 
-def joins(settings: RaySettings) -> bool:
+def joins_cluster(settings: RaySettings) -> bool:
     """Whether a running cluster is joined."""
     return settings.address not in (None, "local", NO_RAY)
 
@@ -44,12 +49,6 @@ def session(settings: RaySettings, resources: ResourceSettings, console: Console
     """Ray, started here or joined, until the end of the block. Raises EmodartsError where a cluster does not answer."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    import ray
-
-    # What `fit` needs is imported before there are workers: where nodes of a cluster share a temporary folder, one of
-    # them unpacks the working directory of `ray job submit` again, in which this driver runs.
-    from sweeps.execution import scheduler, searcher  # noqa: F401
-
     # Tune prints a traceback for every worker that dies; what became of it stands in the tables and is said here.
     for logger, level in (("ray", logging.ERROR), ("ray.tune", logging.CRITICAL)):
         logging.getLogger(logger).setLevel(level)
@@ -65,14 +64,12 @@ def session(settings: RaySettings, resources: ResourceSettings, console: Console
 
 
 def _start(settings: RaySettings, resources: ResourceSettings) -> Any:
-    import ray
-
     common: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": logging.ERROR,
-        "runtime_env": runtime_environment(resources.cpus_per_trial, joins(settings)),
+        "runtime_env": runtime_environment(resources.cpus_per_trial, joins_cluster(settings)),
     }
-    if joins(settings):
+    if joins_cluster(settings):
         return _join(str(settings.address), common)
     if settings.dashboard_port is not None:
         common["dashboard_port"] = settings.dashboard_port
@@ -84,13 +81,11 @@ def _start(settings: RaySettings, resources: ResourceSettings) -> Any:
 
 
 def _join(address: str, common: dict[str, Any]) -> Any:
-    import ray
-
     advice = "is the cluster up (`ray status`)? ray.address=local starts Ray on this machine instead"
     host, _, port = address.rpartition(":")
     if port.isdigit() and "://" not in address:
         try:
-            socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+            socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT).close()
         except OSError as error:
             raise EmodartsError(f"ray.address={address} does not answer ({error}): {advice}") from error
     try:
@@ -102,98 +97,88 @@ def _join(address: str, common: dict[str, Any]) -> Any:
 
 
 def trial_resources(resources: ResourceSettings) -> dict[str, float]:
-    """What a unit asks Ray for. Where nothing is said of GPUs, a quarter of one if the cluster has any."""
-    import ray
-
+    """The resources of a unit. Where the settings name no GPUs, a quarter of one if the cluster has any."""
     gpus = resources.gpus_per_trial
     if gpus is None:
-        wanted = resources.device == "auto" or resources.device.startswith("cuda")
-        there = ray.cluster_resources().get("GPU", 0) > 0 and (
+        wants_gpu = resources.device == "auto" or resources.device.startswith("cuda")
+        has_gpu = ray.cluster_resources().get("GPU", 0) > 0 and (
             resources.device != "auto" or choose_device("auto") != "mps"
         )
-        gpus = _GPU_SHARE if wanted and there else 0
+        gpus = _DEFAULT_GPUS_PER_TRIAL if wants_gpu and has_gpu else 0
     return {"cpu": resources.cpus_per_trial, "gpu": gpus}
 
 
 class ConcurrencyLimiter:
-    """How many units may be in flight: `workers`, else as many as the nodes that are there can run, looked at again and
+    """How many units may be in flight: `limit`, else as many as the present nodes can run, which are counted again and
     again; at least one.
     """
 
-    def __init__(self, resources: dict[str, float], workers: int | None, clock: Callable[[], float] = time.monotonic):
-        self.asked = {name.upper(): amount for name, amount in resources.items() if amount > 0}
-        self.workers, self.clock = workers, clock
-        self.count, self.counted = 1, -_LOOK
+    def __init__(self, resources: dict[str, float], limit: int | None, clock: Callable[[], float] = time.monotonic):
+        self.per_trial = {name.upper(): amount for name, amount in resources.items() if amount > 0}
+        self.limit, self.clock = limit, clock
+        self.count, self.counted_at = 1, -_NODES_INTERVAL
 
     def __call__(self) -> int:
         """The present number."""
-        if self.workers is not None:
-            return self.workers
-        if self.clock() - self.counted >= _LOOK:
-            import ray
-
-            self.count = max(1, sum(self._of(node["Resources"]) for node in ray.nodes() if node["Alive"]))
-            self.counted = self.clock()
+        if self.limit is not None:
+            return self.limit
+        if self.clock() - self.counted_at >= _NODES_INTERVAL:
+            self.count = max(1, sum(self._capacity(node["Resources"]) for node in ray.nodes() if node["Alive"]))
+            self.counted_at = self.clock()
         return self.count
 
-    def _of(self, there: dict[str, float]) -> int:
-        return int(min(there.get(name, 0.0) / amount + 1e-9 for name, amount in self.asked.items()))
+    def _capacity(self, node: dict[str, float]) -> int:
+        return int(min(node.get(name, 0.0) / amount + 1e-9 for name, amount in self.per_trial.items()))
 
 
 class StopRequest:
     """SIGTERM is taken as Ctrl-C: Tune stops its trials, finished units stay, the others keep their last epoch."""
 
     def __init__(self) -> None:
-        self.seen = False
+        self.received = False
 
     def __call__(self, number: int, frame: Any) -> None:
         """The signal's handler."""
-        self.seen = True
+        self.received = True
         os.kill(os.getpid(), signal.SIGINT)
 
 
 def fit(
     trainable: Callable[[dict[str, Any]], None],
-    systems: SystemQueues,
+    queues: SystemQueues,
     resources: dict[str, float],
-    callbacks: list[Any],
-    workers: int | None = None,
+    callbacks: list[tune.Callback],
+    max_concurrent_trials: int | None = None,
 ) -> None:
-    """Run a trainable for each unit that the systems' studies hand out, until they have none left or are stopped.
+    """Run a trainable for each unit of the queues, until they have none left or are stopped.
 
-    `trainable` gets `{"unit": ...}` and reports as `sweeps.trial` does; `resources` are those of a unit. Tune's own
-    files are deleted at the end: the result tables are all that is kept.
+    `trainable` gets `{"unit": UnitSpec}` and reports as `worker.run_unit` does; `resources` are those of a unit. Tune's
+    own files are deleted at the end: the result tables are all that is kept.
     """
-    from ray import tune
-
-    from sweeps.execution.scheduler import DEATHS, StopWithStudies, UnitScheduler, WorkerFailureCallback
-    from sweeps.execution.searcher import UnitSearcher
-
     _let_a_worker_die_for_memory()
     try:
         with tempfile.TemporaryDirectory(prefix="emodarts-tune-", ignore_cleanup_errors=True) as folder:
             tune.Tuner(
                 tune.with_resources(trainable, resources),
                 tune_config=tune.TuneConfig(
-                    search_alg=UnitSearcher(systems, ConcurrencyLimiter(resources, workers)),
-                    scheduler=UnitScheduler(systems),
+                    search_alg=UnitSearcher(queues, ConcurrencyLimiter(resources, max_concurrent_trials)),
+                    scheduler=UnitScheduler(queues),
                     num_samples=-1,
                     reuse_actors=True,
-                    trial_name_creator=lambda trial: unit_name(trial.config["unit"]),
+                    trial_name_creator=lambda trial: unit_title(unit_of(trial).key),
                     trial_dirname_creator=lambda trial: trial.trial_id,
                 ),
                 run_config=tune.RunConfig(
                     name="units",
                     storage_path=folder,
-                    callbacks=[WorkerFailureCallback(systems), *callbacks],
-                    stop=StopWithStudies(systems),
+                    callbacks=[WorkerFailureCallback(queues), *callbacks],
+                    stop=StopWithQueues(queues),
                     verbose=0,
-                    failure_config=tune.FailureConfig(max_failures=DEATHS - 1),
+                    failure_config=tune.FailureConfig(max_failures=MAX_DEATHS - 1),
                 ),
             ).fit()
     finally:
-        for unit in systems.running:
-            systems.give_back(unit)  # stopped with the experiment: it waits for the next start
+        queues.interrupt_all()  # stopped with the experiment: they wait for the next start
 
 
 def _let_a_worker_die_for_memory() -> None:

@@ -1,110 +1,96 @@
-"""What Ray Tune asks while units run: whether one is to be pruned, and what became of a worker that died.
+"""What Ray Tune asks while units run: whether one is to be pruned, and what becomes of one whose worker died.
 
-Nothing is kept here: the studies decide, and write it down first.
+No state of its own: the queues decide, and write it down first.
 """
 
 from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from emodarts.errors import EmodartsError
-from emodarts.records import EpochRecord
+from emodarts.experiment.unit_spec import UnitSpec
 from emodarts.storage import StorageError
 from sweeps.units.system_queues import SystemQueues
-from sweeps.units.unit import Unit
 
-DEATHS = 3  # of a unit's workers, then it has failed
-_REASON = 400  # characters
-
-
-class UnitScheduler(FIFOScheduler):
-    """First come, first served; a unit that comes to a rung goes on or is pruned as the studies say."""
-
-    def __init__(self, systems: SystemQueues):
-        super().__init__()
-        self.systems = systems
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """CONTINUE, or STOP for a pruned unit, whose worker then hears of it at its next report."""
-        if "rung" not in result:
-            return TrialScheduler.CONTINUE
-        epochs = tuple(EpochRecord(**record) for record in result["epochs"])
-        try:
-            pruned = self.systems.rung(unit_of(trial), result["rung"], epochs)
-        except EmodartsError as error:
-            self.systems.stop(str(error))
-            return TrialScheduler.CONTINUE
-        return TrialScheduler.STOP if pruned else TrialScheduler.CONTINUE
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune keeps a snapshot of its scheduler; there is nothing to keep
+MAX_DEATHS = 3  # of a unit's workers, then it has failed
+_REASON_LENGTH = 400  # characters
 
 
-class WorkerFailureCallback(tune.Callback):
-    """Counts what was begun again, and ends what died for good."""
+def unit_of(trial: Trial) -> UnitSpec:
+    """The unit that a Tune trial runs."""
+    unit: UnitSpec = trial.config["unit"]
+    return unit
 
-    def __init__(self, systems: SystemQueues):
-        self.systems = systems
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A unit's worker died, or its node; Tune begins it again."""
-        self._told(lambda: self.systems.restarted(unit_of(trial)))
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A unit's workers died again and again. Where the results cannot be written it is not the unit's failure."""
-        unit, text = unit_of(trial), _last_error(trial)
-        if StorageError.__name__ in text:
-            self.systems.stop(_reason(text))
-        if self.systems.stopped:  # then workers are killed with the experiment, too
-            self.systems.give_back(unit)
-            return
-        reason = f"its worker died {DEATHS} times (out of memory? a lost node?): {_reason(text)}"
-        self._told(lambda: self.systems.died(unit, reason))
-
-    def _told(self, tell: Any) -> None:
-        try:
-            tell()
-        except EmodartsError as error:
-            self.systems.stop(str(error))
+class Stateless:
+    """A part of Tune's that has nothing to keep in Tune's snapshots of the experiment."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-class StopWithStudies(tune.Stopper):
-    """Ends the experiment as soon as the studies are stopped: what runs is taken up at the next start."""
+class UnitScheduler(Stateless, FIFOScheduler):
+    """First come, first served; a unit that reaches a rung goes on or is pruned as its queue says."""
 
-    def __init__(self, systems: SystemQueues):
-        self.systems = systems
+    def __init__(self, queues: SystemQueues):
+        super().__init__()
+        self.queues = queues
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """CONTINUE, or STOP for a pruned unit: its worker's present report raises SystemExit."""
+        if "rung" in result:
+            with self.queues.stopping_on_error():
+                unit = unit_of(trial)
+                if self.queues.queue_of(unit).should_prune(unit, result["rung"], result["epochs"]):
+                    return TrialScheduler.STOP
+        return TrialScheduler.CONTINUE
+
+
+class WorkerFailureCallback(Stateless, tune.Callback):
+    """Counts restarts of workers, and ends units whose workers died for good."""
+
+    def __init__(self, queues: SystemQueues):
+        self.queues = queues
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A unit's worker died, or its node; Tune begins the unit again."""
+        with self.queues.stopping_on_error():
+            self.queues.queue_of(unit_of(trial)).on_worker_restart(unit_of(trial))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """A unit's workers died again and again. Where the results cannot be written it is not the unit's failure."""
+        unit, text = unit_of(trial), _last_error(trial)
+        queue, last_line = self.queues.queue_of(unit), (text.strip().splitlines() or ["no reason is known"])[-1]
+        reason = last_line[:_REASON_LENGTH]
+        if StorageError.__name__ in text:
+            self.queues.stop(reason)
+        if self.queues.stopped:  # then workers are killed with the experiment, too
+            queue.on_unit_interrupted(unit)
+            return
+        with self.queues.stopping_on_error():
+            queue.on_worker_failure(unit, f"its worker died {MAX_DEATHS} times (out of memory? a lost node?): {reason}")
+
+
+class StopWithQueues(Stateless, tune.Stopper):
+    """Ends the experiment as soon as the sweep is stopped: what runs goes on at the next start."""
+
+    def __init__(self, queues: SystemQueues):
+        self.queues = queues
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """No unit is stopped alone."""
         return False
 
     def stop_all(self) -> bool:
-        """Whether the studies are stopped."""
-        return self.systems.stopped is not None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
+        """Whether the sweep is stopped."""
+        return self.queues.stopped is not None
 
 
-def _last_error(trial: Any) -> str:
+def _last_error(trial: Trial) -> str:
     """The text of the last of a trial's failures; Tune appends them to a file, which it copies away later."""
     try:
         return Path(trial.error_file).read_text(errors="replace").rpartition("Failure # ")[2]
     except (OSError, TypeError):
         return ""
-
-
-def _reason(text: str) -> str:
-    """The line of a traceback that says what happened."""
-    return (text.strip().splitlines() or ["no reason is known"])[-1][:_REASON]
-
-
-def unit_of(trial: Any) -> Unit:
-    """The unit that a Tune trial runs."""
-    unit = dict(trial.config["unit"])
-    return Unit(**{**unit, "rungs": tuple((phase, share) for phase, share in unit["rungs"])})

@@ -1,18 +1,16 @@
-"""The studies of a system: what to run next, and what became of it. Rebuilt from the result tables at each start.
+"""The units of the configurations that Optuna proposes for a system. Rebuilt from the result tables at each start.
 
 Under `study_per=fold` each outer fold has a study of its own whose objective is that fold's dev UAR; under
-`study_per=sweep` one study runs each configuration on all folds. The optimiser is told dev figures only.
+`study_per=sweep` one study runs each configuration on all folds. Studies see dev figures only.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from emodarts.experiment.unit_spec import Rung
+from emodarts.experiment.unit_spec import UnitSpec
 from emodarts.records import SHARED_STUDY, EpochRecord, RungRecord, TrialRecord, UnitKey, fold_study
 from emodarts.results.reader import Results
 from emodarts.results.writer import SweepWriter
@@ -21,79 +19,68 @@ from sweeps.settings import SweepSettings
 from sweeps.study import importances
 from sweeps.study.optuna_study import OptunaStudy
 from sweeps.study.pruners import AshaRungs, best_dev_uar, wilcoxon_should_prune
-from sweeps.study.search_space import SearchSpace
-from sweeps.units.trial_history import known
-from sweeps.units.unit import Unit, UnitOutcome, outcome_of
-from sweeps.units.unit_queue import DRIVER, UnitQueue, now
+from sweeps.units.outcomes import UnitOutcome, unit_id, unit_ids
+from sweeps.units.spec_factory import UnitSpecFactory
+from sweeps.units.trial_history import dev_uar_of
+from sweeps.units.unit_queue import UnitQueue, now
 
 
 class StudyQueue(UnitQueue):
-    """Hands out the units of the configurations that Optuna proposes.
-
-    `rungs`: where ASHA looks at units; `on_told` hears of each configuration that a study learns of.
-    """
+    """Hands out the units of proposed configurations; `on_trial_end` gets system, study and each trial that ended."""
 
     def __init__(
         self,
         settings: SweepSettings,
-        space: SearchSpace,
-        default: dict[str, Any],
-        folds: tuple[int, ...],
+        specs: UnitSpecFactory,
         writer: SweepWriter,
         results: Results | None,
-        key_of: Callable[[Unit], UnitKey],
-        rungs: tuple[Rung, ...] = (),
-        system: str = "emodarts",
         clock: Callable[[], float] = time.time,
-        on_told: Callable[[str, str, FrozenTrial], None] = lambda system, study, trial: None,
+        on_trial_end: Callable[[str, str, FrozenTrial], None] = lambda system, study, trial: None,
     ):
+        folds = tuple(specs.folds)
         by_study: dict[str, tuple[int, ...]] = (
             {fold_study(f): (f,) for f in folds} if settings.study_per == "fold" else {SHARED_STUDY: folds}
         )
-        super().__init__(settings, by_study, writer, key_of, system, clock)
-        self.space, self.rungs, self.on_told = space, rungs, on_told
-        self.proposals = {study: OptunaStudy(study, settings, space, default) for study in self.folds}
-        self.brackets = AshaRungs(settings)
-        self.waves: dict[tuple[str, int], RungRecord] = {}  # the last decision between folds of a configuration
+        super().__init__(settings, by_study, specs, writer, clock)
+        self.on_trial_end = on_trial_end
+        space, default = specs.spec.space, specs.spec.default_parameters
+        self.studies = {study: OptunaStudy(study, settings, space, default) for study in self.folds}
+        self.asha = AshaRungs(settings)
+        self.fold_decisions: dict[tuple[str, int], RungRecord] = {}  # the last one of each configuration (wilcoxon)
         if results is not None:
-            self._adopt(results)
+            self._restore(results)
 
-    def rung(self, unit: Unit, rung: int, epochs: tuple[EpochRecord, ...]) -> bool:
-        """Whether a unit that has come to one of its rungs is to be pruned; `epochs`: all that it has behind it.
+    def should_prune(self, unit: UnitSpec, rung: int, epochs: tuple[EpochRecord, ...]) -> bool:
+        """Whether a unit that has reached one of its rungs is to be pruned; `epochs`: all that it has run.
 
-        The decision, and a pruned unit's commit, are written first. A rung that was decided stays so.
+        The decision, and a pruned unit's commit, are written first. The decision at a rung is taken once.
         """
-        if unit.key in self.outcomes:
+        key = unit.key
+        if unit_id(key) in self.outcomes:
             return True
-        pruned = self.brackets.decisions.get((unit.study, unit.trial, unit.fold, rung))
+        phase, fraction = unit.rungs[rung]
+        pruned = self.asha.decisions.get((key.study, key.trial, key.fold, rung))
         if pruned is None:
-            phase, share = unit.rungs[rung]
             value = best_dev_uar(phase, epochs)
-            pruned = self.brackets.decide(unit.study, unit.trial, unit.fold, rung, value)
-            where = (unit.study, unit.trial, unit.seed, unit.fold)
-            self.writer.write_rung(RungRecord(self.system, *where, rung, phase, share, value, pruned, now()))
-            if len(self.folds[unit.study]) == 1:
-                self.proposals[unit.study].report(unit.trial, rung, value)
-        if self.trials[unit.study][unit.trial, unit.seed].status == "pruned":
-            pruned = True  # by another fold
-        if pruned:
-            phase, share = unit.rungs[rung]
-            reason = f"pruned by asha at {share:g} of the epochs of {phase}"
-            stands = self.writer.commit_ended(self.key_of(unit), "pruned", reason, epochs, DRIVER)
-            self.end(unit, outcome_of(stands))
-        return pruned
+            pruned = self.asha.decide(key.study, key.trial, key.fold, rung, value)
+            place = (key.study, key.trial, key.seed, key.fold)
+            self.writer.write_rung(RungRecord(self.system, *place, rung, phase, fraction, value, pruned, now()))
+            if len(self.folds[key.study]) == 1:
+                self.studies[key.study].report(key.trial, rung, value)
+        if pruned or self.trials[key.study][key.trial, key.seed].status == "pruned":  # the latter by another fold
+            self._commit(key, "pruned", f"pruned by asha at {fraction:g} of the epochs of {phase}", epochs)
+            return True
+        return False
 
     @property
     def complete(self) -> bool:
         """Whether every trial and seed that the settings ask for has ended."""
         if self.statuses["running"]:
             return False
-        return all(
-            p.trial_count >= self.settings.trials and not self._missing_seeds(s) for s, p in self.proposals.items()
-        )
+        return all(self._all_proposed(study) and not self._missing_seeds(study) for study in self.studies)
 
     @property
-    def _asked(self) -> int:
+    def _units_requested(self) -> int:
         """Pruned configurations may need fewer."""
         return sum(len(f) * (self.settings.trials + self.settings.seeds - 1) for f in self.folds.values())
 
@@ -102,144 +89,139 @@ class StudyQueue(UnitQueue):
         if not self.waiting:
             self._add_seeds()
 
-    def _ended(self, unit: Unit, outcome: UnitOutcome) -> None:
-        runs = self.trials[unit.study][unit.trial, unit.seed].status == "running"
-        if runs and unit.seed == 0 and outcome.status == "complete" and len(self.folds[unit.study]) > 1:
-            position = self.folds[unit.study].index(unit.fold)
-            self.proposals[unit.study].report(unit.trial, position, known(outcome.dev_uar))
-        self._go_on(unit.study, unit.trial, unit.seed)
+    def _on_outcome(self, key: UnitKey, outcome: UnitOutcome) -> None:
+        trial, folds = self.trials[key.study][key.trial, key.seed], self.folds[key.study]
+        if trial.status != "running":
+            return
+        if key.seed == 0 and outcome.status == "complete" and len(folds) > 1:
+            self.studies[key.study].report(key.trial, folds.index(key.fold), dev_uar_of(outcome))
+        self._advance(trial)
 
     def _propose(self) -> None:
         """Ask the study with the fewest configurations for its next one."""
-        wanting = [s for s, p in self.proposals.items() if p.trial_count < self.settings.trials]
-        if not wanting:
-            return
-        study = min(wanting, key=lambda s: self.proposals[s].trial_count)
-        number = self.proposals[study].trial_count
-        self._begin(TrialRecord(self.system, study, number, 0, self.proposals[study].ask(), proposed_at=now()))
+        open_studies = [study for study in self.studies if not self._all_proposed(study)]
+        if open_studies:
+            study = min(open_studies, key=lambda name: self.studies[name].trial_count)
+            number = self.studies[study].trial_count
+            self._begin(TrialRecord(self.system, study, number, 0, self.studies[study].ask(), proposed_at=now()))
+
+    def _all_proposed(self, study: str) -> bool:
+        return self.studies[study].trial_count >= self.settings.trials
 
     def _missing_seeds(self, study: str) -> list[tuple[int, int]]:
-        if self.settings.seeds == 1 or (winner := self.ledger.winner(study)) is None:
+        """The winner's number, and a seed that it has not been begun with, for each of these."""
+        if self.settings.seeds == 1 or (winner := self.history.winner(study)) is None:
             return []
         return [(winner, seed) for seed in range(1, self.settings.seeds) if (winner, seed) not in self.trials[study]]
 
     def _add_seeds(self) -> None:
-        """A study that has ended runs its winner again with further seeds."""
+        """Run the winner of each study that has ended with further seeds."""
         for study, trials in self.trials.items():
-            if self.proposals[study].trial_count < self.settings.trials or not self.ledger.ended(study):
-                continue
-            for winner, seed in self._missing_seeds(study):
-                parameters = trials[winner, 0].parameters
-                self._begin(TrialRecord(self.system, study, winner, seed, parameters, proposed_at=now()))
+            if self._all_proposed(study) and self.history.study_has_ended(study):
+                for winner, seed in self._missing_seeds(study):
+                    parameters = trials[winner, 0].parameters
+                    self._begin(TrialRecord(self.system, study, winner, seed, parameters, proposed_at=now()))
 
     def _begin(self, trial: TrialRecord) -> None:
-        self.ledger.write(trial)
-        self._enqueue(trial, self._wave(trial))
+        self.history.write(trial)
+        self._enqueue(trial, self._released_folds(trial))
 
-    def _wave(self, trial: TrialRecord) -> tuple[int, ...]:
-        """The folds that a configuration may run by now: all, or those up to the next decision between folds."""
+    def _released_folds(self, trial: TrialRecord) -> tuple[int, ...]:
+        """The folds that a configuration may run on by now: all, or those up to the next decision between folds."""
         folds = self.folds[trial.study]
         if self.settings.pruner != "wilcoxon" or trial.seed != 0:
             return folds
-        size = self.settings.startup_folds
-        decided = self.waves.get((trial.study, trial.trial))
-        return folds[: size if decided is None else (decided.rung + 2) * size]
+        decision = self.fold_decisions.get((trial.study, trial.trial))
+        return folds[: self.settings.startup_folds * (1 if decision is None else decision.rung + 2)]
 
-    def _go_on(self, study: str, number: int, seed: int) -> None:
-        """After a unit's end: the next wave of folds, or the end of the configuration."""
-        trial = self.trials[study][number, seed]
-        if trial.status != "running":
-            return
-        folds = self._wave(trial)
-        outcomes = [self.outcomes.get((study, number, seed, fold)) for fold in folds]
-        pruned = next((o for o in outcomes if o is not None and o.status == "pruned"), None)
+    def _advance(self, trial: TrialRecord) -> None:
+        """After a unit's end: further folds, or the end of the configuration."""
+        folds = self._released_folds(trial)
+        outcomes = [self.outcomes[i] for i in unit_ids(trial, folds) if i in self.outcomes]
+        pruned = next((o for o in outcomes if o.status == "pruned"), None)
+        failed = next((o for o in outcomes if o.status == "failed"), None)
         if pruned is not None:
             self._close(trial, "pruned", pruned.reason)
+        elif len(outcomes) < len(folds):
             return
-        ended = [o for o in outcomes if o is not None]
-        if len(ended) < len(folds):
-            return
-        failed = next((o for o in ended if o.status == "failed"), None)
-        if failed is not None:
+        elif failed is not None:
             self._close(trial, "failed", failed.reason)
-        elif len(folds) < len(self.folds[study]):
-            self._decide_between_folds(trial, folds, [known(o.dev_uar) for o in ended])
+        elif len(folds) < len(self.folds[trial.study]):
+            self._decide_between_folds(trial, folds, [dev_uar_of(o) for o in outcomes])
         else:
             self._close(trial, "complete", None)
 
     def _decide_between_folds(self, trial: TrialRecord, folds: tuple[int, ...], values: list[float]) -> None:
-        before = self.waves.get((trial.study, trial.trial))
+        before = self.fold_decisions.get((trial.study, trial.trial))
         rung = 0 if before is None else before.rung + 1
-        pruned = wilcoxon_should_prune(self.settings, self.proposals[trial.study].study, dict(enumerate(values)))
-        share = len(folds) / len(self.folds[trial.study])
-        where = (trial.study, trial.trial, trial.seed, None)
-        record = RungRecord(self.system, *where, rung, "folds", share, sum(values) / len(values), pruned, now())
+        pruned = wilcoxon_should_prune(self.settings, self.studies[trial.study].study, dict(enumerate(values)))
+        fraction = len(folds) / len(self.folds[trial.study])
+        place = (trial.study, trial.trial, trial.seed, None)
+        record = RungRecord(self.system, *place, rung, "folds", fraction, sum(values) / len(values), pruned, now())
         self.writer.write_rung(record)
-        self.waves[trial.study, trial.trial] = record
+        self.fold_decisions[trial.study, trial.trial] = record
         if pruned:
-            self._close(trial, "pruned", _worse(record))
+            self._close(trial, "pruned", _wilcoxon_reason(record))
         else:
-            self._enqueue(trial, self._wave(trial))
+            self._enqueue(trial, self._released_folds(trial))
 
     def _close(self, trial: TrialRecord, status: str, reason: str | None) -> None:
-        """The end of a configuration: its row, what the study learns, and its importances when the study has ended."""
-        self.waiting = deque(u for u in self.waiting if (u.study, u.trial, u.seed) != _named(trial))
+        """The end of a configuration: its row, its study's trial, and the study's importances when that has ended."""
+        for identity in unit_ids(trial, self.folds[trial.study]):
+            self.waiting.pop(identity, None)
         values: tuple[float, ...] = ()
         if status == "complete":
-            values = self.ledger.values(trial, self.settings.objectives)
+            values = self.history.objective_values(trial, self.settings.objectives)
         trial = replace(trial, status=status, reason=reason, values=values, ended_at=now())
-        self.ledger.write(trial)
+        self.history.write(trial)
         if trial.seed != 0:
             return
-        proposals = self.proposals[trial.study]
-        proposals.tell(trial)
-        self.on_told(self.system, trial.study, proposals.trials[trial.trial])
-        if proposals.trial_count >= self.settings.trials and self.ledger.ended(trial.study):
+        study = self.studies[trial.study]
+        study.tell(trial)
+        self.on_trial_end(self.system, trial.study, study.trials[trial.trial])
+        if self._all_proposed(trial.study) and self.history.study_has_ended(trial.study):
             seed = derive_seed(self.settings.seed, "importances", trial.study) % 2**31
-            found = importances.fanova_importances(proposals.study, self.space, seed)
-            self.writer.write_importances(self.system, trial.study, found)
+            values_by_name = importances.fanova_importances(study.study, study.space, seed)
+            self.writer.write_importances(self.system, trial.study, values_by_name)
 
-    def _adopt(self, results: Results) -> None:
+    def _restore(self, results: Results) -> None:
         """Take over what the tables hold of this sweep: outcomes, decisions, trials; running ones go on."""
-        trials = self.ledger.adopt(results)
-        steps: dict[tuple[str, int], dict[int, float]] = {}
+        trials = self.history.restore(results)
+        reports: dict[tuple[str, int], dict[int, float]] = {}  # of configurations on one fold, by rung
         for rung in results.rungs():
             if rung.system != self.system or rung.study not in self.folds:
                 continue
             if rung.fold is None:
-                self.waves[rung.study, rung.trial] = rung
+                self.fold_decisions[rung.study, rung.trial] = rung
             else:
-                self.brackets.restore(rung)
+                self.asha.restore(rung)
                 if len(self.folds[rung.study]) == 1:
-                    steps.setdefault((rung.study, rung.trial), {})[rung.rung] = rung.value
+                    reports.setdefault((rung.study, rung.trial), {})[rung.rung] = rung.value
         for trial in trials:
             if trial.seed == 0:
-                reached = steps.get((trial.study, trial.trial), {}) | self._by_fold(trial)
-                self.proposals[trial.study].add_trial(trial, reached)
+                by_rung = reports.get((trial.study, trial.trial), {})
+                self.studies[trial.study].add_trial(trial, by_rung | self._reports_by_fold(trial))
         for trial in trials:
             if trial.status == "running":
-                self._take_up(trial)
+                self._resume(trial)
 
-    def _by_fold(self, trial: TrialRecord) -> dict[int, float]:
+    def _reports_by_fold(self, trial: TrialRecord) -> dict[int, float]:
+        """Dev UARs of a configuration on several folds, by the fold's position."""
         folds = self.folds[trial.study]
-        found = {i: self.outcomes.get((trial.study, trial.trial, 0, fold)) for i, fold in enumerate(folds)}
-        return {i: o.dev_uar for i, o in found.items() if len(folds) > 1 and o is not None and o.dev_uar is not None}
+        outcomes = [self.outcomes.get(identity) for identity in unit_ids(trial, folds)] if len(folds) > 1 else []
+        return {i: o.dev_uar for i, o in enumerate(outcomes) if o is not None and o.dev_uar is not None}
 
-    def _take_up(self, trial: TrialRecord) -> None:
+    def _resume(self, trial: TrialRecord) -> None:
         """Go on with a configuration that was running when the last driver ended."""
-        decided = self.waves.get((trial.study, trial.trial))
-        if decided is not None and decided.pruned and trial.seed == 0:
-            self._close(trial, "pruned", _worse(decided))
+        decision = self.fold_decisions.get((trial.study, trial.trial))
+        if decision is not None and decision.pruned and trial.seed == 0:
+            self._close(trial, "pruned", _wilcoxon_reason(decision))
             return
-        self._go_on(*_named(trial))
+        self._advance(trial)
         trial = self.trials[trial.study][trial.trial, trial.seed]
-        if trial.status == "running" and self._enqueue(trial, self._wave(trial)):
-            self.ledger.write(replace(trial, retries=trial.retries + 1))
+        if trial.status == "running" and self._enqueue(trial, self._released_folds(trial)):
+            self.history.write(replace(trial, retries=trial.retries + 1))
 
 
-def _named(trial: TrialRecord) -> tuple[str, int, int]:
-    return trial.study, trial.trial, trial.seed
-
-
-def _worse(record: RungRecord) -> str:
+def _wilcoxon_reason(record: RungRecord) -> str:
     return f"pruned by wilcoxon at {record.fraction:.2g} of the folds"

@@ -1,89 +1,85 @@
-"""The systems of a sweep side by side: each has studies of its own, and all take turns."""
+"""The systems of a sweep side by side: each has a queue of its own, and all take turns."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
-from emodarts.records import EpochRecord
-from sweeps.units.unit import Unit, UnitOutcome
+from emodarts.errors import EmodartsError
+from emodarts.experiment.unit_spec import UnitSpec
+from sweeps.units.outcomes import UnitOutcome, unit_id
 from sweeps.units.unit_queue import UnitQueue
 
 
 class SystemQueues:
-    """For several systems what studies are for one: hands out units, takes outcomes, knows when all is done."""
+    """The queues of several systems: hands out units from that which is furthest behind, knows when all have ended."""
 
-    def __init__(self, studies: list[UnitQueue]):
-        self.studies = {each.system: each for each in studies}
+    def __init__(self, queues: Iterable[UnitQueue]):
+        self.by_system = {queue.system: queue for queue in queues}
 
     def __iter__(self) -> Iterator[UnitQueue]:
-        return iter(self.studies.values())
+        return iter(self.by_system.values())
 
-    def next_unit(self) -> Unit | None:
+    def queue_of(self, unit: UnitSpec) -> UnitQueue:
+        """The queue that handed out a unit; it takes what becomes of the unit."""
+        return self.by_system[unit.key.system]
+
+    def outcome_of(self, unit: UnitSpec) -> UnitOutcome | None:
+        """How a unit ended, if it has."""
+        return self.queue_of(unit).outcomes.get(unit_id(unit.key))
+
+    def next_unit(self) -> UnitSpec | None:
         """The next unit of the system that is furthest behind; None: nothing for now (see `finished`)."""
-        for each in sorted(self, key=lambda s: (s.units_ended + len(s.running)) / s.units_total):
-            unit = each.next_unit()
-            if unit is not None:
-                return unit
-        return None
-
-    def end(self, unit: Unit, outcome: UnitOutcome) -> None:
-        """Take a unit's outcome."""
-        self.studies[unit.system].end(unit, outcome)
-
-    def give_back(self, unit: Unit) -> None:
-        """A unit that was stopped before its end: it waits for the next start."""
-        self.studies[unit.system].give_back(unit)
-
-    def restarted(self, unit: Unit) -> None:
-        """A unit's worker died, and it is begun again from its last checkpoint."""
-        self.studies[unit.system].restarted(unit)
-
-    def died(self, unit: Unit, reason: str) -> None:
-        """A unit's workers died for good."""
-        self.studies[unit.system].died(unit, reason)
-
-    def rung(self, unit: Unit, rung: int, epochs: tuple[EpochRecord, ...]) -> bool:
-        """Whether a unit that has come to one of its rungs is to be pruned."""
-        return self.studies[unit.system].rung(unit, rung, epochs)
+        by_progress = sorted(self, key=lambda queue: (queue.units_ended + len(queue.running)) / queue.units_total)
+        return next((unit for queue in by_progress if (unit := queue.next_unit()) is not None), None)
 
     def stop(self, reason: str) -> None:
         """End the sweep without an outcome for what runs."""
-        for each in self:
-            each.stop(reason)
+        for queue in self:
+            queue.stop(reason)
 
-    def outcome(self, unit: Unit) -> UnitOutcome | None:
-        """How a unit ended, if it has."""
-        return self.studies[unit.system].outcomes.get(unit.key)
+    @contextmanager
+    def stopping_on_error(self) -> Iterator[None]:
+        """An EmodartsError of the block (the results cannot be written, a proposal is refused) stops the sweep."""
+        try:
+            yield
+        except EmodartsError as error:
+            self.stop(str(error))
+
+    def interrupt_all(self) -> None:
+        """All that runs was stopped before its end: it runs at the next start."""
+        for queue in self:
+            queue.running.clear()
 
     @property
-    def running(self) -> list[Unit]:
-        """The units that run."""
-        return [unit for each in self for unit in each.running.values()]
+    def running_count(self) -> int:
+        """How many units run."""
+        return sum(len(queue.running) for queue in self)
 
     @property
     def stopped(self) -> str | None:
         """Why the sweep was stopped."""
-        return next((each.stopped for each in self if each.stopped), None)
+        return next((queue.stopped for queue in self if queue.stopped), None)
 
     @property
     def finished(self) -> bool:
         """Whether nothing runs and nothing will be handed out any more."""
-        return all(each.finished for each in self)
+        return all(queue.finished for queue in self)
 
     @property
     def complete(self) -> bool:
         """Whether every trial and seed that the settings ask for has ended."""
-        return all(each.complete for each in self)
+        return all(queue.complete for queue in self)
 
     @property
     def failing(self) -> list[str]:
         """The systems that only fail (`sweep.max_failures`), or have ended without a result."""
-        return [each.system for each in self if each.has_failed or (each.complete and each.none_complete)]
+        return [queue.system for queue in self if queue.only_fails or (queue.complete and queue.none_complete)]
 
     @property
     def units_ended(self) -> int:
         """How many units have ended, over all starts."""
-        return sum(each.units_ended for each in self)
+        return sum(queue.units_ended for queue in self)
 
     @property
     def units_total(self) -> int:
         """How many units the settings ask for."""
-        return sum(each.units_total for each in self)
+        return sum(queue.units_total for queue in self)

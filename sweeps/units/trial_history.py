@@ -1,4 +1,4 @@
-"""What the tables say of a system so far: configurations, the outcomes of their units, and what follows from them."""
+"""What the tables hold of a system so far: configurations and the outcomes of their units."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from emodarts.records import TrialRecord
 from emodarts.results.reader import Results
 from emodarts.results.winners import rank_on_dev
 from emodarts.results.writer import SweepWriter
-from sweeps.units.unit import UnitOutcome, outcomes_in
+from sweeps.units.outcomes import UnitId, UnitOutcome, committed_outcomes, unit_ids
 
 
 class TrialHistory:
@@ -16,61 +16,54 @@ class TrialHistory:
     def __init__(self, writer: SweepWriter, system: str, folds: dict[str, tuple[int, ...]]):
         self.writer, self.system, self.folds = writer, system, folds
         self.trials: dict[str, dict[tuple[int, int], TrialRecord]] = {study: {} for study in folds}
-        self.outcomes: dict[tuple[str, int, int, int], UnitOutcome] = {}
+        self.outcomes: dict[UnitId, UnitOutcome] = {}
         self.statuses: Counter[str] = Counter()
 
-    def adopt(self, known: Results) -> list[TrialRecord]:
+    def restore(self, results: Results) -> list[TrialRecord]:
         """Take over what the tables hold of the system; the configurations of its studies."""
-        self.outcomes.update(outcomes_in(known, self.system))
-        found = [trial for trial in known.trials() if trial.system == self.system and trial.study in self.folds]
-        for trial in found:
+        self.outcomes.update(committed_outcomes(results, self.system))
+        trials = [t for t in results.trials() if t.system == self.system and t.study in self.folds]
+        for trial in trials:
             self._count(trial)
-        return found
+        return trials
 
     def write(self, trial: TrialRecord) -> None:
         """Write a configuration's row; only then it counts."""
         self.writer.write_trial(trial)
         self._count(trial)
 
-    def ended(self, study: str) -> bool:
+    def study_has_ended(self, study: str) -> bool:
         """Whether no configuration of a study runs, further seeds of its winner aside."""
         return all(t.status != "running" for (_, seed), t in self.trials[study].items() if seed == 0)
 
     def winner(self, study: str) -> int | None:
         """The best complete configuration of a study by `rank_on_dev`."""
         complete = [t for (_, seed), t in self.trials[study].items() if seed == 0 and t.status == "complete"]
-        columns = ([t.values[0] for t in complete], [self._size(t) for t in complete], [t.trial for t in complete])
-        return complete[rank_on_dev(*columns)[0]].trial if complete else None
+        keys = ([t.values[0] for t in complete], [self._parameters(t) for t in complete], [t.trial for t in complete])
+        return complete[rank_on_dev(*keys)[0]].trial if complete else None
 
-    def values(self, trial: TrialRecord, objectives: Sequence[str]) -> tuple[float, ...]:
+    def objective_values(self, trial: TrialRecord, objectives: Sequence[str]) -> tuple[float, ...]:
         """The objectives of a configuration whose units are complete: means over its folds."""
-        outcomes = [self.outcomes[trial.study, trial.trial, trial.seed, f] for f in self.folds[trial.study]]
-        dev = [known(o.dev_uar) for o in outcomes]
-        measured = {"dev_uar": sum(dev) / len(dev), "parameters": self._size(trial)}
-        return tuple(measured[objective] for objective in objectives)
+        dev_uars = [dev_uar_of(self.outcomes[identity]) for identity in unit_ids(trial, self.folds[trial.study])]
+        means = {"dev_uar": sum(dev_uars) / len(dev_uars), "parameters": self._parameters(trial)}
+        return tuple(means[objective] for objective in objectives)
 
-    def faults(self) -> dict[str, int]:
-        """How often units were begun again, and how many failed or were pruned."""
-        found = Counter(outcome.status for outcome in self.outcomes.values())
-        retries = sum(t.retries for trials in self.trials.values() for t in list(trials.values()))
-        return {"retries": retries, "failed": found["failed"], "pruned": found["pruned"]}
-
-    def _size(self, trial: TrialRecord) -> float:
-        keys = [(trial.study, trial.trial, trial.seed, f) for f in self.folds[trial.study]]
-        sizes = [self.outcomes[key].size or 0 for key in keys if key in self.outcomes]
-        return sum(sizes) / len(sizes) if sizes else 0.0
+    def _parameters(self, trial: TrialRecord) -> float:
+        """Parameters of a configuration's networks, the mean over its folds."""
+        ended = [i for i in unit_ids(trial, self.folds[trial.study]) if i in self.outcomes]
+        return sum(self.outcomes[i].parameters or 0 for i in ended) / len(ended) if ended else 0.0
 
     def _count(self, trial: TrialRecord) -> None:
-        known_so_far = self.trials[trial.study]
-        before = known_so_far.get((trial.trial, trial.seed))
+        trials = self.trials[trial.study]
+        before = trials.get((trial.trial, trial.seed))
         if before is not None:
             self.statuses[before.status] -= 1
         self.statuses[trial.status] += 1
-        known_so_far[trial.trial, trial.seed] = trial
+        trials[trial.trial, trial.seed] = trial
 
 
-def known(value: float | None) -> float:
+def dev_uar_of(outcome: UnitOutcome) -> float:
     """The dev UAR of a unit that is complete."""
-    if value is None:
+    if outcome.dev_uar is None:
         raise ValueError("a unit that ended well has no dev UAR")
-    return value
+    return outcome.dev_uar

@@ -1,104 +1,105 @@
-"""The units of a system as they are handed out: what waits, runs and has ended. What there is to run, subclasses say.
+"""The units of a system: which wait, which run and how they ended. Subclasses decide what there is to run.
 
 Every change is in the tables before it counts.
 """
 
 import time
-from collections import deque
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from emodarts.experiment.unit_spec import Rung
+from emodarts.errors import EmodartsError
+from emodarts.experiment.unit_spec import UnitSpec
 from emodarts.records import EpochRecord, TrialRecord, UnitKey
 from emodarts.results.writer import SweepWriter
 from sweeps.settings import SweepSettings
 from sweeps.study.optuna_study import OptunaStudy
+from sweeps.units.outcomes import UnitId, UnitOutcome, failure_reason, unit_id, unit_ids
+from sweeps.units.spec_factory import UnitSpecFactory
 from sweeps.units.trial_history import TrialHistory
-from sweeps.units.unit import Unit, UnitOutcome, outcome_of
 
-DRIVER = "driver"  # the attempt of what the driver commits in a unit's place
+_DRIVER = "driver"  # the attempt of what the driver commits in a worker's place
 
 
-class UnitQueue:
-    """Hands out units and takes their outcomes. `folds`: the folds of each study; `key_of` gives the row key of a unit.
+class UnitQueue(ABC):
+    """Hands out units and takes their outcomes. `folds`: the folds of each study.
 
-    `proposals` has the Optuna study of each study that proposes configurations; `rungs`: where its units may be pruned.
+    `studies` has the Optuna study of each study that proposes configurations.
     """
 
     def __init__(
         self,
         settings: SweepSettings,
         folds: dict[str, tuple[int, ...]],
+        specs: UnitSpecFactory,
         writer: SweepWriter,
-        key_of: Callable[[Unit], UnitKey],
-        system: str = "emodarts",
         clock: Callable[[], float] = time.time,
     ):
-        self.settings, self.folds, self.writer, self.clock = settings, folds, writer, clock
-        self.key_of, self.system = key_of, system
-        self.ledger = TrialHistory(writer, system, folds)
-        self.trials, self.outcomes, self.statuses = self.ledger.trials, self.ledger.outcomes, self.ledger.statuses
-        self.waiting: deque[Unit] = deque()
-        self.running: dict[tuple[str, int, int, int], Unit] = {}
-        self.proposals: dict[str, OptunaStudy] = {}
-        self.rungs: tuple[Rung, ...] = ()
+        self.settings, self.folds, self.specs, self.writer, self.clock = settings, folds, specs, writer, clock
+        self.system = specs.system
+        self.history = TrialHistory(writer, self.system, folds)
+        self.trials, self.outcomes, self.statuses = self.history.trials, self.history.outcomes, self.history.statuses
+        self.waiting: dict[UnitId, TrialRecord] = {}  # in the order in which they are handed out
+        self.running: dict[UnitId, UnitSpec] = {}
+        self.studies: dict[str, OptunaStudy] = {}
         self.deadline = None if settings.time_budget_hours is None else clock() + 3600 * settings.time_budget_hours
         self.stopped: str | None = None
 
-    def next_unit(self) -> Unit | None:
+    def next_unit(self) -> UnitSpec | None:
         """The next unit to run; None: nothing for now (see `finished`)."""
-        if self.stopped or self.is_over_time or self.has_failed:
-            return None
-        if not self.waiting:
-            self._refill()
-        if not self.waiting:
-            return None
-        unit = self.waiting.popleft()
-        self.running[unit.key] = unit
-        return unit
+        while not (self.stopped or self.is_over_time or self.only_fails):
+            if not self.waiting:
+                self._refill()
+            if not self.waiting:
+                return None
+            identity = next(iter(self.waiting))
+            trial = self.waiting.pop(identity)
+            try:
+                unit = self.specs.make(trial, identity[-1])
+            except EmodartsError as error:  # parameters that the settings refuse: the unit fails without having run
+                self._commit(self.specs.key_of_refused(trial, identity[-1]), "failed", failure_reason(error))
+            else:
+                self.running[identity] = unit
+                return unit
+        return None
 
-    def end(self, unit: Unit, outcome: UnitOutcome) -> None:
+    def on_unit_end(self, unit: UnitSpec, outcome: UnitOutcome) -> None:
         """Take a unit's outcome; with a configuration's last unit, its row is written."""
-        self.running.pop(unit.key, None)
-        if unit.key in self.outcomes:
-            return
-        self.outcomes[unit.key] = outcome
-        self._ended(unit, outcome)
+        self._record(unit.key, outcome)
 
-    def give_back(self, unit: Unit) -> None:
-        """A unit that was stopped before its end: it waits for the next start."""
-        self.running.pop(unit.key, None)
+    def on_unit_interrupted(self, unit: UnitSpec) -> None:
+        """A unit was stopped before its end: it runs at the next start."""
+        self.running.pop(unit_id(unit.key), None)
 
-    def restarted(self, unit: Unit) -> None:
-        """A unit's worker died, and it is begun again from its last checkpoint."""
-        trial = self.trials[unit.study][unit.trial, unit.seed]
-        self.ledger.write(replace(trial, retries=trial.retries + 1))
+    def on_worker_restart(self, unit: UnitSpec) -> None:
+        """A unit's worker died, and another one goes on from its last checkpoint."""
+        trial = self.trials[unit.key.study][unit.key.trial, unit.key.seed]
+        self.history.write(replace(trial, retries=trial.retries + 1))
 
-    def died(self, unit: Unit, reason: str) -> None:
+    def on_worker_failure(self, unit: UnitSpec, reason: str) -> None:
         """A unit's workers died for good: it is committed as failed, unless one of them had finished it."""
-        stands = self.writer.commit_ended(self.key_of(unit), "failed", reason, (), DRIVER)
-        self.end(unit, outcome_of(stands))
+        self._commit(unit.key, "failed", reason)
+
+    def should_prune(self, unit: UnitSpec, rung: int, epochs: tuple[EpochRecord, ...]) -> bool:
+        """Whether a unit that has reached one of its rungs is to be pruned; `epochs`: all that it has run."""
+        return False
 
     def stop(self, reason: str) -> None:
-        """End the sweep without an outcome for what runs: the next start takes it up. The first reason is kept."""
+        """End the sweep without an outcome for what runs: the next start goes on with it. The first reason counts."""
         self.stopped = self.stopped or reason
-
-    def rung(self, unit: Unit, rung: int, epochs: tuple[EpochRecord, ...]) -> bool:
-        """Whether a unit that has come to one of its rungs is to be pruned."""
-        return False
 
     @property
     def finished(self) -> bool:
         """Whether nothing runs and nothing will be handed out any more."""
         if self.running:
             return False
-        return bool(self.stopped) or self.is_over_time or self.has_failed or self.complete
+        return bool(self.stopped) or self.is_over_time or self.only_fails or self.complete
 
     @property
+    @abstractmethod
     def complete(self) -> bool:
         """Whether everything that the settings ask for has ended."""
-        raise NotImplementedError
 
     @property
     def is_over_time(self) -> bool:
@@ -106,8 +107,8 @@ class UnitQueue:
         return self.deadline is not None and self.clock() > self.deadline
 
     @property
-    def has_failed(self) -> bool:
-        """Whether the sweep only fails (`sweep.max_failures`)."""
+    def only_fails(self) -> bool:
+        """Whether as many configurations failed as end a sweep (`sweep.max_failures`), and none is complete."""
         return self.statuses["failed"] >= self.settings.max_failures and self.none_complete
 
     @property
@@ -122,29 +123,39 @@ class UnitQueue:
 
     @property
     def units_total(self) -> int:
-        """How many units the settings ask for, or that there are already."""
-        return max(self._asked, len(self.outcomes) + len(self.running) + len(self.waiting))
+        """How many units the settings ask for, or how many there are already."""
+        return max(self._units_requested, len(self.outcomes) + len(self.running) + len(self.waiting))
 
     @property
-    def _asked(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def _units_requested(self) -> int:
+        """How many units the settings ask for."""
 
+    @abstractmethod
     def _refill(self) -> None:
         """Put into `waiting` what is to run by now."""
-        raise NotImplementedError
 
-    def _ended(self, unit: Unit, outcome: UnitOutcome) -> None:
-        """What follows from the outcome of a unit, which is kept already."""
-        raise NotImplementedError
+    @abstractmethod
+    def _on_outcome(self, key: UnitKey, outcome: UnitOutcome) -> None:
+        """What follows from the outcome of a unit, which is in `outcomes` already."""
 
     def _enqueue(self, trial: TrialRecord, folds: tuple[int, ...]) -> int:
-        """Have a configuration wait for those of its folds on which it has not run, nor waits; how many these are."""
-        there = {unit.key for unit in self.waiting} | self.running.keys() | self.outcomes.keys()
-        rungs = self.rungs if trial.seed == 0 else ()  # further seeds of a winner are never pruned
-        units = [Unit(self.system, trial.study, trial.trial, trial.seed, f, trial.parameters, rungs) for f in folds]
-        missing = [unit for unit in units if unit.key not in there]
-        self.waiting.extend(missing)
+        """Have a configuration wait for those folds on which it has not run, nor waits; how many these are."""
+        present = self.waiting.keys() | self.running.keys() | self.outcomes.keys()
+        missing = [identity for identity in unit_ids(trial, folds) if identity not in present]
+        self.waiting |= dict.fromkeys(missing, trial)
         return len(missing)
+
+    def _commit(self, key: UnitKey, status: str, reason: str, epochs: tuple[EpochRecord, ...] = ()) -> None:
+        """End a unit in its worker's place; what its worker committed before stands."""
+        self._record(key, UnitOutcome.of_commit(self.writer.commit_ended(key, status, reason, epochs, _DRIVER)))
+
+    def _record(self, key: UnitKey, outcome: UnitOutcome) -> None:
+        identity = unit_id(key)
+        self.running.pop(identity, None)
+        if identity not in self.outcomes:
+            self.outcomes[identity] = outcome
+            self._on_outcome(key, outcome)
 
 
 def now() -> datetime:

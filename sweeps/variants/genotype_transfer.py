@@ -1,7 +1,7 @@
-"""Genotype transfer: the winners that a sweep found on one corpus are trained and tested on another, without a search.
+"""Genotype transfer: the winners of a sweep on one corpus are trained and tested on another, without a search.
 
-Fold i takes the winner of fold i mod k of the source, chosen there on dev alone, with the settings that it was found
-with. On the source's own corpus it takes that of the same fold alone: any other was chosen on its test speakers.
+Fold i takes the winner of fold i mod k of the source, chosen there on dev alone, with the settings of its search. On
+the source's own corpus it takes that of the same fold alone: any other was chosen on its test speakers.
 """
 
 import hashlib
@@ -24,13 +24,13 @@ from emodarts.results.reader import Results, SweepTables
 from emodarts.results.sweep_file import settings_of
 from emodarts.results.winners import winners
 from emodarts.storage import Storage
-from sweeps.execution.worker import TransferredUnit
 from sweeps.settings import Settings, SweepSettings
+from sweeps.units.spec_factory import TransferredUnit
 
 _FROM = "genotypes_from"
-_TAKEN = ("features", "batches", "search", "training")  # rooms whose settings are the source's
-_OPEN = ("corpus", "protocol", "extra_tests", "roots", "results", "resources", "ray", "hydra", _FROM, f"{_FROM}_system")
-_OPEN_OF_SWEEP = ("name", "folds", "seeds", "seed", "time_budget_hours", "max_failures")
+_OF_SOURCE = ("features", "batches", "search", "training")  # groups whose settings are the source's
+_OWN = ("corpus", "protocol", "extra_tests", "roots", "results", "resources", "ray", "hydra", _FROM, f"{_FROM}_system")
+_OWN_OF_SWEEP = ("name", "folds", "seeds", "seed", "time_budget_hours", "max_failures")
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,13 @@ class SourceSweep:
         (sweep,) = results.parts
         settings = settings_of(sweep.storage, sweep.name)
         _refuse_source(sweep.name, settings)
-        chosen = _chosen(results, system)
-        commits = [c for c in results.commits if c.status == "complete" and _is_of(c, system, chosen)]
+        winning = _winning_trials(results, system)
+        commits = [
+            commit
+            for commit in results.commits
+            if (commit.status, commit.key.system, commit.key.seed) == ("complete", system, 0)
+            and winning.get(commit.key.study) == commit.key.trial
+        ]
         key = commits[0].key
         return cls(
             sweep.name,
@@ -73,33 +78,34 @@ class SourceSweep:
             key.protocol,
             _count_folds(results, key.protocol),
             settings,
-            {commit.key.fold: _winner(sweep, commit) for commit in commits},
+            {commit.key.fold: _read_winner(sweep, commit) for commit in commits},
             {commit.key.fold: commit.key.fold_hash for commit in commits},
         )
 
-    def resolve(self, settings: Settings, given: Sequence[str]) -> Settings:
-        """The settings with what the source rules, and the sweep's name; `given` is what the command line said.
+    def resolve(self, settings: Settings, overrides: Sequence[str]) -> Settings:
+        """The settings with those of the source, and the sweep's name.
 
-        Raises EmodartsError for what was said and would be ignored.
+        Raises EmodartsError for `overrides` of the command line that would be ignored.
         """
-        self._refuse_given(settings, given)
-        theirs = next(iter(self.winners.values())).settings
-        own = replace(
+        self._check_overrides(settings, overrides)
+        source = next(iter(self.winners.values())).settings
+        resolved = replace(
             settings,
-            features=_with_own_file(theirs.features, settings.features),
-            batches=replace(theirs.batches, device_memory_fraction=settings.batches.device_memory_fraction),
+            features=_with_own_file(source.features, settings.features),
+            batches=replace(source.batches, device_memory_fraction=settings.batches.device_memory_fraction),
         )
-        return replace(own, sweep=replace(own.sweep, name=own.sweep_name_of(self.hashed(own))))
+        name = resolved.sweep_name_of(self.hashed_settings(resolved))
+        return replace(resolved, sweep=replace(resolved.sweep, name=name))
 
-    def hashed(self, settings: Settings) -> dict[str, Any]:
+    def hashed_settings(self, settings: Settings) -> dict[str, Any]:
         """What changes a unit's result, by dotted name: data, source and winners."""
-        kept = {
+        of_data = {
             name: value
             for name, value in settings.hashed_settings().items()
             if name.partition(".")[0] in ("corpus", "features", "batches", "extra_tests") or name == "sweep.seed"
         }
-        taken = {f"{_FROM}.fold{fold}": _told(self.winners.get(fold)) for fold in range(self.folds)}
-        return {**kept, f"{_FROM}.sweep": self.sweep, f"{_FROM}.system": self.system, **taken}
+        winners = {f"{_FROM}.fold{fold}": _describe(self.winners.get(fold)) for fold in range(self.folds)}
+        return {**of_data, f"{_FROM}.sweep": self.sweep, f"{_FROM}.system": self.system, **winners}
 
     def assign(self, folds: Mapping[int, Fold], settings: Settings) -> dict[int, TransferredUnit]:
         """What each fold takes, with what `resolve` made of the settings.
@@ -112,62 +118,64 @@ class SourceSweep:
                 f"extra_tests={seen[0]}: the genotypes of sweep '{self.sweep}' were chosen on its speakers, so that "
                 "they are no test"
             )
-        corpora = tuple(about.name for about in settings.training_corpora)
-        taken = {index: self._taken(fold, corpora) for index, fold in folds.items()}
-        own: Any = {
-            "features": settings.features,
-            "batches": settings.batches,
-        }  # the same, but for what is this machine's
-        return {index: replace(w, settings=replace(w.settings, **own)) for index, w in taken.items()}
+        corpora = {corpus.name for corpus in settings.training_corpora}
+        units = {}
+        for index, fold in folds.items():
+            winner = self._winner_for(fold, corpora)  # its settings, but for what belongs to this machine:
+            own = replace(winner.settings, features=settings.features, batches=settings.batches)
+            units[index] = replace(winner, settings=own)
+        return units
 
-    def _taken(self, fold: Fold, corpora: tuple[str, ...]) -> TransferredUnit:
-        own = sorted({*corpora} & {*self.corpora})
-        is_own = bool(own)
-        wanted = fold.index if is_own else fold.index % self.folds
-        if wanted not in self.winners:
-            have = ", ".join(map(str, sorted(self.winners)))
+    def _winner_for(self, fold: Fold, corpora: set[str]) -> TransferredUnit:
+        """What a fold of a sweep that trains on these corpora takes. Raises EmodartsError."""
+        shared = sorted(corpora & {*self.corpora})
+        number = fold.index if shared else fold.index % self.folds
+        if number not in self.winners:
+            present = ", ".join(map(str, sorted(self.winners)))
             raise EmodartsError(
-                f"fold {fold.index} of {fold.protocol} takes the winner of fold {wanted} of {self.protocol}, and sweep "
-                f"'{self.sweep}' has winners of fold {have} alone: let it run that fold, or set sweep.folds"
+                f"fold {fold.index} of {fold.protocol} takes the winner of fold {number} of {self.protocol}, and sweep "
+                f"'{self.sweep}' has winners of fold {present} alone: let it run that fold, or set sweep.folds"
             )
-        there = (self.protocol, self.hashes[wanted])
-        if is_own and there != (fold.protocol, fold.hash):
+        if shared and (self.protocol, self.hashes[number]) != (fold.protocol, fold.hash):
             raise EmodartsError(
-                f"fold {fold.index}: sweep '{self.sweep}' searched on {', '.join(own)}, by {there[0]} ({there[1]}), "
-                f"and this is {fold.protocol} ({fold.hash}): its genotypes may have been chosen on speakers that test "
-                "here; on its own corpus a winner is taken by the same fold alone, so set the protocol and the "
-                "settings of the corpus as they were"
+                f"fold {fold.index}: sweep '{self.sweep}' searched on {', '.join(shared)}, by {self.protocol} "
+                f"({self.hashes[number]}), and this is {fold.protocol} ({fold.hash}): its genotypes may have been "
+                "chosen on speakers that test here; on its own corpus a winner is taken by the same fold alone, so set "
+                "the protocol and the settings of the corpus as they were"
             )
-        return self.winners[wanted]
+        return self.winners[number]
 
-    def _refuse_given(self, settings: Settings, given: Sequence[str]) -> None:
-        """Refuse what was said on the command line and would not be heard."""
-        mine = json.loads(json.dumps(settings.hashed_settings()))
-        plain = asdict(SweepSettings())
-        for said in given:
-            name = said.lstrip("+~").partition("=")[0].partition("@")[0]
-            room, _, rest = name.partition(".")
-            if room in _TAKEN:
-                self._refuse_other(name, mine)
-            elif room == "sweep":
+    def _check_overrides(self, settings: Settings, overrides: Sequence[str]) -> None:
+        """Raise EmodartsError for an override that would be ignored."""
+        defaults = asdict(SweepSettings())
+        for override in overrides:
+            name = override.lstrip("+~").partition("=")[0].partition("@")[0]
+            group, _, rest = name.partition(".")
+            if group in _OF_SOURCE:
+                self._check_equal(name, settings)
+            elif group == "sweep":
                 if not rest:
-                    raise EmodartsError(f"{said}: {_FROM} runs one configuration a fold, by the source's settings")
+                    raise EmodartsError(f"{override}: {_FROM} runs one configuration a fold, by the source's settings")
                 setting = rest.partition(".")[0]
-                if setting not in _OPEN_OF_SWEEP and getattr(settings.sweep, setting, None) != plain[setting]:
-                    raise EmodartsError(f"{said}: {_FROM} runs one configuration a fold, and asks nobody for others")
-            elif room == "system" and settings.system not in (SEARCHED, self.system):
-                raise EmodartsError(f"{said}: with {_FROM} the system is the source's: set {_FROM}_system")
-            elif room not in (*_OPEN, "system"):
-                raise EmodartsError(f"{said} has no meaning with {_FROM}: leave it out")
+                if setting not in _OWN_OF_SWEEP and getattr(settings.sweep, setting, None) != defaults[setting]:
+                    raise EmodartsError(
+                        f"{override}: {_FROM} runs one configuration a fold, and asks nobody for others"
+                    )
+            elif group == "system" and settings.system not in (SEARCHED, self.system):
+                raise EmodartsError(f"{override}: with {_FROM} the system is the source's: set {_FROM}_system")
+            elif group not in (*_OWN, "system"):
+                raise EmodartsError(f"{override} has no meaning with {_FROM}: leave it out")
 
-    def _refuse_other(self, name: str, mine: Mapping[str, Any]) -> None:
-        said = [key for key in mine if key == name or key.startswith(f"{name}.")]
-        differing = [key for key in said if mine.get(key) != self.settings.get(key)]
+    def _check_equal(self, name: str, settings: Settings) -> None:
+        """Raise EmodartsError where a setting, or a group of them, is not as in the source."""
+        own = json.loads(json.dumps(settings.hashed_settings()))
+        keys = [key for key in own if key == name or key.startswith(f"{name}.")]
+        differing = [key for key in keys if own[key] != self.settings.get(key)]
         if differing:
-            told = "; ".join(f"{key} was {self.settings.get(key)}, now {mine.get(key)}" for key in differing[:8])
+            changes = "; ".join(f"{key} was {self.settings.get(key)}, now {own[key]}" for key in differing[:8])
             raise EmodartsError(
-                f"{_FROM}: the settings of sweep '{self.sweep}' rule, and others were given: {told}; leave them out, "
-                "or search with them"
+                f"{_FROM}: the settings of sweep '{self.sweep}' rule, and others were given: {changes}; leave them "
+                "out, or search with them"
             )
 
 
@@ -176,33 +184,33 @@ def refuse_changed(storage: Storage, sweep: str, hashed: Mapping[str, Any]) -> N
 
     A sweep's default name has its winners in it, so that it would silently begin anew.
     """
-    mine = json.loads(json.dumps(hashed))
+    own = json.loads(json.dumps(hashed))
     for other in storage.list(""):
         if other == sweep or not storage.exists(f"{other}/sweep.json"):
             continue
-        theirs = settings_of(storage, other)
-        differing = [key for key in mine if mine[key] != theirs.get(key)]
+        before = settings_of(storage, other)
+        differing = [key for key in own if own[key] != before.get(key)]
         if differing and all(key.startswith(f"{_FROM}.fold") for key in differing):
-            told = "; ".join(f"{key.rpartition('.')[2]}: {theirs.get(key)}, now {mine[key]}" for key in differing[:8])
+            changes = "; ".join(f"{key.rpartition('.')[2]}: {before.get(key)}, now {own[key]}" for key in differing[:8])
             raise EmodartsError(
-                f"sweep '{mine[f'{_FROM}.sweep']}' has changed its winners since sweep '{other}' took them ({told}): "
+                f"sweep '{own[f'{_FROM}.sweep']}' has changed its winners since sweep '{other}' took them ({changes}): "
                 "set sweep.name to begin another sweep with the present ones, or take the old state of the source back"
             )
 
 
 def _refuse_source(sweep: str, settings: Mapping[str, Any]) -> None:
-    if settings.get("sweep.study_per") == "sweep":
-        raise EmodartsError(
-            f"{_FROM}: sweep '{sweep}' has sweep.study_per=sweep: its one winner was chosen on the speakers of all its "
-            "folds; search with sweep.study_per=fold"
-        )
     if settings.get(f"{_FROM}.sweep"):
         raise EmodartsError(
             f"{_FROM}: sweep '{sweep}' has its genotypes from sweep '{settings[f'{_FROM}.sweep']}': give that one"
         )
+    if settings["sweep.study_per"] == "sweep":
+        raise EmodartsError(
+            f"{_FROM}: sweep '{sweep}' has sweep.study_per=sweep: its one winner was chosen on the speakers of all its "
+            "folds; search with sweep.study_per=fold"
+        )
 
 
-def _chosen(results: Results, system: str) -> dict[str, int]:
+def _winning_trials(results: Results, system: str) -> dict[str, int]:
     """Study -> its winner, of a system. Raises EmodartsError where there is none, or configurations still run."""
     where, trials = f"{_FROM}: sweep '{results.sweeps[0]}'", results.trials()
     searched = sorted({t.system for t in trials if t.system.partition(":")[0] == SEARCHED})
@@ -210,56 +218,48 @@ def _chosen(results: Results, system: str) -> dict[str, int]:
         raise EmodartsError(
             f"{where} has no search of system {system}; set {_FROM}_system to one of {', '.join(searched) or 'none'}"
         )
-    mine = [trial for trial in trials if trial.system == system]
-    running = sorted({trial.study for trial in mine if trial.status == "running" and trial.seed == 0})
+    running = sorted({t.study for t in trials if t.system == system and t.status == "running" and t.seed == 0})
     if running:
         raise EmodartsError(
             f"{where} has not ended ({', '.join(running)}), so its winners may change: let it go on first"
         )
-    found = {w.study: w.trial for w in winners(results) if w.system == system}
-    if not found:
+    winning = {winner.study: winner.trial for winner in winners(results) if winner.system == system}
+    if not winning:
         raise EmodartsError(f"{where} chose no configuration of {system} on a dev part: there is no winner to take")
-    return found
+    return winning
 
 
-def _is_of(commit: Commit, system: str, chosen: Mapping[str, int]) -> bool:
-    """Whether a unit is that of its study's winner with the first seed."""
+def _read_winner(sweep: SweepTables, commit: Commit) -> TransferredUnit:
     key = commit.key
-    return (key.system, key.seed) == (system, 0) and chosen.get(key.study) == key.trial
-
-
-def _winner(sweep: SweepTables, commit: Commit) -> TransferredUnit:
-    key = commit.key
-    genotype = sweep.read_unit("genotypes", commit).to_pylist()[0]
+    row = sweep.read_unit("genotypes", commit).to_pylist()[0]
+    genotype = TransferredGenotype(Genotype.from_json(row["genotype"]), row["derived_at"])
     settings = settings_from_json(sweep.read_unit("folds", commit)["settings"][0].as_py())
-    source = f"{key.sweep}/{key.system}/{key.study}/{key.trial}/{key.seed}/{key.fold}"
     return TransferredUnit(
-        source, TransferredGenotype(Genotype.from_json(genotype["genotype"]), genotype["derived_at"]), settings
+        f"{key.sweep}/{key.system}/{key.study}/{key.trial}/{key.seed}/{key.fold}", genotype, settings
     )
 
 
 def _count_folds(results: Results, protocol: str) -> int:
-    """How many folds a protocol has, by the audit in the corpora table: a sweep need not have run all."""
+    """How many folds a protocol has, by the audits in the corpora table: a sweep need not have run all."""
     rows = results.table("corpora", ["audit"]).to_pylist()
-    audited = [json.loads(row["audit"])["protocol"] for row in rows if row["audit"]]
-    if (
-        "/joined" in protocol and audited
-    ):  # each corpus has an audit by its own protocol; joined, there are the most of them
-        return max(len(one["folds"]) for one in audited)
-    found = next((one for one in audited if one["name"] == protocol), None)
-    if found is None:
+    folds_of = {}
+    for audited in (json.loads(row["audit"])["protocol"] for row in rows if row["audit"]):
+        folds_of[audited["name"]] = len(audited["folds"])
+    if "/joined" in protocol and folds_of:  # each corpus is audited by its own protocol; joined there are as many
+        return max(folds_of.values())  # as the corpus with the most folds has
+    if protocol not in folds_of:
         raise EmodartsError(
             f"{_FROM}: sweep '{results.sweeps[0]}' has no audit of {protocol}, so how many folds that has is "
             "not known: start its command again, which writes the audit"
         )
-    return len(found["folds"])
+    return folds_of[protocol]
 
 
-def _told(winner: TransferredUnit | None) -> str | None:
+def _describe(winner: TransferredUnit | None) -> str | None:
     """A winner in a few words: study, trial, and a hash of its genotype and settings."""
     if winner is None:
         return None
-    content = json.dumps([winner.transferred.genotype.to_json(), _portable(winner.settings)], sort_keys=True)
+    content = json.dumps([winner.genotype.genotype.to_json(), _portable(winner.settings)], sort_keys=True)
     _, _, study, trial, _, _ = winner.source.rsplit("/", 5)
     return f"{study} trial {trial} ({hashlib.sha256(content.encode()).hexdigest()[:8]})"
 
@@ -272,7 +272,7 @@ def _portable(settings: FoldSettings) -> dict[str, Any]:
     return content
 
 
-def _with_own_file(theirs: FeatureSettings, own: FeatureSettings) -> FeatureSettings:
+def _with_own_file(source: FeatureSettings, own: FeatureSettings) -> FeatureSettings:
     """The source's features; a file of weights may lie elsewhere on this machine."""
-    names = [PurePath(f.checkpoint).name if f.checkpoint else None for f in (theirs, own)]
-    return replace(theirs, checkpoint=own.checkpoint) if names[0] == names[1] else theirs
+    names = [PurePath(f.checkpoint).name if f.checkpoint else None for f in (source, own)]
+    return replace(source, checkpoint=own.checkpoint) if names[0] == names[1] else source

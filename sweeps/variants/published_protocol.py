@@ -30,14 +30,14 @@ def published_settings(settings: Settings) -> Settings:
     return replace(settings, corpus=labelled, sweep=sweep, extra_tests=[], published_protocol=False)
 
 
-def runnable_without_dev(systems: dict[str, FoldSettings]) -> tuple[dict[str, FoldSettings], dict[str, str]]:
+def runnable_without_dev(systems: dict[str, FoldSettings]) -> tuple[list[str], dict[str, str]]:
     """The systems that can run without a dev part, and why the others cannot. Raises EmodartsError if none can."""
-    refused: dict[str, str] = {}
-    for name, made in systems.items():
+    reasons: dict[str, str] = {}
+    for name, settings in systems.items():
         try:
-            check_runnable_without_dev(made)
+            check_runnable_without_dev(settings)
         except EmodartsError as error:
-            refused[name] = str(error)
-    if len(refused) == len(systems):
-        raise EmodartsError("; ".join(dict.fromkeys(refused.values())))
-    return {name: made for name, made in systems.items() if name not in refused}, refused
+            reasons[name] = str(error)
+    if len(reasons) == len(systems):
+        raise EmodartsError("; ".join(dict.fromkeys(reasons.values())))
+    return [name for name in systems if name not in reasons], reasons

@@ -31,7 +31,7 @@ from sweeps.execution.ray_session import fit, session
 from sweeps.settings import RaySettings, ResourceSettings, SweepSettings
 from sweeps.units.study_queue import StudyQueue
 from sweeps.units.system_queues import SystemQueues
-from tests.support.studies import DEFAULT, SPACE, commit, key_of
+from tests.support.studies import commit, make_specs
 
 
 def begin(root: str, folds: int, trials: int) -> StudyQueue:
@@ -39,9 +39,7 @@ def begin(root: str, folds: int, trials: int) -> StudyQueue:
     storage = Storage.open(root)
     register(storage, "s", {})
     settings = SweepSettings(trials=trials, sampler="random", study_per="sweep")
-    return StudyQueue(
-        settings, SPACE, DEFAULT, tuple(range(folds)), SweepWriter(storage, "s"), reader.open(root), key_of
-    )
+    return StudyQueue(settings, make_specs(range(folds)), SweepWriter(storage, "s"), reader.open(root))
 
 
 def measured(act: Any) -> tuple[float, float, float]:
@@ -59,7 +57,7 @@ def through_the_sweep(units: int) -> tuple[float, float, float]:
     def empty(config: dict[str, Any]) -> None:
         from ray import tune
 
-        tune.report({"status": "complete", "dev_uar": 0.5, "size": 1})
+        tune.report({"status": "complete", "dev_uar": 0.5, "parameters": 1})
 
     with tempfile.TemporaryDirectory() as folder:
         studies = begin(folder, 1, units)
@@ -71,7 +69,7 @@ def as_plain_tasks(units: int) -> tuple[float, float, float]:
 
     @ray.remote(num_cpus=1)
     def empty(number: int) -> dict[str, Any]:
-        return {"status": "complete", "dev_uar": 0.5, "size": 1}
+        return {"status": "complete", "dev_uar": 0.5, "parameters": 1}
 
     def run() -> None:
         running = [empty.remote(n) for n in range(2)]
@@ -91,8 +89,8 @@ def taken_up(configurations: int, folds: int) -> float:
         studies = begin(folder, folds, configurations)
         while (unit := studies.next_unit()) is not None:
             outcome = commit(studies, unit)
-            if (unit.trial, unit.fold) != (configurations - 1, folds - 1):
-                studies.end(unit, outcome)
+            if (unit.key.trial, unit.key.fold) != (configurations - 1, folds - 1):
+                studies.on_unit_end(unit, outcome)
         start = time.perf_counter()
         again = begin(folder, folds, configurations)
         seconds = time.perf_counter() - start

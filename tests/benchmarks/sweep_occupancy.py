@@ -36,12 +36,12 @@ def drive(units: int, low: float, high: float, folder: str, address: str) -> Non
     def sleep(config: dict[str, Any]) -> None:
         from ray import tune
 
-        seconds = random.Random(config["unit"]["trial"]).uniform(low, high)
+        seconds = random.Random(config["unit"].key.trial).uniform(low, high)
         begun = time.time()
         time.sleep(seconds)
         with open(spans, "a") as file:
             file.write(f"{begun} {time.time()}\n")
-        tune.report({"status": "complete", "dev_uar": 0.5, "size": 1})
+        tune.report({"status": "complete", "dev_uar": 0.5, "parameters": 1})
 
     with session(RaySettings(address=address), ResourceSettings(), Console(quiet=True)):
         fit(sleep, SystemQueues([studies]), {"cpu": 1, "gpu": 1}, [], None)

@@ -15,10 +15,8 @@ import multiprocessing
 import os
 import tempfile
 import time
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -28,19 +26,20 @@ from ray import tune
 from rich.console import Console
 
 from emodarts.corpora.settings import CorpusSettings
+from emodarts.experiment.unit_spec import UnitSpec
 from emodarts.results import reader
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from emodarts.search.settings import SearchSettings
 from emodarts.storage import Storage
 from emodarts.training.settings import TrainingSettings
-from sweeps.data.preparation import prepare
 from sweeps.execution.dashboard_journal import DashboardJournal
 from sweeps.execution.ray_session import fit, session
-from sweeps.execution.worker import SweepSpec, SystemSpec, run_unit, run_unit_locally
+from sweeps.execution.sweep_spec import SweepSpec
+from sweeps.execution.worker import run_unit, run_unit_locally
 from sweeps.settings import RaySettings, ResourceSettings, Settings, SweepSettings
-from sweeps.study.search_space import SearchSpace
-from sweeps.sweep import plan_of, studies_of
+from sweeps.units.system_queues import SystemQueues
+from sweeps.variants.jobs import make_jobs
 
 FOLDS = [0, 1]
 SEARCH_EPOCHS, TRAINING_EPOCHS = 7, 16
@@ -59,37 +58,36 @@ def settings_of(results: Path, trials: int) -> Settings:
     )
 
 
-def begin(results: Path, trials: int) -> tuple[SweepSpec, Any]:
-    """A sweep that is ready to run: plan and studies."""
+def begin(results: Path, trials: int) -> tuple[SweepSpec, SystemQueues]:
+    """A sweep that is ready to run: what all of its units share, and its queues."""
     settings = settings_of(results, trials)
     storage = Storage.open(results)
-    data = prepare(settings, Console(quiet=True))
+    (job,) = make_jobs(settings, storage, Console(quiet=True), [])
     register(storage, settings.sweep_name, {})
-    systems = {name: SystemSpec(made, SearchSpace.of(settings, made)) for name, made in settings.systems.items()}
-    plan = plan_of(settings, systems, storage, data)
-    writer, known = SweepWriter(storage, plan.sweep), reader.open(results)
-    return plan, studies_of(settings, plan, writer, known, DashboardJournal(storage, plan.sweep))
+    sweep = SweepSpec.publish(settings, storage, job.data)
+    writer, journal = SweepWriter(storage, sweep.sweep), DashboardJournal(storage, sweep.sweep)
+    return sweep, job.make_queues(writer, reader.open(results), journal.add)
 
 
 def by_sweep(trials: int, workers: int) -> float:
     """Seconds of the sweep on so many workers."""
     with tempfile.TemporaryDirectory() as folder:
-        plan, studies = begin(Path(folder), trials)
+        sweep, queues = begin(Path(folder), trials)
         start = time.perf_counter()
-        fit(tune.with_parameters(run_unit, plan=plan), studies, {"cpu": 1}, [], workers)
+        fit(tune.with_parameters(run_unit, sweep=sweep), queues, {"cpu": 1}, [], workers)
         seconds = time.perf_counter() - start
-        assert studies.complete
+        assert queues.complete
     return seconds
 
 
 @cache
-def _begun(trials: int) -> tuple[SweepSpec, list[dict[str, Any]]]:
-    """A process's own copy of the sweep: its plan and all of its units."""
-    plan, studies = begin(Path(tempfile.mkdtemp(dir=os.environ["PLAIN_RESULTS"])), trials)
+def _begun(trials: int) -> tuple[SweepSpec, list[UnitSpec]]:
+    """A process's own copy of the sweep: its spec and all of its units."""
+    sweep, queues = begin(Path(tempfile.mkdtemp(dir=os.environ["PLAIN_RESULTS"])), trials)
     units = []
-    while (unit := studies.next_unit()) is not None:
-        units.append(asdict(unit))
-    return plan, units
+    while (unit := queues.next_unit()) is not None:
+        units.append(unit)
+    return sweep, units
 
 
 def _warm(trials: int) -> None:
@@ -99,9 +97,9 @@ def _warm(trials: int) -> None:
 
 def _plain_units(trials: int, first: int, step: int) -> None:
     """Some of the sweep's units, one after the other, without Ray."""
-    plan, units = _begun(trials)
+    sweep, units = _begun(trials)
     for unit in units[first::step]:
-        run_unit_locally(unit, plan)
+        run_unit_locally(unit, sweep)
 
 
 def by_loop(trials: int, processes: int) -> float:

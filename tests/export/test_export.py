@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +30,10 @@ from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage
 from sweeps.data.placement import StoreLocation
 from sweeps.execution import metrics, worker
-from sweeps.execution.worker import SweepSpec
+from sweeps.execution.sweep_spec import SweepSpec
 from sweeps.settings import Settings, SweepSettings
 from sweeps.study.search_space import SearchSpace
-from sweeps.units.unit import Unit
+from sweeps.units.spec_factory import SystemSpec, UnitSpecFactory
 
 BLOCKED = ("torch", "torchaudio", "ray", "emodarts", "pyarrow", "scipy", "soxr")
 
@@ -47,22 +47,17 @@ def swept(demo, demo_store, tiny, tmp_path_factory):
     folds = {fold.index: fold for fold in demo[2][:2]}
     store = StoreLocation(str(demo_store.folder), socket.gethostname(), None)
     space = SearchSpace.of(replace(settings, sweep=SweepSettings(space={})))
-    plan = SweepSpec(
-        "s", str(results), ("demo",), (store,), folds, {"emodarts": worker.SystemSpec(tiny, space)}, 5, "cpu", 1
-    )
+    specs = UnitSpecFactory("s", "emodarts", SystemSpec(tiny, space), folds, ("demo",), sweep_seed=5, device="cpu")
+    sweep = SweepSpec("s", str(results), (store,), folds, threads=1)
     storage = Storage.open(results)
     register(storage, "s", settings.hashed_settings())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, "setproctitle", lambda title: None)
         for fold, number in ((0, 0), (0, 1), (1, 0)):
             parameters = {"training.learning_rate": (3e-3, 1e-5)[number]}
-            done = worker.run_unit_locally(
-                asdict(Unit("emodarts", f"fold{fold}", number, 0, fold, parameters, ())), plan
-            )
-            record = TrialRecord(
-                "emodarts", f"fold{fold}", number, 0, parameters, "complete", values=(done["dev_uar"],)
-            )
-            SweepWriter(storage, "s").write_trial(record)
+            trial = TrialRecord("emodarts", f"fold{fold}", number, 0, parameters)
+            outcome = worker.run_unit_locally(specs.make(trial, fold), sweep)
+            SweepWriter(storage, "s").write_trial(replace(trial, status="complete", values=(outcome.dev_uar,)))
     return results
 
 

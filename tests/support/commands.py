@@ -94,8 +94,8 @@ def run_here(environment, *given, code=0):
     """
     told, plain = io.StringIO(), local.run_unit_locally
 
-    def run_unit_locally(unit, plan, report):
-        return plain(*pickle.loads(cloudpickle.dumps((unit, plan))), report)
+    def run_unit_locally(unit, sweep, report):
+        return plain(*pickle.loads(cloudpickle.dumps((unit, sweep))), report)
 
     with pytest.MonkeyPatch.context() as patch:
         for name in set(os.environ) - set(environment):

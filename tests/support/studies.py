@@ -1,11 +1,13 @@
 """A sweep's study queue without Ray, and units whose dev figure depends on their names and numbers only."""
 
 import time
+from collections import Counter
 
 import numpy as np
 
+from emodarts.corpora.protocols.folds import Fold
 from emodarts.experiment.fold_data import FoldSettings
-from emodarts.records import UnitKey, UnitRecords
+from emodarts.records import UnitRecords
 from emodarts.results import reader
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
@@ -13,9 +15,10 @@ from emodarts.storage import Storage
 from sweeps.execution.dashboard_journal import DashboardJournal
 from sweeps.settings import Settings, SweepSettings
 from sweeps.study.search_space import SearchSpace
+from sweeps.units.outcomes import UnitOutcome
+from sweeps.units.spec_factory import SystemSpec, UnitSpecFactory
 from sweeps.units.study_queue import StudyQueue
 from sweeps.units.system_queues import SystemQueues
-from sweeps.units.unit import UnitOutcome
 from tests.support.unit_records import evaluation, records
 
 SPACE = SearchSpace.of(
@@ -35,43 +38,46 @@ DEFAULT = SPACE.default_parameters(FoldSettings())
 RUNGS = (("search", 0.5), ("train", 0.5))
 
 
-def key_of(unit, system="emodarts"):
-    return UnitKey("s", system, unit.study, unit.trial, unit.seed, ("x",), "x/speaker3", unit.fold, "h", ("a", "b"))
+def make_specs(folds=(0,), system="emodarts", rungs=()):
+    """Makes units on folds that nobody reads."""
+    by_number = {number: Fold("x/speaker3", number, (), (), {}, {}, ("a", "b"), {}, {}, "h") for number in folds}
+    return UnitSpecFactory("s", system, SystemSpec(FoldSettings(), SPACE), by_number, ("x",), rungs=rungs)
 
 
-def begin(root, known=True, folds=(0, 1, 2), clock=time.time, system="emodarts", on_told=lambda *told: None, **sweep):
+def begin(root, known=True, folds=(0, 1, 2), clock=time.time, system="emodarts", on_trial_end=None, **sweep):
     storage = Storage.open(root)
     register(storage, "s", {})
-    writer = SweepWriter(storage, "s")
-    found = reader.open(root) if known else None
     settings = SweepSettings(**sweep)
-    rungs = RUNGS if settings.pruner == "asha" else ()
-    return StudyQueue(settings, SPACE, DEFAULT, folds, writer, found, key_of, rungs, system, clock, on_told)
+    specs = make_specs(folds, system, RUNGS if settings.pruner == "asha" else ())
+    results = reader.open(root) if known else None
+    on_trial_end = on_trial_end or (lambda system, study, trial: None)
+    return StudyQueue(settings, specs, SweepWriter(storage, "s"), results, clock, on_trial_end)
 
 
 def begin_with_journal(root, folds=(0,), **sweep):
     storage = Storage.open(root)
     register(storage, "s", {})
-    settings = SweepSettings(sampler="random", **sweep)
-    rungs = RUNGS if settings.pruner == "asha" else ()
     journal = DashboardJournal(storage, "s")
-    studies = StudyQueue(
-        settings, SPACE, DEFAULT, folds, SweepWriter(storage, "s"), reader.open(root), key_of, rungs,
-        on_told=journal.add,
-    )  # fmt: skip
-    journal.begin(SystemQueues([studies]))
-    return studies
+    queue = begin(root, folds=folds, sampler="random", on_trial_end=journal.add, **sweep)
+    journal.begin(SystemQueues([queue]))
+    return queue
 
 
 def commit(studies, unit):
     """What a worker writes: a dev figure that depends on names and numbers only."""
-    right = (unit.trial * 7 + unit.fold + unit.seed) % 5
-    base = records(fold=unit.fold)
-    evaluations = (evaluation("dev", right, fold=unit.fold), evaluation("test", 2, fold=unit.fold))
-    studies.writer.commit(
-        key_of(unit, studies.system), UnitRecords(**{**base.__dict__, "evaluations": evaluations}), "x"
-    )
+    key = unit.key
+    right = (key.trial * 7 + key.fold + key.seed) % 5
+    base = records(fold=key.fold)
+    evaluations = (evaluation("dev", right, fold=key.fold), evaluation("test", 2, fold=key.fold))
+    studies.writer.commit(key, UnitRecords(**{**base.__dict__, "evaluations": evaluations}), "x")
     return UnitOutcome("complete", _uar(right), 10)
+
+
+def fault_counts(queue):
+    """How often workers were restarted, and how many units failed or were pruned."""
+    counts = Counter(outcome.status for outcome in queue.outcomes.values())
+    retries = sum(t.retries for trials in queue.trials.values() for t in trials.values())
+    return {"retries": retries, "failed": counts["failed"], "pruned": counts["pruned"]}
 
 
 def _uar(right):
@@ -82,7 +88,7 @@ def _uar(right):
 
 def run_all(studies, limit=10_000):
     while (unit := studies.next_unit()) is not None and limit > 0:
-        studies.end(unit, commit(studies, unit))
+        studies.on_unit_end(unit, commit(studies, unit))
         limit -= 1
     return studies
 

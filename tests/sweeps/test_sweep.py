@@ -68,7 +68,7 @@ def test_without_ray_units_are_pruned_and_interrupted_alike(environment, small_c
     units = []
 
     def ctrl_c_in_the_third(unit, *given):
-        units.append(unit["trial"])
+        units.append(unit.key.trial)
         if len(units) == 3:
             raise KeyboardInterrupt
         return run_unit_locally(unit, *given)

@@ -82,10 +82,10 @@ def unit(config):
     from ray import tune
 
     taken = []
-    while config["unit"]["trial"] == 1 and len(taken) < 50:
+    while config["unit"].key.trial == 1 and len(taken) < 50:
         taken.append(np.ones(2**24))  # 128 MB
         time.sleep(0.05)
-    tune.report({{"status": "complete", "dev_uar": 0.5, "size": 1}})
+    tune.report({{"status": "complete", "dev_uar": 0.5, "parameters": 1}})
 
 with session(RaySettings(address={address!r}), ResourceSettings(), Console(quiet=True)):
     studies = begin_with_journal({results!r}, trials=3)

@@ -3,7 +3,6 @@
 import os
 import time
 import urllib.request
-from dataclasses import asdict
 
 import optuna
 import psutil
@@ -20,7 +19,7 @@ from sweeps.execution.metrics import UnitMetrics
 from sweeps.execution.ray_session import ConcurrencyLimiter, fit, session, trial_resources
 from sweeps.settings import RaySettings, ResourceSettings
 from sweeps.units.system_queues import SystemQueues
-from tests.support.studies import begin_with_journal, rows
+from tests.support.studies import begin_with_journal, fault_counts, rows
 
 
 @pytest.fixture(scope="module")
@@ -47,21 +46,22 @@ def run(studies, does, workers=2):
 
 @pytest.mark.cluster
 def test_pruned_units_stop_and_their_worker_goes_on_with_the_next(cluster, tmp_path):
-    folder, record = str(tmp_path), asdict(EpochRecord("search", 0, 1.0, 1.0, 0.5, 0.5, 0.1))
+    folder, record = str(tmp_path), EpochRecord("search", 0, 1.0, 1.0, 0.5, 0.5, 0.1)
 
     def does(unit):
         import os
+        from dataclasses import replace
         from pathlib import Path
 
         from ray import tune
 
-        value = (unit["trial"] * 7 % 10) / 10
+        value = (unit.key.trial * 7 % 10) / 10
         epochs = []
-        for number, (phase, _) in enumerate(unit["rungs"]):
-            epochs.append({**record, "phase": phase, "dev_uar": value})
-            tune.report({"status": "running", "rung": number, "dev_uar": value, "epochs": epochs})
-        Path(folder, f"whole-{unit['trial']}-{os.getpid()}").touch()
-        return {"status": "complete", "dev_uar": value, "size": 1}
+        for number, (phase, _) in enumerate(unit.rungs):
+            epochs.append(replace(record, phase=phase, dev_uar=value))
+            tune.report({"status": "running", "rung": number, "dev_uar": value, "epochs": tuple(epochs)})
+        Path(folder, f"whole-{unit.key.trial}-{os.getpid()}").touch()
+        return {"status": "complete", "dev_uar": value, "parameters": 1}
 
     studies = run(begin_with_journal(tmp_path, trials=10, pruner="asha"), does, workers=1)
     assert studies.complete
@@ -90,18 +90,18 @@ def test_workers_that_die_are_begun_again_three_times(cluster, tmp_path):
         import signal
         from pathlib import Path
 
-        tries = Path(folder, f"tries-{unit['trial']}")
+        tries = Path(folder, f"tries-{unit.key.trial}")
         tries.open("a").write("x")
-        if unit["trial"] == 2 or (unit["trial"] == 1 and len(tries.read_text()) < 3):
+        if unit.key.trial == 2 or (unit.key.trial == 1 and len(tries.read_text()) < 3):
             os.kill(os.getpid(), signal.SIGKILL)
-        return {"status": "complete", "dev_uar": 0.5, "size": 1}
+        return {"status": "complete", "dev_uar": 0.5, "parameters": 1}
 
     studies = run(begin_with_journal(tmp_path, trials=4), does)
     assert [(s, t, status) for s, t, _, _, status, _ in rows(tmp_path)] == [
         ("fold0", 0, "complete"), ("fold0", 1, "complete"), ("fold0", 2, "failed"), ("fold0", 3, "complete"),
     ]  # fmt: skip
     assert [len((tmp_path / f"tries-{n}").read_text()) for n in range(4)] == [1, 3, 3, 1]
-    assert studies.ledger.faults() == {"retries": 4, "failed": 1, "pruned": 0}
+    assert fault_counts(studies) == {"retries": 4, "failed": 1, "pruned": 0}
     failed = next(t for t in reader.open(tmp_path).trials() if t.status == "failed")
     assert "its worker died 3 times" in failed.reason
 
@@ -118,7 +118,7 @@ def test_results_that_are_away_end_the_sweep_and_fail_nothing(cluster, tmp_path)
     assert {(t.status, t.reason) for t in reader.open(tmp_path).trials()} == {("running", None)}
     assert not reader.open(tmp_path).commits
     again = begin_with_journal(tmp_path, trials=4)
-    run(again, lambda unit: {"status": "complete", "dev_uar": 0.5, "size": 1})
+    run(again, lambda unit: {"status": "complete", "dev_uar": 0.5, "parameters": 1})
     assert again.complete
 
 
@@ -127,7 +127,7 @@ def test_figures_of_units_reach_the_metrics_page(cluster):
     telemetry = UnitMetrics("trial 12 · fold 3", "s", "emodarts", 40)
     before = psutil.Process().cmdline()
     assert "trial 12 · fold 3 · begins" in " ".join(before)
-    telemetry.epoch(EpochRecord("search", 0, 1.0, 1.0, 0.625, 0.5, 2.0))
+    telemetry.on_epoch_end(EpochRecord("search", 0, 1.0, 1.0, 0.625, 0.5, 2.0))
     assert "trial 12 · fold 3 · search" in " ".join(psutil.Process().cmdline())
     (node,) = ray.nodes()
     page = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
@@ -187,7 +187,7 @@ def test_all_slots_are_taken_from_the_start(cluster, tmp_path):
         time.sleep(3)
         with Path(folder, "pids").open("a") as file:
             file.write(f"{os.getpid()}\n")
-        return {"status": "complete", "dev_uar": 0.5, "size": 1}
+        return {"status": "complete", "dev_uar": 0.5, "parameters": 1}
 
     slots = int(ray.cluster_resources()["CPU"])
     run(begin_with_journal(tmp_path, trials=4 * slots), does, workers=None)
@@ -212,7 +212,7 @@ def test_slots_are_those_of_the_nodes_that_are_there(monkeypatch):
     assert slots() == 7, "nodes are not looked at for each unit"
     now[0] += 60
     assert slots() == 1, "with no node at all one unit waits, and tells the cluster what is wanted"
-    assert ConcurrencyLimiter({"cpu": 1, "gpu": 0}, None)._of({"CPU": 2.0}) == 2
+    assert ConcurrencyLimiter({"cpu": 1, "gpu": 0}, None)._capacity({"CPU": 2.0}) == 2
     assert ConcurrencyLimiter({"cpu": 1, "gpu": 0.25}, 32)() == 32
 
 

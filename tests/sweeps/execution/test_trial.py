@@ -4,13 +4,14 @@ import errno
 import json
 import socket
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 from ray import tune
 
-from emodarts.experiment import unit, unit_checkpoints
+from emodarts.experiment import unit_checkpoints
 from emodarts.experiment.fold_data import FoldSettings
+from emodarts.experiment.unit_spec import UnitSpec
 from emodarts.features.settings import FeatureSettings
 from emodarts.features.store.files import SCHEMA_VERSION
 from emodarts.records import EpochRecord
@@ -22,14 +23,21 @@ from emodarts.storage import Storage, StorageError
 from emodarts.training.settings import TrainingSettings
 from sweeps.data.placement import StoreLocation
 from sweeps.execution import metrics as telemetry
-from sweeps.execution.worker import CHECKPOINTS, SweepSpec, SystemSpec, run_unit
-from sweeps.settings import Settings, SweepSettings
-from sweeps.study.search_space import SearchSpace
-from sweeps.units.unit import Unit
+from sweeps.execution import worker
+from sweeps.execution.sweep_spec import SweepSpec
+from sweeps.execution.unit_checkpoints import CHECKPOINTS
+from sweeps.execution.worker import run_unit
 from tests.support.interruptions import counting
 
-UNIT = asdict(Unit("emodarts", "fold0", 0, 0, 0, {}, (("search", 0.5), ("train", 0.5))))
-CONFIG = {"unit": UNIT}
+SETTINGS = FoldSettings(
+    FeatureSettings(n_mels=32),
+    SearchSettings(
+        epochs=2, cells=2, nodes=1, channels=4, sequence_width=8, stem_channels=4, crop_seconds=0.4,
+        cnn_operations=["none", "skip_connect", "avg_pool_3x3"],
+        sequence_operations=["none", "skip_connect", "lstm_1"],
+    ),
+    TrainingSettings(epochs=2, channels=4, sequence_width=8, crop_seconds=0.4),
+)  # fmt: skip
 
 
 class Killed(Exception):
@@ -42,16 +50,19 @@ def plan(demo, demo_store):
     whole = demo[2][0]
     tests = {name: ids[::4] for name, ids in whole.tests.items()}
     fold = replace(whole, train=whole.train[::4], dev=whole.dev[::2], tests=tests)
-    search = SearchSettings(
-        epochs=2, cells=2, nodes=1, channels=4, sequence_width=8, stem_channels=4, crop_seconds=0.4,
-        cnn_operations=["none", "skip_connect", "avg_pool_3x3"],
-        sequence_operations=["none", "skip_connect", "lstm_1"],
-    )  # fmt: skip
-    training = TrainingSettings(epochs=2, channels=4, sequence_width=8, crop_seconds=0.4)
-    settings = FoldSettings(FeatureSettings(n_mels=32), search, training)
-    space = SearchSpace.of(Settings(sweep=SweepSettings(space={})))
     store = StoreLocation(str(demo_store.folder), socket.gethostname(), None)
-    return SweepSpec("s", "", ("demo",), (store,), {0: fold}, {"emodarts": SystemSpec(settings, space)}, 1, "cpu", 1)
+    return SweepSpec("s", "", (store,), {0: fold}, threads=1)
+
+
+def unit_of(plan):
+    return UnitSpec.of(
+        plan.folds[0], SETTINGS, sweep="s", system="emodarts", study="fold0", trial=0, seed=0, sweep_seed=1,
+        train_corpora=("demo",), device="cpu", rungs=(("search", 0.5), ("train", 0.5)),
+    )  # fmt: skip
+
+
+def run(plan):
+    run_unit({"unit": unit_of(plan)}, plan)
 
 
 @pytest.fixture
@@ -116,7 +127,7 @@ def undisturbed(plan, tmp_path_factory):
         patch.setattr(telemetry, "setproctitle", lambda title: None)
         reports, steps = Reports(patch), Counter()
         with counting(steps):
-            run_unit(CONFIG, place)
+            run(place)
     assert kept(place) == []
     assert commits(place) == [("complete", None)]
     return rows(place), reports.told, steps
@@ -128,11 +139,11 @@ def test_rungs_are_reported_with_all_epochs_so_far_and_then_the_end(undisturbed)
         ("running", 0, 1),
         ("running", 1, 3),
     ]
-    assert [(e["phase"], e["epoch"]) for e in second["epochs"]] == [("search", 0), ("search", 1), ("train", 0)]
-    assert second["dev_uar"] == second["epochs"][-1]["dev_uar"]
+    assert [(e.phase, e.epoch) for e in second["epochs"]] == [("search", 0), ("search", 1), ("train", 0)]
+    assert second["dev_uar"] == second["epochs"][-1].dev_uar
     assert end["status"] == "complete"
     assert 0 <= end["dev_uar"] <= 1
-    assert end["size"] > 0
+    assert end["parameters"] > 0
 
 
 @pytest.mark.parametrize("where", ["folder", "object store"])
@@ -141,11 +152,11 @@ def test_a_killed_unit_goes_on_bit_for_bit_and_reports_its_rungs_again(at, undis
     for number in (1, 2):
         Reports(monkeypatch, number, raising(Killed()))
         with pytest.raises(Killed):
-            run_unit(CONFIG, place)
+            run(place)
     assert "searched.safetensors" in kept(place)
     assert commits(place) == []
     reports = Reports(monkeypatch)
-    run_unit(CONFIG, place)
+    run(place)
     assert rows(place) == undisturbed[0]
     # What was told before the kill is told again, the seconds of the epochs included.
     assert [(r["status"], r["dev_uar"]) for r in reports.told] == [(r["status"], r["dev_uar"]) for r in undisturbed[1]]
@@ -154,7 +165,7 @@ def test_a_killed_unit_goes_on_bit_for_bit_and_reports_its_rungs_again(at, undis
 
 def test_a_pruned_unit_leaves_no_checkpoints_and_writes_nothing(at, monkeypatch):
     place = at()
-    writer, key = SweepWriter(Storage.open(place.results), "s"), place.key(UNIT)
+    writer, key = SweepWriter(Storage.open(place.results), "s"), unit_of(place).key
 
     def prune():  # what the driver does before Tune lets the worker's report raise
         writer.commit_ended(key, "pruned", "at the first rung", (), "driver")
@@ -162,7 +173,7 @@ def test_a_pruned_unit_leaves_no_checkpoints_and_writes_nothing(at, monkeypatch)
 
     Reports(monkeypatch, 1, prune)
     with pytest.raises(SystemExit):
-        run_unit(CONFIG, place)
+        run(place)
     assert kept(place) == []
     assert commits(place) == [("pruned", "at the first rung")]
 
@@ -171,10 +182,10 @@ def test_a_unit_whose_worker_died_after_its_commit_is_told_and_not_run_again(at,
     place = at()
     Reports(monkeypatch, 3, raising(Killed()))
     with pytest.raises(Killed):
-        run_unit(CONFIG, place)
+        run(place)
     reports, steps = Reports(monkeypatch), Counter()
     with counting(steps):
-        run_unit(CONFIG, place)
+        run(place)
     assert not steps
     assert reports.told == [undisturbed[1][-1]]
     assert rows(place) == undisturbed[0]
@@ -184,7 +195,7 @@ def test_a_unit_that_is_stopped_with_the_experiment_keeps_its_checkpoints(at, mo
     place = at()
     Reports(monkeypatch, 1, raising(SystemExit(0)))
     with pytest.raises(SystemExit):
-        run_unit(CONFIG, place)
+        run(place)
     assert kept(place) == ["search.safetensors"]
     assert commits(place) == []
 
@@ -202,13 +213,13 @@ def test_a_full_disk_fails_no_unit_and_costs_no_training(at, undisturbed, monkey
     with monkeypatch.context() as patch:
         patch.setattr(Storage, "_write_local", staticmethod(full))
         with pytest.raises(StorageError, match="No space left on device"):
-            run_unit(CONFIG, place)
+            run(place)
     assert commits(place) == []
     assert [r["status"] for r in reports.told] == ["running", "running"]
     assert kept(place) == ["searched.safetensors", "training.safetensors"]
     steps = Counter()
     with counting(steps):
-        run_unit(CONFIG, place)
+        run(place)
     assert not steps, "all of it is in the checkpoints"
     assert rows(place) == undisturbed[0]
     assert kept(place) == []
@@ -220,10 +231,10 @@ def test_a_checkpoint_of_other_code_means_a_new_start(at, undisturbed, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(unit_checkpoints, "source_digest", lambda: "an older one")
         with pytest.raises(Killed):
-            run_unit(CONFIG, place)
+            run(place)
     reports, steps = Reports(monkeypatch), Counter()
     with counting(steps):
-        run_unit(CONFIG, place)
+        run(place)
     assert steps == undisturbed[2]
     assert [r["status"] for r in reports.told] == ["running", "running", "complete"]
     assert len(reports.told[0]["epochs"]) == 1  # epochs of the refused checkpoint are not told twice
@@ -234,19 +245,19 @@ def test_a_checkpoint_of_other_code_means_a_new_start(at, undisturbed, monkeypat
 def test_a_mistake_of_the_units_own_is_committed_with_its_epochs(at, monkeypatch, error):
     place = at()
 
-    def run_fold(store, fold, settings, seed, device, on_epoch_end, folder, cross_corpus_tests):
+    def run_fold(store, fold, settings, seed, device, on_epoch_end, folder, **more):
         on_epoch_end(EpochRecord("search", 0, 1.0, 1.0, 0.5, 0.5, 0.1))
         (folder / "search.safetensors").parent.mkdir(parents=True)
         (folder / "search.safetensors").write_bytes(b"")
         raise error
 
-    monkeypatch.setattr(unit, "run_fold", run_fold)
+    monkeypatch.setattr(worker, "run_fold", run_fold)
     reports = Reports(monkeypatch)
-    run_unit(CONFIG, place)
+    run(place)
     ((status, reason),) = commits(place)
     assert status == "failed"
     assert reason.startswith(f"{type(error).__name__}: {error} (test_trial.py:")
-    assert reports.told[-1] == {"status": "failed", "reason": reason, "dev_uar": None, "size": None}
+    assert reports.told[-1] == {"status": "failed", "reason": reason, "dev_uar": None, "parameters": None}
     assert len(rows(place)["epochs"]) == 1
     assert kept(place) == []
 
@@ -254,12 +265,12 @@ def test_a_mistake_of_the_units_own_is_committed_with_its_epochs(at, monkeypatch
 def test_a_node_that_sees_other_results_or_no_features_fails_no_unit(at, plan, tmp_path, monkeypatch):
     reports = Reports(monkeypatch)
     with pytest.raises(StorageError, match=r"does not see sweep s in .*results has to be a place that every node sees"):
-        run_unit(CONFIG, replace(plan, results=str(tmp_path / "other")))
+        run(replace(plan, results=str(tmp_path / "other")))
     place = at()
     damaged = tmp_path / "store"
     damaged.mkdir()
     (damaged / "store.json").write_text(json.dumps({"schema_version": SCHEMA_VERSION}))
     with pytest.raises(StorageError, match="cannot use the features at"):
-        run_unit(CONFIG, replace(place, stores=(replace(place.stores[0], folder=str(damaged)),)))
+        run(replace(place, stores=(replace(place.stores[0], folder=str(damaged)),)))
     assert commits(place) == []
     assert reports.told == []

@@ -9,8 +9,8 @@ from emodarts.results import reader
 from emodarts.search.settings import SearchSettings
 from sweeps.settings import SweepSettings
 from sweeps.study.pruners import asha_rungs, check_pruner
-from sweeps.units.unit import UnitOutcome
-from tests.support.studies import begin, commit, rows, rows_of
+from sweeps.units.outcomes import UnitOutcome
+from tests.support.studies import begin, commit, fault_counts, rows, rows_of
 
 
 def epochs(phase, *curve):
@@ -29,7 +29,9 @@ def test_asha_keeps_the_better_half_of_those_that_reached_a_rung(tmp_path):
     studies = asha(tmp_path)
     values = [0.5, 0.4, 0.6, 0.3, 0.45, 0.7, 0.2, 0.65]
     units = asked(studies, 8)
-    answers = [studies.rung(u, 0, epochs("search", v - 0.1, v, v - 0.2)) for u, v in zip(units, values, strict=True)]
+    answers = [
+        studies.should_prune(u, 0, epochs("search", v - 0.1, v, v - 0.2)) for u, v in zip(units, values, strict=True)
+    ]
     for number, answer in enumerate(answers):
         better = sum(v > values[number] for v in values[:number])
         assert answer == (better >= max(1, (number + 1) // 2))
@@ -42,10 +44,10 @@ def test_asha_keeps_the_better_half_of_those_that_reached_a_rung(tmp_path):
 def test_pruned_units_keep_their_epochs_and_count_as_ended(tmp_path):
     studies = asha(tmp_path, trials=2)
     good, bad = asked(studies, 2)
-    assert not studies.rung(good, 0, epochs("search", 0.9))
-    assert studies.rung(bad, 0, epochs("search", 0.1, 0.2))
-    assert not studies.rung(good, 1, (*epochs("search", 0.9), *epochs("train", 0.3)))
-    studies.end(good, commit(studies, good))
+    assert not studies.should_prune(good, 0, epochs("search", 0.9))
+    assert studies.should_prune(bad, 0, epochs("search", 0.1, 0.2))
+    assert not studies.should_prune(good, 1, (*epochs("search", 0.9), *epochs("train", 0.3)))
+    studies.on_unit_end(good, commit(studies, good))
     assert studies.complete
     opened = reader.open(tmp_path)
     assert [(c.key.trial, c.status) for c in opened.commits] == [(0, "complete"), (1, "pruned")]
@@ -53,33 +55,33 @@ def test_pruned_units_keep_their_epochs_and_count_as_ended(tmp_path):
     assert [(t.trial, t.status, t.reason) for t in opened.trials()][1] == (
         1, "pruned", "pruned by asha at 0.5 of the epochs of search",
     )  # fmt: skip
-    assert studies.ledger.faults()["pruned"] == 1
+    assert fault_counts(studies)["pruned"] == 1
 
 
 def test_phases_and_folds_are_never_compared(tmp_path):
     studies = asha(tmp_path, folds=(0, 1), trials=2)
     a0, a1, b0, b1 = asked(studies, 4)
-    assert {u.fold for u in (a0, b0)} == {0} or {u.fold for u in (a0, a1)} == {0, 1}
-    by_fold = {fold: [u for u in (a0, a1, b0, b1) if u.fold == fold] for fold in (0, 1)}
+    assert {u.key.fold for u in (a0, b0)} == {0} or {u.key.fold for u in (a0, a1)} == {0, 1}
+    by_fold = {fold: [u for u in (a0, a1, b0, b1) if u.key.fold == fold] for fold in (0, 1)}
     first, second = by_fold[0]
-    assert not studies.rung(first, 0, epochs("search", 0.9))
-    assert not studies.rung(by_fold[1][0], 0, epochs("search", 0.1))  # the first of its own bracket
-    assert not studies.rung(first, 1, (*epochs("search", 0.9), *epochs("train", 0.2)))
-    assert studies.rung(second, 0, epochs("search", 0.5))
+    assert not studies.should_prune(first, 0, epochs("search", 0.9))
+    assert not studies.should_prune(by_fold[1][0], 0, epochs("search", 0.1))  # the first of its own bracket
+    assert not studies.should_prune(first, 1, (*epochs("search", 0.9), *epochs("train", 0.2)))
+    assert studies.should_prune(second, 0, epochs("search", 0.5))
 
 
 def test_a_restart_keeps_every_decision_and_compares_with_all_that_was(tmp_path):
     values = [0.5, 0.4, 0.6, 0.3, 0.45, 0.7, 0.2, 0.65]
     whole = asha(tmp_path / "whole")
-    expected = [whole.rung(u, 0, epochs("search", v)) for u, v in zip(asked(whole, 8), values, strict=True)]
+    expected = [whole.should_prune(u, 0, epochs("search", v)) for u, v in zip(asked(whole, 8), values, strict=True)]
     found = []
     for number, value in enumerate(values):
         studies = asha(tmp_path / "killed")
-        units = {u.trial: u for u in asked(studies, 8) if u is not None}  # those that were pruned have ended
+        units = {u.key.trial: u for u in asked(studies, 8) if u is not None}  # those that were pruned have ended
         for earlier in range(number):
             if earlier in units:  # taken up again: it comes to its rung with other luck, and the answer stays
-                assert studies.rung(units[earlier], 0, epochs("search", 0.99)) == found[earlier]
-        found.append(studies.rung(units[number], 0, epochs("search", value)))
+                assert studies.should_prune(units[earlier], 0, epochs("search", 0.99)) == found[earlier]
+        found.append(studies.should_prune(units[number], 0, epochs("search", value)))
     assert found == expected
     assert len(reader.open(tmp_path / "killed").rungs()) == 8
 
@@ -87,11 +89,11 @@ def test_a_restart_keeps_every_decision_and_compares_with_all_that_was(tmp_path)
 def test_a_configuration_with_a_pruned_fold_is_pruned(tmp_path):
     studies = asha(tmp_path, folds=(0, 1), trials=2, study_per="sweep")
     a0, a1, b0, b1 = asked(studies, 4)
-    assert (a0.trial, a1.trial, b0.trial) == (0, 0, 1)
+    assert (a0.key.trial, a1.key.trial, b0.key.trial) == (0, 0, 1)
     for unit in (a0, a1):
-        assert not studies.rung(unit, 0, epochs("search", 0.9))
-    assert studies.rung(b0, 0, epochs("search", 0.1))
-    assert studies.rung(b1, 0, epochs("search", 0.95))  # in vain: the configuration has ended
+        assert not studies.should_prune(unit, 0, epochs("search", 0.9))
+    assert studies.should_prune(b0, 0, epochs("search", 0.1))
+    assert studies.should_prune(b1, 0, epochs("search", 0.95))  # in vain: the configuration has ended
     assert studies.trials["shared"][1, 0].status == "pruned"
     assert rows(tmp_path) == rows_of(asha(tmp_path, folds=(0, 1), trials=2, study_per="sweep"))
 
@@ -100,11 +102,11 @@ def test_a_fold_may_end_after_its_configuration_was_pruned(tmp_path):
     studies = asha(tmp_path, folds=(0, 1), trials=2, study_per="sweep")
     a0, a1, b0, b1 = asked(studies, 4)
     for unit in (a0, a1):
-        assert not studies.rung(unit, 0, epochs("search", 0.9))
-    assert not studies.rung(b0, 0, epochs("search", 0.95))
-    assert not studies.rung(b0, 1, (*epochs("search", 0.95), *epochs("train", 0.95)))
-    assert studies.rung(b1, 0, epochs("search", 0.1))
-    studies.end(b0, commit(studies, b0))
+        assert not studies.should_prune(unit, 0, epochs("search", 0.9))
+    assert not studies.should_prune(b0, 0, epochs("search", 0.95))
+    assert not studies.should_prune(b0, 1, (*epochs("search", 0.95), *epochs("train", 0.95)))
+    assert studies.should_prune(b1, 0, epochs("search", 0.1))
+    studies.on_unit_end(b0, commit(studies, b0))
     assert {c.key.fold: c.status for c in reader.open(tmp_path).commits if c.key.trial == 1} == {
         0: "complete", 1: "pruned",
     }  # fmt: skip
@@ -113,8 +115,8 @@ def test_a_fold_may_end_after_its_configuration_was_pruned(tmp_path):
 def test_further_seeds_are_not_pruned(tmp_path):
     studies = asha(tmp_path, trials=1, seeds=2)
     (unit,) = asked(studies, 1)
-    studies.end(unit, commit(studies, unit))
-    assert [(u.seed, u.rungs) for u in asked(studies, 1)] == [(1, ())]
+    studies.on_unit_end(unit, commit(studies, unit))
+    assert [(u.key.seed, u.rungs) for u in asked(studies, 1)] == [(1, ())]
 
 
 def wilcoxon(root, **more):
@@ -126,18 +128,18 @@ def wilcoxon(root, **more):
 
 def finish(studies, unit, uar):
     commit(studies, unit)
-    studies.end(unit, UnitOutcome("complete", uar, 10))
+    studies.on_unit_end(unit, UnitOutcome("complete", uar, 10))
 
 
 def test_wilcoxon_hands_out_folds_in_waves_and_begins_no_more_of_a_worse_configuration(tmp_path):
     studies = wilcoxon(tmp_path)
     for wave in range(3):
         units = asked(studies, 3)
-        assert [(u.trial, u.fold) for u in units] == [(0, 3 * wave + f) for f in range(3)]
+        assert [(u.key.trial, u.key.fold) for u in units] == [(0, 3 * wave + f) for f in range(3)]
         for unit in units:
             finish(studies, unit, 0.8)
     for unit in asked(studies, 3):
-        finish(studies, unit, 0.7 - 0.01 * unit.fold)
+        finish(studies, unit, 0.7 - 0.01 * unit.key.fold)
     assert studies.next_unit() is None
     assert studies.complete
     (_, second) = reader.open(tmp_path).trials()
@@ -149,7 +151,7 @@ def test_wilcoxon_hands_out_folds_in_waves_and_begins_no_more_of_a_worse_configu
 def test_wilcoxon_lets_an_equal_configuration_run_whole(tmp_path):
     studies = wilcoxon(tmp_path)
     while (unit := studies.next_unit()) is not None:
-        finish(studies, unit, 0.8 + (0.02 * (-1) ** unit.fold if unit.trial else 0))
+        finish(studies, unit, 0.8 + (0.02 * (-1) ** unit.key.fold if unit.key.trial else 0))
     assert [t.status for t in reader.open(tmp_path).trials()] == ["complete", "complete"]
 
 

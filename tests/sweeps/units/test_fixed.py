@@ -10,8 +10,8 @@ from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage
 from sweeps.settings import SweepSettings
 from sweeps.units.fixed_queue import FixedConfigQueue
-from sweeps.units.unit import UnitOutcome
-from tests.support.studies import key_of
+from sweeps.units.outcomes import UnitOutcome
+from tests.support.studies import make_specs
 from tests.support.unit_records import evaluation, records
 
 SINGLE = {"fold0": (0,), "fold1": (1,)}
@@ -21,20 +21,21 @@ TOGETHER = {"published": (0, 1)}
 def begin(root, folds, **sweep):
     storage = Storage.open(root)
     register(storage, "s", {})
-    return FixedConfigQueue(SweepSettings(**sweep), {}, folds, SweepWriter(storage, "s"), reader.open(root), key_of)
+    specs = make_specs((0, 1))
+    return FixedConfigQueue(SweepSettings(**sweep), {}, folds, specs, SweepWriter(storage, "s"), reader.open(root))
 
 
 def commit(units, unit, dev=True):
-    base = records(fold=unit.fold).__dict__
-    parts = [evaluation("dev", 3, fold=unit.fold)] if dev else []
-    evaluations = (*parts, evaluation("test", 2, fold=unit.fold))
-    units.writer.commit(key_of(unit), UnitRecords(**{**base, "evaluations": evaluations}), "x")
+    base = records(fold=unit.key.fold).__dict__
+    parts = [evaluation("dev", 3, fold=unit.key.fold)] if dev else []
+    evaluations = (*parts, evaluation("test", 2, fold=unit.key.fold))
+    units.writer.commit(unit.key, UnitRecords(**{**base, "evaluations": evaluations}), "x")
     return UnitOutcome("complete", 0.75 if dev else None, 10)
 
 
 def run_all(units, dev=True):
     while (unit := units.next_unit()) is not None:
-        units.end(unit, commit(units, unit, dev))
+        units.on_unit_end(unit, commit(units, unit, dev))
     return units
 
 
@@ -48,7 +49,7 @@ def test_one_configuration_with_each_seed_and_no_study(tmp_path):
     run_all(units)
     assert units.complete
     assert units.finished
-    assert units.proposals == {}
+    assert units.studies == {}
     assert rows(tmp_path) == [(f"fold{f}", 0, s, "complete", 0, (0.75,)) for f in (0, 1) for s in (0, 1)]
     assert {(w.study, w.trial) for w in winners(reader.open(tmp_path))} == {("fold0", 0), ("fold1", 0)}
 
@@ -58,7 +59,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path, ended):
     units = begin(tmp_path, TOGETHER, seeds=2)
     for _ in range(ended):
         if (unit := units.next_unit()) is not None:
-            units.end(unit, commit(units, unit, dev=False))
+            units.on_unit_end(unit, commit(units, unit, dev=False))
     units.next_unit()  # this one runs when the driver dies
     again = run_all(begin(tmp_path, TOGETHER, seeds=2), dev=False)
     assert again.complete
@@ -74,7 +75,7 @@ def test_the_driver_died_before_a_configuration_s_last_row(tmp_path):
     commit(units, units.next_unit())
     again = begin(tmp_path, SINGLE)
     assert rows(tmp_path)[0] == ("fold0", 0, 0, "complete", 0, (0.75,))
-    assert [u.study for u in iter(again.next_unit, None)] == ["fold1"]
+    assert [u.key.study for u in iter(again.next_unit, None)] == ["fold1"]
 
 
 def test_more_folds_later(tmp_path):
@@ -93,11 +94,11 @@ def test_without_a_dev_part_there_is_no_value_and_no_winner(tmp_path):
 def test_a_failure_ends_its_configuration_alone(tmp_path):
     units = begin(tmp_path, SINGLE)
     first = units.next_unit()
-    units.died(first, "a reason")
+    units.on_worker_failure(first, "a reason")
     run_all(units)
     assert [(t.status, t.reason) for t in reader.open(tmp_path).trials()] == [
         ("failed", "a reason"),
         ("complete", None),
     ]
     assert units.complete
-    assert not units.rung(first, 0, ())
+    assert not units.should_prune(first, 0, ())

@@ -1,5 +1,6 @@
 """What to run next, without Ray: kill and restart at any moment."""
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -9,11 +10,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from emodarts.errors import EmodartsError
 from emodarts.records import EpochRecord
 from emodarts.results import reader
+from sweeps.units.outcomes import UnitOutcome
+from sweeps.units.spec_factory import SystemSpec
 from sweeps.units.system_queues import SystemQueues
-from sweeps.units.unit import UnitOutcome
-from tests.support.studies import DEFAULT, RUNGS, SPACE, _uar, begin, commit, rows, rows_of, run_all
+from tests.support.studies import DEFAULT, RUNGS, SPACE, _uar, begin, commit, fault_counts, rows, rows_of, run_all
 
 
 @pytest.mark.parametrize("study_per", ["fold", "sweep"])
@@ -28,7 +31,7 @@ def test_a_whole_sweep(tmp_path, study_per):
     assert found[0][3] == DEFAULT
     for study in studies.folds:
         best = max(v[0] for s, _, seed, _, _, v in found if s == study and seed == 0)
-        winner = studies.ledger.winner(study)
+        winner = studies.history.winner(study)
         assert (study, winner) in [(s, t) for s, t, seed, _, _, v in found if seed == 0 and v[0] == best]
         assert sorted(seed for s, t, seed, *_ in found if s == study and t == winner) == [0, 1, 2]
 
@@ -47,15 +50,15 @@ def test_more_trials_later_continue_the_study(tmp_path):
 def test_each_study_hears_of_its_own_fold_only(tmp_path):
     studies = run_all(begin(tmp_path, trials=4))
     for fold in range(3):
-        told = studies.proposals[f"fold{fold}"].study.get_trials(deepcopy=False)
+        told = studies.studies[f"fold{fold}"].study.get_trials(deepcopy=False)
         assert [t.value for t in told] == [_uar((trial * 7 + fold) % 5) for trial in range(4)]
 
 
 def test_failures_are_counted_and_end_the_sweep(tmp_path):
     studies = begin(tmp_path, trials=50, max_failures=3)
     while (unit := studies.next_unit()) is not None:
-        studies.end(unit, UnitOutcome("failed", reason="NaN loss"))
-    assert studies.has_failed
+        studies.on_unit_end(unit, UnitOutcome("failed", reason="NaN loss"))
+    assert studies.only_fails
     assert studies.finished
     assert [(s, r) for *_, s, r in rows(tmp_path)] == [("failed", ())] * 3
 
@@ -73,7 +76,7 @@ def test_rows_name_the_system(tmp_path):
     name = "emodarts:frozen:joint"
     studies = begin(tmp_path, known=False, folds=(0,), system=name, trials=1)
     unit = studies.next_unit()
-    studies.end(unit, commit(studies, unit))
+    studies.on_unit_end(unit, commit(studies, unit))
     assert [t.system for t in reader.open(tmp_path).trials()] == [name]
 
 
@@ -84,9 +87,10 @@ def two_systems(root, **sweep):
 def run_both(systems, failing=()):
     order = []
     while (unit := systems.next_unit()) is not None:
-        order.append(unit.system)
+        order.append(unit.key.system)
         failed = UnitOutcome("failed", reason="it does")
-        systems.end(unit, failed if unit.system in failing else commit(systems.studies[unit.system], unit))
+        queue = systems.queue_of(unit)
+        queue.on_unit_end(unit, failed if unit.key.system in failing else commit(queue, unit))
     return order
 
 
@@ -115,20 +119,37 @@ def test_a_system_that_only_fails_does_not_end_the_others(tmp_path):
 def test_a_dead_worker_is_counted_and_a_finished_unit_stays_so(tmp_path):
     studies = begin(tmp_path, folds=(0,), trials=2)
     first, second = studies.next_unit(), studies.next_unit()
-    studies.restarted(first)
+    studies.on_worker_restart(first)
     commit(studies, first)  # it died after its commit
-    studies.died(first, "its worker died")
-    studies.died(second, "its worker died")
+    studies.on_worker_failure(first, "its worker died")
+    studies.on_worker_failure(second, "its worker died")
     assert [(c.key.trial, c.status) for c in reader.open(tmp_path).commits] == [(0, "complete"), (1, "failed")]
     assert [(t.status, t.retries) for t in reader.open(tmp_path).trials()] == [("complete", 1), ("failed", 0)]
-    assert studies.ledger.faults() == {"retries": 1, "failed": 1, "pruned": 0}
+    assert fault_counts(studies) == {"retries": 1, "failed": 1, "pruned": 0}
     assert rows(tmp_path) == rows_of(begin(tmp_path, folds=(0,), trials=2))
+
+
+def test_parameters_that_the_settings_refuse_fail_their_units_and_the_others_run(tmp_path, monkeypatch):
+    whole = SystemSpec.with_parameters
+
+    def refusing(self, parameters):
+        if parameters == DEFAULT:
+            raise EmodartsError("these do not go together")
+        return whole(self, parameters)
+
+    monkeypatch.setattr(SystemSpec, "with_parameters", refusing)
+    studies = begin(tmp_path, folds=(0, 1), trials=2, study_per="sweep", sampler="random")
+    assert [(u.key.trial, u.key.fold) for u in (studies.next_unit(), studies.next_unit())] == [(1, 0), (1, 1)]
+    reason = r"EmodartsError: these do not go together \(test_studies.py:\d+\)"
+    failed = [c for c in reader.open(tmp_path).commits if c.status == "failed" and re.fullmatch(reason, c.reason)]
+    assert [(c.key.trial, c.key.fold, c.key.subsample) for c in failed] == [(0, 0, None), (0, 1, None)]
+    assert [t.status for t in reader.open(tmp_path).trials()] == ["failed", "running"]
 
 
 def test_a_stopped_sweep_hands_out_nothing_and_is_taken_up(tmp_path):
     studies = begin(tmp_path, trials=2)
     unit = studies.next_unit()
-    studies.give_back(unit)
+    studies.on_unit_interrupted(unit)
     studies.stop("the disk is full")
     studies.stop("later")
     assert studies.next_unit() is None
@@ -146,7 +167,7 @@ def test_importances_are_written_when_a_study_ends(tmp_path):
             folds=(0,),
             trials=8,
             sampler="random",
-            on_told=lambda system, study, trial: told.append((study, trial.number)),
+            on_trial_end=lambda system, study, trial: told.append((study, trial.number)),
         )
     )
     found = reader.open(tmp_path).table("importances").to_pylist()
@@ -161,12 +182,12 @@ def test_two_objectives(tmp_path):
     assert all(len(t.values) == 2 and t.values[1] == 10 for t in found)
     studies = begin(tmp_path, folds=(0,), trials=12, sampler="nsga2", objectives=["dev_uar", "parameters"])
     assert studies.complete
-    assert [t.values for t in studies.proposals["fold0"].study.trials] == [list(t.values) for t in found]
+    assert [t.values for t in studies.studies["fold0"].study.trials] == [list(t.values) for t in found]
 
 
 def course(unit, upto):
     """The epochs of a unit up to a rung: its dev UAR depends on names alone."""
-    rng = np.random.default_rng([unit.trial, unit.fold])
+    rng = np.random.default_rng([unit.key.trial, unit.key.fold])
     phases = [phase for phase, _ in RUNGS[: upto + 1]]
     return tuple(EpochRecord(phase, e, 1.0, 1.0, float(rng.random()), 0.5, 0.1) for phase in phases for e in range(2))
 
@@ -200,7 +221,10 @@ class Disturbed(RuleBasedStateMachine):
     def ask(self):
         unit = self.studies.next_unit() if len(self.running) < 3 else None
         if unit is not None:
-            assert self.drawn.setdefault((unit.study, unit.trial), unit.parameters) == unit.parameters
+            key = unit.key
+            parameters = self.studies.trials[key.study][key.trial, key.seed].parameters
+            assert self.drawn.setdefault((key.study, key.trial), parameters) == parameters
+            assert unit.settings == self.studies.specs.spec.with_parameters(parameters)
             assert unit.key not in [u.key for u in self.running]
             assert unit.key not in self.ended, "a finished unit was handed out again"
             self.running.append(unit)
@@ -212,7 +236,7 @@ class Disturbed(RuleBasedStateMachine):
         unit = self.running[which]
         rung = self.reached.get(unit.key, 0)
         if rung < len(unit.rungs):
-            answer = self.studies.rung(unit, rung, course(unit, rung))
+            answer = self.studies.should_prune(unit, rung, course(unit, rung))
             self.reached[unit.key] = rung + 1
             if answer:
                 self.running.remove(unit)
@@ -231,12 +255,12 @@ class Disturbed(RuleBasedStateMachine):
     @rule()
     def tell(self):
         if self.written:
-            self.studies.end(*self.written.pop(0))
+            self.studies.on_unit_end(*self.written.pop(0))
 
     @rule(which=st.integers(0, 2))
     def kill_worker(self, which):
         if which < len(self.running):
-            self.studies.restarted(self.running[which])
+            self.studies.on_worker_restart(self.running[which])
             self.reached.pop(self.running[which].key, None)
 
     @invariant()

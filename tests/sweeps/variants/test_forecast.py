@@ -13,9 +13,9 @@ from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import FoldSettings
 from emodarts.search.settings import SearchSettings
 from sweeps.data.sweep_data import SweepData, TrainingCorpus
-from sweeps.execution.worker import SystemSpec
 from sweeps.settings import Settings, SweepSettings
 from sweeps.study.search_space import SearchSpace
+from sweeps.units.spec_factory import SystemSpec
 from sweeps.variants import forecast
 
 SPACE = {"search": {"channels": {"choices": [4, 8]}, "epochs": {"low": 2, "high": 12}}}
@@ -73,7 +73,7 @@ def test_a_dearer_search_is_foretold_to_be_dearer(foretold):
 
 def test_two_levels_pass_half_of_train_for_each():
     """One model may foretell both, where a sweep chooses between them."""
-    model = forecast._Model(search=(0.0, 1.0), training=(0.0, 0.0), selection=0.0)
+    model = forecast._TimeModel(search=(0.0, 1.0), training=(0.0, 0.0), selection=0.0)
 
     def seconds(**search):
         return model.seconds(FoldSettings(search=SearchSettings(epochs=10, warmup_epochs=4, **search)), 2.0)

@@ -192,14 +192,14 @@ def test_a_source_that_changed_its_winners(source, taken, tmp_path):
     resolved = found.resolve(settings("corpus=savee"), [])
     storage = Storage.open(taken[1])
     assert storage.exists(f"{resolved.sweep_name}/sweep.json")
-    refuse_changed(storage, resolved.sweep_name, found.hashed(resolved))
+    refuse_changed(storage, resolved.sweep_name, found.hashed_settings(resolved))
     changed = replace(found, winners={**found.winners, 0: found.winners[1]})
     again = changed.resolve(settings("corpus=savee"), [])
     assert again.sweep_name != resolved.sweep_name
     with pytest.raises(
         EmodartsError, match=r"has changed its winners since sweep 'savee-.* took them \(fold0: fold0 tri"
     ):
-        refuse_changed(storage, again.sweep_name, changed.hashed(again))
+        refuse_changed(storage, again.sweep_name, changed.hashed_settings(again))
 
 
 def test_sources_that_cannot_be_taken(source, taken, tmp_path):

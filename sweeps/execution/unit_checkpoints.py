@@ -1,0 +1,24 @@
+"""Where units keep their checkpoints: beside the results, so that any node can go on with a unit."""
+
+from pathlib import Path
+
+from emodarts.records import UnitKey
+from emodarts.results.reader import Results
+from emodarts.storage import Storage
+
+CHECKPOINTS = "checkpoints"  # below the sweep
+
+
+def checkpoint_folder(storage: Storage, key: UnitKey) -> Path | Storage:
+    """The folder of a unit's checkpoints."""
+    relative = f"{key.sweep}/{CHECKPOINTS}/{key.name}"
+    return Path(storage.path(relative)) if storage.is_local else storage.below(relative)
+
+
+def delete_checkpoints_of_ended_units(storage: Storage, results: Results) -> None:
+    """Delete what workers left that were killed between a unit's commit and the end of its checkpoints."""
+    ended = {commit.key.name for commit in results.commits}
+    for sweep in results.sweeps:
+        for unit in storage.list(f"{sweep}/{CHECKPOINTS}"):
+            if unit in ended:
+                storage.delete_folder(f"{sweep}/{CHECKPOINTS}/{unit}")

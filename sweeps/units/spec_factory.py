@@ -1,0 +1,82 @@
+"""The spec of each unit of a system, made once, by the driver."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from emodarts.corpora.protocols.folds import Fold
+from emodarts.experiment.fold_data import FoldSettings
+from emodarts.experiment.unit_spec import Rung, TransferredGenotype, UnitSpec
+from emodarts.records import TrialRecord, UnitKey
+from sweeps.study.search_space import SearchSpace
+
+
+@dataclass(frozen=True)
+class SystemSpec:
+    """A system that is compared: the settings of its units before a trial's parameters are put in, and its space."""
+
+    settings: FoldSettings
+    space: SearchSpace
+
+    def with_parameters(self, parameters: dict[str, Any]) -> FoldSettings:
+        """The settings of a trial. Raises EmodartsError for parameters that they refuse."""
+        return self.space.apply(self.settings, parameters)
+
+    @property
+    def default_parameters(self) -> dict[str, Any]:
+        """Those of the preset's own configuration."""
+        return self.space.default_parameters(self.settings)
+
+
+@dataclass(frozen=True)
+class TransferredUnit:
+    """What a fold takes from another sweep: a genotype, the settings that it was searched and trained with, and the
+    unit that it is from, `sweep/system/study/trial/seed/fold`.
+    """
+
+    source: str
+    genotype: TransferredGenotype
+    settings: FoldSettings
+
+
+@dataclass(frozen=True)
+class UnitSpecFactory:
+    """Makes the units of a system of a sweep; `folds` and `transferred` by the fold's number."""
+
+    sweep: str
+    system: str
+    spec: SystemSpec
+    folds: Mapping[int, Fold]
+    train_corpora: tuple[str, ...]
+    sweep_seed: int = 0
+    device: str = "auto"
+    rungs: tuple[Rung, ...] = ()
+    transferred: Mapping[int, TransferredUnit] = field(default_factory=dict)
+
+    def make(self, trial: TrialRecord, fold: int) -> UnitSpec:
+        """The unit of a configuration on a fold. Raises EmodartsError for parameters that the settings refuse."""
+        if fold in self.transferred:
+            return self._make(trial, fold, self.transferred[fold].settings)
+        return self._make(trial, fold, self.spec.with_parameters(trial.parameters))
+
+    def key_of_refused(self, trial: TrialRecord, fold: int) -> UnitKey:
+        """The key of a unit that cannot be made: without the subsample, which depends on what was refused."""
+        return replace(self._make(trial, fold, self.spec.settings).key, subsample=None)
+
+    def _make(self, trial: TrialRecord, fold: int, settings: FoldSettings) -> UnitSpec:
+        transferred = self.transferred.get(fold)
+        return UnitSpec.of(
+            self.folds[fold],
+            settings,
+            sweep=self.sweep,
+            system=self.system,
+            study=trial.study,
+            trial=trial.trial,
+            seed=trial.seed,
+            sweep_seed=self.sweep_seed,
+            train_corpora=self.train_corpora,
+            device=self.device,
+            genotype_from=transferred.source if transferred else None,
+            transferred=transferred.genotype if transferred else None,
+            rungs=self.rungs if trial.seed == 0 else (),  # further seeds of a winner are never pruned
+        )

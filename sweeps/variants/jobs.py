@@ -1,0 +1,137 @@
+"""The sweeps that a command asks for: a search, the published protocol beside it, or a genotype transfer."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna.trial import FrozenTrial
+from rich.console import Console
+
+from emodarts.console import print_line
+from emodarts.errors import EmodartsError
+from emodarts.records import PUBLISHED_STUDY, fold_study
+from emodarts.results.reader import Results
+from emodarts.results.writer import SweepWriter
+from emodarts.storage import Storage
+from sweeps.data.preparation import prepare
+from sweeps.data.sweep_data import SweepData
+from sweeps.settings import Settings
+from sweeps.study.pruners import asha_rungs, check_pruner
+from sweeps.study.samplers import check_sampler
+from sweeps.study.search_space import SearchSpace
+from sweeps.units.fixed_queue import FixedConfigQueue
+from sweeps.units.spec_factory import SystemSpec, TransferredUnit, UnitSpecFactory
+from sweeps.units.study_queue import StudyQueue
+from sweeps.units.system_queues import SystemQueues
+from sweeps.units.unit_queue import UnitQueue
+from sweeps.variants.genotype_transfer import SourceSweep, refuse_changed
+from sweeps.variants.published_protocol import published_settings, runnable_without_dev
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """One sweep, ready to run. `hashed` is what its name stands for; `transferred`: by fold, what it takes from another
+    sweep; `clean_sweep`: the sweep beside which this one runs the published protocol.
+    """
+
+    settings: Settings
+    hashed: dict[str, Any]
+    data: SweepData
+    systems: dict[str, SystemSpec]
+    transferred: dict[int, TransferredUnit] = field(default_factory=dict)
+    clean_sweep: str | None = None
+
+    def make_queues(
+        self, writer: SweepWriter, results: Results, on_trial_end: Callable[[str, str, FrozenTrial], None]
+    ) -> SystemQueues:
+        """The queues of all systems, rebuilt from the result tables. `on_trial_end`: see StudyQueue."""
+        return SystemQueues([self._make_queue(name, writer, results, on_trial_end) for name in self.systems])
+
+    def _make_queue(
+        self, name: str, writer: SweepWriter, results: Results, on_trial_end: Callable[[str, str, FrozenTrial], None]
+    ) -> UnitQueue:
+        sweep, system, folds = self.settings.sweep, self.systems[name], tuple(self.data.folds)
+        specs = UnitSpecFactory(
+            self.settings.sweep_name,
+            name,
+            system,
+            self.data.folds,
+            self.data.names,
+            sweep.seed,
+            self.settings.resources.device,
+            asha_rungs(sweep, system.settings) if self._searches else (),
+            self.transferred,
+        )
+        if self._searches:
+            return StudyQueue(sweep, specs, writer, results, on_trial_end=on_trial_end)
+        if self.transferred:
+            return FixedConfigQueue(sweep, {}, {fold_study(fold): (fold,) for fold in folds}, specs, writer, results)
+        return FixedConfigQueue(sweep, system.default_parameters, {PUBLISHED_STUDY: folds}, specs, writer, results)
+
+    @property
+    def _searches(self) -> bool:
+        return not self.transferred and self.clean_sweep is None
+
+
+def make_jobs(settings: Settings, storage: Storage, console: Console, overrides: Sequence[str]) -> list[SweepJob]:
+    """The sweeps of a command, in the order in which they run; what is refused is refused before the first one runs.
+
+    `overrides` are the command line's, none of which is ignored in silence. Raises EmodartsError.
+    """
+    if settings.genotypes_from is not None:
+        return [_transfer_job(settings, storage, console, overrides)]
+    jobs = [_search_job(settings, storage, console)]
+    if settings.published_protocol:
+        jobs.append(_published_job(settings, console))
+    return jobs
+
+
+def _search_job(settings: Settings, storage: Storage, console: Console) -> SweepJob:
+    """A sweep whose studies propose configurations."""
+    systems = _systems(settings)
+    for system in systems.values():
+        check_sampler(settings.sweep, system.space)
+    if not settings.sweep.forecast:
+        storage.check_writable()
+    data = prepare(settings, console)
+    check_pruner(settings.sweep, settings.systems.values(), len(data.folds))
+    return SweepJob(settings, settings.hashed_settings(), data, systems)
+
+
+def _published_job(clean: Settings, console: Console) -> SweepJob:
+    """The published protocol beside a clean sweep: a sweep of its own, since its labels and folds are others."""
+    settings = published_settings(clean)
+    runnable, reasons = runnable_without_dev(settings.systems)
+    for reason in reasons.values():
+        print_line(console, f"beside the clean protocol alone: {reason}")
+    systems = {name: system for name, system in _systems(settings).items() if name in runnable}
+    data = prepare(settings, console, needs_dev=False)
+    return SweepJob(settings, settings.hashed_settings(), data, systems, clean_sweep=clean.sweep_name)
+
+
+def _transfer_job(settings: Settings, storage: Storage, console: Console, overrides: Sequence[str]) -> SweepJob:
+    """A sweep that trains the genotypes of another one."""
+    if settings.sweep.forecast:
+        raise EmodartsError(
+            "sweep.forecast is of searches, and with genotypes_from there is none: leave one of them out"
+        )
+    if settings.published_protocol:
+        raise EmodartsError(
+            "published_protocol=true searches, and with genotypes_from nothing is searched: leave one of them out"
+        )
+    source = SourceSweep.open(str(settings.genotypes_from), settings.genotypes_from_system)
+    resolved = source.resolve(settings, overrides)
+    hashed = source.hashed_settings(resolved)
+    storage.check_writable()
+    if settings.sweep.name is None:
+        refuse_changed(storage, resolved.sweep_name, hashed)
+    data = prepare(resolved, console)
+    transferred = source.assign(data.folds, resolved)
+    for fold, unit in transferred.items():
+        print_line(console, f"fold {fold} takes {unit.source}")
+    system = SystemSpec(next(iter(transferred.values())).settings, SearchSpace({}, {}))
+    return SweepJob(resolved, hashed, data, {source.system: system}, transferred)
+
+
+def _systems(settings: Settings) -> dict[str, SystemSpec]:
+    return {name: SystemSpec(system, SearchSpace.of(settings, system)) for name, system in settings.systems.items()}
