@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from emodarts.results.statistics import Interval
 
@@ -34,6 +34,12 @@ class Column:
 
     title: str
     kind: Kind = "text"
+
+
+def head(titles: str) -> tuple[Column, ...]:
+    """Columns from their titles between bars, each with its kind behind a colon if it is no text: `fold | n: count`."""
+    parts = (title.strip().partition(": ") for title in titles.split("|"))
+    return tuple(Column(title, cast(Kind, kind or "text")) for title, _, kind in parts)
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from emodarts.export.predict import VERSION
 from emodarts.export.units import chosen_units
 from emodarts.features.settings import FeatureSettings
 from emodarts.records import TrialRecord
-from emodarts.report.sweep_summaries import summarise
 from emodarts.results import reader
 from emodarts.results.sweep_file import register
+from emodarts.results.winners import winners
 from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage
 from sweeps.data.placement import StoreLocation
@@ -120,7 +120,7 @@ def test_the_winner_of_a_fold_predicts_what_its_unit_predicted(export, alone, sw
         ["MODEL_CARD.md", "model.json", "model.onnx", "predict.py", "requirements.txt", "weights.safetensors"]
     )
     rows = reader.open(swept).table("predictions").to_pylist()
-    winner = summarise(reader.open(swept))[0].systems[0].folds[0].trial
+    winner = next(w.trial for w in winners(reader.open(swept)) if w.study == "fold0")
     rows = [r for r in rows if (r["fold"], r["trial"], r["stage"], r["role"]) == (0, winner, "final", "test")][::8]
     code, output, errors = alone(folder, "--json", *paths_of(demo[0], [r["utterance"] for r in rows]))
     assert (code, errors) == (0, "")

@@ -14,7 +14,9 @@ import pytest
 from emodarts import cli
 from emodarts.errors import EmodartsError
 from emodarts.records import Evaluation, TrialRecord, UnitRecords
-from emodarts.report.sweep_summaries import summarise
+from emodarts.report.notices import comparability_notices
+from emodarts.report.report_data import load_report_data
+from emodarts.report.terminal import summarise
 from emodarts.results import reader
 from emodarts.results.lease import STALE, Lease, process_start
 from emodarts.results.sweep_file import register
@@ -97,21 +99,31 @@ def test_hidden_labels_stay_out_of_the_figures(storage):
     assert reader.open(storage.root).table("predictions").num_rows == 4
 
 
-def test_report_selects_by_dev_alone(storage):
+def system_results(storage):
+    """What a report has of the one system, on its one test set."""
+    (system,) = load_report_data(reader.open(storage.root)).systems
+    (part,) = system.parts("test")
+    return system, part
+
+
+def test_report_selects_by_dev_alone(storage, capsys):
     writer = SweepWriter(storage, "s")
     finish(writer, 0, dev=3, test=4)  # the best test figure, a worse dev figure
     finish(writer, 1, dev=4, test=2, size=20)
     finish(writer, 2, dev=4, test=1, size=10)  # equal dev figure, fewer parameters
     finish(writer, 0, dev=4, test=3, fold=1)
-    (sweep,) = summarise(reader.open(storage.root))
-    (system,) = sweep.systems
-    assert [(line.fold, line.trial) for line in system.folds] == [(0, 2), (1, 0)]
-    assert [line.test.uar for line in system.folds] == [0.25, 0.75]
-    assert system.pooled.uar == pytest.approx(0.5)
-    over_folds = system.over_folds("uar")
+    system, part = system_results(storage)
+    summary = summarise(system, part)
+    assert [(line.fold, line.trial) for line in summary.folds] == [(0, 2), (1, 0)]
+    assert [line.test.uar for line in summary.folds] == [0.25, 0.75]
+    assert summary.pooled.uar == pytest.approx(0.5)
+    over_folds = summary.over_folds("uar")
     assert (over_folds.mean, over_folds.deviation) == (0.5, pytest.approx(0.5 / np.sqrt(2)))
-    assert system.majority.uar == system.chance == 0.5
-    assert not system.results.shared
+    assert summary.majority.uar == 0.5
+    assert not system.shared
+    assert cli.main(["report", storage.root]) == 0
+    (chance,) = (line for line in capsys.readouterr().out.splitlines() if "chance" in line)
+    assert ".500" in chance
 
 
 def test_report_averages_the_winners_seeds_and_counts_failures(storage, capsys):
@@ -120,11 +132,11 @@ def test_report_averages_the_winners_seeds_and_counts_failures(storage, capsys):
     writer.commit(key(0, 0, 1), records(4, 2), "x")
     writer.write_trial(TrialRecord("emodarts", "fold0", 0, 1, {}, "complete", values=(1.0,)))
     writer.write_trial(TrialRecord("emodarts", "fold0", 1, 0, {}, "failed", reason="NaN loss"))
-    (sweep,) = summarise(reader.open(storage.root))
-    assert sweep.systems[0].folds[0].seeds == 2
-    assert sweep.systems[0].folds[0].test.uar == pytest.approx(0.75)
-    assert sweep.systems[0].pooled.uar == pytest.approx(0.75)
-    assert sweep.record.failures == ("emodarts, fold0 trial 1: NaN loss",)
+    summary = summarise(*system_results(storage))
+    assert summary.folds[0].seeds == 2
+    assert summary.folds[0].test.uar == pytest.approx(0.75)
+    assert summary.pooled.uar == pytest.approx(0.75)
+    assert load_report_data(reader.open(storage.root)).sweeps[0].failures == ("emodarts, fold0 trial 1: NaN loss",)
     assert cli.main(["report", storage.root]) == 0
     assert "NaN loss" in capsys.readouterr().out
 
@@ -134,9 +146,9 @@ def test_shared_selection_is_marked(storage):
     for fold in (0, 1):
         writer.commit(key(0, fold, study="shared"), records(fold=fold), "x")
     writer.write_trial(TrialRecord("emodarts", "shared", 0, 0, {}, "complete", values=(0.5,)))
-    (sweep,) = summarise(reader.open(storage.root))
-    assert sweep.systems[0].results.shared
-    assert any("selection saw these speakers" in n for n in sweep.notices)
+    system, _ = system_results(storage)
+    assert system.shared
+    assert any("selection saw these speakers" in n for n in comparability_notices([system]))
 
 
 @pytest.mark.parametrize("where", ["nowhere", "empty"])

@@ -10,17 +10,10 @@ from emodarts.report import plots
 from emodarts.report.comparisons import ComparedSystem, Comparison
 from emodarts.report.elements import Collapsible, Element, Paragraph, Section
 from emodarts.report.figures import Figure
-from emodarts.report.tables import Cell, Column, ReportTable, slug
+from emodarts.report.tables import Cell, Column, ReportTable, head, slug
 
-_WINNER_COLUMNS = (
-    Column("system"),
-    Column("fold"),
-    Column("trial", "count"),
-    Column("of", "count"),
-    Column("dev UAR", "figure"),
-    Column("test UAR", "figure"),
-    Column("parameters", "count"),
-    Column("configuration"),
+_WINNER_COLUMNS = head(
+    "system | fold | trial: count | of: count | dev UAR: figure | test UAR: figure | parameters: count | configuration"
 )
 _OPEN = 4  # systems whose confusion matrices are shown at once
 
@@ -71,7 +64,7 @@ def _fold_tables(comparison: Comparison, number: int) -> list[Element]:
             parameters = json.dumps(w.parameters, sort_keys=True)
             figures = (w.dev_uar, row["uar"], row["parameters"])
             winners.append((system.name, str(fold), w.trial, w.of, *figures, parameters))
-    columns = (Column("fold"), Column("n", "count"), *(Column(s.name, "figure") for s in comparison.systems))
+    columns = (*head("fold | n: count"), *(Column(s.name, "figure") for s in comparison.systems))
     name = slug(f"folds {number} {comparison.protocol} {comparison.test_set}")
     how = "by the mean over the dev parts of all folds" if comparison.shared else "on the fold's dev part alone"
     notes = (f"Chosen {how} among so many configurations. Test figures here are those of the first seed.",)

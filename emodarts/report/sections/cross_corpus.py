@@ -15,18 +15,10 @@ from emodarts.report.elements import Element, Paragraph, Section
 from emodarts.report.figures import Figure
 from emodarts.report.report_data import EvaluationPart, ReportData, SystemResults
 from emodarts.report.sections.systems import over_speakers
-from emodarts.report.tables import Cell, Column, ReportTable, format_cell, slug
+from emodarts.report.tables import Cell, ReportTable, format_cell, head, slug
 from emodarts.results.statistics import Interval, Tally
 
 _NORMALISED_BY = {"train": "the training corpus", "test": "the test corpus"}
-_COLUMNS = (
-    Column("tested on"),
-    Column("UAR [95 %]", "figure"),
-    Column("chance", "figure"),
-    Column("test utterances", "count"),
-    Column("test speakers", "count"),
-    Column("models", "count"),
-)
 
 
 @dataclass(frozen=True)
@@ -130,8 +122,11 @@ def _matrix(name: str, title: str, side: str, cells: Sequence[MatrixCell], chanc
         (c.sweep, c.system, c.row + "*" * c.own, c.column, c.uar, chance, c.utterances, c.speakers, c.models)
         for c in sorted(cells, key=lambda c: (systems.index(c.system), c.row, c.column))
     ]
-    head = (Column("sweep"), Column("system"), Column(side), *_COLUMNS)
-    return [figure, ReportTable(f"{slug(name)}-values", title, head, tuple(table))]
+    titles = head(
+        f"sweep | system | {side} | tested on | UAR [95 %]: figure | chance: figure | test utterances: count | "
+        "test speakers: count | models: count"
+    )
+    return [figure, ReportTable(f"{slug(name)}-values", title, titles, tuple(table))]
 
 
 def _with_unique_systems(cells: Sequence[MatrixCell]) -> list[MatrixCell]:

@@ -7,30 +7,15 @@ from typing import Any
 
 from emodarts.report.elements import Collapsible, Element, Paragraph, Section
 from emodarts.report.report_data import ReportData, SweepRecord
-from emodarts.report.tables import Cell, Column, ReportTable, slug
+from emodarts.report.tables import Cell, Column, ReportTable, head, slug
 
 _SHOWN = 50  # rows of what failed or was dropped; the tables have all
-_RUN_COLUMNS = (
-    Column("sweep"),
-    Column("system"),
-    Column("trained on"),
-    Column("protocol"),
-    Column("classes"),
-    Column("folds", "count"),
-    Column("epoch"),
-    Column("genotypes of"),
-    Column("subsample"),
-    Column("revision"),
+_RUN_COLUMNS = head(
+    "sweep | system | trained on | protocol | classes | folds: count | epoch | genotypes of | subsample | revision"
 )
-_CORPUS_COLUMNS = (
-    Column("sweep"),
-    Column("corpus"),
-    Column("utterances", "count"),
-    Column("dropped", "count"),
-    Column("of other classes", "count"),
-    Column("UAR of non-emotional cues", "figure"),
-    Column("chance", "figure"),
-    Column("audit"),
+_CORPUS_COLUMNS = head(
+    "sweep | corpus | utterances: count | dropped: count | of other classes: count | "
+    "UAR of non-emotional cues: figure | chance: figure | audit"
 )
 _STATUSES = {"complete": "complete", "pruned": "pruned", "failed": "failed", "running": "not at their end"}
 
@@ -108,7 +93,7 @@ def _audit_verdict(findings: Sequence[dict[str, Any]]) -> str:
 def _settings_table(record: SweepRecord) -> ReportTable:
     rows = tuple((name, json.dumps(value)) for name, value in sorted(record.settings.items()))
     title = f"Settings of {record.sweep}"
-    return ReportTable(slug(f"settings {record.sweep}"), title, (Column("setting"), Column("value")), rows)
+    return ReportTable(slug(f"settings {record.sweep}"), title, head("setting | value"), rows)
 
 
 def _packages_table(data: ReportData) -> ReportTable:
@@ -117,12 +102,12 @@ def _packages_table(data: ReportData) -> ReportTable:
         for name, version in json.loads(text).items():
             versions[name].add(str(version))
     rows = tuple((name, ", ".join(sorted(versions[name]))) for name in sorted(versions))
-    return ReportTable("packages", "Packages of the units", (Column("package"), Column("versions")), rows)
+    return ReportTable("packages", "Packages of the units", head("package | versions"), rows)
 
 
 def _hashes_table(data: ReportData) -> ReportTable:
     rows = sorted({(system.protocol, fold, digest) for system in data.systems for fold, digest in system.hashes})
-    columns = (Column("protocol"), Column("fold", "count"), Column("hash"))
+    columns = head("protocol | fold: count | hash")
     return ReportTable("fold-hashes", "Fold hashes (ids, labels and roles)", columns, tuple(rows))
 
 

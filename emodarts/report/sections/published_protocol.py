@@ -6,22 +6,14 @@ from emodarts.records import BEST_TEST, LAST, LATE_DEV
 from emodarts.report.elements import Section
 from emodarts.report.report_data import EvaluationPart, ReportData, SystemResults
 from emodarts.report.sections.systems import over_speakers
-from emodarts.report.tables import Cell, Column, ReportTable
+from emodarts.report.tables import Cell, ReportTable, head
 from emodarts.results.statistics import Difference, Tally, difference
 
 EPOCH_RULES = {LATE_DEV: "by dev", LAST: "last", BEST_TEST: "BEST ON TEST"}
 _QUOTED = {LATE_DEV: "yes", LAST: "with its protocol", BEST_TEST: "no"}
-_COLUMNS = (
-    Column("sweep"),
-    Column("system"),
-    Column("protocol"),
-    Column("tested on"),
-    Column("epoch"),
-    Column("UAR [95 %]", "figure"),
-    Column("WAR", "figure"),
-    Column("above the last epoch [95 %]", "difference"),
-    Column("folds", "count"),
-    Column("may be quoted"),
+_COLUMNS = head(
+    "sweep | system | protocol | tested on | epoch | UAR [95 %]: figure | WAR: figure | "
+    "above the last epoch [95 %]: difference | folds: count | may be quoted"
 )
 
 

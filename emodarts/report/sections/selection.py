@@ -16,21 +16,14 @@ from emodarts.report.report_data import (
     Tallies,
     count_predictions,
 )
-from emodarts.report.tables import Cell, Column, ReportTable
+from emodarts.report.tables import Cell, ReportTable, head
 from emodarts.results.reader import SweepTables
 from emodarts.results.statistics import Tally, nested_choice, optimism, shared_choice
 from emodarts.results.statistics.tallies import Floats
 
-_COLUMNS = (
-    Column("sweep"),
-    Column("system"),
-    Column("tested on"),
-    Column("configurations", "count"),
-    Column("chosen for each fold", "figure"),
-    Column("chosen for all folds", "figure"),
-    Column("optimism [95 %]", "difference"),
-    Column("p", "p"),
-    Column("sampler"),
+_COLUMNS = head(
+    "sweep | system | tested on | configurations: count | chosen for each fold: figure | "
+    "chosen for all folds: figure | optimism [95 %]: difference | p: p | sampler"
 )
 _LEAST = 2  # configurations and folds
 

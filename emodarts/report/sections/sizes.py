@@ -12,17 +12,11 @@ from emodarts.report import plots
 from emodarts.report.elements import Collapsible, Element, Paragraph, Section
 from emodarts.report.figures import Figure
 from emodarts.report.report_data import ReportData
-from emodarts.report.tables import Cell, Column, ReportTable, slug
+from emodarts.report.tables import Cell, ReportTable, head, slug
 from emodarts.results.reader import SweepTables
 
 _MOST_LIMITS = 12  # of the size, a line
-_COLUMNS = (
-    Column("system"),
-    Column("parameters at most", "count"),
-    Column("studies", "count"),
-    Column("dev UAR", "figure"),
-    Column("test UAR", "figure"),
-)
+_COLUMNS = head("system | parameters at most: count | studies: count | dev UAR: figure | test UAR: figure")
 
 
 def sizes_section(data: ReportData) -> Section | None:

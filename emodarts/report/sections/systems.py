@@ -12,7 +12,7 @@ from emodarts.report import plots
 from emodarts.report.comparisons import ComparedSystem, Comparison
 from emodarts.report.elements import Collapsible, Element, Paragraph, Section
 from emodarts.report.figures import Figure
-from emodarts.report.tables import Cell, Column, ReportTable, Tone, slug
+from emodarts.report.tables import Cell, ReportTable, Tone, head, slug
 from emodarts.results.statistics import (
     Difference,
     Interval,
@@ -34,28 +34,14 @@ from emodarts.results.statistics import (
 SIGNIFICANT = 0.05
 FEW_SPEAKERS = 8
 ENOUGH_SEEDS = 3  # for a claim about methods, rather than about the networks as they were trained
-_COLUMNS = (
-    Column("system"),
-    Column("UAR [95 %]", "figure"),
-    Column("WAR", "figure"),
-    Column("macro-F1", "figure"),
-    Column("UAR, mean over folds", "figure"),
-    Column("sd over folds", "figure"),
-    Column("difference [95 %]", "difference"),
-    Column("p (Holm)", "p"),
-    Column("verdict"),
-    Column("seeds", "count"),
-    Column("parameters", "count"),
+_COLUMNS = head(
+    "system | UAR [95 %]: figure | WAR: figure | macro-F1: figure | UAR, mean over folds: figure | "
+    "sd over folds: figure | difference [95 %]: difference | p (Holm): p | verdict | seeds: count | "
+    "parameters: count"
 )
-_DEV_COLUMNS = (
-    Column("system"),
-    Column("dev UAR, pooled", "figure"),
-    Column("test UAR, pooled", "figure"),
-    Column("dev − test [95 %]", "difference"),
-    Column("sd over seeds", "figure"),
-    Column("difference with the luck of seeds [95 %]", "difference"),
-    Column("p", "p"),
-    Column("seeds", "count"),
+_DEV_COLUMNS = head(
+    "system | dev UAR, pooled: figure | test UAR, pooled: figure | dev − test [95 %]: difference | "
+    "sd over seeds: figure | difference with the luck of seeds [95 %]: difference | p: p | seeds: count"
 )
 
 
