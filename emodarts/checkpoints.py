@@ -37,6 +37,10 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     state: dict[str, Any]
 
+    def __or__(self, other: "Checkpoint") -> "Checkpoint":
+        """Both in one; no name is in both."""
+        return Checkpoint({**self.tensors, **other.tensors}, {**self.state, **other.state})
+
 
 @dataclass(frozen=True)
 class StoredFile:
@@ -123,18 +127,18 @@ class Checkpoints:
 NO_CHECKPOINTS = Checkpoints(None)
 
 
-def module_tensors(module: nn.Module, name: str) -> dict[str, Tensor]:
+def module_checkpoint(module: nn.Module, name: str) -> Checkpoint:
     """Parameters and buffers of a module, copied: `name.` before each."""
-    return {f"{name}.{key}": value.detach().cpu().clone() for key, value in module.state_dict().items()}
+    return Checkpoint({f"{name}.{key}": value.detach().cpu().clone() for key, value in module.state_dict().items()}, {})
 
 
 def load_module(module: nn.Module, checkpoint: Checkpoint, name: str) -> None:
-    """Give a module the parameters and buffers that `module_tensors` took, bit for bit. Raises CheckpointError."""
+    """Give a module the parameters and buffers that `module_checkpoint` took, bit for bit. Raises CheckpointError."""
     with _refusing_misfits(name):
         module.load_state_dict(tensors_below(checkpoint.tensors, name))
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def optimiser_checkpoint(optimiser: torch.optim.Optimizer, name: str) -> Checkpoint:
     """Tensors (`name.` before each) and state (below `name`) of an optimiser: moments, steps, rates."""
     content = optimiser.state_dict()
     tensors: dict[str, Tensor] = {}
@@ -146,11 +150,11 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer, name: str) -> tuple[dict
                 tensors[f"{name}.{number}.{key}"] = value.detach().cpu().clone()
             else:
                 others[key] = value
-    return tensors, {name: {"entries": entries_by_number, "groups": content["param_groups"]}}
+    return Checkpoint(tensors, {name: {"entries": entries_by_number, "groups": content["param_groups"]}})
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, checkpoint: Checkpoint, name: str) -> None:
-    """Give an optimiser over the same parameters what `optimiser_tensors` took, bit for bit. Raises CheckpointError."""
+    """Give an optimiser of such parameters what `optimiser_checkpoint` took, bit for bit. Raises CheckpointError."""
     with _refusing_misfits(name):
         saved = checkpoint.state[name]
         state: dict[int, dict[str, Any]] = {int(number): dict(entries) for number, entries in saved["entries"].items()}
@@ -164,16 +168,16 @@ def load_optimiser(optimiser: torch.optim.Optimizer, checkpoint: Checkpoint, nam
         optimiser.load_state_dict({"state": state, "param_groups": groups})
 
 
-def random_state(rng: np.random.Generator, device: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def random_checkpoint(rng: np.random.Generator, device: str) -> Checkpoint:
     """Tensors and state of all random generators: torch's of the CPU and of a CUDA device, and numpy's `rng`."""
     tensors = {"random.cpu": torch.get_rng_state()}
     if torch.device(device).type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(device)
-    return tensors, {"random": _to_json_types(rng.bit_generator.state)}
+    return Checkpoint(tensors, {"random": _to_json_types(rng.bit_generator.state)})
 
 
 def restore_random(checkpoint: Checkpoint, rng: np.random.Generator, device: str) -> None:
-    """Set the generators to where `random_state` found them; a CUDA one that was not there keeps its own state."""
+    """Set the generators to where `random_checkpoint` found them; a CUDA one that was not there keeps its own state."""
     with _refusing_misfits("random"):
         torch.set_rng_state(checkpoint.tensors["random.cpu"])
         if torch.device(device).type == "cuda" and "random.cuda" in checkpoint.tensors:

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 @dataclass(frozen=True)
 class UnitKey:
@@ -55,7 +58,7 @@ class Evaluation:
     utterances: tuple[str, ...]
     speakers: tuple[str | None, ...]
     labels: tuple[str | None, ...]
-    probabilities: Any
+    probabilities: NDArray[np.float32]
 
 
 @dataclass(frozen=True)

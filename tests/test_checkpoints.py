@@ -20,9 +20,9 @@ from emodarts.checkpoints import (
     Checkpoints,
     load_module,
     load_optimiser,
-    module_tensors,
-    optimiser_tensors,
-    random_state,
+    module_checkpoint,
+    optimiser_checkpoint,
+    random_checkpoint,
     restore_random,
 )
 from emodarts.errors import EmodartsError
@@ -243,10 +243,13 @@ def test_a_module_its_optimiser_and_all_chance_go_on_as_if_never_stopped(tmp_pat
     undisturbed = steps(*start(), 10)
     network, optimiser, schedule, rng = start()
     first = steps(network, optimiser, schedule, rng, 4)
-    (chance, chance_state), (moments, rates) = random_state(rng, "cpu"), optimiser_tensors(optimiser, "optimiser")
-    state = {**chance_state, **rates, "schedule": schedule.state_dict()}
     checkpoints = Checkpoints(tmp_path / "a.safetensors")
-    checkpoints.save(Checkpoint({**module_tensors(network, "network"), **chance, **moments}, state))
+    checkpoints.save(
+        module_checkpoint(network, "network")
+        | optimiser_checkpoint(optimiser, "optimiser")
+        | random_checkpoint(rng, "cpu")
+        | Checkpoint({}, {"schedule": schedule.state_dict()})
+    )
     steps(network, optimiser, schedule, rng, 3)
 
     network, optimiser, schedule, rng = start()
@@ -265,8 +268,9 @@ def test_what_does_not_fit_is_a_checkpoint_error(fault):
     network(torch.ones(2, 4)).sum().backward()
     optimiser.step()
     rng = np.random.default_rng(0)
-    (chance, chance_state), (moments, rates) = random_state(rng, "cpu"), optimiser_tensors(optimiser, "optimiser")
-    tensors, state = {**module_tensors(network, "network"), **chance, **moments}, {**chance_state, **rates}
+    whole = module_checkpoint(network, "network") | optimiser_checkpoint(optimiser, "optimiser")
+    whole |= random_checkpoint(rng, "cpu")
+    tensors, state = whole.tensors, whole.state
     if fault == "other shape":
         tensors["network.weight"] = torch.ones(5, 4)
     elif fault == "no weights":

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from emodarts.checkpoints import NO_CHECKPOINTS, Checkpoint, Checkpoints, random_state, restore_random
+from emodarts.checkpoints import NO_CHECKPOINTS, Checkpoint, Checkpoints, random_checkpoint, restore_random
 from emodarts.features.batches import Batch, training_batches
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.supernet import Supernet
@@ -45,7 +45,7 @@ def search(
         record, derived = supernet_search.run_epoch(len(state.records))
         state.update(record, derived, supernet_search.stopping_figure(derived), task.settings)
         if checkpoints.due(len(state.records)):
-            checkpoints.save(supernet_search.to_checkpoint(state))
+            checkpoints.save(supernet_search.checkpoint(state))
         on_epoch_end(record)
     start = time.perf_counter()
     chosen = supernet_search.choose(state)
@@ -214,14 +214,9 @@ class SupernetSearch:
         batches = training_batches(task.alpha_part, self.settings.batch_size, task.crop, rng, task.device, task.batches)
         return list(islice(batches, count))
 
-    def to_checkpoint(self, state: SearchState) -> Checkpoint:
+    def checkpoint(self, state: SearchState) -> Checkpoint:
         """All that `resume` needs."""
-        checkpoint = state.to_checkpoint()
-        tensors, trainer_state = self.trainer.to_checkpoint()
-        random_tensors, generators = random_state(self.rng, self.task.device)
-        return Checkpoint(
-            {**tensors, **random_tensors, **checkpoint.tensors}, {**trainer_state, **generators, **checkpoint.state}
-        )
+        return self.trainer.checkpoint() | random_checkpoint(self.rng, self.task.device) | state.to_checkpoint()
 
     def resume(self, checkpoint: Checkpoint | None) -> SearchState:
         """Go back to a checkpoint: the state of the search; a new one where there is none."""

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emodarts.checkpoints import Checkpoint, load_module, load_optimiser, module_tensors, optimiser_tensors
+from emodarts.checkpoints import Checkpoint, load_module, load_optimiser, module_checkpoint, optimiser_checkpoint
 from emodarts.features.batches import Batch, FoldPart, class_weights, training_batches
 from emodarts.networks.operations import frozen_statistics
 from emodarts.networks.supernet import Supernet
@@ -154,15 +153,17 @@ class SupernetTrainer:
         while True:
             yield from self._batches(part, rng)
 
-    def to_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and state of all that changes: weights, statistics, alphas, optimisers, schedule."""
-        weights, weight_state = optimiser_tensors(self.weight_optimiser, "weight_optimiser")
-        alphas, alpha_state = optimiser_tensors(self.alpha_optimiser, "alpha_optimiser")
-        tensors = {**module_tensors(self.supernet, "supernet"), **weights, **alphas}
-        return tensors, {**weight_state, **alpha_state, "schedule": self.schedule.state_dict()}
+    def checkpoint(self) -> Checkpoint:
+        """All that changes: weights, statistics, alphas, optimisers, schedule."""
+        return (
+            module_checkpoint(self.supernet, "supernet")
+            | optimiser_checkpoint(self.weight_optimiser, "weight_optimiser")
+            | optimiser_checkpoint(self.alpha_optimiser, "alpha_optimiser")
+            | Checkpoint({}, {"schedule": self.schedule.state_dict()})
+        )
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Go back to what `to_checkpoint` holds, bit for bit."""
+        """Go back to what `checkpoint` holds, bit for bit."""
         load_module(self.supernet, checkpoint, "supernet")
         load_optimiser(self.weight_optimiser, checkpoint, "weight_optimiser")
         load_optimiser(self.alpha_optimiser, checkpoint, "alpha_optimiser")

@@ -71,7 +71,7 @@ class _PublishedState(TrainingState):
 
     def checkpoint(self) -> Checkpoint:
         """Everything, the predictions included."""
-        checkpoint, tensors = super().checkpoint(), dict[str, Tensor]()
+        tensors: dict[str, Tensor] = {}
         for name, predicted in self.predictions.items():
             # Copies: they may be the same array, and a checkpoint keeps no two tensors of one memory.
             tensors |= {
@@ -79,7 +79,7 @@ class _PublishedState(TrainingState):
                 f"best on {name}": torch.tensor(predicted.best),
             }
         uars = {name: predicted.uar for name, predicted in self.predictions.items()}
-        return Checkpoint({**checkpoint.tensors, **tensors}, {**checkpoint.state, "test_uars": uars})
+        return super().checkpoint() | Checkpoint(tensors, {"test_uars": uars})
 
     def resume(self, checkpoint: Checkpoint | None) -> None:
         """Go back to where a checkpoint was made; None: this is the start."""

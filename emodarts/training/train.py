@@ -15,9 +15,9 @@ from emodarts.checkpoints import (
     Checkpoints,
     load_module,
     load_optimiser,
-    module_tensors,
-    optimiser_tensors,
-    random_state,
+    module_checkpoint,
+    optimiser_checkpoint,
+    random_checkpoint,
     restore_random,
     tensors_below,
 )
@@ -172,17 +172,13 @@ class TrainingState:
 
     def checkpoint(self) -> Checkpoint:
         """Everything, to go on after the last record as if nothing had happened."""
-        random_tensors, random_generators = random_state(self.rng, self.task.device)
-        moments, optimiser = optimiser_tensors(self.optimiser, "optimiser")
-        network, best = module_tensors(self.network, "network"), self.best_weights.items()
-        return Checkpoint(
-            {**network, **{f"best.{name}": value for name, value in best}, **moments, **random_tensors},
-            {
-                **random_generators,
-                **optimiser,
-                "schedule": self.schedule.state_dict(),
-                "records": [asdict(record) for record in self.records],
-            },
+        best = {f"best.{name}": value for name, value in self.best_weights.items()}
+        records = [asdict(record) for record in self.records]
+        return (
+            module_checkpoint(self.network, "network")
+            | optimiser_checkpoint(self.optimiser, "optimiser")
+            | random_checkpoint(self.rng, self.task.device)
+            | Checkpoint(best, {"schedule": self.schedule.state_dict(), "records": records})
         )
 
     def resume(self, checkpoint: Checkpoint | None) -> None:
