@@ -1,6 +1,7 @@
 """The walls of the house: which room may import which, no circles, and names and sizes that hold everywhere."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -288,7 +289,20 @@ def test_each_rule_stands_once(rule, place, tools):
     assert any(rule in used_names(path) for path in python_files("tests")), f"no test names {rule}"
 
 
-# The package
+# Documents and the package
+
+
+def test_files_that_documents_name_are_there():
+    pages = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"), *(REPOSITORY / "cluster").glob("*.md")]
+    pages = [page for page in pages if page.name != "CHANGELOG.md"]  # it names what is gone
+    named = re.compile(r"\b(?:emodarts|sweeps|cluster|tests|docs)/[\w/.-]+\.(?:py|yaml|toml|md|json|sbatch|sh|j2)\b")
+    missing = [
+        f"{page.relative_to(REPOSITORY)}: {path}"
+        for page in pages
+        for path in sorted(set(named.findall(page.read_text())))
+        if not (REPOSITORY / path).exists() and Path(path).stem != "studio"  # the corpus that docs/corpora.md invents
+    ]
+    assert not missing, "\n".join(missing)
 
 
 def test_the_wheel_holds_every_data_file(tmp_path):
