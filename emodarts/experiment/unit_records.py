@@ -49,5 +49,4 @@ def unit_records(
 
 
 def _genotype_record(search_result: SearchResult, shape: NetworkShape) -> GenotypeRecord:
-    network = json.dumps({**asdict(shape), "layout": shape.layout}, sort_keys=True)
-    return GenotypeRecord("final", search_result.genotype.to_json(), network, search_result.epoch)
+    return GenotypeRecord("final", search_result.genotype.to_json(), shape.to_json(), search_result.epoch)

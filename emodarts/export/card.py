@@ -8,7 +8,7 @@ from emodarts.corpora.protocols.folds import Fold
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.export.data import CorpusCredit
 from emodarts.export.units import ExportedUnit
-from emodarts.export.weights import Likeness
+from emodarts.export.weights import DevAgreement
 from emodarts.records import SHARED_STUDY
 from emodarts.templates import render_template
 
@@ -30,8 +30,8 @@ class TrainingPart:
 
 
 @dataclass(frozen=True)
-class Card:
-    """All that the card says. `likeness` and `parts` have one entry a unit; of a refit there is no likeness.
+class ModelCard:
+    """All that the card says. `agreements` and `parts` have one entry a unit; of a refit there is no agreement.
 
     `corpus`: class set and policies, which hold for all `sources`. `seconds`: 5th, 50th and 95th percentile of the
     training utterances. `parity`: between torch and ONNX.
@@ -40,7 +40,7 @@ class Card:
     kind: str
     units: tuple[ExportedUnit, ...]
     parts: tuple[TrainingPart, ...]
-    likeness: tuple[Likeness, ...]
+    agreements: tuple[DevAgreement, ...]
     corpus: CorpusSettings
     sources: tuple[CorpusCredit, ...]
     seconds: tuple[float, float, float]
@@ -70,8 +70,8 @@ class Card:
             features=first.settings.features,
             version=__version__,
             members=list(zip(self.units, self.parts, strict=True)),
-            likenesses=list(zip(self.units, self.likeness, strict=False)),
-            exact=all(likeness.difference == 0 for likeness in self.likeness),
+            agreements=list(zip(self.units, self.agreements, strict=False)),
+            exact=all(agreement.difference == 0 for agreement in self.agreements),
         )
 
 

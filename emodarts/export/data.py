@@ -46,16 +46,16 @@ class SweepCorpus:
 
     def fold(self, key: UnitKey) -> Fold:
         """The fold of a unit. Raises EmodartsError where the data are not those that the unit saw."""
-        found = next((fold for fold in self.folds if fold.index == key.fold), None)
-        if found is None or found.protocol != key.protocol or found.hash != key.fold_hash:
-            now = "is not there" if found is None else f"is {found.hash} ({found.protocol})"
+        fold = next((fold for fold in self.folds if fold.index == key.fold), None)
+        if fold is None or fold.protocol != key.protocol or fold.hash != key.fold_hash:
+            now = "is not there" if fold is None else f"is {fold.hash} ({fold.protocol})"
             copy = " and ".join(key.train_corpora)
             raise EmodartsError(
                 f"fold {key.fold} of {key.protocol} was {key.fold_hash} in the sweep and {now} in this copy of {copy}: "
                 "files have come or gone since, or --root names another copy; the networks cannot be trained again on "
                 "other data"
             )
-        return found
+        return fold
 
     def seconds(self, utterances: tuple[str, ...], per_second: float) -> tuple[float, float, float]:
         """The 5th, 50th and 95th percentile of the utterances' durations, in s of sound without silent ends."""
@@ -79,17 +79,17 @@ def corpora_settings(
         raise EmodartsError(
             f"--protocol {protocol}: the sweep joins the default protocols of its corpora; leave it out"
         )
-    one, folders = corpus_settings({**sweep, "corpus.protocol": None}, None, None), _folders(roots, names)
-    return tuple(one.for_corpus(name, folders.get(name)) for name in names)
+    shared, folders = corpus_settings({**sweep, "corpus.protocol": None}, None, None), _folders(roots, names)
+    return tuple(shared.for_corpus(name, folders.get(name)) for name in names)
 
 
 def _folders(roots: Sequence[str], names: Sequence[str]) -> Mapping[str, str]:
     folders = {}
-    for given in roots:
-        name, mark, folder = given.partition("=")
+    for root in roots:
+        name, mark, folder = root.partition("=")
         if not mark or name not in names:
             raise EmodartsError(
-                f"--root {given}: the sweep trained on {', '.join(names)}; give --root NAME=FOLDER for each that is "
+                f"--root {root}: the sweep trained on {', '.join(names)}; give --root NAME=FOLDER for each that is "
                 "not in $EMODARTS_CORPORA"
             )
         folders[name] = folder
@@ -102,7 +102,7 @@ def corpus_settings(sweep: dict[str, Any], root: str | None, protocol: str | Non
     Raises EmodartsError for those of another version, and where such a path is needed.
     """
     names = {field.name for field in fields(CorpusSettings)}
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in sweep.items():
         room, _, rest = name.partition(".")
         if room != "corpus":
@@ -111,24 +111,23 @@ def corpus_settings(sweep: dict[str, Any], root: str | None, protocol: str | Non
         if setting not in names:
             raise EmodartsError(f"sweep.json has a setting {name}, which this version of emodarts does not know")
         if entry:
-            given.setdefault(setting, {})[entry] = value
+            values.setdefault(setting, {})[entry] = value
         else:
-            given[setting] = value
-    known = given.get("protocol")
-    if protocol is None and known is not None and str(known).lower().endswith(".csv"):
-        raise EmodartsError(f"the sweep's split is a file, {known}: say where it lies with --protocol FILE")
-    return CorpusSettings(**{**given, "root": root, "protocol": protocol or known})
+            values[setting] = value
+    stored = values.get("protocol")
+    if protocol is None and str(stored).lower().endswith(".csv"):
+        raise EmodartsError(f"the sweep's split is a file, {stored}: say where it lies with --protocol FILE")
+    return CorpusSettings(**{**values, "root": root, "protocol": protocol or stored})
 
 
-def read(wanted: Sequence[CorpusSettings], made_of: FeatureSettings, device: str) -> SweepCorpus:
+def read_sweep_corpus(corpora_read: Sequence[CorpusSettings], features: FeatureSettings, device: str) -> SweepCorpus:
     """Read, label, divide and extract each corpus, as a sweep does before its first unit. Raises EmodartsError."""
     folds, stores, sources = {}, [], []
-    for settings in wanted:
+    for settings in corpora_read:
         corpus = corpora.read(settings)
-        cache = corpora.cache_folder() / "features"
-        store = build_store(corpus.utterances, corpus.root, made_of, cache, device)
-        kept = corpus.utterances.filter(pc.is_in(corpus.utterances["utterance"], store.utterances))
-        folds[corpus.name] = make_folds(settings, kept, label_utterances(kept, settings))
+        store = build_store(corpus.utterances, corpus.root, features, corpora.cache_folder() / "features", device)
+        decoded = corpus.utterances.filter(pc.is_in(corpus.utterances["utterance"], store.utterances))
+        folds[corpus.name] = make_folds(settings, decoded, label_utterances(decoded, settings))
         stores.append(store)
         sources.append(CorpusCredit.of(corpus))
-    return SweepCorpus(wanted[0], folds_of_corpora(folds), join_stores(stores), tuple(sources))
+    return SweepCorpus(corpora_read[0], folds_of_corpora(folds), join_stores(stores), tuple(sources))

@@ -22,7 +22,7 @@ OPSET = 17
 _CHECKED = ((1, 0.7), (1, 3.1), (4, 0.7), (4, 3.1))  # batch, seconds
 
 
-def require(features: FeatureSettings) -> None:
+def check_exportable(features: FeatureSettings) -> None:
     """Refuse (EmodartsError) features that the graph cannot compute, and missing packages: before any training."""
     SpectraGraph(features)
     for name in ("onnx", "onnxruntime"):
@@ -38,7 +38,7 @@ def to_onnx(classifier: Classifier, bins: int, channels: int, classes: Sequence[
     onnx = _optional("onnx")
     name = "frames" if classifier.spectra is None else "samples"
     axes = {name: {0: "batch", (3 if name == "frames" else 1): name}, "lengths": {0: "batch"}}
-    example = inputs(classifier, bins, channels, 2, 100 if name == "frames" else 16000, seed=0)
+    example = random_inputs(classifier, bins, channels, 2, 100 if name == "frames" else 16000, seed=0)
     # The exporter by tracing, not the newer one by `torch.export`: that one cannot take recurrent layers over a
     # dynamic time (torch 2.14).
     with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
@@ -61,7 +61,9 @@ def to_onnx(classifier: Classifier, bins: int, channels: int, classes: Sequence[
     return serialised
 
 
-def inputs(classifier: Classifier, bins: int, channels: int, batch: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
+def random_inputs(
+    classifier: Classifier, bins: int, channels: int, batch: int, size: int, seed: int
+) -> tuple[Tensor, Tensor]:
     """Random samples or frames, and lengths of which the first is the whole `size` and the others are shorter."""
     rng = np.random.default_rng(seed)
     shape = (batch, channels, bins, size) if classifier.spectra is None else (batch, size)
@@ -72,15 +74,15 @@ def inputs(classifier: Classifier, bins: int, channels: int, batch: int, size: i
     return torch.from_numpy(x), torch.from_numpy(lengths)
 
 
-def check(model: bytes, classifier: Classifier, bins: int, channels: int, per_second: float) -> float:
+def check_parity(model: bytes, classifier: Classifier, bins: int, channels: int, per_second: float) -> float:
     """The largest difference of a probability between torch and ONNX, at two lengths and two batch sizes.
 
     `per_second`: samples or frames a second. Raises EmodartsError where it is above TOLERANCE.
     """
-    run = Session(model)
+    run = OnnxSession(model)
     worst = 0.0
     for seed, (batch, seconds) in enumerate(_CHECKED):
-        x, lengths = inputs(classifier, bins, channels, batch, max(1, round(seconds * per_second)), seed)
+        x, lengths = random_inputs(classifier, bins, channels, batch, max(1, round(seconds * per_second)), seed)
         with torch.no_grad():
             expected = classifier(x, lengths).numpy()
         worst = max(worst, float(np.abs(run(x.numpy(), lengths.numpy()) - expected).max()))
@@ -92,7 +94,7 @@ def check(model: bytes, classifier: Classifier, bins: int, channels: int, per_se
     return worst
 
 
-class Session:
+class OnnxSession:
     """An ONNX model to call: (inputs, lengths) -> probabilities `(batch, classes)`."""
 
     def __init__(self, model: bytes):
@@ -104,9 +106,9 @@ class Session:
 
     def __call__(self, x: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
         """Samples or frames, and lengths -> probabilities."""
-        (found,) = self._session.run(["probabilities"], {self._name: x, "lengths": lengths})
-        result: NDArray[np.float32] = found
-        return result
+        probabilities: NDArray[np.float32]
+        (probabilities,) = self._session.run(["probabilities"], {self._name: x, "lengths": lengths})
+        return probabilities
 
 
 def _optional(name: str) -> Any:

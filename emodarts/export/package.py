@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ from torch import Tensor
 from emodarts import __version__
 from emodarts.errors import EmodartsError
 from emodarts.experiment.stages import Architecture
-from emodarts.export.card import Card
+from emodarts.export.card import ModelCard
 from emodarts.export.graph import Classifier, Member, SpectraGraph
-from emodarts.export.units import ExportedUnit, network_shape
+from emodarts.export.units import ExportedUnit
 from emodarts.features.normalisation import Standardiser
 from emodarts.features.settings import FeatureSettings
 from emodarts.files import atomic_folder
 from emodarts.networks.genotype import Genotype
+from emodarts.networks.network import NetworkShape
 
 KINDS = ("fold", "ensemble", "refit")
 VERSION = 1  # of model.json, as in predict.py, which runs without this package
@@ -56,7 +57,7 @@ def check_target(folder: Path) -> None:
         raise EmodartsError(f"--out {folder}: there is no folder {folder.absolute().parent}")
 
 
-def write(folder: Path, export: Export, model: bytes, card: Card) -> None:
+def write_export(folder: Path, export: Export, model: bytes, card: ModelCard) -> None:
     """Write the folder, whole or not at all. Raises EmodartsError where it cannot be written."""
     check_target(folder)
     folder = folder.absolute()
@@ -72,7 +73,7 @@ def write(folder: Path, export: Export, model: bytes, card: Card) -> None:
         raise EmodartsError(f"--out {folder} cannot be written: {error.strerror}") from error
 
 
-def load(folder: Path) -> list[Member]:
+def load_export(folder: Path) -> list[Member]:
     """The networks of an export as torch modules, for evaluation. Raises EmodartsError for a folder that is none."""
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
@@ -80,14 +81,14 @@ def load(folder: Path) -> list[Member]:
         members = about["members"]
     except (OSError, ValueError, KeyError) as error:
         raise EmodartsError(f"{folder} holds no whole export: {error}") from error
-    return [_member(number, one, tensors) for number, one in enumerate(members)]
+    return [_load_member(number, member, tensors) for number, member in enumerate(members)]
 
 
-def _member(number: int, about: dict[str, Any], tensors: dict[str, Tensor]) -> Member:
+def _load_member(number: int, about: dict[str, Any], tensors: dict[str, Tensor]) -> Member:
     own = {name.removeprefix(f"{number}."): x for name, x in tensors.items() if name.startswith(f"{number}.")}
     genotype = None if about["genotype"] is None else Genotype.from_json(json.dumps(about["genotype"]))
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced at once
-        network = Architecture(network_shape(json.dumps(about["network"])), genotype, about["design"]).build()
+        network = Architecture(NetworkShape.from_json(json.dumps(about["network"])), genotype, about["design"]).build()
     standardiser = Standardiser(own.pop("standardiser.mean"), own.pop("standardiser.deviation"))
     network.load_state_dict({name.removeprefix("network."): x for name, x in own.items()})
     return Member(network.eval(), standardiser)
@@ -95,12 +96,12 @@ def _member(number: int, about: dict[str, Any], tensors: dict[str, Tensor]) -> M
 
 def _tensors(members: Sequence[Member]) -> dict[str, Tensor]:
     """`<member>.network.<name>` and `<member>.standardiser.mean`, `.deviation`."""
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for number, member in enumerate(members):
-        found |= {f"{number}.network.{name}": x.cpu() for name, x in member.network.state_dict().items()}
-        found[f"{number}.standardiser.mean"] = member.standardiser.mean
-        found[f"{number}.standardiser.deviation"] = member.standardiser.deviation
-    return {name: x.contiguous().clone() for name, x in found.items()}
+        tensors |= {f"{number}.network.{name}": x.cpu() for name, x in member.network.state_dict().items()}
+        tensors[f"{number}.standardiser.mean"] = member.standardiser.mean
+        tensors[f"{number}.standardiser.deviation"] = member.standardiser.deviation
+    return {name: x.contiguous().clone() for name, x in tensors.items()}
 
 
 def _about(export: Export) -> dict[str, Any]:
@@ -121,7 +122,6 @@ def _about(export: Export) -> dict[str, Any]:
 
 
 def _about_member(unit: ExportedUnit, member: Member) -> dict[str, Any]:
-    shape = member.network.shape
     key = {name: getattr(unit.key, name) for name in ("sweep", "system", "study", "trial", "seed", "protocol", "fold")}
     return {
         **key,
@@ -129,5 +129,5 @@ def _about_member(unit: ExportedUnit, member: Member) -> dict[str, Any]:
         "epoch": unit.epoch,
         "design": unit.settings.system,
         "genotype": None if unit.genotype is None else json.loads(unit.genotype.to_json()),
-        "network": {**asdict(shape), "layout": shape.layout},
+        "network": json.loads(member.network.shape.to_json()),
     }

@@ -97,9 +97,9 @@ class Model:
         padded = np.zeros((len(sounds), lengths.max()), np.float32)
         for row, x in zip(padded, sounds, strict=True):
             row[: len(x)] = x
-        (found,) = self.session.run(["probabilities"], {"samples": padded, "lengths": lengths})
-        result: NDArray[np.float32] = found
-        return result
+        probabilities: NDArray[np.float32]
+        (probabilities,) = self.session.run(["probabilities"], {"samples": padded, "lengths": lengths})
+        return probabilities
 
     def _trimmed(self, samples: Samples, rate: int) -> Samples:
         """Between the first and the last frame of 20 ms that is within `trim_db` of the active level."""
@@ -245,14 +245,14 @@ def _piece(model: Model, name: str, start: float, samples: Samples, rate: int, m
         return Piece(name, start, end, None, str(reason))
 
 
-def sources(given: Sequence[str]) -> Iterator[tuple[str, str | io.BytesIO]]:
+def sources(names: Sequence[str]) -> Iterator[tuple[str, str | io.BytesIO]]:
     """Names and what to open: files as they are, the audio files below folders, standard input for `-`."""
-    for name in given:
+    for name in names:
         if name == "-":
             yield name, io.BytesIO(sys.stdin.buffer.read())
         elif os.path.isdir(name):
-            found = (path for path in sorted(Path(name).rglob("*")) if path.suffix.lower() in SUFFIXES)
-            yield from ((str(path), str(path)) for path in found if not path.name.startswith("."))
+            paths = (path for path in sorted(Path(name).rglob("*")) if path.suffix.lower() in SUFFIXES)
+            yield from ((str(path), str(path)) for path in paths if not path.name.startswith("."))
         else:
             yield name, name
 
@@ -262,26 +262,29 @@ def labelled(model: Model, pieces: Iterable[Piece], batch: int) -> Iterator[tupl
     pending = iter(pieces)
     while chunk := list(islice(pending, batch)):
         sounds = [piece.samples for piece in chunk if piece.samples is not None]
-        found = iter(model.probabilities(sounds) if sounds else ())
+        rows = iter(model.probabilities(sounds) if sounds else ())
         for piece in chunk:
-            yield piece, None if piece.samples is None else next(found)
+            yield piece, None if piece.samples is None else next(rows)
 
 
-def as_row(model: Model, piece: Piece, found: NDArray[np.float32] | None) -> str:
+def as_row(model: Model, piece: Piece, probabilities: NDArray[np.float32] | None) -> str:
     """A line of the table: fields between tabs."""
-    label = "-" if found is None else model.classes[int(found.argmax())]
-    values = ["-"] * len(model.classes) if found is None else [f"{x:.4f}" for x in found.tolist()]
+    if probabilities is None:
+        label, values = "-", ["-"] * len(model.classes)
+    else:
+        label, values = model.classes[int(probabilities.argmax())], [f"{x:.4f}" for x in probabilities.tolist()]
     return "\t".join([piece.file, f"{piece.start:.2f}", f"{piece.end:.2f}", label, *values])
 
 
-def as_json(model: Model, piece: Piece, found: NDArray[np.float32] | None) -> str:
+def as_json(model: Model, piece: Piece, probabilities: NDArray[np.float32] | None) -> str:
     """A JSON line; label and probabilities are null where there are no samples."""
     row: dict[str, Any] = {"file": piece.file, "start": round(piece.start, 3), "end": round(piece.end, 3)}
-    if found is None:
+    if probabilities is None:
         return json.dumps({**row, "label": None, "probabilities": None, "reason": piece.reason})
-    probabilities = {name: round(x, 6) for name, x in zip(model.classes, found.tolist(), strict=True)}
-    told = {"reason": piece.reason} if piece.reason else {}
-    return json.dumps({**row, "label": model.classes[int(found.argmax())], "probabilities": probabilities, **told})
+    label = model.classes[int(probabilities.argmax())]
+    by_class = {name: round(x, 6) for name, x in zip(model.classes, probabilities.tolist(), strict=True)}
+    reason = {"reason": piece.reason} if piece.reason else {}
+    return json.dumps({**row, "label": label, "probabilities": by_class, **reason})
 
 
 def main() -> int:
@@ -303,14 +306,14 @@ def main() -> int:
     if not options.json:
         print("\t".join(["file", "start", "end", "label", *model.classes]))
     seen: dict[str, bool] = {}
-    for piece, found in labelled(model, pieces, options.batch):
-        print((as_json if options.json else as_row)(model, piece, found), flush=True)
+    for piece, probabilities in labelled(model, pieces, options.batch):
+        print((as_json if options.json else as_row)(model, piece, probabilities), flush=True)
         if piece.reason:
             print(f"{piece.file} at {piece.start:.2f} s: {piece.reason}", file=sys.stderr)
-        seen[piece.file] = seen.get(piece.file, False) or found is not None
+        seen[piece.file] = seen.get(piece.file, False) or probabilities is not None
     if not seen:
-        told = f"error: no recordings in {', '.join(options.recordings)}: names have to end with {' '.join(SUFFIXES)}"
-        print(told, file=sys.stderr)
+        where = ", ".join(options.recordings)
+        print(f"error: no recordings in {where}: names have to end with {' '.join(SUFFIXES)}", file=sys.stderr)
     return 0 if seen and all(seen.values()) else 1
 
 

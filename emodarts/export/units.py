@@ -1,6 +1,5 @@
 """Which finished units of a sweep are exported: winners, chosen on dev alone, and all that the tables say of them."""
 
-import json
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -14,7 +13,7 @@ from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import NetworkShape
 from emodarts.records import EpochRecord, TrialRecord, UnitKey, late_dev_epoch
 from emodarts.results.commits import Commit
-from emodarts.results.reader import Results
+from emodarts.results.reader import Results, SweepTables
 from emodarts.results.winners import winners
 from emodarts.seeds import unit_seed
 
@@ -65,30 +64,26 @@ def chosen_units(
     `results` are those of one sweep. Raises EmodartsError where a system has to be named, or nothing is finished.
     """
     trials = results.trials()
-    wanted = _system(results, trials, system)
-    mine = [trial for trial in trials if trial.system == wanted]
-    best = {winner.study: winner.trial for winner in winners(results) if winner.system == wanted}
+    system = _choose_system(results, trials, system)
+    studies = {trial.study for trial in trials if trial.system == system}
+    best = {winner.study: winner.trial for winner in winners(results) if winner.system == system}
+    without_dev = {t.study for t in trials if t.system == system and t.status == "complete" and not t.values}
+    if without_dev:
+        raise EmodartsError(
+            f"sweep '{results.sweeps[0]}': {', '.join(sorted(without_dev))} ran without dev part, so nothing of it was "
+            "chosen, and nothing is exported"
+        )
     commits = [
         commit
         for commit in results.commits
-        if (commit.status, commit.key.system, commit.key.seed) == ("complete", wanted, 0)
+        if (commit.status, commit.key.system, commit.key.seed) == ("complete", system, 0)
         and best.get(commit.key.study) == commit.key.trial
         and fold in (None, commit.key.fold)
     ]
-    _check_dev(results, mine)
-    unfinished = sorted({trial.study for trial in mine} - set(best))
-    _check_choice(results, commits, unfinished if fold is None else [], fold)
-    base = int(sweep_settings.get("sweep.seed", 0))
-    return [_unit(results, commit, base) for commit in sorted(commits, key=lambda commit: commit.key.fold)]
-
-
-def _check_dev(results: Results, trials: list[TrialRecord]) -> None:
-    published = sorted({trial.study for trial in trials if trial.status == "complete" and not trial.values})
-    if published:
-        raise EmodartsError(
-            f"sweep '{results.sweeps[0]}': {', '.join(published)} ran without dev part, so nothing of it was chosen, "
-            "and nothing is exported"
-        )
+    _check_choice(results, commits, sorted(studies - best.keys()) if fold is None else [], fold)
+    sweep_seed = int(sweep_settings.get("sweep.seed", 0))
+    (sweep,) = results.parts
+    return [_read_unit(sweep, commit, sweep_seed) for commit in sorted(commits, key=lambda commit: commit.key.fold)]
 
 
 def _check_choice(results: Results, commits: list[Commit], unfinished: list[str], fold: int | None) -> None:
@@ -101,8 +96,8 @@ def _check_choice(results: Results, commits: list[Commit], unfinished: list[str]
     if not commits:
         have = sorted({commit.key.fold for commit in results.commits if commit.status == "complete"})
         which = "no fold" if fold is None else f"fold {fold}"
-        told = ", ".join(map(str, have)) or "none"
-        raise EmodartsError(f"{where}: {which} has a finished winner; folds with finished units: {told}")
+        finished = ", ".join(map(str, have)) or "none"
+        raise EmodartsError(f"{where}: {which} has a finished winner; folds with finished units: {finished}")
     if len(set(folds)) < len(folds):
         studies = ", ".join(sorted({commit.key.study for commit in commits}))
         raise EmodartsError(
@@ -111,62 +106,42 @@ def _check_choice(results: Results, commits: list[Commit], unfinished: list[str]
         )
 
 
-def network_shape(text: str) -> NetworkShape:
-    """The sizes that a row of `genotypes` holds as JSON. Raises EmodartsError for those of another version."""
-    try:
-        content = json.loads(text)
-        layout = content.pop("layout")
-        shape = NetworkShape(**{**content, "stem_strides": tuple(content["stem_strides"])})
-    except (ValueError, KeyError, TypeError) as error:
-        raise EmodartsError(f"not a network of this version of emodarts: {error}") from error
-    if shape.layout != layout:
-        raise EmodartsError(f"a network of cells {layout} cannot be built: this version makes {shape.layout}")
-    return shape
-
-
-def _system(results: Results, trials: list[TrialRecord], system: str | None) -> str:
-    systems = sorted({trial.system for trial in trials})
+def _choose_system(results: Results, trials: list[TrialRecord], system: str | None) -> str:
+    """The system that was named, or the only one. Raises EmodartsError where that is none."""
+    systems, where = sorted({trial.system for trial in trials}), f"sweep '{results.sweeps[0]}'"
     if system is not None and system not in systems:
-        raise EmodartsError(f"--system {system}: sweep '{results.sweeps[0]}' has {', '.join(systems) or 'none yet'}")
-    if system is None and len(systems) != 1:
-        told = f"has several systems: name one with --system: {', '.join(systems)}" if systems else "has no trials yet"
-        raise EmodartsError(f"sweep '{results.sweeps[0]}' {told}")
+        raise EmodartsError(f"--system {system}: {where} has {', '.join(systems) or 'none yet'}")
+    if not systems:
+        raise EmodartsError(f"{where} has no trials yet")
+    if system is None and len(systems) > 1:
+        raise EmodartsError(f"{where} has several systems: name one with --system: {', '.join(systems)}")
     return system or systems[0]
 
 
-def _unit(results: Results, commit: Commit, sweep_seed: int) -> ExportedUnit:
+def _read_unit(sweep: SweepTables, commit: Commit, sweep_seed: int) -> ExportedUnit:
     key = commit.key
-    rows = [row for row in _rows(results, "folds", commit) if row["stage"] == "final"]
-    genotypes = _rows(results, "genotypes", commit)
-    dev = [r for r in _rows(results, "predictions", commit) if r["stage"] == "final" and r["role"] == "dev"]
-    epochs = [row for row in _rows(results, "epochs", commit) if row["phase"] == "train"]
+    rows, genotypes, predictions, epochs = (
+        sweep.read_unit(table, commit).to_pylist() for table in ("folds", "genotypes", "predictions", "epochs")
+    )
+    rows = [row for row in rows if row["stage"] == "final"]
+    dev = [row for row in predictions if row["stage"] == "final" and row["role"] == "dev"]
     settings = settings_from_json(rows[0]["settings"])
     if settings.system == SVM:
         raise EmodartsError("system=svm is no network that could be exported: name another with --system")
+    figures = [{field.name: row[field.name] for field in fields(ReportedFigures)} for row in rows]
     return ExportedUnit(
         key=key,
         settings=settings,
         seed=unit_seed(sweep_seed, key.fold, key.trial, key.seed),
         genotype=Genotype.from_json(genotypes[0]["genotype"]) if genotypes else None,
-        shape=network_shape(genotypes[0]["network"]) if genotypes else None,
-        epoch=_chosen_epoch(epochs, settings.training.epochs),
-        figures=tuple(
-            ReportedFigures(*(row[n] for n in ("role", "test_set", "n", "uar", "war", "macro_f1")))
-            for row in rows
-            if row["role"] != "cross"
-        ),
+        shape=NetworkShape.from_json(genotypes[0]["network"]) if genotypes else None,
+        epoch=_chosen_epoch([row for row in epochs if row["phase"] == "train"], settings.training.epochs),
+        figures=tuple(ReportedFigures(**part) for part in figures if part["role"] != "cross"),
         dev_utterances=tuple(row["utterance"] for row in dev),
         dev_probabilities=np.array([row["probabilities"] for row in dev], np.float32),
         parameters=rows[0]["parameters"],
         git_revision=rows[0]["git_revision"],
     )
-
-
-def _rows(results: Results, table: str, commit: Commit) -> list[dict[str, Any]]:
-    """The rows of one unit: a sweep's whole tables may be large."""
-    (sweep,) = results.parts
-    rows: list[dict[str, Any]] = sweep.read_unit(table, commit).to_pylist()
-    return rows
 
 
 def _chosen_epoch(rows: list[dict[str, Any]], epochs: int) -> int:

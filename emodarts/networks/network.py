@@ -3,13 +3,15 @@
 Input `(batch, channels, bins, time)` and lengths `(batch,)` in frames; output logits `(batch, classes)`.
 """
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from emodarts.errors import EmodartsError
 from emodarts.networks.cell import BuildOperation, DerivedCell
 from emodarts.networks.genotype import KINDS, Genotype
 from emodarts.networks.masking import strided_lengths, strided_mask, time_mask
@@ -55,6 +57,23 @@ class NetworkShape:
     def kinds(self) -> tuple[str, ...]:
         """The kinds of cell that the network has: of N, R, S."""
         return tuple(k for k in KINDS if k in self.layout or (k == "S" and self.sequence_cells))
+
+    def to_json(self) -> str:
+        """A JSON text with all sizes and the layout; `from_json` gives an equal shape."""
+        return json.dumps({**asdict(self), "layout": self.layout}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "NetworkShape":
+        """The shape of a text that `to_json` wrote. Raises EmodartsError for that of another version of emodarts."""
+        try:
+            content = json.loads(text)
+            layout = content.pop("layout")
+            shape = cls(**{**content, "stem_strides": tuple(content["stem_strides"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise EmodartsError(f"not a network of this version of emodarts: {error}") from error
+        if shape.layout != layout:
+            raise EmodartsError(f"a network of cells {layout} cannot be built: this version makes {shape.layout}")
+        return shape
 
 
 class SequencePreprocess(nn.Module):

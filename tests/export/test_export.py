@@ -141,7 +141,7 @@ def test_the_ensemble_is_the_mean_and_says_that_it_has_no_test_figure(export, al
     folder = tmp_path / "model"
     assert "**no test figure of its own**" in (folder / "MODEL_CARD.md").read_text()
     utterances = demo[2][0].dev[:5]
-    members = package.load(folder)
+    members = package.load_export(folder)
     each = []
     for member, fold in zip(members, demo[2], strict=False):
         data = replace(FoldData.of(demo_store, fold, _settings()), standardiser=member.standardiser)
@@ -400,7 +400,7 @@ def test_other_rates_and_channels_are_close_to_the_torch_pipeline(model, alone, 
     from emodarts.networks.masking import image_mask
 
     features = FeatureSettings(n_mels=32)
-    (member,) = package.load(model)
+    (member,) = package.load_export(model)
     for rate in (8000, 22050, 44100, 48000):
         rng = np.random.default_rng(rate)
         steps = np.arange(int(1.3 * rate)) / rate

@@ -47,7 +47,7 @@ def member(network, shape=SHAPE, seed=0):
 
 def difference(classifier, shape=SHAPE, per_second=50):
     model = onnx.to_onnx(classifier, shape.bins, shape.input_channels, ("a", "b", "c", "d"))
-    return onnx.check(model, classifier, shape.bins, shape.input_channels, per_second)
+    return onnx.check_parity(model, classifier, shape.bins, shape.input_channels, per_second)
 
 
 PAIRS = [  # every operation of both kinds, in as few networks as there can be

@@ -125,8 +125,8 @@ def test_what_was_transferred_can_be_exported(taken, tmp_path):
     corpus = corpora.read(about)
     store = build_store(corpus.utterances, corpus.root, unit.settings.features, tmp_path)
     folds = make_folds(about, corpus.utterances, label_utterances(corpus.utterances, about))
-    _, likeness = retrain(unit, SweepCorpus(about, folds, store, ()))
-    assert (likeness.difference, likeness.labels) == (0.0, 0)
+    _, agreement = retrain(unit, SweepCorpus(about, folds, store, ()))
+    assert (agreement.difference, agreement.changed_labels) == (0.0, 0)
 
 
 def test_a_control_s_genotypes_and_the_source_s_own_corpus(run, source):
