@@ -19,6 +19,7 @@ from emodarts.experiment.unit_checkpoints import (
 )
 from emodarts.experiment.unit_spec import TransferredGenotype
 from emodarts.features.batches import FoldPart
+from emodarts.features.normalisation import Standardiser
 from emodarts.networks import baselines
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import DiscreteNetwork, NetworkShape
@@ -105,6 +106,24 @@ def train(
     """Train the architecture's network from scratch on the fold's train part; dev chooses the epoch."""
     files = training_checkpoints(checkpoints, data, architecture.genotype, seed)
     return training.train(architecture.build, training_task(data, seed), data.dev, on_epoch_end, files)
+
+
+def refit(
+    data: FoldData,
+    architecture: Architecture,
+    utterances: Sequence[str],
+    epochs: int,
+    seed: int = 0,
+    on_epoch_end: OnEpochEnd = ignore_epoch,
+) -> tuple[DiscreteNetwork, Standardiser]:
+    """Train the architecture's network on any utterances of the fold, for so many epochs: nothing chooses one of them.
+
+    Returned with the statistics of these utterances, by which its inputs are standardised.
+    """
+    standardiser = Standardiser.fit(data.store, utterances)
+    part = FoldPart.of(data.store, standardiser, data.fold, utterances)
+    task = replace(training_task(data, seed), part=part)
+    return training.refit(architecture.build, task, epochs, on_epoch_end), standardiser
 
 
 def training_task(data: FoldData, seed: int) -> TrainingTask:

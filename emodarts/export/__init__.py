@@ -1,1 +1,4 @@
-"""Trained networks to take away: ONNX, safetensors, a model card and a small program that predicts with them."""
+"""Export: chosen networks as one ONNX graph, from samples to probabilities, with a card and a program that predicts.
+
+Weights are not in the result tables, so the networks are trained again, and compared with what the tables hold.
+"""

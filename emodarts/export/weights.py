@@ -4,21 +4,19 @@ A unit's genotype, settings and seed stand in its rows, and training on a CPU gi
 is checked: the dev predictions of the new network are held against the stored ones.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.errors import EmodartsError
+from emodarts.experiment import stages
 from emodarts.experiment.fold_data import FoldData
-from emodarts.experiment.stages import Architecture, hand_designed, predict, train, training_task
+from emodarts.experiment.stages import Architecture, hand_designed, predict, train
 from emodarts.export.data import SweepCorpus
 from emodarts.export.graph import Member
 from emodarts.export.units import ExportedUnit
-from emodarts.features.batches import FoldPart
-from emodarts.features.normalisation import Standardiser
 from emodarts.records import OnEpochEnd, ignore_epoch
-from emodarts.training.train import refit as train_on_all
 
 
 @dataclass(frozen=True)
@@ -67,10 +65,8 @@ def refit(
     """
     fold_data = _fold_data(unit, data, device)
     utterances = labelled(fold_data.fold)
-    standardiser = Standardiser.fit(data.store, utterances)
-    part = FoldPart.of(data.store, standardiser, fold_data.fold, utterances)
-    task = replace(training_task(fold_data, unit.seed), part=part)
-    network = train_on_all(_architecture(unit, fold_data).build, task, unit.epoch + 1, on_epoch_end)
+    architecture = _architecture(unit, fold_data)
+    network, standardiser = stages.refit(fold_data, architecture, utterances, unit.epoch + 1, unit.seed, on_epoch_end)
     return Member(network, standardiser), len(utterances)
 
 

@@ -1,1 +1,1 @@
-"""Reports: what the result tables say, computed from Parquet alone."""
+"""The report: result tables as a page, as tables and figures in files, and on a terminal."""
