@@ -6,14 +6,25 @@ from dataclasses import asdict
 
 import pyarrow as pa
 
-from emodarts.audit import findings
-from emodarts.audit.comparison import compare
-from emodarts.audit.cues import cue_figures
-from emodarts.audit.folds import overlaps, protocol_audit
-from emodarts.audit.model import Audit, Finding
-from emodarts.audit.recordings import recordings
-from emodarts.audit.tallies import reasons, spreads, tallies, texts
-from emodarts.audit.view import View, view
+from emodarts.audit.comparison import compare_counts
+from emodarts.audit.counts import count_tables, count_texts, group_reasons, summarise_durations
+from emodarts.audit.cues import measure_cues
+from emodarts.audit.data import AuditData
+from emodarts.audit.findings import (
+    cue_findings,
+    drop_findings,
+    duplicate_findings,
+    overlap_findings,
+    protocol_findings,
+    published_findings,
+    recording_findings,
+    sort_findings,
+    speaker_findings,
+    text_findings,
+)
+from emodarts.audit.folds import audit_protocol, find_overlaps
+from emodarts.audit.model import Audit
+from emodarts.audit.recordings import summarise_recordings
 from emodarts.corpora.labels import Labels
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.corpora.readers import describe
@@ -22,7 +33,7 @@ from emodarts.corpora.table import Corpus
 from emodarts.errors import EmodartsError
 
 
-def audit(
+def audit_corpus(
     corpus: Corpus,
     labels: Labels | EmodartsError,
     folds: Sequence[Fold] | EmodartsError,
@@ -35,29 +46,28 @@ def audit(
     MEASURES) may lack utterances, and have rows of others; `corpus.dropped` is taken as it is.
     """
     known = labels if isinstance(labels, Labels) else None
-    seen = view(corpus.utterances, known, measures, settings)
-    made = () if isinstance(folds, EmodartsError) else folds
-    protocol = protocol_audit(seen, folds, settings)
-    counts = tallies(seen)
-    dropped = reasons(zip(*(corpus.dropped[name].to_pylist() for name in ("path", "reason")), strict=True))
-    unknown = reasons((row.path, row.reason) for row in known.unknown) if known else ()
-    found = recordings(seen, corpus.utterances, made)
-    spoken = texts(seen)
-    cues = cue_figures(seen, folds)
-    published = compare(corpus.name, corpus.utterances, _unusable(seen))
-    total = len(seen.ids)
-    counted = Counter(seen.classes)
-    sizes = {name: counted[name] for name in (known.classes if known else ())}
-    verdicts: list[Finding] = [
-        *findings.of_published(published),
-        *findings.of_drops(dropped, unknown, total, published is not None and published.as_published),
-        *findings.of_protocol(protocol),
-        *findings.of_duplicates(found.duplicates),
-        *findings.of_overlaps(overlaps(corpus.utterances, made)),
-        *findings.of_cues(cues),
-        *findings.of_texts(spoken, protocol),
-        *findings.of_speakers(counts, list(_crossing(seen))),
-        *findings.of_recordings(found, total, sizes),
+    classes = known.classes if known else ()
+    data = AuditData.of(corpus.utterances, known, measures, settings)
+    known_folds = () if isinstance(folds, EmodartsError) else folds
+    protocol = audit_protocol(data, folds, settings)
+    counts = count_tables(data)
+    dropped = group_reasons(zip(*(corpus.dropped[name].to_pylist() for name in ("path", "reason")), strict=True))
+    unknown = group_reasons((row.path, row.reason) for row in known.unknown) if known else ()
+    recordings = summarise_recordings(data, corpus.utterances, known_folds)
+    texts = count_texts(data)
+    cues = measure_cues(data, folds)
+    published = compare_counts(corpus.name, corpus.utterances, _unusable(data))
+    total, sizes = len(data.ids), Counter(data.classes)
+    findings = [
+        *published_findings(published),
+        *drop_findings(dropped, unknown, total, published is not None and published.as_published),
+        *protocol_findings(protocol),
+        *duplicate_findings(recordings.duplicates),
+        *overlap_findings(find_overlaps(corpus.utterances, known_folds)),
+        *cue_findings(cues),
+        *text_findings(texts, protocol),
+        *speaker_findings(counts, list(_inconsistent_speakers(data))),
+        *recording_findings(recordings, total, {name: sizes[name] for name in classes}),
     ]
     return Audit(
         corpus=corpus.name,
@@ -66,38 +76,38 @@ def audit(
         settings=asdict(settings),
         utterances=total,
         labelled=len(known.by_utterance) if known else 0,
-        classes=known.classes if known else (),
-        findings=findings.ordered(verdicts),
-        tallies=counts,
-        durations=spreads(seen, known.classes if known else ()),
+        classes=classes,
+        findings=sort_findings(findings),
+        counts=counts,
+        durations=summarise_durations(data, classes),
         dropped=dropped,
         left_out_words=known.left_out if known else {},
         unknown_words=unknown,
         unlabelled=len(known.unlabelled) if known else 0,
-        recordings=found,
-        texts=spoken,
+        recordings=recordings,
+        texts=texts,
         protocol=protocol,
         published=published,
         cues=cues,
     )
 
 
-def _unusable(seen: View) -> set[str] | None:
+def _unusable(data: AuditData) -> set[str] | None:
     """Ids of recordings that are silent or were not decoded; None where nothing was measured."""
-    if not seen.measured.any():
+    if not data.measured.any():
         return None
-    bad = seen.silent() | ~seen.measured
-    return {utterance for utterance, is_bad in zip(seen.ids, bad.tolist(), strict=True) if is_bad}
+    bad = data.silent() | ~data.measured
+    return {utterance for utterance, is_bad in zip(data.ids, bad.tolist(), strict=True) if is_bad}
 
 
-def _crossing(seen: View) -> Iterator[str]:
-    """Speakers of several genders, or in several official splits."""
+def _inconsistent_speakers(data: AuditData) -> Iterator[str]:
+    """Speakers of several genders, or in several official splits, as sentences."""
     for column, what in (("gender", "genders"), ("split", "splits")):
         values: dict[str, set[str]] = defaultdict(set)
-        for speaker, value in zip(seen.columns["speaker"], seen.columns[column], strict=True):
+        for speaker, value in zip(data.columns["speaker"], data.columns[column], strict=True):
             if speaker is not None and value is not None:
                 values[speaker].add(value)
-        several = sorted(speaker for speaker, found in values.items() if len(found) > 1)
+        several = sorted(speaker for speaker, different in values.items() if len(different) > 1)
         if several:
             first = ", ".join(sorted(values[several[0]]))
             yield f"{len(several):,} speakers have several {what}, for example {several[0]}: {first}"

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
 
     _check_options(options)
     with _progress() as progress:
-        audit = audit_corpus(options, progress)
+        audit = read_and_audit(options, progress)
     if options.json:
         _write(Path(options.json), audit.to_json())
     if options.html:
@@ -50,13 +50,13 @@ def run(options: argparse.Namespace) -> None:
         raise EmodartsError(f"--strict: {len(bad)} findings are leaks or warnings, the first: {bad[0].subject}")
 
 
-def audit_corpus(options: argparse.Namespace, progress: "Progress | None" = None) -> "Audit":
+def read_and_audit(options: argparse.Namespace, progress: "Progress | None" = None) -> "Audit":
     """Read the corpus of the options, make labels and folds, measure every recording, and judge."""
     from dataclasses import replace
 
     from emodarts import corpora
-    from emodarts.audit.audit import audit
-    from emodarts.audit.measuring import measure_all
+    from emodarts.audit.audit import audit_corpus
+    from emodarts.audit.measuring import measure_recordings
     from emodarts.corpora.labels import label_source
     from emodarts.corpora.table import Dropped, dropped_table
 
@@ -64,9 +64,9 @@ def audit_corpus(options: argparse.Namespace, progress: "Progress | None" = None
     corpus = corpora.read(settings)
     label_source(settings)  # a wrong setting is no finding
     labels, folds = _labels_and_folds(settings, corpus)
-    measures, undecodable = measure_all(corpus.utterances, corpus.root, options.processes, progress)
-    drops = [Dropped(**row) for row in corpus.dropped.to_pylist()]
-    return audit(replace(corpus, dropped=dropped_table([*drops, *undecodable])), labels, folds, measures, settings)
+    measures, undecodable = measure_recordings(corpus.utterances, corpus.root, options.processes, progress)
+    dropped = dropped_table([*(Dropped(**row) for row in corpus.dropped.to_pylist()), *undecodable])
+    return audit_corpus(replace(corpus, dropped=dropped), labels, folds, measures, settings)
 
 
 def _labels_and_folds(

@@ -38,15 +38,15 @@ class CountDifference:
     counts: str
     cell: str
     published: int
-    found: int
+    counted: int
     decisive: bool
 
     def __str__(self) -> str:
         """`turns by word, anger: 126 of 127 (1 missing)`."""
-        gap = self.found - self.published
+        gap = self.counted - self.published
         what = f"{abs(gap):,} {'missing' if gap < 0 else 'too many'}"
         where = f"{self.counts}, {self.cell}" if self.cell else self.counts
-        return f"{where}: {self.found:,} of {self.published:,} ({what})"
+        return f"{where}: {self.counted:,} of {self.published:,} ({what})"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class PublishedComparison:
 
     release: str
     published: int
-    found: int
+    counted: int
     as_published: bool
     agree: tuple[str, ...]
     differences: tuple[CountDifference, ...]
@@ -68,14 +68,16 @@ class PublishedComparison:
         if self.as_published:
             return f"as published ({self.release}): {', '.join(self.agree)}"
         first = [d for d in self.differences if d.decisive][:3]
-        told = "; ".join(map(str, first)) or "no published table can be compared"
+        differences = "; ".join(map(str, first)) or "no published table can be compared"
         more = sum(d.decisive for d in self.differences) - len(first)
-        return f"nearest is {self.release} ({self.found:,} of {self.published:,} utterances): {told}" + (
+        return f"nearest is {self.release} ({self.counted:,} of {self.published:,} utterances): {differences}" + (
             f"; and {more:,} more" if more else ""
         )
 
 
-def compare(corpus: str, utterances: pa.Table, unusable: Collection[str] | None = None) -> PublishedComparison | None:
+def compare_counts(
+    corpus: str, utterances: pa.Table, unusable: Collection[str] | None = None
+) -> PublishedComparison | None:
     """Hold a table of schema UTTERANCES against the published counts; None where there are none.
 
     `unusable`: ids of recordings that were read but are silent or cannot be decoded; None: not known, and tables that
@@ -88,8 +90,8 @@ def compare(corpus: str, utterances: pa.Table, unusable: Collection[str] | None 
     tallies = {
         source: _tally(corpus, utterances, source, unusable) for source in {release.source for release in releases}
     }
-    found = [_compare(release, tallies[release.source], unusable is not None, releases) for release in releases]
-    return min(found, key=lambda c: (not c.as_published, abs(c.published - c.found)))
+    comparisons = [_compare(release, tallies[release.source], unusable is not None, releases) for release in releases]
+    return min(comparisons, key=lambda c: (not c.as_published, abs(c.published - c.counted)))
 
 
 def _compare(release: Release, rows: _Rows, measured: bool, releases: tuple[Release, ...]) -> PublishedComparison:
@@ -155,9 +157,9 @@ def _count(corpus: str, rows: _Rows, counts: Counts) -> dict[tuple[str, ...], in
     scenario = _canonical(corpus, "scenario", counts.scenario)
     merged = {_canonical(corpus, counts.by[0], k): v for k, v in counts.merged.items()} if counts.by else {}
     labelled = counts.labelled or "word" in counts.by or bool(words)
-    asked = {*counts.by, *(["scenario"] if scenario else []), *(["word"] if labelled else [])}
-    asked |= {counts.distinct} if counts.distinct else set()
-    if any(all(row[place[column]] is None for row in rows) for column in asked):
+    needed = {*counts.by, *(["scenario"] if scenario else []), *(["word"] if labelled else [])}
+    needed |= {counts.distinct} if counts.distinct else set()
+    if any(all(row[place[column]] is None for row in rows) for column in needed):
         return None
     numbers: Counter[tuple[str, ...]] = Counter()
     different: dict[tuple[str, ...], set[str]] = defaultdict(set)
@@ -176,15 +178,15 @@ def _count(corpus: str, rows: _Rows, counts: Counts) -> dict[tuple[str, ...], in
     return {cell: len(values) for cell, values in different.items()} if counts.distinct else dict(numbers)
 
 
-def _differences(corpus: str, counts: Counts, found: Mapping[tuple[str, ...], int]) -> list[CountDifference]:
+def _differences(corpus: str, counts: Counts, cells: Mapping[tuple[str, ...], int]) -> list[CountDifference]:
     published = {
         tuple(_canonical(corpus, column, value) or "" for column, value in zip(counts.by, cell, strict=True)): (cell, n)
         for cell, n in counts.cells.items()
     }
-    extra = {cell: (cell, 0) for cell in sorted(found) if cell not in published} if counts.complete else {}
+    extra = {cell: (cell, 0) for cell in sorted(cells) if cell not in published} if counts.complete else {}
     result = []
     for key, (shown, number) in {**published, **extra}.items():
-        if found.get(key, 0) != number:
+        if cells.get(key, 0) != number:
             cell = ", ".join(f"{column} {value}" for column, value in zip(counts.by, shown, strict=True))
-            result.append(CountDifference(counts.title, cell, number, found.get(key, 0), counts.decisive))
+            result.append(CountDifference(counts.title, cell, number, cells.get(key, 0), counts.decisive))
     return result

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from emodarts.audit.data import AuditData
 from emodarts.audit.model import CueFigure, Cues
-from emodarts.audit.view import View
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.errors import EmodartsError
 from emodarts.metrics import uar
@@ -26,26 +26,26 @@ TREES = 100
 TRAIN_ROWS, TEST_ROWS = 20_000, 30_000  # over all folds; more are subsampled
 _LEAST_TRAIN_ROWS = 500  # of one fold
 
-Part = tuple[NDArray[np.int64], NDArray[np.int64]]  # rows of the view, class indices
+Part = tuple[NDArray[np.int64], NDArray[np.int64]]  # rows of the data, class indices
 
 
-def cue_figures(view: View, folds: Sequence[Fold] | EmodartsError) -> Cues:
+def measure_cues(data: AuditData, folds: Sequence[Fold] | EmodartsError) -> Cues:
     """Pooled test UAR over the protocol's folds, each forest trained on train and dev of its fold. Deterministic.
 
     Utterances that were not measured or have no public label are left out. Without folds, or with too little in
     them, there is a reason and no figure.
     """
-    medians = _medians(view)
+    medians = _medians(data)
     if isinstance(folds, EmodartsError):
         return _none("there are no folds: the figures need speakers that a forest has not seen", medians)
     classes = folds[0].classes
-    parts = [(_rows(view, fold, (*fold.train, *fold.dev)), _rows(view, fold, _tests(fold))) for fold in folds]
+    parts = [(_rows(data, fold, (*fold.train, *fold.dev)), _rows(data, fold, fold.test_ids)) for fold in folds]
     parts = [(train, test) for train, test in parts if len(set(train[1].tolist())) > 1 and len(test[0])]
     if not parts:
         return _none("no fold has measured recordings of two classes to train on and any to test on", medians)
     parts, subsampled = _subsample(parts)
     labels = np.concatenate([test[1] for _, test in parts])
-    inputs = np.stack([view.measures[name] for name in CUES], axis=1).astype(np.float32)
+    inputs = np.stack([data.measures[name] for name in CUES], axis=1).astype(np.float32)
     figures = tuple(
         CueFigure(name, cues, uar(labels, _predict(inputs[:, [CUES.index(c) for c in cues]], parts), len(classes)))
         for name, cues in FIGURES.items()
@@ -60,17 +60,13 @@ def _none(reason: str, medians: dict[str, dict[str, float]]) -> Cues:
     return Cues((), float("nan"), float("nan"), 0, None, medians, reason)
 
 
-def _tests(fold: Fold) -> list[str]:
-    return [utterance for ids in fold.tests.values() for utterance in ids]
-
-
-def _rows(view: View, fold: Fold, ids: Sequence[str]) -> Part:
+def _rows(data: AuditData, fold: Fold, ids: Sequence[str]) -> Part:
     index = {name: number for number, name in enumerate(fold.classes)}
-    measured = view.measured
+    measured = data.measured
     pairs = [
         (row, index[label])
         for utterance in ids
-        if (row := view.place.get(utterance)) is not None
+        if (row := data.place.get(utterance)) is not None
         and (label := fold.labels.get(utterance)) in index
         and measured[row]
     ]
@@ -135,14 +131,14 @@ def _margin(sizes: NDArray[np.int64], chance: float) -> float:
     return float(max(0.03, 3 * error))
 
 
-def _medians(view: View) -> dict[str, dict[str, float]]:
-    names = np.array([name or "" for name in view.classes])
-    found: dict[str, dict[str, float]] = {}
+def _medians(data: AuditData) -> dict[str, dict[str, float]]:
+    names = np.array([name or "" for name in data.classes])
+    medians: dict[str, dict[str, float]] = {}
     for cue in CUES:
-        values = view.measures[cue]
-        found[cue] = {
+        values = data.measures[cue]
+        medians[cue] = {
             name: float(np.median(part))
             for name in sorted(set(names.tolist()) - {""})
             if len(part := values[(names == name) & ~np.isnan(values)])
         }
-    return found
+    return medians

@@ -26,12 +26,12 @@ _MANY_DROPPED = 0.01  # of all files
 UNEVEN = 0.25  # difference between the shares of two classes from which a property goes with the class
 
 
-def ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+def sort_findings(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """The worst first, otherwise as they came."""
     return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
-def of_protocol(protocol: ProtocolAudit) -> Iterator[Finding]:
+def protocol_findings(protocol: ProtocolAudit) -> Iterator[Finding]:
     """Disjointness, protocol_caveat, missing classes, unknown speakers; or that there are no folds."""
     if protocol.error is not None:
         yield Finding(
@@ -118,7 +118,7 @@ def _missing_classes(folds: Sequence[FoldAudit]) -> Iterator[Finding]:
         )
 
 
-def of_copies(other: str, count: int) -> Finding:
+def copies_finding(other: str, count: int) -> Finding:
     """Equal recordings in another corpus of a sweep."""
     return Finding(
         "leak",
@@ -128,7 +128,7 @@ def of_copies(other: str, count: int) -> Finding:
     )
 
 
-def of_duplicates(duplicates: Sequence[SameAudio]) -> Iterator[Finding]:
+def duplicate_findings(duplicates: Sequence[SameAudio]) -> Iterator[Finding]:
     """Equal recordings: across test and the other roles, across train and dev, under several labels, and within."""
     leaking = [same for same in duplicates if same.leaks]
     for same in leaking[:10]:
@@ -164,33 +164,33 @@ def of_duplicates(duplicates: Sequence[SameAudio]) -> Iterator[Finding]:
         )
     within = [same for same in duplicates if not same.folds]
     if within:
-        told = "; ".join(" = ".join(same.utterances[:4]) for same in within[:3])
+        listed = "; ".join(" = ".join(same.utterances[:4]) for same in within[:3])
         yield Finding(
             "note",
             "equal recordings",
-            f"{_groups(within)} of utterances with the same audio: {told}",
+            f"{_groups(within)} of utterances with the same audio: {listed}",
             "No fold has them in two roles, so nothing leaks, but they count twice: remove one of each.",
         )
 
 
-def of_overlaps(overlaps: Sequence[Overlap]) -> Iterator[Finding]:
+def overlap_findings(overlaps: Sequence[Overlap]) -> Iterator[Finding]:
     """Parts of one file that overlap, across test and the other roles, and across train and dev."""
-    for severity, found in (
+    for severity, pairs in (
         ("leak", [overlap for overlap in overlaps if "test" in overlap.roles]),
         ("warning", [overlap for overlap in overlaps if "test" not in overlap.roles]),
     ):
-        if found:
-            first = found[0]
+        if pairs:
+            first = pairs[0]
             yield Finding(
                 severity,
                 "overlapping parts of one file",
-                f"{len(found):,} pair{'s' * (len(found) > 1)} across roles, first {' and '.join(first.utterances)} "
+                f"{len(pairs):,} pair{'s' * (len(pairs) > 1)} across roles, first {' and '.join(first.utterances)} "
                 f"(fold {first.fold}: {' and '.join(first.roles)})",
                 "The same sound stands in two roles: correct start and end, or keep the file in one role by a split.",
             )
 
 
-def of_texts(texts: Texts, protocol: ProtocolAudit) -> Iterator[Finding]:
+def text_findings(texts: Texts, protocol: ProtocolAudit) -> Iterator[Finding]:
     """Texts that stand in train and test."""
     if texts.texts == 0:
         yield Finding(
@@ -215,7 +215,7 @@ def of_texts(texts: Texts, protocol: ProtocolAudit) -> Iterator[Finding]:
     )
 
 
-def of_cues(cues: Cues) -> Iterator[Finding]:
+def cue_findings(cues: Cues) -> Iterator[Finding]:
     """How far the class can be told without hearing speech."""
     if cues.reason is not None:
         yield Finding("note", "non-emotional cues", cues.reason, "How much they give away is not known.")
@@ -223,11 +223,11 @@ def of_cues(cues: Cues) -> Iterator[Finding]:
     together = max((cues.figure(ALL), *(figure.uar for figure in cues.figures)))
     alone = [f for f in cues.figures if f.name not in (ALL, WITHOUT_DC)]
     best = max(alone, key=lambda figure: figure.uar)
-    told = f"UAR {_uar(cues.figure(ALL))} for all together (chance {_uar(cues.chance)})"
-    told += f", {best.name} alone {_uar(best.uar)}"
+    fact = f"UAR {_uar(cues.figure(ALL))} for all together (chance {_uar(cues.chance)})"
+    fact += f", {best.name} alone {_uar(best.uar)}"
     if together <= cues.chance + cues.margin:
         yield Finding(
-            "ok", "non-emotional cues", told, "They say next to nothing about the class of an unheard speaker."
+            "ok", "non-emotional cues", fact, "They say next to nothing about the class of an unheard speaker."
         )
         return
     telling = sorted((f for f in alone if f.uar > cues.chance + cues.margin or f is best), key=lambda f: -f.uar)
@@ -236,7 +236,7 @@ def of_cues(cues: Cues) -> Iterator[Finding]:
     yield Finding(
         "leak" if severe else "warning",
         "non-emotional cues",
-        f"{told}, all without DC {_uar(cues.figure(WITHOUT_DC))}",
+        f"{fact}, all without DC {_uar(cues.figure(WITHOUT_DC))}",
         "The class can be told in part from how files were made or cut, without speech: print this figure beside every "
         f"result, and {'; '.join(remedies)}.",
     )
@@ -250,7 +250,7 @@ _REMEDIES = {
 }
 
 
-def of_recordings(recordings: Recordings, utterances: int, sizes: Mapping[str, int]) -> Iterator[Finding]:
+def recording_findings(recordings: Recordings, utterances: int, sizes: Mapping[str, int]) -> Iterator[Finding]:
     """Recordings that are silent, clipped, shifted, padded or of another format, and those that were not decoded.
 
     `sizes`: the utterances of each class.
@@ -264,10 +264,10 @@ def of_recordings(recordings: Recordings, utterances: int, sizes: Mapping[str, i
             "They are in counts here but in no features: see what was dropped, and mend or remove the files.",
         )
     for oddity in recordings.oddities:
-        severity, means = _ODDITIES[oddity.name]
+        severity, advice = _ODDITIES[oddity.name]
         if _goes_with_class(oddity, sizes):
-            severity, means = "warning", f"It goes with the class, so it gives the class away. {means}"
-        yield Finding(severity, oddity.name, _oddity(oddity, utterances, sizes), means)
+            severity, advice = "warning", f"It goes with the class, so it gives the class away. {advice}"
+        yield Finding(severity, oddity.name, _oddity(oddity, utterances, sizes), advice)
     if len(recordings.sample_rates) > 1:
         yield Finding(
             "note",
@@ -298,9 +298,9 @@ _ODDITIES = {
 }
 
 
-def of_speakers(tallies: Sequence[CountTable], crossing: Sequence[str]) -> Iterator[Finding]:
-    """Unknown speakers, and what does not go together with one speaker (`crossing`, as sentences)."""
-    speakers = next((tally for tally in tallies if tally.by == "speaker"), None)
+def speaker_findings(counts: Sequence[CountTable], inconsistent: Sequence[str]) -> Iterator[Finding]:
+    """Unknown speakers, and what does not go together with one speaker (`inconsistent`, as sentences)."""
+    speakers = next((table for table in counts if table.by == "speaker"), None)
     if speakers is None:
         yield Finding(
             "warning", "speakers", "no speaker is known", "Speaker-independent tests are impossible: name speakers."
@@ -311,11 +311,11 @@ def of_speakers(tallies: Sequence[CountTable], crossing: Sequence[str]) -> Itera
         yield Finding(
             "note", "unknown speakers", f"{unknown:,} utterances", "They only ever train, grouped by their recording."
         )
-    for sentence in crossing:
+    for sentence in inconsistent:
         yield Finding("note", "speakers", sentence, "Speaker numbers may be wrong, or the split is not by speaker.")
 
 
-def of_drops(
+def drop_findings(
     dropped: Sequence[Reason], unknown: Sequence[Reason], utterances: int, complete: bool
 ) -> Iterator[Finding]:
     """What did not become a row, and labels that the corpus's words do not explain.
@@ -341,7 +341,7 @@ def of_drops(
         )
 
 
-def of_published(published: PublishedComparison | None) -> Iterator[Finding]:
+def published_findings(published: PublishedComparison | None) -> Iterator[Finding]:
     """The copy against the published counts."""
     if published is None:
         return

@@ -7,9 +7,9 @@ from itertools import combinations, islice
 
 import pyarrow as pa
 
+from emodarts.audit.counts import group_reasons
+from emodarts.audit.data import AuditData
 from emodarts.audit.model import AuditedPart, FoldAudit, ProtocolAudit
-from emodarts.audit.tallies import reasons
-from emodarts.audit.view import View
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.corpora.readers import describe
 from emodarts.corpora.settings import CorpusSettings
@@ -27,18 +27,17 @@ class Overlap:
     utterances: tuple[str, str]
 
 
-def overlaps(utterances: pa.Table, folds: Sequence[Fold]) -> tuple[Overlap, ...]:
+def find_overlaps(utterances: pa.Table, folds: Sequence[Fold]) -> tuple[Overlap, ...]:
     """Parts of one file in two roles of a fold, of which one has half or more of the other (or is the whole file)."""
     pairs = list(islice(_overlapping(utterances), _MOST_PAIRS))
-    found = []
+    overlaps = []
     for fold in folds:
-        parts = [("train", fold.train), ("dev", fold.dev), *(("test", ids) for ids in fold.tests.values())]
-        roles = {utterance: role for role, ids in parts for utterance in ids} if pairs else {}
+        roles = fold.roles if pairs else {}
         for first, second in pairs:
             if first in roles and second in roles and roles[first] != roles[second]:
                 pair = (first, second) if roles[second] == "test" or roles[first] == "train" else (second, first)
-                found.append(Overlap(fold.index, (roles[pair[0]], roles[pair[1]]), pair))
-    return tuple(found)
+                overlaps.append(Overlap(fold.index, (roles[pair[0]], roles[pair[1]]), pair))
+    return tuple(overlaps)
 
 
 def _overlapping(utterances: pa.Table) -> Iterator[tuple[str, str]]:
@@ -58,41 +57,41 @@ def _overlapping(utterances: pa.Table) -> Iterator[tuple[str, str]]:
                     yield utterance, other
 
 
-def protocol_audit(view: View, folds: Sequence[Fold] | EmodartsError, settings: CorpusSettings) -> ProtocolAudit:
+def audit_protocol(data: AuditData, folds: Sequence[Fold] | EmodartsError, settings: CorpusSettings) -> ProtocolAudit:
     """The folds as they are, or the error that says why there are none."""
     if isinstance(folds, EmodartsError):
-        asked = (settings.protocol or describe(settings.name).protocol).removeprefix(f"{settings.name}/")
-        return ProtocolAudit(f"{settings.name}/{asked}", None, (), str(folds))
-    return ProtocolAudit(folds[0].protocol, folds[0].protocol_caveat, tuple(_fold(view, fold) for fold in folds), None)
+        name = (settings.protocol or describe(settings.name).protocol).removeprefix(f"{settings.name}/")
+        return ProtocolAudit(f"{settings.name}/{name}", None, (), str(folds))
+    return ProtocolAudit(folds[0].protocol, folds[0].protocol_caveat, tuple(_fold(data, fold) for fold in folds), None)
 
 
-def _fold(view: View, fold: Fold) -> FoldAudit:
+def _fold(data: AuditData, fold: Fold) -> FoldAudit:
     roles = {"train": fold.train, "dev": fold.dev, **fold.tests}
-    texts = view.columns["text"]
-    in_train = {texts[view.place[u]] for u in fold.train if u in view.place} - {None}
-    parts = tuple(_part(role, ids, fold, view, in_train) for role, ids in roles.items())
+    texts = data.columns["text"]
+    in_train = {texts[data.place[u]] for u in fold.train if u in data.place} - {None}
+    parts = tuple(_part(role, ids, fold, data, in_train) for role, ids in roles.items())
     shared = {}
     for first, second in combinations(parts, 2):
         if "train" in (first.role, second.role) or "dev" in (first.role, second.role):  # test sets may share theirs
             both = sorted(set(first.speakers) & set(second.speakers))
             if both:
                 shared[f"{first.role} and {second.role}"] = tuple(both)
-    return FoldAudit(fold.index, fold.hash, parts, _unknown_near(view, fold), shared, reasons(fold.left_out.items()))
+    left_out = group_reasons(fold.left_out.items())
+    return FoldAudit(fold.index, fold.hash, parts, _unknown_near(data, fold), shared, left_out)
 
 
-def _unknown_near(view: View, fold: Fold) -> int:
-    recordings = view.columns["recording"]
-    held_out = (*fold.dev, *(u for ids in fold.tests.values() for u in ids))
-    theirs = {recordings[view.place[u]] for u in held_out if u in view.place} - {None}
-    nobodys = (u for u in fold.train if fold.speakers.get(u) is None and u in view.place)
-    return sum(recordings[view.place[u]] in theirs for u in nobodys)
+def _unknown_near(data: AuditData, fold: Fold) -> int:
+    recordings = data.columns["recording"]
+    held_out = {recordings[data.place[u]] for u in (*fold.dev, *fold.test_ids) if u in data.place} - {None}
+    unknown = (u for u in fold.train if fold.speakers.get(u) is None and u in data.place)
+    return sum(recordings[data.place[u]] in held_out for u in unknown)
 
 
-def _part(role: str, ids: Sequence[str], fold: Fold, view: View, in_train: set[str | None]) -> AuditedPart:
+def _part(role: str, ids: Sequence[str], fold: Fold, data: AuditData, in_train: set[str | None]) -> AuditedPart:
     labels = [fold.labels.get(utterance) for utterance in ids]
     counts = Counter(label for label in labels if label is not None)
     speakers = [fold.speakers.get(utterance) for utterance in ids]
-    spoken = [t for u in ids if u in view.place and (t := view.columns["text"][view.place[u]]) is not None]
+    spoken = [t for u in ids if u in data.place and (t := data.columns["text"][data.place[u]]) is not None]
     compared = role != "train"
     return AuditedPart(
         role,

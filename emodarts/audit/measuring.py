@@ -25,7 +25,7 @@ Progress = Callable[[int, int], None]  # utterances done, of so many
 _Row = tuple[str, str, float | None, float | None]  # utterance, path, start, end
 
 
-def measure_all(
+def measure_recordings(
     utterances: pa.Table, root: Path, processes: int | None = None, progress: Progress | None = None
 ) -> tuple[pa.Table, tuple[Dropped, ...]]:
     """Measures (schema MEASURES, in the order of the utterances) and drops of a table of schema UTTERANCES.
@@ -36,16 +36,16 @@ def measure_all(
     rows: list[_Row] = list(zip(*columns, strict=True))
     chunks = [rows[first : first + _CHUNK] for first in range(0, len(rows), _CHUNK)]
     workers = min(processes or processors(), len(chunks))
-    found: list[dict[str, Any]] = []
+    measures: list[dict[str, Any]] = []
     dropped: list[Dropped] = []
     done = 0
     for chunk, results in zip(chunks, _results(chunks, root, 1 if len(rows) < _FEW else workers), strict=True):
-        found += [result for result in results if isinstance(result, dict)]
+        measures += [result for result in results if isinstance(result, dict)]
         dropped += [result for result in results if isinstance(result, Dropped)]
         done += len(chunk)
         if progress is not None:
             progress(done, len(rows))
-    return pa.Table.from_pylist(found, MEASURES), tuple(dropped)
+    return pa.Table.from_pylist(measures, MEASURES), tuple(dropped)
 
 
 def _results(chunks: Sequence[list[_Row]], root: Path, workers: int) -> Iterator[list[dict[str, Any] | Dropped]]:

@@ -7,18 +7,18 @@ from typing import Any
 
 from emodarts.audit.comparison import PublishedComparison
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # of emodarts 0.2.0: fact, advice, counts and counted were found, means, tallies and found
 SEVERITIES = ("leak", "warning", "note", "ok")  # the worst first
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One judgement: `found` is the fact, `means` says in one sentence what follows and what to do."""
+    """One judgement: a fact, and in one sentence what follows from it and what to do."""
 
     severity: str
     subject: str
-    found: str
-    means: str
+    fact: str
+    advice: str
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class Audit:
     labelled: int
     classes: tuple[str, ...]
     findings: tuple[Finding, ...]
-    tallies: tuple[CountTable, ...]
+    counts: tuple[CountTable, ...]
     durations: tuple[DurationSummary, ...]
     dropped: tuple[Reason, ...]
     left_out_words: Mapping[str, int]
@@ -200,7 +200,7 @@ class Audit:
     published: PublishedComparison | None
     cues: Cues
 
-    def worst(self) -> str:
+    def worst_severity(self) -> str:
         """The worst severity among the findings."""
         return next((s for s in SEVERITIES if any(f.severity == s for f in self.findings)), "ok")
 

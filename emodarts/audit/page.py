@@ -11,7 +11,7 @@ def render_page(audit: Audit) -> str:
         "page.html.j2",
         {"number": "{:,}".format, "figure": _figure},
         audit=audit,
-        worst=audit.worst(),
+        worst=audit.worst_severity(),
         nan=float("nan"),
         percent=lambda part, whole: 100 * part / whole if whole else 0.0,
     )

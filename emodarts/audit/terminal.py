@@ -16,13 +16,13 @@ _MANY = 30  # rows; a table with more shows the largest
 def print_audit(audit: Audit, console: Console) -> None:
     """Print the verdicts, then counts, durations, folds and cue figures. File names are shown as they are."""
     hours = audit.durations[0].hours if audit.durations else 0.0
-    told = f"{audit.utterances:,} utterances, {hours:.2f} h, {audit.labelled:,} labelled"
-    _say(console, f"{audit.title}: {told}, protocol {audit.protocol.name}", "bold")
+    summary = f"{audit.utterances:,} utterances, {hours:.2f} h, {audit.labelled:,} labelled"
+    _say(console, f"{audit.title}: {summary}, protocol {audit.protocol.name}", "bold")
     console.print(_findings(audit.findings))
     console.print()
-    for tally in audit.tallies:
-        if tally.by in ("class", "session", "gender", "split", "speaker"):
-            console.print(_tally(tally, audit.classes))
+    for counts in audit.counts:
+        if counts.by in ("class", "session", "gender", "split", "speaker"):
+            console.print(_count_table(counts, audit.classes))
     if audit.durations:
         console.print(_durations(audit))
     if audit.protocol.folds:
@@ -38,10 +38,10 @@ def _findings(findings: Sequence[Finding]) -> Table:
     table.add_column(justify="right")
     table.add_column()
     for finding in findings:
-        told = Text.assemble((printable(finding.subject), "bold"), ": ", printable(finding.found))
+        text = Text.assemble((printable(finding.subject), "bold"), ": ", printable(finding.fact))
         if finding.severity != "ok":
-            told.append(f"\n{finding.means}", "dim")
-        table.add_row(Text(finding.severity, style=_STYLES[finding.severity]), told)
+            text.append(f"\n{finding.advice}", "dim")
+        table.add_row(Text(finding.severity, style=_STYLES[finding.severity]), text)
     return table
 
 
@@ -61,16 +61,16 @@ def _row(table: Table, *cells: object) -> None:
     table.add_row(*(Text(printable(str(cell))) for cell in cells))
 
 
-def _tally(tally: CountTable, classes: Sequence[str]) -> Table:
-    names = [] if tally.by == "class" else list(classes)
-    table = _table(f"by {tally.by}", tally.by, ["n", "hours", *names])
-    rows = tally.rows
+def _count_table(counts: CountTable, classes: Sequence[str]) -> Table:
+    names = [] if counts.by == "class" else list(classes)
+    table = _table(f"by {counts.by}", counts.by, ["n", "hours", *names])
+    rows = counts.rows
     if len(rows) > _MANY:
         rows = tuple(sorted(rows, key=lambda row: -row.utterances)[:_MANY])
     for row in rows:
         _row(table, row.value, f"{row.utterances:,}", f"{row.hours:.2f}", *(row.classes.get(n, 0) for n in names))
-    if len(rows) < len(tally.rows):
-        _row(table, f"{len(tally.rows) - len(rows):,} more", "", "", *("" for _ in names))
+    if len(rows) < len(counts.rows):
+        _row(table, f"{len(counts.rows) - len(rows):,} more", "", "", *("" for _ in names))
     return table
 
 

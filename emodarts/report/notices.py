@@ -25,7 +25,7 @@ def find_leaks(data: ReportData) -> list[str]:
     for row in (row for sweep in data.sweeps for row in sweep.corpora if row["audit"]):
         for finding in json.loads(row["audit"])["findings"]:
             if finding["severity"] == "leak":
-                leaks[f"the audit of {row['corpus']} has a leak: {finding['subject']}: {finding['found']}"] = None
+                leaks[f"the audit of {row['corpus']} has a leak: {finding['subject']}: {finding['fact']}"] = None
     return list(leaks)
 
 

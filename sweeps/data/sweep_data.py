@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 
-from emodarts.audit.findings import of_copies, ordered
+from emodarts.audit.findings import copies_finding, sort_findings
 from emodarts.audit.model import SCHEMA_VERSION, Finding
 from emodarts.corpora.labels import Labels
 from emodarts.corpora.protocols.folds import Fold
@@ -114,7 +114,7 @@ def write_trained(writer: SweepWriter, results: Results, data: SweepData) -> lis
     lines = []
     for trained in data.trained:
         name = trained.corpus.name
-        copies = [of_copies(other, count) for a, other, count in data.copies if a == name]
+        copies = [copies_finding(other, count) for a, other, count in data.copies if a == name]
         audit = _write_audited(writer, results, trained, copies)
         lines += [f"  {name}, {line}" if len(data.trained) > 1 else f"  {line}" for line in _warnings(audit)]
     return lines
@@ -137,12 +137,12 @@ def _write_audited(writer: SweepWriter, results: Results, trained: TrainingCorpu
         is_same = old["audit"] and all(old[name] == value for name, value in row.items())
         if is_same and _covers_folds(old["audit"], trained.folds):
             return str(old["audit"])
-    from emodarts.audit.audit import audit  # scikit-learn takes a second to import
+    from emodarts.audit.audit import audit_corpus  # scikit-learn takes a second to import
 
     in_reading = [Dropped(**row) for row in trained.corpus.dropped.to_pylist()]
     corpus = replace(trained.corpus, dropped=dropped_table([*in_reading, *trained.store.dropped]))
-    report = audit(corpus, trained.labels, trained.folds, trained.store.measures(), trained.settings)
-    text = replace(report, findings=ordered([*report.findings, *copies])).to_json()
+    report = audit_corpus(corpus, trained.labels, trained.folds, trained.store.measures(), trained.settings)
+    text = replace(report, findings=sort_findings([*report.findings, *copies])).to_json()
     writer.write_corpus(trained.corpus.name, utterances, trained.dropped, left_out, text)
     return text
 
@@ -161,4 +161,4 @@ def _covers_folds(audit: str, folds: tuple[Fold, ...]) -> bool:
 
 def _warnings(audit: str) -> list[str]:
     severe = [f for f in json.loads(audit)["findings"] if f["severity"] in ("leak", "warning")]
-    return [f"audit, {f['severity']}: {f['subject']}: {f['found']}" for f in severe]
+    return [f"audit, {f['severity']}: {f['subject']}: {f['fact']}" for f in severe]

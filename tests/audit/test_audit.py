@@ -11,12 +11,12 @@ import pytest
 
 from emodarts import corpora
 from emodarts.audit import cues as cue_room
-from emodarts.audit.audit import audit
-from emodarts.audit.folds import protocol_audit
-from emodarts.audit.measuring import measure_all
+from emodarts.audit.audit import audit_corpus
+from emodarts.audit.counts import group_reasons
+from emodarts.audit.data import AuditData
+from emodarts.audit.folds import audit_protocol
+from emodarts.audit.measuring import measure_recordings
 from emodarts.audit.page import render_page
-from emodarts.audit.tallies import reasons
-from emodarts.audit.view import view
 from emodarts.corpora.labels import label_utterances
 from emodarts.corpora.protocols.folds import make_folds
 from emodarts.corpora.settings import CorpusSettings
@@ -75,7 +75,7 @@ def audit_of(corpus, measures, settings=SETTINGS):
         folds = make_folds(settings, corpus.utterances, labels)
     except EmodartsError as error:
         folds = error
-    return audit(corpus, labels, folds, measures, settings)
+    return audit_corpus(corpus, labels, folds, measures, settings)
 
 
 def changed(measures, **columns):
@@ -96,7 +96,7 @@ def about(found, subject):
 
 def test_a_clean_corpus_has_no_leak_and_no_warning():
     found = audit_of(*made(text=[str(i) for i in range(120)]))
-    assert found.worst() in ("ok", "note")
+    assert found.worst_severity() in ("ok", "note")
     assert (found.utterances, found.labelled, found.classes) == (120, 120, CLASSES)
     assert about(found, "speakers")[0].severity == "ok"
     assert about(found, "texts")[0].severity == "ok"
@@ -108,9 +108,9 @@ def test_the_same_recording_in_train_and_test_is_a_leak_and_named():
     found = audit_of(corpus, changed(measures, audio_hash=dict.fromkeys(pair, "same")))
     (finding,) = about(found, "equal recordings across roles")
     assert finding.severity == "leak"
-    assert pair[0] in finding.found
-    assert pair[1] in finding.found
-    assert "train and test" in finding.found
+    assert pair[0] in finding.fact
+    assert pair[1] in finding.fact
+    assert "train and test" in finding.fact
     assert found.findings[0].severity == "leak"
     (same,) = found.recordings.duplicates
     assert same.utterances == pair
@@ -122,7 +122,7 @@ def test_the_same_recording_in_train_and_dev_alone_is_a_warning():
     labels = label_utterances(corpus.utterances, SETTINGS)
     folds = make_folds(SETTINGS, corpus.utterances, labels)[:1]
     pair = (folds[0].train[0], folds[0].dev[0])
-    found = audit(corpus, labels, folds, changed(measures, audio_hash=dict.fromkeys(pair, "same")), SETTINGS)
+    found = audit_corpus(corpus, labels, folds, changed(measures, audio_hash=dict.fromkeys(pair, "same")), SETTINGS)
     assert about(found, "equal recordings in train and dev")[0].severity == "warning"
     assert not about(found, "equal recordings across roles")
 
@@ -136,9 +136,9 @@ def test_the_same_recording_within_a_speaker_is_a_note_and_under_two_labels_a_wa
         "manifest/s001_angry_0": "b",
     }
     found = audit_of(corpus, changed(measures, audio_hash=same))
-    assert "2 groups" in about(found, "equal recordings")[0].found
+    assert "2 groups" in about(found, "equal recordings")[0].fact
     assert about(found, "equal recordings")[0].severity == "note"
-    assert "as angry, sad" in about(found, "one recording, several labels")[0].found
+    assert "as angry, sad" in about(found, "one recording, several labels")[0].fact
 
 
 def test_silent_recordings_are_named_and_are_no_duplicates():
@@ -146,8 +146,8 @@ def test_silent_recordings_are_named_and_are_no_duplicates():
     silent = ("manifest/s000_sad_0", "manifest/s003_sad_1")
     nothing = dict.fromkeys(silent, 0.0)
     found = audit_of(corpus, changed(measures, audio_hash=dict.fromkeys(silent, "0"), peak=nothing, dc=nothing))
-    assert "2 of 120" in about(found, "silent")[0].found
-    assert silent[0] in about(found, "silent")[0].found
+    assert "2 of 120" in about(found, "silent")[0].fact
+    assert silent[0] in about(found, "silent")[0].fact
     assert found.recordings.duplicates == ()
 
 
@@ -157,7 +157,7 @@ def test_shared_texts_are_counted_per_fold():
     found = audit_of(*made(text=texts))
     (finding,) = about(found, "texts")
     assert finding.severity == "note"
-    assert finding.found.startswith("6 of 120 test utterances (5%)")
+    assert finding.fact.startswith("6 of 120 test utterances (5%)")
     for fold in found.protocol.folds:
         test = fold.parts[-1]
         assert test.shared_texts == 1
@@ -210,19 +210,19 @@ def test_oddities_and_mixes_are_reported():
     angry = {u: 0.01 for u in ids if "angry" in u}
     found = audit_of(corpus, changed(measures, clipped=angry, trailing_zeros={ids[5]: 0.5}, peak={ids[7]: 2e-4}))
     assert about(found, "clipped")[0].severity == "warning"
-    assert about(found, "clipped")[0].found.startswith("30 of 120 (angry 30 of 30; happy 0 of 30")
-    assert ids[5] in about(found, "zeros at an end")[0].found
-    assert ids[7] in about(found, "very quiet")[0].found
-    assert about(found, "sample rates")[0].found == "119 at 16000 Hz, 1 at 96000 Hz"
-    assert "1 at 2 channel(s)" in about(found, "channels")[0].found
+    assert about(found, "clipped")[0].fact.startswith("30 of 120 (angry 30 of 30; happy 0 of 30")
+    assert ids[5] in about(found, "zeros at an end")[0].fact
+    assert ids[7] in about(found, "very quiet")[0].fact
+    assert about(found, "sample rates")[0].fact == "119 at 16000 Hz, 1 at 96000 Hz"
+    assert "1 at 2 channel(s)" in about(found, "channels")[0].fact
 
 
 def test_unknown_speakers_and_speakers_that_do_not_add_up():
     speakers = [f"manifest/s{i // 20:03}" if i > 3 else None for i in range(120)]
     genders = ["female"] * 119 + ["male"]
     found = audit_of(*made(speaker=speakers, gender=genders, recording=[f"r{i}" for i in range(120)]))
-    assert about(found, "unknown speakers")[0].found == "4 utterances"
-    assert any("manifest/s005: female, male" in f.found for f in about(found, "speakers"))
+    assert about(found, "unknown speakers")[0].fact == "4 utterances"
+    assert any("manifest/s005: female, male" in f.fact for f in about(found, "speakers"))
     assert all(part.unknown_speakers == 0 for fold in found.protocol.folds for part in fold.parts[1:])
 
 
@@ -232,10 +232,10 @@ def test_a_protocol_that_leaks_is_found_out_whatever_it_promises():
     fold = make_folds(SETTINGS, corpus.utterances, labels)[0]
     (test,) = fold.tests.values()
     leaking = replace(fold, train=(*fold.train, test[0]), tests={"manifest/test": test[1:]})
-    shown = protocol_audit(view(corpus.utterances, labels, measures, SETTINGS), [leaking], SETTINGS)
+    shown = audit_protocol(AuditData.of(corpus.utterances, labels, measures, SETTINGS), [leaking], SETTINGS)
     speaker = corpus.utterances["speaker"].to_pylist()[corpus.utterances["utterance"].to_pylist().index(test[0])]
     assert shown.folds[0].shared_speakers == {"train and manifest/test": (speaker,)}
-    found = audit(corpus, labels, [leaking], measures, SETTINGS)
+    found = audit_corpus(corpus, labels, [leaking], measures, SETTINGS)
     assert about(found, "speakers, fold 0")[0].severity == "leak"
     assert not about(found, "speakers")
 
@@ -248,8 +248,8 @@ def test_overlapping_parts_of_one_file_in_two_roles_are_a_leak():
         row.update(path="one.wav", start=start, end=end)
     found = about(audit_of(replace(corpus, utterances=pa.Table.from_pylist(rows, UTTERANCES)), measures), OVERLAP)
     assert found[0].severity == "leak"
-    assert first["utterance"] in found[0].found
-    assert second["utterance"] in found[0].found
+    assert first["utterance"] in found[0].fact
+    assert second["utterance"] in found[0].fact
     second.update(start=0.75)  # they speak at once for a moment
     assert not about(audit_of(replace(corpus, utterances=pa.Table.from_pylist(rows, UTTERANCES)), measures), OVERLAP)
 
@@ -282,7 +282,7 @@ def test_many_drops_are_a_warning_unless_the_copy_is_as_published(lost, severity
 
 
 def test_reasons_are_grouped_by_kind():
-    found = reasons(
+    found = group_reasons(
         [("a", "the file is cut: 10 of 20"), ("b", "the file is cut: 7 of 9"), ("c", "the file is missing")]
     )
     assert [(r.reason, r.count, r.examples) for r in found] == [
@@ -298,7 +298,7 @@ def test_fifty_thousand_utterances_take_seconds():
     labels = label_utterances(corpus.utterances, settings)
     folds = make_folds(settings, corpus.utterances, labels)
     start = time.process_time()
-    found = audit(corpus, labels, folds, measures, settings)
+    found = audit_corpus(corpus, labels, folds, measures, settings)
     render_page(found)
     found.to_json()
     assert found.cues.subsampled is not None
@@ -314,7 +314,7 @@ def real(recordings):
     for name in ("emodb", "ravdess"):
         settings = CorpusSettings(name=name, root=str(recordings / name))
         corpus = corpora.read(settings)
-        measures, dropped = measure_all(corpus.utterances, corpus.root, processes=1)
+        measures, dropped = measure_recordings(corpus.utterances, corpus.root, processes=1)
         assert dropped == ()
         found[name] = audit_of(corpus, measures, settings)
     return found
@@ -333,7 +333,7 @@ def test_emodb_gives_its_labels_away_by_dc_before_all(real):
     )
     assert sad > 10 * angry
     assert about(found, "published counts")[0].severity == "ok"
-    assert about(found, "texts")[0].found.startswith("339 of 339 test utterances (100%)")
+    assert about(found, "texts")[0].fact.startswith("339 of 339 test utterances (100%)")
     assert found.texts.texts == 10
     assert found.recordings.duplicates == ()
 
@@ -353,7 +353,7 @@ def test_measuring_in_processes_gives_the_same_as_in_one(recordings):
     settings = CorpusSettings(name="emodb", root=str(recordings / "emodb"))
     corpus = corpora.read(settings)
     steps = []
-    one, _ = measure_all(corpus.utterances, corpus.root, processes=1)
-    two, _ = measure_all(corpus.utterances, corpus.root, 2, lambda done, total: steps.append((done, total)))
+    one, _ = measure_recordings(corpus.utterances, corpus.root, processes=1)
+    two, _ = measure_recordings(corpus.utterances, corpus.root, 2, lambda done, total: steps.append((done, total)))
     assert one.equals(two)
     assert steps[-1] == (535, 535)

@@ -15,7 +15,7 @@ import soundfile
 from emodarts import cli, corpora
 from emodarts.audit import cues as cue_room
 from emodarts.audit import measuring
-from emodarts.audit.measuring import measure_all
+from emodarts.audit.measuring import measure_recordings
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from tests.support.files import write_tone
@@ -81,7 +81,7 @@ def test_the_command_prints_and_writes_both_files(small_corpus, tmp_path, capsys
     assert "non-emotional cues" in shown
     assert sorted(p.name for p in out["json"].parent.iterdir()) == ["audit.html", "audit.json"]  # nothing half-written
     told = json.loads(out["json"].read_text())
-    assert (told["schema_version"], told["corpus"], told["labelled"]) == (1, "manifest", 32)
+    assert (told["schema_version"], told["corpus"], told["labelled"]) == (2, "manifest", 32)
     assert told["protocol"]["name"] == "manifest/speaker4"
     page = out["html"].read_text()
     assert "<script" not in page
@@ -201,7 +201,7 @@ def test_a_worker_that_dies_is_an_error_and_not_a_hang(small_corpus, monkeypatch
     monkeypatch.setattr(measuring, "_CHUNK", 4)
     monkeypatch.setattr(measuring, "_measure_chunk", die)
     with pytest.raises(EmodartsError, match="a process that measured"):
-        measure_all(corpus.utterances, corpus.root, processes=2)
+        measure_recordings(corpus.utterances, corpus.root, processes=2)
 
 
 @pytest.mark.parametrize("seconds", [0.2, 1.5])

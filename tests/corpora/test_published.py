@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from emodarts import corpora
-from emodarts.audit.comparison import compare
+from emodarts.audit.comparison import compare_counts
 from emodarts.corpora.published_counts import parse_releases, releases_of
 from emodarts.corpora.readers import READERS, describe
 from emodarts.corpora.settings import CorpusSettings
@@ -308,7 +308,7 @@ COPIES = {
 @pytest.mark.parametrize("which", COPIES)
 def test_a_copy_with_exactly_these_counts_is_as_published(which):
     name, make = COPIES[which]
-    found = compare(which.split()[0], make())
+    found = compare_counts(which.split()[0], make())
     assert [str(d) for d in found.differences if d.decisive] == []
     assert (found.as_published, found.release) == (True, name)
     assert found.sentence().startswith(f"as published ({name})")
@@ -317,7 +317,7 @@ def test_a_copy_with_exactly_these_counts_is_as_published(which):
 def test_one_turn_less_is_named_in_every_table_that_it_stands_in():
     rows = iemocap_rows()
     at = next(i for i, row in enumerate(rows) if row[:2] == ("ang", "iemocap/Ses03M"))
-    found = compare("iemocap", iemocap_copy(rows[:at] + rows[at + 1 :]))
+    found = compare_counts("iemocap", iemocap_copy(rows[:at] + rows[at + 1 :]))
     assert not found.as_published
     told = [str(d) for d in found.differences]
     assert "turns by word, word ang: 1,102 of 1,103 (1 missing)" in told
@@ -328,18 +328,20 @@ def test_one_turn_less_is_named_in_every_table_that_it_stands_in():
 
 def test_speakers_by_the_prefix_of_the_dialog_are_found_out():
     swapped = [(w, s[:-1] + "FM"[s.endswith("F")], *rest) for w, s, *rest in iemocap_rows()]
-    found = compare("iemocap", iemocap_copy(swapped))
+    found = compare_counts("iemocap", iemocap_copy(swapped))
     assert {d.counts for d in found.differences} == {"four classes by true speaker"}
     assert "turns by word" in found.agree
 
 
 def test_a_turn_too_many_under_an_unknown_word():
-    found = compare("iemocap", iemocap_copy([*iemocap_rows(), ("joyful", "iemocap/Ses01F", "1", "scripted")]))
+    found = compare_counts("iemocap", iemocap_copy([*iemocap_rows(), ("joyful", "iemocap/Ses01F", "1", "scripted")]))
     assert "turns by word, word joyful: 1 of 0 (1 too many)" in map(str, found.differences)
 
 
 def test_the_nearest_release_and_how_it_differs():
-    found = compare("msp_podcast", podcast_splits_copy(0, Train=84030, Development=19800, Test1=30647, Test2=14815))
+    found = compare_counts(
+        "msp_podcast", podcast_splits_copy(0, Train=84030, Development=19800, Test1=30647, Test2=14815)
+    )
     assert found.release == "1.11"
     assert [str(d) for d in found.differences if d.decisive] == [
         "turns by split, split dev: 19,800 of 19,815 (15 missing)",
@@ -350,27 +352,27 @@ def test_the_nearest_release_and_how_it_differs():
 
 def test_usable_recordings_count_only_where_they_were_measured():
     silent = {"crema_d/1076_MTI_SAD_XX"}
-    assert "usable clips" in compare("crema_d", crema_copy()).not_comparable
-    assert "usable clips" in compare("crema_d", crema_copy(), silent).agree
-    found = compare("crema_d", crema_copy(), {*silent, "crema_d/c7"})
+    assert "usable clips" in compare_counts("crema_d", crema_copy()).not_comparable
+    assert "usable clips" in compare_counts("crema_d", crema_copy(), silent).agree
+    found = compare_counts("crema_d", crema_copy(), {*silent, "crema_d/c7"})
     assert [str(d) for d in found.differences] == ["usable clips: 7,440 of 7,441 (1 missing)"]
 
 
 def test_a_column_that_the_copy_does_not_have_is_not_compared():
     copy = crema_copy().drop_columns(["gender"]).append_column("gender", pa.nulls(7442, pa.string()))
-    found = compare("crema_d", copy.select(UTTERANCES.names))
+    found = compare_counts("crema_d", copy.select(UTTERANCES.names))
     assert found.as_published
     assert found.not_comparable == ("usable clips", "actors by gender")
 
 
 def test_nothing_is_published_of_a_table_of_ones_own():
-    assert compare("manifest", table_of("manifest", intended=["angry"])) is None
+    assert compare_counts("manifest", table_of("manifest", intended=["angry"])) is None
 
 
 @pytest.mark.parametrize("name", ["emodb", "ravdess"])
 def test_real_copies_are_as_published(name, recordings):
     copy = corpora.read(CorpusSettings(name=name, root=str(recordings / name))).utterances
-    assert compare(name, copy).as_published
-    less = compare(name, copy.slice(1))
+    assert compare_counts(name, copy).as_published
+    less = compare_counts(name, copy.slice(1))
     assert not less.as_published
-    assert all(d.found == d.published - 1 for d in less.differences)
+    assert all(d.counted == d.published - 1 for d in less.differences)

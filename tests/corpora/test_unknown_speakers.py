@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from emodarts import corpora
-from emodarts.audit.audit import audit
+from emodarts.audit.audit import audit_corpus
 from emodarts.corpora.labels import label_utterances
 from emodarts.corpora.protocols import rules
 from emodarts.corpora.protocols.folds import make_folds
@@ -81,12 +81,12 @@ def test_the_published_train_part_stays_whole_and_the_audit_counts(tmp_path):
     labels = label_utterances(table, chosen)
     folds = make_folds(chosen, table, labels)
     assert near["utterance"] in folds[0].train
-    found = audit(
+    found = audit_corpus(
         corpora.Corpus("msp_podcast", tmp_path, table, corpus.dropped), labels, folds, MEASURES.empty_table(), chosen
     )
     (finding,) = [f for f in found.findings if f.subject == "unknown speakers near test"]
     assert finding.severity == "warning"
-    assert finding.found.startswith("1 train utterances")
+    assert finding.fact.startswith("1 train utterances")
     chosen = CorpusSettings(name="msp_podcast", root=str(tmp_path), protocol="speaker5")
     for fold in make_folds(chosen, table, labels):
         assert (near["utterance"] in fold.train) == (rules.UNKNOWN_NEAR_TEST not in fold.left_out.values())
