@@ -1,3 +1,3 @@
 """emodarts: differentiable architecture search for speech emotion recognition, evaluated honestly."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -35,7 +35,7 @@ class UnitScheduler(Stateless, FIFOScheduler):
     """First come, first served; a unit that reaches a rung goes on or is pruned as its queue says."""
 
     def __init__(self, queues: SystemQueues):
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.queues = queues
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
