@@ -45,7 +45,9 @@ class Architecture:
         """A network with new weights, drawn from torch's generator."""
         if self.genotype is not None:
             return DiscreteNetwork(self.shape, self.genotype)
-        return cast(DiscreteNetwork, baselines.build(self.system, self.shape))  # alike in all that training asks of it
+        return cast(
+            DiscreteNetwork, baselines.build_network(self.system, self.shape)
+        )  # alike in all that training asks of it
 
 
 def search(

@@ -19,7 +19,7 @@ from emodarts.features.normalisation import Standardiser
 from emodarts.features.settings import FeatureSettings
 from emodarts.networks.masking import image_mask, time_mask
 from emodarts.networks.network import DiscreteNetwork
-from emodarts.networks.operations import AveragePool
+from emodarts.networks.operations import AveragePool, same_padding
 
 IN_GRAPH = ("log_mel", "mfcc")
 _LARGEST_TRANSFORM = 256e6  # bytes of the Fourier transform's weights: a window of 200 ms at 32 kHz has 210 MB
@@ -143,8 +143,7 @@ class _SummingPool(AveragePool):
     """AveragePool whose sums ONNX can say: its average pooling has no divisor of one's own."""
 
     def _sums(self, x: Tensor) -> Tensor:
-        padding = (self.window[0] // 2, self.window[1] // 2)
-        return F.avg_pool2d(x, self.window, self.stride, padding) * (self.window[0] * self.window[1])
+        return F.avg_pool2d(x, self.kernel, self.stride, same_padding(self.kernel)) * (self.kernel[0] * self.kernel[1])
 
 
 def _exportable(network: DiscreteNetwork) -> DiscreteNetwork:
@@ -153,7 +152,7 @@ def _exportable(network: DiscreteNetwork) -> DiscreteNetwork:
     for parent in list(copied.modules()):
         for name, child in parent.named_children():
             if type(child) is AveragePool:
-                pool = _SummingPool(child.norm.running_mean.numel(), child.stride, child.window[0] == 1)
+                pool = _SummingPool(child.norm.running_mean.numel(), child.stride, child.kernel[0] == 1)
                 pool.load_state_dict(child.state_dict())
                 setattr(parent, name, pool.eval())
     return copied

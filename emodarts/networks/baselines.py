@@ -7,7 +7,6 @@ The last two are heads on the frames as they are, for those of a pre-trained enc
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +14,9 @@ from torch import Tensor, nn
 from emodarts.errors import EmodartsError
 from emodarts.networks.masking import strided_lengths, strided_mask, time_mask
 from emodarts.networks.network import AttentiveStatistics, NetworkShape
-from emodarts.networks.operations import MaskedBatchNorm, Pointwise, window
+from emodarts.networks.operations import MaskedBatchNorm, PointwiseConvolution, kernel_size, same_padding
 from emodarts.networks.sequence import BidirectionalLayers
-from emodarts.networks.stem import LayerWeighting, Stem, TimeStem
+from emodarts.networks.stem import LayerWeighting, build_stem
 
 _STEM_STRIDES = (4, 2)  # frequency, time
 _BLOCKS = ((1.5, (2, 2)), (2.0, (2, 1)), (3.0, (2, 2)))  # channels as a multiple of the first ones, strides
@@ -42,11 +41,11 @@ DESIGNS = {
 }
 
 
-def build(system: str, shape: NetworkShape) -> "HandDesigned":
+def build_network(system: str, shape: NetworkShape) -> "HandDesignedNetwork":
     """The network by its name. Raises EmodartsError for an unknown one."""
     if system not in DESIGNS:
         raise EmodartsError(f"system={system} is unknown: {', '.join(DESIGNS)}")
-    return HandDesigned(shape, DESIGNS[system])
+    return HandDesignedNetwork(shape, DESIGNS[system])
 
 
 class ResidualBlock(nn.Module):
@@ -55,31 +54,26 @@ class ResidualBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, strides: tuple[int, int], over_time: bool):
         super().__init__()
         self.strides = strides
-        kernel = window(3, over_time)
-        padding = (kernel[0] // 2, kernel[1] // 2)
-        self.first = nn.Conv2d(inputs, outputs, kernel, strides, padding, bias=False)
-        self.second = nn.Conv2d(outputs, outputs, kernel, 1, padding, bias=False)
-        self.shortcut = Pointwise(inputs, outputs, strides)
+        kernel = kernel_size(3, over_time)
+        self.first = nn.Conv2d(inputs, outputs, kernel, strides, same_padding(kernel), bias=False)
+        self.second = nn.Conv2d(outputs, outputs, kernel, 1, same_padding(kernel), bias=False)
+        self.shortcut = PointwiseConvolution(inputs, outputs, strides)
         self.norms = nn.ModuleList(MaskedBatchNorm(outputs) for _ in range(3))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """`(batch, inputs, F, T)` -> `(batch, outputs, F', T')`; mask `(batch, 1, 1, T')`, of the output."""
+        """`(batch, inputs, frequency, time)` -> `(batch, outputs, ...)` over the strides; the mask is the output's."""
         first, second, shortcut = self.norms
         y = torch.relu(first(self.first(x), mask))
         y = second(self.second(y), mask) + shortcut(self.shortcut(x), mask)
         return torch.relu(y)
 
 
-class Convolutions(nn.Module):
+class ResidualEncoder(nn.Module):
     """Stem, three residual blocks, mean over frequency."""
 
     def __init__(self, shape: NetworkShape, inputs: int):
         super().__init__()
-        self.stem: nn.Module = (
-            TimeStem(inputs * shape.bins, shape.channels, _STEM_STRIDES[1])
-            if shape.over_time
-            else Stem(inputs, shape.channels, _STEM_STRIDES)
-        )
+        self.stem = build_stem(inputs, shape.bins, shape.channels, _STEM_STRIDES, shape.over_time)
         self.blocks = nn.ModuleList()
         self.width = shape.channels
         for multiple, strides in _BLOCKS:
@@ -88,7 +82,7 @@ class Convolutions(nn.Module):
             self.width = outputs
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """`(batch, inputs, bins, time)` -> frames `(batch, time / 8, width)` and their lengths."""
+        """`(batch, inputs, bins, time)` -> frames `(batch, time / 8, channels)` and their lengths."""
         x, mask, lengths = self.stem(x, lengths)
         x = torch.relu(x)
         for block, (_, strides) in zip(self.blocks, _BLOCKS, strict=True):
@@ -97,7 +91,7 @@ class Convolutions(nn.Module):
         return x.mean(2).transpose(1, 2), lengths
 
 
-class Statistics(nn.Module):
+class StatisticsPooling(nn.Module):
     """Mean, and with `deviation` standard deviation too, over real frames."""
 
     def __init__(self, deviation: bool):
@@ -105,7 +99,7 @@ class Statistics(nn.Module):
         self.deviation = deviation
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """`(batch, time, width)` -> `(batch, width)`, or twice as wide."""
+        """`(batch, time, channels)` -> `(batch, channels)`, or twice as many."""
         mask = time_mask(lengths, x.shape[1])[:, :, None]
         count = lengths[:, None].to(x.dtype)
         mean = (x * mask).sum(1) / count
@@ -115,7 +109,7 @@ class Statistics(nn.Module):
         return torch.cat([mean, (variance + 1e-5).sqrt()], 1)
 
 
-class HandDesigned(nn.Module):
+class HandDesignedNetwork(nn.Module):
     """Convolutions or frames as they are, a bidirectional LSTM or none, pooling over time, dropout, linear layer."""
 
     def __init__(self, shape: NetworkShape, design: Design):
@@ -123,16 +117,16 @@ class HandDesigned(nn.Module):
         self.shape, self.drop_path = shape, 0.0  # there is no path to drop
         self.layer_weighting = LayerWeighting(shape.input_channels) if shape.layer_weighting else None
         inputs = 1 if shape.layer_weighting else shape.input_channels
-        self.convolutions = Convolutions(shape, inputs) if design.convolutions else None
+        self.convolutions = ResidualEncoder(shape, inputs) if design.convolutions else None
         width = self.convolutions.width if self.convolutions else inputs * shape.bins
         self.lstm = BidirectionalLayers("lstm", shape.sequence_width, 1, width) if design.lstm else None
         width = shape.sequence_width if design.lstm else width
         attends = design.pooling == "attention"
-        self.pool = AttentiveStatistics(width) if attends else Statistics(design.pooling == "statistics")
+        self.pool = AttentiveStatistics(width) if attends else StatisticsPooling(design.pooling == "statistics")
         width *= 1 if design.pooling == "mean" else 2
         self.head = nn.Sequential(nn.Dropout(shape.dropout), nn.Linear(width, shape.classes))
 
-    def forward(self, x: Tensor, lengths: Tensor, arguments: dict[str, Any] | None = None) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Logits `(batch, classes)` of `(batch, channels, bins, time)` and lengths `(batch,)` in frames."""
         if self.layer_weighting is not None:
             x = self.layer_weighting(x)

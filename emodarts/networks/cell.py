@@ -14,8 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emodarts.networks.genotype import CellGenotype
+from emodarts.networks.operations import Identity
 
 BuildOperation = Callable[[str, int], nn.Module]  # (operation, stride) -> module
+Preprocess = tuple[nn.Module, nn.Module]  # what brings a cell's two inputs to its channels and resolution
+States = tuple[Tensor, Tensor]
+Extents = tuple[Tensor, Tensor, Tensor]  # of a cell's first input, of its second, of its nodes
 
 
 def edges_of(nodes: int) -> Iterator[tuple[int, int]]:
@@ -65,12 +69,7 @@ class MixedCell(nn.Module):
     """
 
     def __init__(
-        self,
-        nodes: int,
-        operations: Sequence[str],
-        build: BuildOperation,
-        preprocess: tuple[nn.Module, nn.Module],
-        reduction: bool = False,
+        self, nodes: int, operations: Sequence[str], build: BuildOperation, preprocess: Preprocess, reduction: bool
     ):
         super().__init__()
         self.nodes, self.build, self.reduction = nodes, build, reduction
@@ -85,12 +84,8 @@ class MixedCell(nn.Module):
         """The stride of the operations on a state: a reduction cell halves its two inputs."""
         return 2 if self.reduction and source < 2 else 1
 
-    def forward(self, inputs: tuple[Tensor, Tensor], extents: tuple[Tensor, Tensor, Tensor], weights: Tensor) -> Tensor:
-        """Two input states -> the concatenated nodes.
-
-        `extents`: of the first input, of the second (and of both behind their preprocessing), of the nodes. `weights
-        (edges, operations)`: the mixing weights, rows in the order of `edges_of`.
-        """
+    def forward(self, inputs: States, extents: Extents, weights: Tensor) -> Tensor:
+        """Two states -> the concatenated nodes; mixing weights `(edges, operations)`, rows as in `edges_of`."""
         states = preprocessed(self.preprocess, inputs, extents)
         edges = zip(self.edges, weights, strict=True)
         for node in range(self.nodes):
@@ -102,9 +97,9 @@ class MixedCell(nn.Module):
         return torch.cat(states[2:], channel_axis(states[0]))
 
 
-def preprocessed(modules: nn.ModuleList, inputs: tuple[Tensor, Tensor], extents: tuple[Tensor, ...]) -> list[Tensor]:
+def preprocessed(modules: nn.ModuleList, inputs: States, extents: Extents) -> list[Tensor]:
     """The two input states of a cell, brought to its channels and resolution."""
-    return [module(x, extent) for module, x, extent in zip(modules, inputs, extents, strict=False)]
+    return [module(x, extent) for module, x, extent in zip(modules, inputs, extents[:2], strict=True)]
 
 
 def _sum(terms: Sequence[Tensor]) -> Tensor:
@@ -114,13 +109,7 @@ def _sum(terms: Sequence[Tensor]) -> Tensor:
 class DerivedCell(nn.Module):
     """A cell of a discrete network: the edges that a genotype kept; drop-path on all but identities."""
 
-    def __init__(
-        self,
-        genotype: CellGenotype,
-        build: BuildOperation,
-        preprocess: tuple[nn.Module, nn.Module],
-        reduction: bool = False,
-    ):
+    def __init__(self, genotype: CellGenotype, build: BuildOperation, preprocess: Preprocess, reduction: bool):
         super().__init__()
         self.sources = [[edge.source for edge in edges] for edges in genotype]
         self.preprocess = nn.ModuleList(preprocess)
@@ -128,20 +117,15 @@ class DerivedCell(nn.Module):
             nn.ModuleList(build(edge.operation, 2 if reduction and edge.source < 2 else 1) for edge in edges)
             for edges in genotype
         )
-        self.identities = [
-            [edge.operation == "skip_connect" and not (reduction and edge.source < 2) for edge in edges]
-            for edges in genotype
-        ]
 
-    def forward(
-        self, inputs: tuple[Tensor, Tensor], extents: tuple[Tensor, Tensor, Tensor], drop_path: float = 0.0
-    ) -> Tensor:
-        """Two states -> the concatenated nodes; see `MixedCell.forward`."""
+    def forward(self, inputs: States, extents: Extents, drop_path: float = 0.0) -> Tensor:
+        """Two states -> the concatenated nodes."""
         states = preprocessed(self.preprocess, inputs, extents)
-        for sources, operations, identities in zip(self.sources, self.operations, self.identities, strict=True):
+        for sources, operations in zip(self.sources, self.operations, strict=True):
             terms = []
-            for source, operation, identity in zip(sources, list(operations.children()), identities, strict=True):
+            for source, operation in zip(sources, list(operations.children()), strict=True):
                 term = operation(states[source], extents[1] if source < 2 else extents[2])
+                identity = isinstance(operation, Identity)
                 terms.append(term if identity else _drop_path(term, drop_path, self.training))
             states.append(_sum(terms))
         return torch.cat(states[2:], channel_axis(states[0]))

@@ -22,7 +22,7 @@ from emodarts.networks.genotype import KINDS, Edge, Genotype
 from emodarts.networks.network import DiscreteNetwork, NetworkShape
 from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
-from emodarts.networks.stem import stem_layers
+from emodarts.networks.stem import stem_resolution
 
 
 class Costs(NamedTuple):
@@ -111,17 +111,17 @@ def operation_costs(
     name: str,
     kind: str,
     width: int,
-    resolution: tuple[int, int],
+    size: tuple[int, int],
     stride: int = 1,
     over_time: bool = False,
     affine: bool = True,
 ) -> Costs:
     """Costs of an operation of a cell, counted on its plain module.
 
-    `kind`: cnn or sequence; `width`: its channels; `resolution`: bins and frames of its input (a sequence has 1 bin);
+    `kind`: cnn or sequence; `width`: its channels; `size`: bins and frames of its input (a sequence has 1 bin);
     `affine`: its norms have parameters, as in a derived network. Raises EmodartsError for an unknown operation.
     """
-    bins, frames = resolution
+    bins, frames = size
     if name not in (CNN_OPERATIONS if kind == "cnn" else SEQUENCE_OPERATIONS):
         raise EmodartsError(f"there is no {kind} operation '{name}', whose costs could be counted")
     with torch.random.fork_rng(devices=[]):
@@ -161,18 +161,19 @@ class CostTable:
         """
         if unit not in Costs._fields:
             raise EmodartsError(f"search.cost={unit}: the cost term is of {' or '.join(Costs._fields)}")
-        costs = {}
-        for kind in KINDS:
-            nodes, names = (shape.sequence_nodes, sequence_operations) if kind == "S" else (shape.nodes, cnn_operations)
-            edges = list(edges_of(nodes))
-            costs[kind] = torch.zeros(len(edges), len(names), dtype=torch.float64, device=device)
-            for cell in _cells(shape, frames):
-                if cell.kind == kind:
-                    rows = [
-                        [getattr(cell.operation_costs(name, source), unit) for name in names] for _, source in edges
-                    ]
-                    costs[kind] += torch.tensor(rows, dtype=torch.float64, device=device)
-        return cls(costs, sum(float(rows.max(1).values.sum()) for rows in costs.values()))
+        names = {"N": cnn_operations, "R": cnn_operations, "S": sequence_operations}
+        costs = {
+            kind: torch.zeros(len(list(edges_of(shape.nodes_of(kind)))), len(names[kind]), dtype=torch.float64)
+            for kind in KINDS
+        }
+        for kind, width, input_size, node_size in _cells(shape, frames):
+            for row, (_, source) in enumerate(edges_of(shape.nodes_of(kind))):
+                place = (width, input_size, 2 if kind == "R" else 1) if source < 2 else (width, node_size, 1)
+                for column, name in enumerate(names[kind]):
+                    counted = operation_costs(name, "sequence" if kind == "S" else "cnn", *place, shape.over_time)
+                    costs[kind][row, column] += getattr(counted, unit)
+        most_expensive = sum(float(rows.max(1).values.sum()) for rows in costs.values())
+        return cls({kind: rows.to(device) for kind, rows in costs.items()}, most_expensive)
 
     def expected(self, weights: dict[str, Tensor]) -> Tensor:
         """The expected cost under each kind's mixing weights `(edges, operations)`, differentiable in them.
@@ -191,34 +192,24 @@ class CostTable:
 
 
 class _Cell(NamedTuple):
-    """A cell of a supernet: its kind (N, R, S), its channels, and bins and frames of its inputs."""
+    """A cell of a supernet: its kind (N, R, S), its channels, and bins and frames of its inputs and of its nodes."""
 
     kind: str
     width: int
-    resolution: tuple[int, int]
-    over_time: bool
-
-    def operation_costs(self, name: str, source: int) -> Costs:
-        """Costs of an operation on state `source`: in a reduction cell the two inputs are halved, not the nodes."""
-        if self.kind == "S":
-            return operation_costs(name, "sequence", self.width, self.resolution)
-        if self.kind == "R" and source >= 2:
-            bins, frames = self.resolution
-            return operation_costs(name, "cnn", self.width, (-(-bins // 2), -(-frames // 2)), 1, self.over_time)
-        return operation_costs(name, "cnn", self.width, self.resolution, 2 if self.kind == "R" else 1, self.over_time)
+    input_size: tuple[int, int]
+    node_size: tuple[int, int]
 
 
 def _cells(shape: NetworkShape, frames: int) -> Iterator[_Cell]:
-    bins, channels = shape.bins, shape.channels
-    for strides in stem_layers(shape.stem_strides):
-        bins, frames = -(-bins // strides[0]), -(-frames // strides[1])
-    bins = 1 if shape.over_time else bins
+    bins, frames = stem_resolution(shape.stem_strides, shape.bins, frames)
+    size, channels = (1 if shape.over_time else bins, frames), shape.channels
     for kind in shape.layout:
+        nodes = (-(-size[0] // 2), -(-size[1] // 2)) if kind == "R" else size
         channels = 2 * channels if kind == "R" else channels
-        yield _Cell(kind, channels, (bins, frames), shape.over_time)
-        bins, frames = (-(-bins // 2), -(-frames // 2)) if kind == "R" else (bins, frames)
+        yield _Cell(kind, channels, size, nodes)
+        size = nodes
     for _ in range(shape.sequence_cells):
-        yield _Cell("S", shape.sequence_width, (1, frames), False)
+        yield _Cell("S", shape.sequence_width, (1, size[1]), (1, size[1]))
 
 
 def supernet_macs(

@@ -20,8 +20,8 @@ FAST_COLUMNS = 3  # the widest kernel whose gradient oneDNN computes fast
 def depthwise(x: Tensor, kernel: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
     """One odd kernel for each channel, output frame t centred on input frame `stride * t`.
 
-    x `(batch, channels, F, T)`, fast if channels-last; kernel `(channels, 1, rows, columns)`; output `(batch,
-    channels, ceil(F / stride), ceil(T / stride))`. Gradients of first order only.
+    x `(batch, channels, frequency, time)`, fast if channels-last; kernel `(channels, 1, rows, columns)`; the output's
+    last two axes are divided by the stride, rounded up. Gradients of first order only.
     """
     if stride > 1 and dilation % stride == 0:  # frames in between are never met
         x, stride, dilation = x[:, :, ::stride, ::stride], 1, dilation // stride
@@ -66,7 +66,7 @@ def _gradient_of_input(gradient: Tensor, x: Tensor, kernel: Tensor, stride: int,
     """With stride 1 it is the same convolution, of the output's gradient with the kernel turned round."""
     if stride == 1:
         return _convolve(gradient, kernel.flip(2, 3), 1, dilation)
-    return _native_gradients(gradient, x, kernel, [stride, stride], _padding(kernel, 1), [True, False])[0]
+    return _native_gradient(gradient, x, kernel, [stride, stride], of_kernel=False)
 
 
 def _gradient_of_kernel(gradient: Tensor, x: Tensor, kernel: Tensor, stride: int, dilation: int) -> Tensor:
@@ -76,15 +76,15 @@ def _gradient_of_kernel(gradient: Tensor, x: Tensor, kernel: Tensor, stride: int
     """
     rows, columns = kernel.shape[2:]
     if dilation == 1 and columns <= FAST_COLUMNS and rows <= x.shape[2]:
-        return _native_gradients(gradient, x, kernel, [stride, stride], _padding(kernel, 1), [False, True])[1]
+        return _native_gradient(gradient, x, kernel, [stride, stride], of_kernel=True)
     half = columns // 2
-    found: dict[int, Tensor] = {}
+    by_offset: dict[int, Tensor] = {}
     for first in range(stride):
         part = _padded(x[..., first::stride], x.shape[2], gradient.shape[3])
         for step in range(1, max(1, (half + first) // stride) + 1):
             three = _three_columns(gradient, part, rows, step, stride, dilation).unbind(3)
-            found |= zip((first - step * stride, first, first + step * stride), three, strict=True)
-    return torch.stack([found[offset] for offset in range(-half, half + 1)], 3)
+            by_offset |= zip((first - step * stride, first, first + step * stride), three, strict=True)
+    return torch.stack([by_offset[offset] for offset in range(-half, half + 1)], 3)
 
 
 def _three_columns(gradient: Tensor, x: Tensor, rows: int, step: int, stride: int, dilation: int) -> Tensor:
@@ -98,12 +98,12 @@ def _three_columns(gradient: Tensor, x: Tensor, rows: int, step: int, stride: in
     gradient = _phases(_padded(gradient, -(-height // stride), width), apart)
     x = _phases(_padded(x, height, width), apart)
     kernel = x.new_empty(x.shape[1], 1, extent, FAST_COLUMNS)  # its values do not matter
-    of_phases = _native_gradients(gradient, x, kernel, [stride, 1], _padding(kernel, 1), [False, True])[1]
+    of_phases = _native_gradient(gradient, x, kernel, [stride, 1], of_kernel=True)
     return of_phases[:, :, ::dilation].unflatten(0, (apart, -1)).sum(0)
 
 
 def _phases(x: Tensor, apart: int) -> Tensor:
-    """Columns so far apart beside each other: a view `(batch, apart * channels, F, T / apart)`."""
+    """Columns so far apart beside each other: a view `(batch, apart * channels, frequency, time / apart)`."""
     return x.permute(0, 2, 3, 1).unflatten(2, (-1, apart)).flatten(3).permute(0, 3, 1, 2)
 
 
@@ -118,12 +118,10 @@ def _padded(x: Tensor, rows: int, columns: int) -> Tensor:
     return padded
 
 
-def _native_gradients(
-    gradient: Tensor, x: Tensor, kernel: Tensor, strides: list[int], padding: list[int], wanted: list[bool]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """PyTorch's own gradients for input and kernel of an undilated convolution."""
-    groups = kernel.shape[0]
-    gradients: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
-        gradient, x, kernel, None, strides, padding, [1, 1], False, [0, 0], groups, [*wanted, False]
+def _native_gradient(gradient: Tensor, x: Tensor, kernel: Tensor, strides: list[int], of_kernel: bool) -> Tensor:
+    """PyTorch's own gradient for the kernel or the input of an undilated convolution."""
+    wanted = [not of_kernel, of_kernel, False]
+    gradients: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
+        gradient, x, kernel, None, strides, _padding(kernel, 1), [1, 1], False, [0, 0], len(kernel), wanted
     )
-    return gradients
+    return gradients[int(of_kernel)]

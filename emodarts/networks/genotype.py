@@ -36,11 +36,8 @@ class Genotype:
     def __post_init__(self) -> None:
         if self.pooling != POOLING:
             raise EmodartsError(f"genotype: unknown pooling '{self.pooling}'; there is {POOLING}")
-        for kind, operations in (
-            ("normal", CNN_OPERATIONS),
-            ("reduction", CNN_OPERATIONS),
-            ("sequence", SEQUENCE_OPERATIONS),
-        ):
+        for kind in KINDS.values():
+            operations = SEQUENCE_OPERATIONS if kind == "sequence" else CNN_OPERATIONS
             for node, edges in enumerate(getattr(self, kind)):
                 if not edges:
                     raise EmodartsError(f"genotype: node {node} of the {kind} cell has no input")
@@ -79,7 +76,7 @@ class Genotype:
                 raise EmodartsError(f"genotype of version {version}; this program reads version {VERSION}")
             cells = {
                 kind: tuple(tuple(Edge(e["operation"], e["source"]) for e in edges) for edges in content[kind])
-                for kind in ("normal", "reduction", "sequence")
+                for kind in KINDS.values()
             }
             return cls(**cells, pooling=content["pooling"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -4,20 +4,19 @@ Input `(batch, channels, bins, time)` and lengths `(batch,)` in frames; output l
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from emodarts.errors import EmodartsError
-from emodarts.networks.cell import BuildOperation, DerivedCell
+from emodarts.networks.cell import BuildOperation, DerivedCell, Preprocess
 from emodarts.networks.genotype import KINDS, Genotype
 from emodarts.networks.masking import strided_lengths, strided_mask, time_mask
 from emodarts.networks.operations import CNN_OPERATIONS, ReluConvNorm
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
-from emodarts.networks.stem import LayerWeighting, Stem, TimeStem
+from emodarts.networks.stem import LayerWeighting, build_stem, stem_resolution
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,7 @@ class NetworkShape:
     dropout: float = 0.0
     layer_weighting: bool = False  # the input channels are an encoder's layers, and one learned mean of them goes on
     over_time: bool = False
-    frequency_pooling: str = (
-        "flatten"  # before the sequence cells bins become channels (flatten), or their mean goes on
-    )
+    frequency_pooling: str = "flatten"  # before the sequence cells: bins become channels; mean: their mean goes on
     sequence_shortcut: bool = False  # pooling over time reads the sequence cells' input beside their output
 
     @property
@@ -75,9 +72,13 @@ class NetworkShape:
             raise EmodartsError(f"a network of cells {layout} cannot be built: this version makes {shape.layout}")
         return shape
 
+    def nodes_of(self, kind: str) -> int:
+        """The nodes of a kind of cell."""
+        return self.sequence_nodes if kind == "S" else self.nodes
 
-class SequencePreprocess(nn.Module):
-    """A linear layer and a layer norm that bring a sequence state to the cell's width."""
+
+class LinearNorm(nn.Module):
+    """A linear layer and a layer norm, frame by frame."""
 
     def __init__(self, inputs: int, width: int, affine: bool):
         super().__init__()
@@ -85,7 +86,7 @@ class SequencePreprocess(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=affine)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """`(batch, time, inputs)` -> `(batch, time, width)`, zero at padding."""
+        """`(batch, time, inputs)` -> `(batch, time, channels)`, zero at padding."""
         return self.norm(self.linear(x)) * time_mask(lengths, x.shape[1])[:, :, None]
 
 
@@ -97,7 +98,7 @@ class AttentiveStatistics(nn.Module):
         self.score = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """`(batch, time, width)` -> `(batch, 2 * width)`."""
+        """`(batch, time, channels)` -> `(batch, 2 * channels)`."""
         mask = time_mask(lengths, x.shape[1])[:, :, None]
         weights = self.score(x).masked_fill(~mask, float("-inf")).softmax(1)
         mean = (weights * x).sum(1)
@@ -105,8 +106,7 @@ class AttentiveStatistics(nn.Module):
         return torch.cat([mean, (variance + 1e-5).sqrt()], 1)
 
 
-# (kind: N, R or S; how an operation is built; what brings the two input states to the cell's channels) -> the cell
-BuildCell = Callable[[str, BuildOperation, tuple[nn.Module, nn.Module]], nn.Module]
+BuildCell = Callable[[str, BuildOperation, Preprocess], nn.Module]  # (kind: N, R or S, ...) -> cell
 
 
 class Network(nn.Module):
@@ -119,10 +119,11 @@ class Network(nn.Module):
         super().__init__()
         self.shape = shape
         self.layer_weighting = LayerWeighting(shape.input_channels) if shape.layer_weighting else None
-        self.stem = self._stem()
+        inputs = 1 if shape.layer_weighting else shape.input_channels
+        self.stem = build_stem(inputs, shape.bins, shape.stem_channels, shape.stem_strides, shape.over_time)
         self.cells = nn.ModuleList()
         before, previous, channels, reduced = shape.stem_channels, shape.stem_channels, shape.channels, False
-        bins = self.stem.bins(shape.bins)
+        bins = 1 if shape.over_time else stem_resolution(shape.stem_strides, shape.bins, 0)[0]
         for kind in shape.layout:
             channels, bins = (2 * channels, -(-bins // 2)) if kind == "R" else (channels, bins)
             states = (
@@ -132,55 +133,41 @@ class Network(nn.Module):
             self.cells.append(build_cell(kind, _cnn_operation(channels, affine, shape.over_time), states))
             before, previous, reduced = previous, nodes * channels, kind == "R"
         width = shape.sequence_width
-        self.fold = SequencePreprocess(
-            previous * (bins if shape.frequency_pooling == "flatten" else 1), width, affine=True
-        )
+        previous *= bins if shape.frequency_pooling == "flatten" else 1
+        self.to_sequence = LinearNorm(previous, width, affine=True)
         self.sequence_cells = nn.ModuleList()
         before, previous = width, width
         for _ in range(shape.sequence_cells):
-            linear = SequencePreprocess(before, width, affine), SequencePreprocess(previous, width, affine)
+            linear = LinearNorm(before, width, affine), LinearNorm(previous, width, affine)
             self.sequence_cells.append(build_cell("S", _sequence_operation(width, affine), linear))
             before, previous = previous, sequence_nodes * width
+        self._has_shortcut = shape.sequence_shortcut and shape.sequence_cells > 0
         pooled = previous + width if self._has_shortcut else previous
         self.pool = AttentiveStatistics(pooled)
         self.head = nn.Sequential(nn.Dropout(shape.dropout), nn.Linear(2 * pooled, shape.classes))
 
-    @property
-    def _has_shortcut(self) -> bool:
-        return self.shape.sequence_shortcut and self.shape.sequence_cells > 0
-
-    def _stem(self) -> Stem | TimeStem:
-        shape = self.shape
-        inputs = 1 if shape.layer_weighting else shape.input_channels
-        if shape.over_time:
-            return TimeStem(inputs * shape.bins, shape.stem_channels, shape.stem_strides[1])
-        return Stem(inputs, shape.stem_channels, shape.stem_strides)
-
-    def forward(self, x: Tensor, lengths: Tensor, arguments: dict[str, Any] | None = None) -> Tensor:
-        """Logits `(batch, classes)`; `arguments` gives each kind of cell (N, R, S) its weights or drop-path."""
-        arguments = arguments or {}
+    def classify(self, x: Tensor, lengths: Tensor, arguments: Mapping[str, Tensor | float]) -> Tensor:
+        """Logits `(batch, classes)`; `arguments` has the mixing weights or the drop-path of each kind of cell."""
         if self.layer_weighting is not None:
             x = self.layer_weighting(x)
         x, mask, lengths = self.stem(x, lengths)
         states, masks = (x, x), (mask, mask)
         for kind, cell in zip(self.shape.layout, self.cells, strict=True):
             inner = strided_mask(mask, 2) if kind == "R" else mask
-            out = cell(states, (masks[0], mask, inner), *arguments.get(kind, ()))
+            out = cell(states, (masks[0], mask, inner), arguments[kind])
             lengths = strided_lengths(lengths, 2) if kind == "R" else lengths
             states, masks, mask = (states[1], out), (mask, inner), inner
-        sequence = self.fold(self._frames(states[1]), lengths)
+        x = states[1]
+        frames = (
+            x.mean(2).transpose(1, 2) if self.shape.frequency_pooling == "mean" else x.permute(0, 3, 1, 2).flatten(2)
+        )
+        sequence = self.to_sequence(frames, lengths)
         states = (sequence, sequence)
         for cell in self.sequence_cells:
-            states = (states[1], cell(states, (lengths, lengths, lengths), *arguments.get("S", ())))
+            states = (states[1], cell(states, (lengths, lengths, lengths), arguments["S"]))
         pooled = torch.cat([sequence, states[1]], 2) if self._has_shortcut else states[1]
         logits: Tensor = self.head(self.pool(pooled, lengths))
         return logits
-
-    def _frames(self, x: Tensor) -> Tensor:
-        """The frequency axis goes: `(batch, C, F, time)` -> `(batch, time, C * F)`, or `(batch, time, C)` of means."""
-        if self.shape.frequency_pooling == "mean":
-            return x.mean(2).transpose(1, 2)
-        return x.permute(0, 3, 1, 2).flatten(2)
 
 
 def _cnn_operation(channels: int, affine: bool, over_time: bool) -> BuildOperation:
@@ -197,12 +184,12 @@ class DiscreteNetwork(Network):
     def __init__(self, shape: NetworkShape, genotype: Genotype):
         cells = genotype.cells
 
-        def build_cell(kind: str, build: BuildOperation, preprocess: tuple[nn.Module, nn.Module]) -> nn.Module:
+        def build_cell(kind: str, build: BuildOperation, preprocess: Preprocess) -> nn.Module:
             return DerivedCell(cells[kind], build, preprocess, kind == "R")
 
         super().__init__(shape, build_cell, len(genotype.normal), len(genotype.sequence), affine=True)
         self.drop_path = 0.0
 
-    def forward(self, x: Tensor, lengths: Tensor, arguments: dict[str, Any] | None = None) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Logits `(batch, classes)` of `(batch, channels, bins, time)`."""
-        return super().forward(x, lengths, dict.fromkeys("NRS", (self.drop_path,)))
+        return self.classify(x, lengths, dict.fromkeys(KINDS, self.drop_path))

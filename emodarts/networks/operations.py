@@ -1,11 +1,13 @@
-"""CNN operations over (frequency, time): the eight of DARTS (Liu et al. 2019) and two newer ones, each masked.
+"""CNN operations over (frequency, time): the eight of DARTS (Liu et al. 2019) and three newer ones, each masked.
 
 Every operation maps `x (batch, channels, frequency, time)` and `mask (batch, 1, 1, time)` to an output of the same
 shape (stride 1) or half of it, rounded up (stride 2); padded frames are zero on both sides. Operations over time alone
 (`over_time`, for features whose bins have no order) run on one bin: k x k becomes 1 x k.
 """
 
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -36,9 +38,9 @@ class RunningStatistics(nn.Module):
         if self.track:
             # A plain average at first: with few steps an epoch, the arbitrary start would linger.
             self.updates.add_(1)
-            share = (1 / self.updates).clamp(min=self.momentum)
-            self.running_mean.lerp_(mean, share)
-            self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), share)
+            momentum = (1 / self.updates).clamp(min=self.momentum)
+            self.running_mean.lerp_(mean, momentum)
+            self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), momentum)
 
 
 class MaskedBatchNorm(RunningStatistics):
@@ -68,26 +70,34 @@ class MaskedBatchNorm(RunningStatistics):
         return torch.addcmul(shift.view(1, -1, 1, 1), x, scale.view(1, -1, 1, 1)) * mask
 
 
-class frozen_statistics:
+@contextmanager
+def frozen_statistics(network: nn.Module) -> Iterator[None]:
     """Within the block, training-mode passes leave the running statistics of all batch norms as they are.
 
     The bilevel steps use it: of all forward passes of one search step only the pass that trains the weights counts.
     """
-
-    def __init__(self, network: nn.Module):
-        self._norms = [m for m in network.modules() if isinstance(m, RunningStatistics)]
-
-    def __enter__(self) -> None:
-        self._before = [norm.track for norm in self._norms]
-        for norm in self._norms:
+    norms = [module for module in network.modules() if isinstance(module, RunningStatistics)]
+    before = [norm.track for norm in norms]
+    try:
+        for norm in norms:
             norm.track = False
-
-    def __exit__(self, *exception: object) -> None:
-        for norm, track in zip(self._norms, self._before, strict=True):
+        yield
+    finally:
+        for norm, track in zip(norms, before, strict=True):
             norm.track = track
 
 
-class Pointwise(nn.Conv2d):
+def kernel_size(size: int, over_time: bool) -> tuple[int, int]:
+    """The extent of a kernel in frequency and time."""
+    return (1 if over_time else size), size
+
+
+def same_padding(kernel: tuple[int, int], dilation: int = 1) -> tuple[int, int]:
+    """The padding in frequency and time with which output frame t is centred on input frame `stride * t`."""
+    return dilation * (kernel[0] // 2), dilation * (kernel[1] // 2)
+
+
+class PointwiseConvolution(nn.Conv2d):
     """A 1 x 1 convolution of every `strides`-th bin and frame; the others are left out beforehand.
 
     torch's own strided one writes past its memory on CPUs, channels-last with few input channels: wrong gradients or a
@@ -99,7 +109,7 @@ class Pointwise(nn.Conv2d):
         self.strides = strides
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(batch, inputs, F, T)` -> `(batch, outputs, ceil(F / strides[0]), ceil(T / strides[1]))`."""
+        """`(batch, inputs, frequency, time)` -> `(batch, outputs, frequency, time)`, divided by the strides."""
         output: Tensor = super().forward(x[:, :, :: self.strides[0], :: self.strides[1]])
         return output
 
@@ -111,18 +121,12 @@ class ReluConvNorm(nn.Module):
         super().__init__()
         self.stride = stride
         self.relu = nn.ReLU()
-        self.convolution = Pointwise(inputs, outputs, (stride, stride))
+        self.convolution = PointwiseConvolution(inputs, outputs, (stride, stride))
         self.norm = MaskedBatchNorm(outputs, affine)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """`(batch, inputs, F, T)` -> `(batch, outputs, F', T')`."""
-        mask = strided_mask(mask, self.stride)
-        return self.norm(self.convolution(self.relu(x)), mask)
-
-
-def window(size: int, over_time: bool) -> tuple[int, int]:
-    """The extent of a kernel in frequency and time."""
-    return (1 if over_time else size), size
+        """`(batch, inputs, frequency, time)` -> `(batch, outputs, frequency, time)`, or half of it with stride 2."""
+        return self.norm(self.convolution(self.relu(x)), strided_mask(mask, self.stride))
 
 
 class Convolution(nn.Module):
@@ -132,39 +136,29 @@ class Convolution(nn.Module):
         super().__init__()
         self.stride = stride
         self.relu = nn.ReLU()
-        padding = (kernel[0] // 2, kernel[1] // 2)
-        self.convolution = nn.Conv2d(channels, channels, kernel, stride, padding, bias=False)
+        self.convolution = nn.Conv2d(channels, channels, kernel, stride, same_padding(kernel), bias=False)
         self.norm = MaskedBatchNorm(channels, affine)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """`(batch, channels, F, T)` -> `(batch, channels, F', T')`."""
+        """`(batch, channels, frequency, time)` -> the same shape, or half of it with stride 2."""
         return self.norm(self.convolution(self.relu(x)), strided_mask(mask, self.stride))
 
 
 class DepthwiseSeparable(nn.Module):
     """ReLU, depthwise convolution, pointwise convolution, batch norm; `kernel` in frequency and time."""
 
-    def __init__(self, channels: int, kernel: tuple[int, int], stride: int, dilation: int, affine: bool):
+    def __init__(self, channels: int, kernel: tuple[int, int], stride: int, affine: bool, dilation: int = 1):
         super().__init__()
         self.stride, self.dilation = stride, dilation
         self.relu = nn.ReLU()
-        self.depthwise = nn.Conv2d(
-            channels,
-            channels,
-            kernel,
-            stride,
-            padding=(dilation * (kernel[0] // 2), dilation * (kernel[1] // 2)),
-            dilation=dilation,
-            groups=channels,
-            bias=False,
-        )
+        padding = same_padding(kernel, dilation)
+        self.depthwise = nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
         self.pointwise = nn.Conv2d(channels, channels, 1, bias=False)
         self.norm = MaskedBatchNorm(channels, affine)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """`(batch, channels, F, T)` -> `(batch, channels, F', T')`."""
-        mask = strided_mask(mask, self.stride)
-        return self.norm(self.pointwise(self._filtered(x)), mask)
+        """`(batch, channels, frequency, time)` -> the same shape, or half of it with stride 2."""
+        return self.norm(self.pointwise(self._filtered(x)), strided_mask(mask, self.stride))
 
     def _filtered(self, x: Tensor) -> Tensor:
         return depthwise(self.relu(x), self.depthwise.weight, self.stride, self.dilation)
@@ -176,11 +170,11 @@ class SeparableConvolution(nn.Module):
     def __init__(self, channels: int, kernel: tuple[int, int], stride: int, affine: bool):
         super().__init__()
         self.stride = stride
-        self.first = DepthwiseSeparable(channels, kernel, stride, 1, affine)
-        self.second = DepthwiseSeparable(channels, kernel, 1, 1, affine)
+        self.first = DepthwiseSeparable(channels, kernel, stride, affine)
+        self.second = DepthwiseSeparable(channels, kernel, 1, affine)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """`(batch, channels, F, T)` -> `(batch, channels, F', T')`."""
+        """`(batch, channels, frequency, time)` -> the same shape, or half of it with stride 2."""
         return self.second(self.first(x, mask), strided_mask(mask, self.stride))
 
 
@@ -196,7 +190,7 @@ class SqueezeExcite(nn.Module):
         self.excite = nn.Linear(self.squeeze.out_features, channels)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """`(batch, channels, F, T)`, zero at padded frames -> the same shape."""
+        """`(batch, channels, frequency, time)`, zero at padded frames -> the same shape."""
         means = x.sum((2, 3)) / (mask.sum(3)[:, 0] * x.shape[2])
         return x * self.excite(self.squeeze(means).relu()).sigmoid()[:, :, None, None]
 
@@ -208,58 +202,51 @@ class SqueezeExciteConvolution(DepthwiseSeparable):
     """
 
     def __init__(self, channels: int, kernel: tuple[int, int], stride: int, affine: bool):
-        super().__init__(channels, kernel, stride, 1, affine)
+        super().__init__(channels, kernel, stride, affine)
         self.gate = SqueezeExcite(channels)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """`(batch, channels, F, T)` -> `(batch, channels, F', T')`."""
+        """`(batch, channels, frequency, time)` -> the same shape, or half of it with stride 2."""
         mask = strided_mask(mask, self.stride)
         return self.norm(self.pointwise(self.gate(self._filtered(x) * mask, mask)), mask)
 
 
-class MaxPool(nn.Module):
-    """3 x 3 max pooling over real frames, then batch norm without affine parameters.
-
-    Padded frames are zero; they are brought below every real value first.
-    """
+class Pool(nn.Module):
+    """3 x 3 pooling over real frames, then batch norm without affine parameters."""
 
     def __init__(self, channels: int, stride: int, over_time: bool = False):
         super().__init__()
-        self.stride, self.window = stride, window(3, over_time)
+        self.stride, self.kernel = stride, kernel_size(3, over_time)
         self.norm = MaskedBatchNorm(channels, affine=False)
 
+
+class MaxPool(Pool):
+    """The largest value; padded frames, which are zero, are brought below every real value first."""
+
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """`(batch, channels, F, T)` -> `(batch, channels, F', T')`."""
-        padding = (self.window[0] // 2, self.window[1] // 2)
+        """`(batch, channels, frequency, time)` -> the same shape, or half of it with stride 2."""
         lowest = (1 - mask) * torch.finfo(x.dtype).min  # a sum keeps the memory format, masked_fill does not
-        pooled = F.max_pool2d(x + lowest, self.window, self.stride, padding)
+        pooled = F.max_pool2d(x + lowest, self.kernel, self.stride, same_padding(self.kernel))
         mask = strided_mask(mask, self.stride)
         return self.norm(pooled * mask, mask)
 
 
-class AveragePool(nn.Module):
-    """3 x 3 average pooling over real frames (padding counts neither above nor below), then batch norm."""
-
-    def __init__(self, channels: int, stride: int, over_time: bool = False):
-        super().__init__()
-        self.stride, self.window = stride, window(3, over_time)
-        self.norm = MaskedBatchNorm(channels, affine=False)
+class AveragePool(Pool):
+    """The mean; padding counts neither above nor below."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """`(batch, channels, F, T)` -> `(batch, channels, F', T')`."""
+        """`(batch, channels, frequency, time)` -> the same shape, or half of it with stride 2."""
         counts = self._sums(mask.expand(-1, -1, x.shape[2], -1))
-        mask = strided_mask(mask, self.stride)
-        return self.norm(self._sums(x) / counts.clamp(min=1), mask)
+        return self.norm(self._sums(x) / counts.clamp(min=1), strided_mask(mask, self.stride))
 
     def _sums(self, x: Tensor) -> Tensor:
-        padding = (self.window[0] // 2, self.window[1] // 2)
-        return F.avg_pool2d(x, self.window, self.stride, padding, divisor_override=1)
+        return F.avg_pool2d(x, self.kernel, self.stride, same_padding(self.kernel), divisor_override=1)
 
 
-class Skip(nn.Module):
-    """Identity."""
+class Identity(nn.Module):
+    """`skip_connect` where nothing is halved, in CNN and sequence cells."""
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, extent: Tensor) -> Tensor:
         """Return x as it is."""
         return x
 
@@ -267,80 +254,59 @@ class Skip(nn.Module):
 class FactorizedReduction(nn.Module):
     """The skip connection of a reduction cell: two 1 x 1 convolutions of stride 2, one frame and bin apart."""
 
-    def __init__(self, inputs: int, outputs: int, affine: bool, over_time: bool = False):
+    def __init__(self, channels: int, affine: bool, over_time: bool = False):
         super().__init__()
         self.over_time = over_time
         self.relu = nn.ReLU()
-        self.even = Pointwise(inputs, outputs // 2, (2, 2))
-        self.odd = Pointwise(inputs, outputs - outputs // 2, (2, 2))
-        self.norm = MaskedBatchNorm(outputs, affine)
+        self.even = PointwiseConvolution(channels, channels // 2, (2, 2))
+        self.odd = PointwiseConvolution(channels, channels - channels // 2, (2, 2))
+        self.norm = MaskedBatchNorm(channels, affine)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """`(batch, inputs, F, T)` -> `(batch, outputs, ceil(F / 2), ceil(T / 2))`."""
+        """`(batch, channels, frequency, time)` -> half of the shape."""
         up = 0 if self.over_time else 1  # with one bin, the two are one frame apart only
         x = F.pad(self.relu(x), (0, x.shape[3] % 2, 0, x.shape[2] % 2 * up))
-        mask = strided_mask(mask, 2)
-        return self.norm(torch.cat([self.even(x), self.odd(x[:, :, up:, 1:])], 1), mask)
+        return self.norm(torch.cat([self.even(x), self.odd(x[:, :, up:, 1:])], 1), strided_mask(mask, 2))
 
 
 class Zero(nn.Module):
-    """`none`: no connection."""
+    """`none`: no connection, in CNN and sequence cells."""
 
     def __init__(self, stride: int = 1):
         super().__init__()
         self.stride = stride
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, extent: Tensor) -> Tensor:
         """Zeros of the output's shape."""
-        return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
+        return torch.zeros_like(x if self.stride == 1 else x[:, :, :: self.stride, :: self.stride])
 
 
-class Build(Protocol):
-    """How an operation is built."""
-
-    def __call__(self, channels: int, stride: int, affine: bool, over_time: bool = False) -> nn.Module:
-        """`affine` for its batch norms, `over_time` for kernels over time alone."""
-        ...
+# (channels, stride, affine: batch norms with parameters, over_time: kernels over time alone) -> module
+BuildCnnOperation = Callable[[int, int, bool, bool], nn.Module]
 
 
-def _separable(size: int) -> Build:
-    return lambda channels, stride, affine, over_time=False: SeparableConvolution(
-        channels, window(size, over_time), stride, affine
+def _with_kernel(
+    operation: Callable[[int, tuple[int, int], int, bool], nn.Module], size: int, over_time_alone: bool = False
+) -> BuildCnnOperation:
+    return lambda channels, stride, affine, over_time: operation(
+        channels, kernel_size(size, over_time or over_time_alone), stride, affine
     )
-
-
-def _dilated(size: int) -> Build:
-    return lambda channels, stride, affine, over_time=False: DepthwiseSeparable(
-        channels, window(size, over_time), stride, 2, affine
-    )
-
-
-def _squeeze_excite(size: int) -> Build:
-    return lambda channels, stride, affine, over_time=False: SqueezeExciteConvolution(
-        channels, window(size, over_time), stride, affine
-    )
-
-
-def _skip(channels: int, stride: int, affine: bool, over_time: bool = False) -> nn.Module:
-    return Skip() if stride == 1 else FactorizedReduction(channels, channels, affine, over_time)
 
 
 # name -> how it is built: DARTS's eight in DARTS's order; a time-channel separable convolution (QuartzNet, Kriman et
 # al. 2020), which leaves the bins apart; squeeze-excite; an ordinary convolution
-CNN_OPERATIONS: dict[str, Build] = {
-    "none": lambda channels, stride, affine, over_time=False: Zero(stride),
-    "max_pool_3x3": lambda channels, stride, affine, over_time=False: MaxPool(channels, stride, over_time),
-    "avg_pool_3x3": lambda channels, stride, affine, over_time=False: AveragePool(channels, stride, over_time),
-    "skip_connect": _skip,
-    "sep_conv_3x3": _separable(3),
-    "sep_conv_5x5": _separable(5),
-    "dil_conv_3x3": _dilated(3),
-    "dil_conv_5x5": _dilated(5),
-    "time_conv_7": lambda channels, stride, affine, over_time=False: DepthwiseSeparable(
-        channels, window(7, True), stride, 1, affine
+CNN_OPERATIONS: dict[str, BuildCnnOperation] = {
+    "none": lambda channels, stride, affine, over_time: Zero(stride),
+    "max_pool_3x3": lambda channels, stride, affine, over_time: MaxPool(channels, stride, over_time),
+    "avg_pool_3x3": lambda channels, stride, affine, over_time: AveragePool(channels, stride, over_time),
+    "skip_connect": lambda channels, stride, affine, over_time: (
+        Identity() if stride == 1 else FactorizedReduction(channels, affine, over_time)
     ),
-    "se_conv_3x3": _squeeze_excite(3),
-    "conv_3x3": lambda channels, stride, affine, over_time=False: Convolution(
-        channels, window(3, over_time), stride, affine
-    ),
+    "sep_conv_3x3": _with_kernel(SeparableConvolution, 3),
+    "sep_conv_5x5": _with_kernel(SeparableConvolution, 5),
+    "dil_conv_3x3": _with_kernel(partial(DepthwiseSeparable, dilation=2), 3),
+    "dil_conv_5x5": _with_kernel(partial(DepthwiseSeparable, dilation=2), 5),
+    "time_conv_7": _with_kernel(DepthwiseSeparable, 7, over_time_alone=True),
+    "se_conv_3x3": _with_kernel(SqueezeExciteConvolution, 3),
+    "conv_3x3": _with_kernel(Convolution, 3),
 }

@@ -1,4 +1,4 @@
-"""SeqNN operations over time: stacked recurrent layers, one way or both ways, and self-attention, masked.
+"""Sequence operations over time: stacked recurrent layers, in one or both directions, and self-attention, masked.
 
 Every operation maps `x (batch, time, channels)` and `lengths (batch,)` to an output of the same shape; padded frames
 are zero on both sides. Masking is exact without packing: a forward layer never sees what follows, and a backward layer
@@ -9,30 +9,21 @@ followed by self-attention over time (emoDARTS, Rajapakshe et al. 2024), `self_a
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from emodarts.errors import EmodartsError
 from emodarts.networks.masking import reverse_in_time, time_mask
-
-
-class Recurrent(nn.Module):
-    """n stacked unidirectional recurrent layers and a layer normalisation of their output."""
-
-    def __init__(self, kind: str, width: int, layers: int, affine: bool):
-        super().__init__()
-        self.layers = _RECURRENT[kind](width, width, layers, batch_first=True)
-        self.norm = nn.LayerNorm(width, elementwise_affine=affine)
-
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """`(batch, time, width)` -> the same shape."""
-        mask = time_mask(lengths, x.shape[1])[:, :, None]
-        return self.norm(self.layers(x)[0]) * mask
+from emodarts.networks.operations import Identity, Zero
 
 
 class BidirectionalLayers(nn.Module):
-    """n bidirectional recurrent layers, half of the width in each direction; `inputs` None: as many as the width."""
+    """n bidirectional recurrent layers, half of the width in each direction; `inputs` None: as many as the width.
+
+    `mode` and `num_layers` as in torch's own layers.
+    """
 
     def __init__(self, kind: str, width: int, layers: int, inputs: int | None = None):
         super().__init__()
@@ -42,9 +33,10 @@ class BidirectionalLayers(nn.Module):
         sizes = [inputs or width, *[width] * (layers - 1)]
         self.forwards = nn.ModuleList(build(size, width // 2, batch_first=True) for size in sizes)
         self.backwards = nn.ModuleList(build(size, width // 2, batch_first=True) for size in sizes)
+        self.mode, self.num_layers = self.forwards[0].mode, layers
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """`(batch, time, inputs)` -> `(batch, time, width)`, zero at padding."""
+        """`(batch, time, inputs)` -> `(batch, time, channels)`, zero at padding."""
         mask = time_mask(lengths, x.shape[1])[:, :, None]
         for ahead, back in zip(self.forwards, self.backwards, strict=True):
             reverse = reverse_in_time(back(reverse_in_time(x, lengths))[0], lengths)
@@ -52,18 +44,23 @@ class BidirectionalLayers(nn.Module):
         return x
 
 
-class Bidirectional(nn.Module):
-    """n bidirectional recurrent layers and a layer normalisation of their output."""
+class Recurrent(nn.Module):
+    """n recurrent layers, in one or in both directions, and a layer normalisation of their output."""
 
-    def __init__(self, kind: str, width: int, layers: int, affine: bool):
+    def __init__(self, kind: str, layers: int, width: int, affine: bool, bidirectional: bool = False):
         super().__init__()
-        self.layers = BidirectionalLayers(kind, width, layers)
+        self.layers: nn.RNNBase | BidirectionalLayers = (
+            BidirectionalLayers(kind, width, layers)
+            if bidirectional
+            else _RECURRENT[kind](width, width, layers, batch_first=True)
+        )
         self.norm = nn.LayerNorm(width, elementwise_affine=affine)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """`(batch, time, width)` -> the same shape."""
+        """`(batch, time, channels)` -> the same shape."""
         mask = time_mask(lengths, x.shape[1])[:, :, None]
-        return self.norm(self.layers(x, lengths)) * mask
+        states = self.layers(x, lengths) if isinstance(self.layers, BidirectionalLayers) else self.layers(x)[0]
+        return self.norm(states) * mask
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
@@ -78,7 +75,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tenso
 class SelfAttention(nn.Module):
     """Self-attention of some heads over time, to real frames only, projected and layer-normalised."""
 
-    def __init__(self, width: int, heads: int, affine: bool):
+    def __init__(self, heads: int, width: int, affine: bool):
         super().__init__()
         if width % heads:
             raise EmodartsError(f"self-attention of {heads} heads needs a width divisible by {heads}, not {width}")
@@ -88,7 +85,7 @@ class SelfAttention(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=affine)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """`(batch, time, width)` -> the same shape."""
+        """`(batch, time, channels)` -> the same shape."""
         mask = time_mask(lengths, x.shape[1])
         split = self.queries_keys_values(x).unflatten(2, (3, self.heads, -1))  # (batch, time, 3, heads, width / heads)
         queries, keys, values = split.permute(2, 0, 3, 1, 4)
@@ -99,62 +96,33 @@ class SelfAttention(nn.Module):
 class RecurrentAttention(nn.Module):
     """n bidirectional recurrent layers, then self-attention of one head over time, projected back to the width."""
 
-    def __init__(self, kind: str, width: int, layers: int, affine: bool):
+    def __init__(self, kind: str, layers: int, width: int, affine: bool):
         super().__init__()
         self.layers = BidirectionalLayers(kind, width, layers)
-        self.attention = SelfAttention(width, 1, affine)
+        self.attention = SelfAttention(1, width, affine)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """`(batch, time, width)` -> the same shape."""
+        """`(batch, time, channels)` -> the same shape."""
         y: Tensor = self.attention(self.layers(x, lengths), lengths)
         return y
 
 
-class SequenceSkip(nn.Module):
-    """Identity."""
-
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Return x as it is."""
-        return x
-
-
-class SequenceZero(nn.Module):
-    """`none`: no connection."""
-
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Zeros of x's shape."""
-        return torch.zeros_like(x)
-
-
 _RECURRENT: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
-Build = Callable[[int, bool], nn.Module]
+BuildSequenceOperation = Callable[[int, bool], nn.Module]  # (width, affine) -> module
 
-
-def _recurrent(kind: str, layers: int) -> Build:
-    return lambda width, affine: Recurrent(kind, width, layers, affine)
-
-
-def _bidirectional(kind: str, layers: int) -> Build:
-    return lambda width, affine: Bidirectional(kind, width, layers, affine)
-
-
-def _attention(kind: str, layers: int) -> Build:
-    return lambda width, affine: RecurrentAttention(kind, width, layers, affine)
-
-
-# name -> build(width, affine); first those of emoDARTS
-SEQUENCE_OPERATIONS: dict[str, Build] = {
-    "none": lambda width, affine: SequenceZero(),
-    "skip_connect": lambda width, affine: SequenceSkip(),
-    **{f"lstm_{n}": _recurrent("lstm", n) for n in (1, 2, 3, 4)},
-    **{f"rnn_{n}": _recurrent("rnn", n) for n in (1, 2, 3, 4)},
-    **{f"lstm_attention_{n}": _attention("lstm", n) for n in (1, 2)},
-    **{f"rnn_attention_{n}": _attention("rnn", n) for n in (1, 2)},
-    **{f"gru_{n}": _recurrent("gru", n) for n in (1, 2)},
-    "bilstm_1": _bidirectional("lstm", 1),
-    "bigru_1": _bidirectional("gru", 1),
-    "self_attention_4": lambda width, affine: SelfAttention(width, 4, affine),
+# name -> how it is built; first those of emoDARTS
+SEQUENCE_OPERATIONS: dict[str, BuildSequenceOperation] = {
+    "none": lambda width, affine: Zero(),
+    "skip_connect": lambda width, affine: Identity(),
+    **{f"lstm_{n}": partial(Recurrent, "lstm", n) for n in (1, 2, 3, 4)},
+    **{f"rnn_{n}": partial(Recurrent, "rnn", n) for n in (1, 2, 3, 4)},
+    **{f"lstm_attention_{n}": partial(RecurrentAttention, "lstm", n) for n in (1, 2)},
+    **{f"rnn_attention_{n}": partial(RecurrentAttention, "rnn", n) for n in (1, 2)},
+    **{f"gru_{n}": partial(Recurrent, "gru", n) for n in (1, 2)},
+    "bilstm_1": partial(Recurrent, "lstm", 1, bidirectional=True),
+    "bigru_1": partial(Recurrent, "gru", 1, bidirectional=True),
+    "self_attention_4": partial(SelfAttention, 4),
 }
 
 

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from emodarts.errors import EmodartsError
-
 
 @dataclass(frozen=True)
 class OperationSpace:
@@ -60,25 +58,8 @@ _EMODARTS = OperationSpace(
 # al. 2018). Sequence: LSTM (Hochreiter & Schmidhuber 1997), GRU (Cho et al. 2014), both in two directions (Schuster &
 # Paliwal 1997), self-attention of four heads (Vaswani et al. 2017).
 _MODERN = OperationSpace(
-    cnn_operations=(
-        "none",
-        "max_pool_3x3",
-        "skip_connect",
-        "conv_3x3",
-        "dil_conv_3x3",
-        "time_conv_7",
-        "se_conv_3x3",
-    ),
-    sequence_operations=(
-        "none",
-        "skip_connect",
-        "lstm_1",
-        "gru_1",
-        "gru_2",
-        "bilstm_1",
-        "bigru_1",
-        "self_attention_4",
-    ),
+    cnn_operations=("none", "max_pool_3x3", "skip_connect", "conv_3x3", "dil_conv_3x3", "time_conv_7", "se_conv_3x3"),
+    sequence_operations=("none", "skip_connect", "lstm_1", "gru_1", "gru_2", "bilstm_1", "bigru_1", "self_attention_4"),
     fixed_cnn_operation="conv_3x3",
     fixed_sequence_operation="bilstm_1",
 )
@@ -93,10 +74,3 @@ _COMPACT = OperationSpace(
 )
 
 SPACES: dict[str, OperationSpace] = {"emodarts": _EMODARTS, "modern": _MODERN, "compact": _COMPACT}
-
-
-def space(name: str) -> OperationSpace:
-    """The space of a name. Raises EmodartsError for an unknown one."""
-    if name not in SPACES:
-        raise EmodartsError(f"search.space={name}: there is no such space; known are {', '.join(SPACES)}")
-    return SPACES[name]

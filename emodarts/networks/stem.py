@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from emodarts.networks.masking import image_mask, strided_lengths, strided_mask
-from emodarts.networks.operations import MaskedBatchNorm, window
+from emodarts.networks.operations import MaskedBatchNorm, kernel_size, same_padding
 
 
 class LayerWeighting(nn.Module):
@@ -29,6 +29,13 @@ def stem_layers(strides: tuple[int, int]) -> list[tuple[int, int]]:
     return [first] if rest == (1, 1) else [first, rest]
 
 
+def stem_resolution(strides: tuple[int, int], bins: int, frames: int) -> tuple[int, int]:
+    """Bins and frames that a stem leaves of so many."""
+    for frequency, time in stem_layers(strides):
+        bins, frames = -(-bins // frequency), -(-frames // time)
+    return bins, frames
+
+
 class Stem(nn.Module):
     """Strided convolutions and batch norms: from the input to the cells' resolution (first 5 x 5, then 3 x 3)."""
 
@@ -37,18 +44,11 @@ class Stem(nn.Module):
         self.strides = stem_layers(strides)
         self.layers = nn.ModuleList()
         for layer, stride in enumerate(self.strides):
-            kernel = window(3 if layer else 5, over_time)
-            padding = (kernel[0] // 2, kernel[1] // 2)
-            self.layers.append(nn.Conv2d(inputs, channels, kernel, stride, padding, bias=False))
+            kernel = kernel_size(3 if layer else 5, over_time)
+            self.layers.append(nn.Conv2d(inputs, channels, kernel, stride, same_padding(kernel), bias=False))
             inputs = channels
         self.norms = nn.ModuleList(MaskedBatchNorm(channels) for _ in self.strides)
         self.relu = nn.ReLU()
-
-    def bins(self, bins: int) -> int:
-        """How many bins of `bins` are left."""
-        for stride, _ in self.strides:
-            bins = -(-bins // stride)
-        return bins
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`(batch, inputs, bins, time)` and lengths in frames -> features, their mask and lengths."""
@@ -72,13 +72,14 @@ class TimeStem(nn.Module):
         self.relu = nn.ReLU()
         self.convolutions = Stem(channels, channels, (1, stride), over_time=True)
 
-    def bins(self, bins: int) -> int:
-        """One: no order is left among the values of a frame."""
-        return 1
-
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`(batch, channels, bins, time)` and lengths in frames -> features over one bin, their mask and lengths."""
         x = x.flatten(1, 2)[:, :, None]
         x = self.norm(self.projection(x), image_mask(lengths, x.shape[3], x.dtype))
         features, mask, lengths = self.convolutions(self.relu(x), lengths)
         return features, mask, lengths
+
+
+def build_stem(inputs: int, bins: int, channels: int, strides: tuple[int, int], over_time: bool) -> Stem | TimeStem:
+    """The stem for `inputs` channels of bins in an order, or without one (`over_time`)."""
+    return TimeStem(inputs * bins, channels, strides[1]) if over_time else Stem(inputs, channels, strides)

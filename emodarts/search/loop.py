@@ -142,7 +142,7 @@ class SupernetSearch:
         task, s, start, alphas_move = self.task, self.settings, time.perf_counter(), self.alphas_move(epoch)
         self._set_up_supernet(epoch)
         train_loss, alpha_loss = self.trainer.train_epoch(epoch, alphas_move, self.rng)
-        genotype, alphas = self.supernet.derive(), self.supernet.alpha_figures()
+        genotype, alphas = self.supernet.derive(), self.supernet.alpha_statistics()
         probabilities = dev = discretised = None
         if task.dev is not None:
             probabilities = predict(self.supernet, task.dev, s.batch_size, task.device)
@@ -204,7 +204,7 @@ class SupernetSearch:
 
     def _set_up_supernet(self, epoch: int) -> None:
         """Fix the cells that are not searched in an epoch, and set its dropout on skip connections."""
-        self.supernet.held = fixed_mixing_weights(self.supernet, self.settings, epoch)
+        self.supernet.fixed_weights = fixed_mixing_weights(self.supernet, self.settings, epoch)
         self.supernet.set_skip_dropout(skip_dropout(self.settings, epoch))
 
     def _fixed_batches(self, name: str, count: int) -> list[Batch]:

@@ -48,8 +48,8 @@ def skip_dropout(settings: SearchSettings, epoch: int) -> float:
 
 def penalty(supernet: Supernet, settings: SearchSettings, epoch: int, costs: CostTable | None) -> Tensor | None:
     """The sum of the terms that the settings add to the alphas' loss in an epoch (from 0); None: there are none."""
-    all_weights = supernet.weights()
-    weights = {kind: all_weights[kind] for kind in supernet.free_kinds}
+    all_weights = supernet.mixing_weights()
+    weights = {kind: all_weights[kind] for kind in supernet.searched_kinds}
     terms = []
     if settings.regulariser == "beta_decay":
         term = beta_decay(supernet.architecture_parameters(), settings.relaxation)

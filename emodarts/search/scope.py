@@ -7,7 +7,7 @@ apart at equal numbers of epochs and steps. The cells of a part that is not sear
 from torch import Tensor
 
 from emodarts.networks.genotype import CellGenotype, Edge
-from emodarts.networks.supernet import Supernet, cell_weights
+from emodarts.networks.supernet import Supernet, discrete_weights
 from emodarts.search.settings import SearchSettings
 
 _CNN, _SEQUENCE = ("N", "R"), ("S",)
@@ -53,11 +53,12 @@ def fixed_mixing_weights(supernet: Supernet, settings: SearchSettings, epoch: in
     """
     kinds = fixed_kinds(settings, epoch)
     if settings.searches_parts_in_turn and epoch >= settings.sequence_start_epoch:
-        derived = supernet.mixing(supernet.derive())
+        derived = supernet.discrete_weights(supernet.derive())
         return {kind: derived[kind] for kind in kinds}
     cells = fixed_cells(settings)
     return {
-        kind: cell_weights(cells[kind], supernet.operations_of(kind)).to(supernet.alphas[kind].device) for kind in kinds
+        kind: discrete_weights(cells[kind], supernet.operations_of(kind)).to(supernet.alphas[kind].device)
+        for kind in kinds
     }
 
 

@@ -32,17 +32,17 @@ class PerturbationSelector:
 
         The supernet is tuned after each decision, under what has been decided so far.
         """
-        weights = {kind: w.detach().clone() for kind, w in self.supernet.weights().items()}
-        edges = [(kind, row) for kind in self.supernet.free_kinds for row in range(len(weights[kind]))]
+        weights = {kind: w.detach().clone() for kind, w in self.supernet.mixing_weights().items()}
+        edges = [(kind, row) for kind in self.supernet.searched_kinds for row in range(len(weights[kind]))]
         for number in self.rng.permutation(len(edges)).tolist():
             self._decide(weights, edges[number], self.best_operation(weights, edges[number]))
-        nodes = [node for kind in self.supernet.free_kinds for node in self._nodes_with_a_choice(kind)]
+        nodes = [node for kind in self.supernet.searched_kinds for node in self._nodes_with_a_choice(kind)]
         for number in self.rng.permutation(len(nodes)).tolist():
             kind, rows = nodes[number]
             for row in set(rows) - set(self.best_inputs(weights, kind, rows)):
                 weights[kind][row] = 0.0
             self._tune_under(weights)
-        return self.supernet.genotype_of(weights)
+        return self.supernet.derive(weights)
 
     def best_operation(self, weights: Mapping[str, Tensor], edge: EdgeRow) -> int:
         """The operation of an edge (its column; never `none`) without which the loss is largest."""
@@ -71,7 +71,7 @@ class PerturbationSelector:
         self._tune_under(weights)
 
     def _tune_under(self, weights: Weights) -> None:
-        with self.supernet.mixed_by(weights):
+        with self.supernet.override_weights(weights):
             self.tune()
 
     @torch.no_grad()
@@ -79,7 +79,7 @@ class PerturbationSelector:
         """The loss without the operation at `index` (row, column) of the mixing weights, or the edge at a row."""
         changed = weights[kind].clone()
         changed[index] = 0.0
-        with self.supernet.mixed_by({**weights, kind: changed}):
+        with self.supernet.override_weights({**weights, kind: changed}):
             return self.loss()
 
 

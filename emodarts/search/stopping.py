@@ -56,8 +56,8 @@ def eigenvalue_rose(figures: Sequence[float], window: int, ratio: float) -> bool
 
 def most_skip_connections(supernet: Supernet, genotype: Genotype) -> int:
     """The most skip connections in one cell of the kinds that are searched."""
-    counts = supernet.skips(genotype)
-    return max((counts[kind] for kind in supernet.free_kinds), default=0)
+    counts = supernet.count_skip_connections(genotype)
+    return max((counts[kind] for kind in supernet.searched_kinds), default=0)
 
 
 def dominant_eigenvalue(

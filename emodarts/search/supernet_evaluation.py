@@ -51,7 +51,7 @@ def discretised_uar(supernet: Supernet, genotype: Genotype, dev: FoldPart, batch
     The supernet's own dev UAR minus this is the discretisation gap.
     """
     predicted = np.zeros(len(dev.utterances), np.int64)
-    with supernet.mixed_by(supernet.mixing(genotype)), batch_statistics(supernet):
+    with supernet.override_weights(supernet.discrete_weights(genotype)), batch_statistics(supernet):
         for batch in evaluation_batches(dev, batch_size, device):
             predicted[batch.positions.numpy()] = supernet(batch.inputs, batch.lengths).argmax(1).cpu().numpy()
     return uar(dev.labels, predicted, supernet.shape.classes)

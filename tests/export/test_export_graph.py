@@ -75,7 +75,7 @@ def test_every_shape_is_the_same_in_onnx(changes):
 @pytest.mark.parametrize("system", baselines.DESIGNS)
 def test_a_hand_designed_network_is_the_same_in_onnx(system):
     torch.manual_seed(1)
-    assert difference(Classifier([member(baselines.build(system, SHAPE))], None)) < 1e-5
+    assert difference(Classifier([member(baselines.build_network(system, SHAPE))], None)) < 1e-5
 
 
 def test_a_wrong_graph_is_found_out(monkeypatch):

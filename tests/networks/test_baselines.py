@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from emodarts.errors import EmodartsError
-from emodarts.networks.baselines import DESIGNS, build
+from emodarts.networks.baselines import DESIGNS, build_network
 from emodarts.networks.costs import count_macs, count_parameters
 from emodarts.networks.masking import image_mask
 from emodarts.networks.network import NetworkShape
@@ -26,7 +26,7 @@ def inputs(shape, frames=40):
 @pytest.mark.parametrize("system", DESIGNS)
 def test_a_prediction_does_not_depend_on_its_batch(system, shape):
     torch.manual_seed(0)
-    network = build(system, shape)
+    network = build_network(system, shape)
     x = inputs(shape)
     network(x, LENGTHS).square().sum().backward()
     # A bias before a softmax over time cannot matter; everything else learns.
@@ -46,13 +46,13 @@ def test_a_prediction_does_not_depend_on_its_batch(system, shape):
 )
 def test_time_order_matters_to_all_but_the_heads(system, matters):
     torch.manual_seed(0)
-    network = build(system, SPECTRA).eval()
+    network = build_network(system, SPECTRA).eval()
     x, lengths = torch.randn(2, 1, 16, 40), torch.tensor([40, 40])
     assert ((network(x, lengths) - network(x.flip(3), lengths)).abs().max() > 1e-4) == matters
 
 
 def test_a_linear_probe_is_linear_in_the_mean_of_the_frames():
-    network = build("linear_probe", SPECTRA).eval()
+    network = build_network("linear_probe", SPECTRA).eval()
     x = inputs(SPECTRA)
     means = torch.stack([x[row, 0, :, :length].mean(1) for row, length in enumerate(LENGTHS.tolist())])
     torch.testing.assert_close(network(x, LENGTHS), network.head[1](means))
@@ -61,7 +61,7 @@ def test_a_linear_probe_is_linear_in_the_mean_of_the_frames():
 def test_sizes_at_the_defaults():
     """About the size of what a search finds, so that a comparison is one of architectures."""
     shape = replace(SPECTRA, bins=64, channels=16, sequence_width=64)
-    network = build("cnn_lstm_attention", shape)
+    network = build_network("cnn_lstm_attention", shape)
     assert 60_000 < count_parameters(network) < 120_000
     lstm = 2 * 4 * 32 * (48 + 32) * 16  # two directions, four gates, 16 of 125 frames
     assert count_macs(network, 125) > lstm
@@ -69,4 +69,4 @@ def test_sizes_at_the_defaults():
 
 def test_an_unknown_system_is_refused():
     with pytest.raises(EmodartsError, match=r"system=transformer is unknown: cnn, lstm, "):
-        build("transformer", SPECTRA)
+        build_network("transformer", SPECTRA)

@@ -18,7 +18,7 @@ from emodarts.networks.genotype import Edge, Genotype
 from emodarts.networks.network import DiscreteNetwork, NetworkShape
 from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
-from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES, space
+from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES
 from emodarts.networks.supernet import Supernet
 from tests.support.closed_form_costs import closed_form_costs, recurrent_costs
 
@@ -28,12 +28,12 @@ SMALL = NetworkShape(  # the defaults of SearchSettings and FeatureSettings
     4, 1, 64, 3, 2, 8, 1, 1, 32, 16, (8, 4), frequency_pooling="mean", sequence_shortcut=True
 )
 FRAMES = 41
-MODERN = space("modern")
+MODERN = SPACES["modern"]
 
 
 def sequence_fraction(network):
     """The fraction of the parameters behind the CNN cells: fold, sequence cells, pooling over time, head."""
-    behind = (network.fold, network.sequence_cells, network.pool, network.head)
+    behind = (network.to_sequence, network.sequence_cells, network.pool, network.head)
     return sum(count_parameters(part) for part in behind) / count_parameters(network)
 
 
@@ -122,7 +122,7 @@ def test_counting_leaves_the_network_as_it_was():
     ("cnn", "sequence"), [("se_conv_3x3", "lstm_attention_1"), ("conv_3x3", "gru_1"), ("skip_connect", "rnn_2")]
 )
 def test_a_supernet_of_two_inputs_costs_what_its_derived_network_has(shape, cnn, sequence):
-    cnns, sequences = space("modern").cnn_operations, tuple(SEQUENCE_OPERATIONS)
+    cnns, sequences = SPACES["modern"].cnn_operations, tuple(SEQUENCE_OPERATIONS)
     bare, network = (DiscreteNetwork(shape, uniform(*names)) for names in (("none", "none"), (cnn, sequence)))
     chosen = {"N": cnns.index(cnn), "R": cnns.index(cnn), "S": sequences.index(sequence)}
     for of, count in (("parameters", count_parameters), ("macs", lambda n: count_macs(n, FRAMES))):
@@ -141,7 +141,7 @@ def test_macs_of_a_supernet_are_those_of_the_plain_one(shape):
 @pytest.mark.parametrize("of", ["parameters", "macs"])
 @pytest.mark.parametrize("name", SPACES)
 def test_expected_cost_lies_between_nothing_and_the_dearest(name, of):
-    operations = (space(name).cnn_operations, space(name).sequence_operations)
+    operations = (SPACES[name].cnn_operations, SPACES[name].sequence_operations)
     table = CostTable.of(SMALL, *operations, 125, of)
     even = {kind: torch.full(costs.shape, 1 / costs.shape[1]) for kind, costs in table.costs.items()}
     none = {kind: F.one_hot(torch.zeros(len(w), dtype=torch.int64), w.shape[1]).float() for kind, w in even.items()}
@@ -179,16 +179,16 @@ def test_unknown_names_are_refused():
 
 def test_the_sequence_part_is_a_sane_share_of_the_parameters():
     choices = {
-        name: SMALL_SEQUENCE_OPERATIONS if name == "emodarts" else space(name).sequence_operations for name in SPACES
+        name: SMALL_SEQUENCE_OPERATIONS if name == "emodarts" else SPACES[name].sequence_operations for name in SPACES
     }
     for name, sequences in choices.items():
-        cnns = space(name).cnn_operations
-        assert sequence_fraction(Supernet(SMALL, cnns, space(name).sequence_operations)) < 0.85
+        cnns = SPACES[name].cnn_operations
+        assert sequence_fraction(Supernet(SMALL, cnns, SPACES[name].sequence_operations)) < 0.85
         for cnn in set(cnns) - {"none"}:
             for sequence in set(sequences) - {"none"}:
                 network = DiscreteNetwork(SMALL, uniform(cnn, sequence, nodes=2))
                 assert sequence_fraction(network) <= 0.9, (cnn, sequence)
     paper = NetworkShape(4, 1, 128, 4, 4, 8, 4, 4, 128, 24, (1, 1))
     with torch.device("meta"):
-        published = Supernet(paper, space("emodarts").cnn_operations, space("emodarts").sequence_operations)
+        published = Supernet(paper, SPACES["emodarts"].cnn_operations, SPACES["emodarts"].sequence_operations)
     assert sequence_fraction(published) > 0.98

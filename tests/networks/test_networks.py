@@ -11,7 +11,13 @@ from emodarts.networks import baselines
 from emodarts.networks.genotype import Edge, Genotype
 from emodarts.networks.masking import image_mask, time_mask
 from emodarts.networks.network import DiscreteNetwork, NetworkShape
-from emodarts.networks.operations import CNN_OPERATIONS, MaskedBatchNorm, Pointwise, SqueezeExcite, frozen_statistics
+from emodarts.networks.operations import (
+    CNN_OPERATIONS,
+    MaskedBatchNorm,
+    PointwiseConvolution,
+    SqueezeExcite,
+    frozen_statistics,
+)
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS, operations_of
 from emodarts.networks.supernet import Supernet, derive_cell
 from tests.support.networks import LENGTHS, SHAPE, inputs
@@ -74,7 +80,7 @@ def test_time_convolution_leaves_the_bins_apart():
     torch.manual_seed(0)
     x = inputs(channels=4, bins=7)
     mask = image_mask(LENGTHS, 40, x.dtype)
-    operation = CNN_OPERATIONS["time_conv_7"](4, 1, False).eval()
+    operation = CNN_OPERATIONS["time_conv_7"](4, 1, False, False).eval()
     changed = x.clone()
     changed[:, :, 3] += mask[:, :, 0]
     moved = (operation(changed, mask) - operation(x, mask)).abs().sum((0, 1, 3))
@@ -210,7 +216,7 @@ def test_genotype_survives_json_and_refuses_what_is_none():
 def test_strided_pointwise_convolutions_have_the_gradients_of_double_precision(inputs, over_time):
     """torch's own are wrong, or crash, on CPUs: channels-last with few input channels (oneDNN issue 6035)."""
     torch.manual_seed(inputs)
-    layer = Pointwise(inputs, 8, (1, 2) if over_time else (2, 2))
+    layer = PointwiseConvolution(inputs, 8, (1, 2) if over_time else (2, 2))
     x = torch.randn(3, inputs, 4, 21).contiguous(memory_format=torch.channels_last).requires_grad_()
     found = layer(x)
     found.square().sum().backward()
@@ -243,8 +249,8 @@ def test_no_network_has_a_strided_pointwise_convolution_of_torch():
     shape = NetworkShape(4, 1, 16, 3, 2, 4, 1, 1, 8, 4, (8, 2))
     cell = ((Edge("skip_connect", 0), Edge("skip_connect", 1)),) * 2
     skips = Genotype(cell, cell, ((Edge("lstm_1", 0),),))
-    made = [*(baselines.build(name, shape) for name in baselines.DESIGNS), DiscreteNetwork(shape, skips)]
+    made = [*(baselines.build_network(name, shape) for name in baselines.DESIGNS), DiscreteNetwork(shape, skips)]
     layers = [m for network in made for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
-    assert sum(isinstance(m, Pointwise) for m in layers) > 10
+    assert sum(isinstance(m, PointwiseConvolution) for m in layers) > 10
     for layer in layers:
         assert layer.kernel_size != (1, 1) or layer.stride == (1, 1), layer

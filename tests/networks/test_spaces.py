@@ -4,13 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from emodarts.errors import EmodartsError
 from emodarts.networks.costs import count_parameters
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import DiscreteNetwork, NetworkShape
 from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
-from emodarts.networks.spaces import SPACES, space
+from emodarts.networks.spaces import SPACES
 from emodarts.networks.stem import TimeStem
 from emodarts.networks.supernet import Supernet
 
@@ -31,7 +30,7 @@ def batch(shape, seed=0):
 
 def supernet(shape, name, seed=0):
     torch.manual_seed(seed)
-    return Supernet(shape, space(name).cnn_operations, space(name).sequence_operations)
+    return Supernet(shape, SPACES[name].cnn_operations, SPACES[name].sequence_operations)
 
 
 def assert_independent_of_the_batch(network, shape):
@@ -45,7 +44,7 @@ def assert_independent_of_the_batch(network, shape):
 
 @NAMES
 def test_a_space_is_made_of_known_operations(name):
-    chosen = space(name)
+    chosen = SPACES[name]
     for operations, fixed, registry in (
         (chosen.cnn_operations, chosen.fixed_cnn_operation, CNN_OPERATIONS),
         (chosen.sequence_operations, chosen.fixed_sequence_operation, SEQUENCE_OPERATIONS),
@@ -53,11 +52,6 @@ def test_a_space_is_made_of_known_operations(name):
         assert set(operations) <= set(registry)
         assert len(set(operations)) == len(operations)
         assert {"none", "skip_connect", fixed} <= set(operations)
-
-
-def test_an_unknown_space_is_refused():
-    with pytest.raises(EmodartsError, match=r"search\.space=nas.*emodarts, modern"):
-        space("nas")
 
 
 def test_the_published_space_has_420_alphas():
@@ -81,7 +75,7 @@ def test_supernet_learns_and_does_not_mix_utterances(name, shape):
 @INPUTS
 @NAMES
 def test_every_operation_stands_in_a_derived_network(name, shape):
-    chosen = space(name)
+    chosen = SPACES[name]
     rounds = max(len(chosen.cnn_operations), len(chosen.sequence_operations)) - 1
     for number in range(rounds):
         network = supernet(shape, name)

@@ -228,7 +228,9 @@ def alphas_of(monkeypatch, made):
     original, train = loop.SupernetSearch.choose, loop.SupernetTrainer.train_epoch
     with monkeypatch.context() as patch:
         patch.setattr(loop.SupernetSearch, "choose", lambda run, state: runs.append(run) or original(run, state))
-        patch.setattr(loop.SupernetTrainer, "train_epoch", lambda t, *a: used.append(t.supernet.held) or train(t, *a))
+        patch.setattr(
+            loop.SupernetTrainer, "train_epoch", lambda t, *a: used.append(t.supernet.fixed_weights) or train(t, *a)
+        )
         found = search(made)
     net = runs[0].supernet
     moved = {k: float((net.alphas[k].detach() - getattr(net, f"start_{k}")).abs().max()) for k in "NRS"}
@@ -282,11 +284,11 @@ def test_only_the_searched_part_moves_at_equal_steps(monkeypatch, joint, moving)
 def test_the_second_part_is_searched_at_the_derived_first_one(monkeypatch):
     made = given(scope="one_after_the_other", nodes=2, cells=2, alpha_learning_rate=0.2)
     _, used, found, net = alphas_of(monkeypatch, made)
-    free = {kind: net._relaxed(net.alphas[kind]) for kind in "NR"}
-    derived = net.genotype_of({**free, "S": used[0]["S"]})
+    free = {kind: net._relax(net.alphas[kind]) for kind in "NR"}
+    derived = net.derive({**free, "S": used[0]["S"]})
     assert (found.genotype.normal, found.genotype.reduction) == (derived.normal, derived.reduction)
     for kind in "NR":
-        assert torch.equal(used[2][kind], net.mixing(derived)[kind])
+        assert torch.equal(used[2][kind], net.discrete_weights(derived)[kind])
         assert torch.equal(used[2][kind], used[3][kind])
 
 

@@ -16,7 +16,7 @@ from emodarts.networks.costs import CostTable
 from emodarts.networks.genotype import Edge
 from emodarts.networks.network import NetworkShape
 from emodarts.networks.operations import frozen_statistics
-from emodarts.networks.supernet import Supernet, cell_weights, derive_cell
+from emodarts.networks.supernet import Supernet, derive_cell, discrete_weights
 from emodarts.search import loop, supernet_trainer
 from emodarts.search.loop import search
 from emodarts.search.regularisers import beta_decay, beta_decay_weight, skip_dropout, zero_one_loss
@@ -107,10 +107,10 @@ def test_a_single_level_learns_from_all_of_train_by_one_pass(monkeypatch):
 @pytest.mark.parametrize("relaxation", ["softmax", "sigmoid"])
 def test_weights_compete_under_softmax_and_not_under_sigmoid(relaxation):
     net = supernet(relaxation=relaxation)
-    before = net.weights()
+    before = net.mixing_weights()
     with torch.no_grad():
         net.alphas["N"][1, 2] += 1.0
-    changed = {kind: (net.weights()[kind] - w).abs() > 1e-6 for kind, w in before.items()}
+    changed = {kind: (net.mixing_weights()[kind] - w).abs() > 1e-6 for kind, w in before.items()}
     others = changed["N"].sum() - changed["N"][1, 2].int()
     assert changed["N"][1, 2]
     assert others == (len(CNN) - 1 if relaxation == "softmax" else 0)
@@ -134,7 +134,7 @@ def test_zero_one_weight_decides_the_search_more_clearly():
 
 
 def _from_half(net):
-    return float(torch.cat([(w - 0.5).abs().flatten() for w in net.weights().values()]).detach().mean())
+    return float(torch.cat([(w - 0.5).abs().flatten() for w in net.mixing_weights().values()]).detach().mean())
 
 
 # Regularisers
@@ -158,7 +158,7 @@ def test_beta_decay_grows_with_the_epochs():
 def test_beta_decay_keeps_alphas_together():
     free, _ = after(epochs=6, alpha_learning_rate=0.1)
     decayed, _ = after(epochs=6, alpha_learning_rate=0.1, regulariser="beta_decay", beta_decay_weight=50.0)
-    for kind in free.free_kinds:
+    for kind in free.searched_kinds:
         spread = [float(net.alphas[kind].detach().std(1).mean()) for net in (free, decayed)]
         assert spread[1] < 0.6 * spread[0]
 
@@ -298,7 +298,7 @@ class Weighed:
                 self.net.alphas[kind][:, 1] = 3.0  # the alphas are all for skip_connect
 
     def loss(self):
-        weights = self.net.weights()
+        weights = self.net.mixing_weights()
         return -float(sum((weights[kind] * worth).sum() for kind, worth in self.worth.items()))
 
 
@@ -314,7 +314,7 @@ def test_perturbation_keeps_what_hurts_when_it_is_gone():
     assert {e.operation for node in toy.net.derive().normal for e in node} == {"skip_connect"}
     tuned = []
     selector = PerturbationSelector(
-        toy.net, toy.loss, lambda: tuned.append(_copies(toy.net.weights())), np.random.default_rng(0)
+        toy.net, toy.loss, lambda: tuned.append(_copies(toy.net.mixing_weights())), np.random.default_rng(0)
     )
     found = selector.select()
     assert found.normal == (
@@ -351,7 +351,7 @@ def test_the_cost_term_makes_the_expected_network_cheaper(cost):
     for weight in (0.0, 20.0):
         net, _ = after(cost=cost, cost_weight=weight, alpha_learning_rate=0.1)
         table = CostTable.of(net.shape, net.cnn_operations, net.sequence_operations, 8, cost)
-        expected.append(float(table.expected(net.weights())))
+        expected.append(float(table.expected(net.mixing_weights())))
     assert expected[1] < 0.8 * expected[0]
 
 
@@ -380,15 +380,15 @@ def test_a_supernet_mixed_by_a_genotype_is_its_network():
         for alpha in net.alphas.values():
             alpha.normal_()
     genotype = net.derive()
-    weights = net.mixing(genotype)
+    weights = net.discrete_weights(genotype)
     assert {kind: int(w.sum()) for kind, w in weights.items()} == {"N": 4, "R": 4, "S": 2}
-    assert net.genotype_of(weights) == genotype
-    with net.mixed_by(weights):
+    assert net.derive(weights) == genotype
+    with net.override_weights(weights):
         assert net.derive() == genotype
-        assert net.free_kinds == ()
-    assert net.free_kinds == ("N", "R", "S")
+        assert net.searched_kinds == ()
+    assert net.searched_kinds == ("N", "R", "S")
     cell = ((Edge("lstm_1", 0), Edge("skip_connect", 1)),)
-    assert derive_cell(cell_weights(cell, SEQUENCE), SEQUENCE) == cell
+    assert derive_cell(discrete_weights(cell, SEQUENCE), SEQUENCE) == cell
 
 
 # Settings
@@ -466,7 +466,7 @@ def test_all_axes_go_together():
 def test_what_is_searched_does_not_change_the_supernet_it_was_given():
     net = supernet()
     before = copy.deepcopy(net.state_dict())
-    with net.mixed_by(net.mixing(net.derive())):
+    with net.override_weights(net.discrete_weights(net.derive())):
         net.eval()(X, LENGTHS)
     for name, value in net.state_dict().items():
         assert torch.equal(value, before[name])

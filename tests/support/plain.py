@@ -49,8 +49,8 @@ class PlainMaxPool(MaxPool):
     """Max pooling with padded frames at minus infinity."""
 
     def forward(self, x, mask):
-        padding = (self.window[0] // 2, self.window[1] // 2)
-        pooled = F.max_pool2d(x.masked_fill(mask == 0, float("-inf")), self.window, self.stride, padding)
+        padding = (self.kernel[0] // 2, self.kernel[1] // 2)
+        pooled = F.max_pool2d(x.masked_fill(mask == 0, float("-inf")), self.kernel, self.stride, padding)
         mask = strided_mask(mask, self.stride)
         return self.norm(pooled.masked_fill(mask == 0, 0.0), mask)
 

@@ -12,7 +12,16 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from emodarts.networks.cell import BuildOperation, MixedCell, MixedOperation, channel_axis, edges_of, preprocessed
+from emodarts.networks.cell import (
+    BuildOperation,
+    Extents,
+    MixedCell,
+    MixedOperation,
+    States,
+    channel_axis,
+    edges_of,
+    preprocessed,
+)
 
 
 class FusedOperations(nn.Module):
@@ -85,7 +94,7 @@ class FusedCell(nn.Module):
             for source, leaving in enumerate(rows)
         )
 
-    def forward(self, inputs: tuple[Tensor, Tensor], extents: tuple[Tensor, Tensor, Tensor], weights: Tensor) -> Tensor:
+    def forward(self, inputs: States, extents: Extents, weights: Tensor) -> Tensor:
         """See `MixedCell.forward`."""
         states = preprocessed(self.preprocess, (_channels_last(inputs[0]), _channels_last(inputs[1])), extents)
         axis, weights_by_source = channel_axis(states[0]), select(weights, self.order, 0).split(self.counts)

@@ -1,7 +1,7 @@
 """The mixed CNN operations of all edges that leave one state, computed together.
 
-Equal to a `MixedOperation` for each edge in a fraction of the time: what has no weights is computed once and shared by
-the edges, convolutions are stacked (see `convolutions`), and what has no fused form stays a module for each edge.
+Equal to a `MixedOperation` for each edge: what has no weights is computed once and shared by the edges, convolutions
+are stacked (see `stacked_convolutions`), and what has no fused form stays a module for each edge.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emodarts.networks.cell import BuildOperation, MixedOperation
+from emodarts.networks.depthwise import depthwise
 from emodarts.networks.fused.cell import FusedOperations
-from emodarts.networks.fused.convolutions import NormalisedBranch, Stacked, for_each_edge, stack, weighted_sum
-from emodarts.networks.fused.pools import shared
-from emodarts.networks.operations import Zero
+from emodarts.networks.fused.stacked_convolutions import (
+    NormalisedBranch,
+    StackedOperation,
+    repeat_for_edges,
+    stacked_form,
+    weighted_sum,
+)
+from emodarts.networks.masking import strided_mask
+from emodarts.networks.operations import AveragePool, Identity, MaxPool, Zero, same_padding
 
 
 class FusedCnnOperations(FusedOperations):
@@ -26,9 +33,9 @@ class FusedCnnOperations(FusedOperations):
         for name, plain in edges[0].operations.items():
             if isinstance(plain, Zero):
                 zeros.add(name)
-            elif (operation := shared(plain)) is not None:
+            elif (operation := _shared_form(plain)) is not None:
                 shared_operations[name] = operation
-            elif (stacked := stack([edge.operations[name] for edge in edges])) is not None:
+            elif (stacked := stacked_form([edge.operations[name] for edge in edges])) is not None:
                 stacked_operations[name] = stacked
         super().__init__(edges, {*zeros, *shared_operations, *stacked_operations}, build, stride)
         self.shared, self.stacked = nn.ModuleDict(shared_operations), nn.ModuleDict(stacked_operations)
@@ -39,39 +46,33 @@ class FusedCnnOperations(FusedOperations):
         Under autocast the operations are computed in its precision, their weighted sums in the mask's.
         """
         x, mask = x.contiguous(memory_format=torch.channels_last), extent.permute(0, 2, 3, 1)
-        same = {name: operation(x, extent).permute(0, 2, 3, 1) for name, operation in self.shared.items()}
+        outputs = {name: operation(x, extent).permute(0, 2, 3, 1) for name, operation in self.shared.items()}
         behind_relu = x.relu().permute(0, 2, 3, 1)
-        repeated = for_each_edge(behind_relu, self.edges)
-        stacked = {name: operation(behind_relu, repeated, mask) for name, operation in self.stacked.items()}
+        repeated = repeat_for_edges(behind_relu, self.edges)
+        branches = {name: operation(behind_relu, repeated, mask) for name, operation in self.stacked.items()}
         mask = mask[:, :, :: self.stride]
-        dropped = self._dropped_skips(same, stacked, mask) if self.skip_dropout and self.training else None
-
-        shape = (*x[:, 0, :: self.stride, :: self.stride].shape, self.edges * x.shape[1])
-        if stacked:
-            sums = weighted_sum(list(stacked.values()), self.weights_of(weights, stacked), mask, self.training)
+        dropped = self._dropped_skips(outputs, branches, mask) if self.skip_dropout and self.training else None
+        if branches:
+            sums = weighted_sum(list(branches.values()), self.weights_of(weights, branches), mask, self.training)
         else:
-            sums = mask.new_zeros(shape)
-        if same:  # one product: outputs (frames, operations * channels) by weights, the same for each channel
-            outputs = torch.cat([output.to(mask.dtype) for output in same.values()], 3).flatten(0, 2)
-            unit = torch.eye(x.shape[1], dtype=mask.dtype, device=x.device)
-            with torch.autocast(x.device.type, enabled=False):  # mixing weights are not to be rounded
-                by_channel = torch.einsum("eo,ij->oiej", self.weights_of(weights, same), unit).flatten(2).flatten(0, 1)
-                sums = torch.addmm(sums.flatten(0, 2), outputs, by_channel).view(shape)
+            shape = x[:, 0, :: self.stride, :: self.stride].shape
+            sums = mask.new_zeros(*shape, self.edges * x.shape[1])
+        if outputs:
+            sums = _add_shared(sums, list(outputs.values()), self.weights_of(weights, outputs))
         if dropped is not None:
             sums = sums + (self.weights_of(weights, ["skip_connect"]) * dropped).flatten(3)
         return self.add_unfused(sums.permute(0, 3, 1, 2), x, extent, weights)
 
     def _dropped_skips(
-        self, same: dict[str, Tensor], stacked: dict[str, list[NormalisedBranch]], mask: Tensor
+        self, outputs: dict[str, Tensor], branches: dict[str, list[NormalisedBranch]], mask: Tensor
     ) -> Tensor | None:
         """Take the skip connection out of its sum; its output for each edge, with values dropped at random."""
-        if "skip_connect" in same:
-            skips = same.pop("skip_connect")[:, :, :, None].expand(-1, -1, -1, self.edges, -1)
-        elif "skip_connect" in stacked:
-            alone = mask.new_ones(self.edges, 1)
-            skips = weighted_sum([stacked.pop("skip_connect")], alone, mask, self.training).unflatten(
-                3, (self.edges, -1)
-            )
+        if "skip_connect" in outputs:
+            skips = outputs.pop("skip_connect")[:, :, :, None].expand(-1, -1, -1, self.edges, -1)
+        elif "skip_connect" in branches:
+            weights = mask.new_ones(self.edges, 1)
+            sums = weighted_sum([branches.pop("skip_connect")], weights, mask, self.training)
+            skips = sums.unflatten(3, (self.edges, -1))
         else:
             return None
         return F.dropout(skips, self.skip_dropout)
@@ -81,4 +82,42 @@ class FusedCnnOperations(FusedOperations):
         if name in self.shared:
             operation.load_state_dict(self.shared[name].state_dict())
         elif name in self.stacked:
-            cast(Stacked, self.stacked[name]).unstack(edge, operation)
+            cast(StackedOperation, self.stacked[name]).write(edge, operation)
+
+
+def _add_shared(sums: Tensor, outputs: list[Tensor], weights: Tensor) -> Tensor:
+    """Sums of the edges plus the outputs that are the same for all of them; weights `(edges, outputs)`.
+
+    One product: outputs `(frames, outputs * channels)` by weights, which are the same for each channel.
+    """
+    frames = torch.cat([output.to(sums.dtype) for output in outputs], 3).flatten(0, 2)
+    unit = torch.eye(outputs[0].shape[3], dtype=sums.dtype, device=sums.device)
+    with torch.autocast(sums.device.type, enabled=False):  # mixing weights are not to be rounded
+        by_channel = torch.einsum("eo,ij->oiej", weights, unit).flatten(2).flatten(0, 1)
+        return torch.addmm(sums.flatten(0, 2), frames, by_channel).view(sums.shape)
+
+
+class _SharedAveragePool(AveragePool):
+    """Equal to `AveragePool`: its sums are a depthwise convolution with ones, its counts a product of two axes'."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):  # a pool, which autocast leaves as it is
+            sums = depthwise(x, x.new_ones(x.shape[1], 1, *self.kernel), self.stride)
+        bins = _counts(x.new_ones(1, 1, x.shape[2], 1), (self.kernel[0], 1), (self.stride, 1))
+        frames = _counts(mask, (1, self.kernel[1]), (1, self.stride))
+        mask = strided_mask(mask, self.stride)
+        return self.norm(sums * (mask / (bins * frames).clamp(min=1)), mask)
+
+
+def _counts(real: Tensor, kernel: tuple[int, int], strides: tuple[int, int]) -> Tensor:
+    """How many real bins or frames, of ones and zeros, a window holds."""
+    return F.avg_pool2d(real, kernel, strides, same_padding(kernel), divisor_override=1)
+
+
+def _shared_form(plain: nn.Module) -> nn.Module | None:
+    """The operation that stands for those of all edges, if it has no weights; None if it has."""
+    if type(plain) in (Identity, MaxPool):
+        return plain
+    if type(plain) is AveragePool:
+        return _SharedAveragePool(plain.norm.running_mean.numel(), plain.stride, over_time=plain.kernel[0] == 1)
+    return None

@@ -1,7 +1,7 @@
 """The mixed sequence operations of all edges that leave one state, computed together.
 
-Equal to a `MixedOperation` for each edge: the recurrent layers of all edges and operations run as one
-recurrence a kind, the attentions as one (`sequence_parts`), and layer norms and weighted sums are taken together.
+Equal to a `MixedOperation` for each edge: the recurrent layers of one kind of all edges and operations run as one
+recurrence, the attentions as one (`sequence_layers`), and layer norms and weighted sums are taken together.
 """
 
 from collections.abc import Sequence
@@ -17,37 +17,31 @@ from emodarts.networks.fused.sequence_layers import (
     FusedAttention,
     FusedRecurrentLayers,
     Reversal,
+    StackedLayers,
     attention_of,
     grouped,
-    kind_of,
 )
 from emodarts.networks.masking import time_mask
-from emodarts.networks.sequence import (
-    Bidirectional,
-    Recurrent,
-    RecurrentAttention,
-    SelfAttention,
-    SequenceSkip,
-    SequenceZero,
-)
+from emodarts.networks.operations import Identity, Zero
+from emodarts.networks.sequence import Recurrent, RecurrentAttention, SelfAttention
 
 
 class FusedSequenceOperations(FusedOperations):
     """Sequence operations whose layer norms have no affine parameters."""
 
     def __init__(self, edges: Sequence[MixedOperation], build: BuildOperation, stride: int):
-        def of_type(types: Any) -> dict[str, list[nn.Module]]:
+        def of_types(*types: type[nn.Module]) -> dict[str, list[nn.Module]]:
             first = edges[0].operations.items()
-            return {name: [e.operations[name] for e in edges] for name, plain in first if isinstance(plain, types)}
+            return {name: [e.operations[name] for e in edges] for name, plain in first if type(plain) in types}
 
-        recurrent = of_type(Recurrent | Bidirectional | RecurrentAttention)
-        attention = of_type(RecurrentAttention | SelfAttention)
-        super().__init__(edges, {*recurrent, *attention, *of_type(SequenceSkip | SequenceZero)}, build, stride)
-        self.layers = nn.ModuleList(FusedRecurrentLayers(group) for group in grouped(recurrent, kind_of))
-        self.attentions: Any = nn.ModuleList(
-            FusedAttention(group) for group in grouped(attention, lambda operation: attention_of(operation).heads)
-        )
-        self.attending = frozenset(attention)
+        recurrent = of_types(Recurrent, RecurrentAttention)
+        attention = of_types(RecurrentAttention, SelfAttention)
+        super().__init__(edges, {*recurrent, *attention, *of_types(Identity, Zero)}, build, stride)
+        by_mode = grouped(recurrent, lambda operation: operation.layers.mode)
+        by_heads = grouped(attention, lambda operation: attention_of(operation).heads)
+        self.recurrent_layers = nn.ModuleList(FusedRecurrentLayers(group) for group in by_mode)
+        self.attentions: Any = nn.ModuleList(FusedAttention(group) for group in by_heads)
+        self.attention_names = frozenset(attention)
 
     def forward(self, x: Tensor, extent: Tensor, weights: Tensor) -> Tensor:
         """See `FusedOperations`; x `(batch, time, channels)`, `extent` the lengths `(batch,)`."""
@@ -63,18 +57,22 @@ class FusedSequenceOperations(FusedOperations):
     def _outputs(self, x: Tensor, lengths: Tensor, mask: Tensor) -> list[tuple[tuple[str, ...], Tensor]]:
         """Names and outputs `(operations * edges, time, batch, channels)`, neither normalised nor masked."""
         frames, reverse = x.transpose(0, 1).contiguous(), Reversal(lengths, x.shape[1])
-        recurrent = [group for part in self.layers for group in part(frames, reverse)]
-        read = {name: y for names, ys in recurrent for name, y in zip(names, ys.split(self.edges), strict=True)}
-        outputs = [group for group in recurrent if not self.attending.intersection(group[0])]
-        partly_read = [names for names, _ in recurrent if self.attending.intersection(names)]
-        outputs += [((name,), read[name]) for names in partly_read for name in names if name not in self.attending]
-        for part in self.attentions:
-            inputs = [read.get(name, frames.expand(self.edges, *frames.shape)) for name in part.names]
-            outputs.append((part.names, part(torch.cat(inputs), mask)))
+        outputs: list[tuple[tuple[str, ...], Tensor]] = []
+        by_name: dict[str, Tensor] = {}
+        for layers in self.recurrent_layers:
+            for names, states in layers(frames, reverse):
+                if self.attention_names.isdisjoint(names):
+                    outputs.append((names, states))
+                else:
+                    by_name |= dict(zip(names, states.split(self.edges), strict=True))
+        outputs += [((name,), states) for name, states in by_name.items() if name not in self.attention_names]
+        for attention in self.attentions:
+            inputs = [by_name.get(name, frames.expand(self.edges, *frames.shape)) for name in attention.names]
+            outputs.append((attention.names, attention(torch.cat(inputs), mask)))
         return outputs
 
     def _mix(self, outputs: Tensor, weights: Tensor) -> Tensor:
-        """Layer norm and weighted sum over operations: `(edges, batch, time, width)`."""
+        """Layer norm and weighted sum over operations: `(edges, batch, time, channels)`."""
         with torch.autocast(outputs.device.type, enabled=False):  # mixing weights are not to be rounded
             normalised = F.layer_norm(outputs.to(weights.dtype), outputs.shape[-1:]).unflatten(0, (-1, self.edges))
             return torch.einsum("eo,oetbw->ebtw", weights, normalised)
@@ -87,5 +85,6 @@ class FusedSequenceOperations(FusedOperations):
 
     def write(self, name: str, edge: int, operation: nn.Module) -> None:
         """See `FusedOperations`."""
-        for part in (*self.layers, *self.attentions):
-            part.write(name, edge, operation)
+        for module in self.modules():
+            if isinstance(module, StackedLayers | FusedAttention):
+                module.write(name, edge, operation)

@@ -30,15 +30,15 @@ class RecurrentCell:
     def __init__(self, saved: Tensor, product: Tensor):
         self.h, self.scratch = torch.empty_like(saved[0, 0]), torch.empty_like(saved[0, 0])
         self.saved = list(zip(*(saved[:, number].unbind(0) for number in range(self.saves)), strict=True))
-        self.product = product.unbind(0)
+        self.product, self.carried = product.unbind(0), [self.h]
 
     def forward(self, step: int) -> None:
         """`product` -> `h`, and what the backward pass needs of this step."""
         raise NotImplementedError
 
-    def clear(self, step: int, rows: slice) -> None:
-        """Zero the states of some rows before a step."""
-        self.saved[step][-1][rows] = 0
+    def clear(self, step: int, group: slice, rows: slice) -> None:
+        """Zero the states of some rows of a group before a step."""
+        self.saved[step][-1][group][rows] = 0
 
     def backward(self, step: int) -> None:
         """The gradient in `h` -> that in `product`.
@@ -47,9 +47,10 @@ class RecurrentCell:
         """
         raise NotImplementedError
 
-    def clear_back(self, rows: slice) -> None:
-        """Zero what is carried to the step before, for some rows."""
-        self.h[rows] = 0
+    def clear_back(self, group: slice, rows: slice) -> None:
+        """Zero what is carried to the step before, for some rows of a group."""
+        for carried in self.carried:
+            carried[group][rows] = 0
 
 
 class _Rnn(RecurrentCell):
@@ -76,7 +77,8 @@ class _Lstm(RecurrentCell):
         super().__init__(saved, product)
         self.gates, self.factors = saved[:, :3].unbind(0), saved[:, 3:].unbind(0)
         self.of_gates, self.of_i_f = product[:3], product[:2]
-        self.carried = torch.zeros_like(self.h)
+        self.of_c = torch.zeros_like(self.h)
+        self.carried = [self.h, self.of_c]
 
     def forward(self, step: int) -> None:
         i, f, o, g, c = self.saved[step]
@@ -89,15 +91,11 @@ class _Lstm(RecurrentCell):
         i, f, o, g, _ = self.saved[step]
         tanh_c = torch.tanh(self.saved[step + 1][4], out=self.scratch)
         torch.mul(self.h, tanh_c, out=self.product[2])
-        self.carried += _tanh_backward(self.h.mul_(o), tanh_c, grad_input=self.h)
-        torch.mul(self.carried, self.factors[step], out=self.of_i_f)
+        self.of_c += _tanh_backward(self.h.mul_(o), tanh_c, grad_input=self.h)
+        torch.mul(self.of_c, self.factors[step], out=self.of_i_f)
         _sigmoid_backward(self.of_gates, self.gates[step], grad_input=self.of_gates)
-        _tanh_backward(torch.mul(self.carried, i, out=self.h), g, grad_input=self.product[3])
-        self.carried *= f
-
-    def clear_back(self, rows: slice) -> None:
-        self.h[rows] = 0
-        self.carried[rows] = 0
+        _tanh_backward(torch.mul(self.of_c, i, out=self.h), g, grad_input=self.product[3])
+        self.of_c *= f
 
 
 class _Gru(RecurrentCell):
@@ -129,4 +127,4 @@ class _Gru(RecurrentCell):
         self.h *= z
 
 
-CELLS: dict[str, type[RecurrentCell]] = {"lstm": _Lstm, "gru": _Gru, "rnn": _Rnn}
+CELLS: dict[str, type[RecurrentCell]] = {"LSTM": _Lstm, "GRU": _Gru, "RNN_TANH": _Rnn}

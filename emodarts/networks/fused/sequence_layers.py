@@ -1,25 +1,120 @@
 """Parts of the mixed sequence operations, each for all edges at once: recurrent layers of a kind, self-attentions.
 
-They hold the weights of the modules of `sequence`, stacked, and compute what those do before their layer norm. Rows are
-operations times edges; outputs `(rows, time, batch, width)`, with anything at padding.
+They hold the weights of the modules of `sequence`, stacked, a row for each layer of an edge, and compute what those do
+before their layer norm. Outputs are `(operations * edges, time, batch, channels)`, with anything at padding.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emodarts.networks.first_order import first_order_only
 from emodarts.networks.fused.recurrence import LayerGroup, recurrence
-from emodarts.networks.fused.stacked_layers import (
-    KINDS_OF_TORCH,
-    LayerAddress,
-    PlainOperations,
-    StackedLayers,
-    StackedLinear,
-)
 from emodarts.networks.sequence import BidirectionalLayers, RecurrentAttention, SelfAttention, attend
+
+_BLOCKS = {"LSTM": (0, 1, 3, 2), "GRU": (0, 1, 2), "RNN_TANH": (0,)}  # as numbers of torch's: its LSTM has i f g o
+
+PlainOperations = Mapping[str, Sequence[Any]]  # name of an operation -> its module on each edge
+
+
+class LayerAddress(NamedTuple):
+    """A recurrent layer of an operation on an edge: its direction and its depth, 0 for the one that reads the input."""
+
+    name: str
+    edge: int
+    backwards: bool
+    depth: int
+
+    def layer_of(self, operation: Any) -> tuple[nn.RNNBase, int]:
+        """The module of torch.nn, and which of its layers."""
+        layers = operation.layers
+        if isinstance(layers, BidirectionalLayers):
+            layer: Any = (layers.backwards if self.backwards else layers.forwards)[self.depth]
+            return layer, 0
+        return layers, self.depth
+
+
+class StackedLayers(nn.Module):
+    """Recurrent layers of one kind and width.
+
+    `weight (rows, inputs + width, blocks * width)` and `bias (2, rows, blocks * width)`, torch's two, which are added.
+    """
+
+    def __init__(self, plain: PlainOperations, rows: Sequence[LayerAddress]):
+        super().__init__()
+        self.rows = tuple(rows)
+        module, layer = rows[0].layer_of(plain[rows[0].name][rows[0].edge])
+        self.mode, self.width = module.mode, module.hidden_size
+        columns, self.inputs = getattr(module, f"weight_ih_l{layer}").shape
+        self.weight = nn.Parameter(torch.empty(len(rows), self.inputs + self.width, columns))
+        self.bias = nn.Parameter(torch.empty(2, len(rows), columns))
+        for number, row in enumerate(rows):
+            for stacked_block, plain_block in self._blocks(number, *row.layer_of(plain[row.name][row.edge])):
+                stacked_block.copy_(plain_block)
+
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias as `recurrence` takes them."""
+        return self._gru_matrices() if self.mode == "GRU" else (self.weight, self.bias.sum(0))
+
+    def paired_matrices(self) -> tuple[Tensor, Tensor]:
+        """The same, with row n of the first half and of the second half (two directions) as one row of twice the width.
+
+        Such a row reads what the one direction reads and what the other does, and has the states of both: its weights
+        are zero from one direction to the other.
+        """
+        weight, bias = (matrix.unflatten(-1, (-1, self.width)) for matrix in self.matrices())
+        ahead, back = weight.chunk(2)
+        ahead, back = F.pad(ahead, (0, self.width)), F.pad(back, (self.width, 0))
+        of_input, of_hidden = slice(self.inputs), slice(self.inputs, None)
+        weight = torch.cat([ahead[:, of_input], back[:, of_input], ahead[:, of_hidden], back[:, of_hidden]], 1)
+        return weight.flatten(2), torch.cat(bias.chunk(2), -1).flatten(1)
+
+    def write(self, name: str, edge: int, operation: Any) -> None:
+        """Copy the weights of an operation of an edge to its plain module."""
+        for number, row in enumerate(self.rows):
+            if (row.name, row.edge) == (name, edge):
+                for stacked_block, plain_block in self._blocks(number, *row.layer_of(operation)):
+                    plain_block.copy_(stacked_block)
+
+    def _blocks(self, number: int, module: nn.RNNBase, layer: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Blocks of the stacked weights of a row beside the same blocks of a module."""
+        weight, bias = self.weight.detach()[number], self.bias.detach()[:, number]
+        parts = {"weight_ih": weight[: self.inputs].T, "weight_hh": weight[self.inputs :].T}
+        parts |= {"bias_ih": bias[0], "bias_hh": bias[1]}
+        for name, stacked in parts.items():
+            plain = getattr(module, f"{name}_l{layer}").detach().split(self.width)
+            yield from zip(stacked.split(self.width), (plain[block] for block in _BLOCKS[self.mode]), strict=True)
+
+    def _gru_matrices(self) -> tuple[Tensor, Tensor]:
+        """The GRU's new gate as two blocks, one of the input and one of the hidden state, which it joins itself."""
+        gates, (of_input, of_hidden) = 2 * self.width, self.bias.unbind(0)
+        from_input, from_hidden = self.weight[..., gates:].split([self.inputs, self.width], 1)
+        new = torch.cat([from_input, torch.zeros_like(from_hidden)], 1)
+        new_hidden = torch.cat([torch.zeros_like(from_input), from_hidden], 1)
+        bias = [of_input[:, :gates] + of_hidden[:, :gates], of_input[:, gates:], of_hidden[:, gates:]]
+        return torch.cat([self.weight[..., :gates], new, new_hidden], 2), torch.cat(bias, 1)
+
+
+class StackedLinear(nn.Module):
+    """Linear layers of one size: `weight (rows, inputs, outputs)`, `bias (rows, 1, outputs)`."""
+
+    def __init__(self, layers: Sequence[nn.Linear]):
+        super().__init__()
+        self.weight = nn.Parameter(torch.stack([layer.weight.detach().T for layer in layers]))
+        self.bias = nn.Parameter(torch.stack([layer.bias.detach()[None] for layer in layers]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(rows, values, inputs)` -> `(rows, values, outputs)`."""
+        return torch.baddbmm(self.bias, x, self.weight)
+
+    @torch.no_grad()
+    def write(self, row: int, module: nn.Linear) -> None:
+        """Copy the weights of a row to a plain module."""
+        module.weight.copy_(self.weight[row].T)
+        module.bias.copy_(self.bias[row, 0])
 
 
 class FusedRecurrentLayers(nn.Module):
@@ -31,9 +126,11 @@ class FusedRecurrentLayers(nn.Module):
 
     def __init__(self, plain: PlainOperations):
         super().__init__()
-        both_ways = {name: modules for name, modules in plain.items() if _is_bidirectional(modules[0])}
+        both_ways = {
+            name: modules for name, modules in plain.items() if isinstance(modules[0].layers, BidirectionalLayers)
+        }
         one_way = {name: modules for name, modules in plain.items() if name not in both_ways}
-        self.kind = kind_of(next(iter(plain.values()))[0])
+        self.mode = next(iter(plain.values()))[0].layers.mode
         self.unidirectional_names, self.bidirectional_names = tuple(one_way), tuple(both_ways)
         by_depth = _by_depth(one_way)
         self.rows_per_depth = tuple(len(pairs) for pairs in by_depth)
@@ -52,7 +149,7 @@ class FusedRecurrentLayers(nn.Module):
             groups.append(LayerGroup(frames[None], weight, bias, self.rows_per_depth))
         if self.bidirectional:
             groups.append(self._bidirectional_group(0, frames[None], reverse))
-        hidden = recurrence(self.kind, groups)
+        hidden = recurrence(self.mode, groups)
         outputs = [] if self.unidirectional is None else [(self.unidirectional_names, hidden[0])]
         if self.bidirectional:
             outputs.append((self.bidirectional_names, self._bidirectional_outputs(hidden[-1], reverse)))
@@ -73,14 +170,8 @@ class FusedRecurrentLayers(nn.Module):
             deeper = len(self.bidirectional[depth + 1].rows) // 2 if depth + 1 < len(self.bidirectional) else 0
             outputs.insert(0, states[deeper:])
             if deeper:
-                (hidden,) = recurrence(self.kind, [self._bidirectional_group(depth + 1, states[:deeper], reverse)])
+                (hidden,) = recurrence(self.mode, [self._bidirectional_group(depth + 1, states[:deeper], reverse)])
         return torch.cat(outputs)
-
-    def write(self, name: str, edge: int, operation: nn.Module) -> None:
-        """Copy the weights of an operation of an edge to its plain module."""
-        for stack in (self.unidirectional, *self.bidirectional):
-            if stack is not None:
-                stack.write(name, edge, operation)
 
 
 class FusedAttention(nn.Module):
@@ -147,26 +238,16 @@ def grouped(plain: PlainOperations, key: Callable[[Any], Any]) -> list[PlainOper
     return list(groups.values())
 
 
-def kind_of(operation: Any) -> str:
-    """The kind of an operation's recurrent layers: lstm, gru or rnn."""
-    return KINDS_OF_TORCH[LayerAddress("", 0, False, 0).layer_of(operation)[0].mode]
-
-
 def attention_of(operation: Any) -> SelfAttention:
     """The self-attention of an operation that has one."""
     attention: SelfAttention = operation.attention if isinstance(operation, RecurrentAttention) else operation
     return attention
 
 
-def _is_bidirectional(operation: Any) -> bool:
-    return isinstance(operation.layers, BidirectionalLayers)
-
-
 def _depth(operation: Any) -> int:
     """How many recurrent layers an operation has on top of each other."""
-    if isinstance(operation, SelfAttention):
-        return 0
-    return len(operation.layers.forwards) if _is_bidirectional(operation) else operation.layers.num_layers
+    depth: int = 0 if isinstance(operation, SelfAttention) else operation.layers.num_layers
+    return depth
 
 
 def _by_depth(plain: PlainOperations) -> list[list[tuple[str, int]]]:

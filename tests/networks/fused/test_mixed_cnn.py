@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from emodarts.networks.cell import MixedOperation
 from emodarts.networks.depthwise import depthwise
-from emodarts.networks.fused import convolutions
+from emodarts.networks.fused import stacked_convolutions
 from emodarts.networks.fused.cell import FusedCell, FusedOperations
 from emodarts.networks.fused.mixture import batch_mixture
 from emodarts.networks.masking import image_mask
@@ -204,7 +204,7 @@ def test_weights_start_as_those_of_the_plain_modules():
     torch.manual_seed(3)
     fast = cnn_edges(EVERY, 4, 3, 2)
     torch.manual_seed(3)
-    drawn = [{name: CNN_OPERATIONS[name](4, 2, False) for name in EVERY} for _ in range(3)]
+    drawn = [{name: CNN_OPERATIONS[name](4, 2, False, False) for name in EVERY} for _ in range(3)]
     state = torch.get_rng_state()
     for edge, operations in enumerate(drawn):
         for name, operation in operations.items():
@@ -336,7 +336,7 @@ def test_at_most_half_is_kept_for_the_backward_pass():
 
 
 def test_what_has_no_joint_form_is_computed_edge_by_edge(monkeypatch):
-    monkeypatch.setattr(convolutions, "_STACKED", {})
+    monkeypatch.setattr(stacked_convolutions, "STACKED_FORMS", {})
     torch.manual_seed(0)
     slow = cnn_edges(EVERY, 6, 3, 1).double()
     assert not slow.stacked
@@ -382,4 +382,4 @@ def test_mixing_weights_are_not_rounded_under_autocast(operations, stride, train
 
 def test_figures_of_a_space_with_one_operation_each():
     supernet = Supernet(NetworkShape(2, 1, 8, 1, 1, 4, 1, 1, 4, 4, (1, 1)), ("sep_conv_3x3",), ("lstm_1",))
-    assert supernet.alpha_figures()["top2_margin"] == 0
+    assert supernet.alpha_statistics()["top2_margin"] == 0

@@ -187,24 +187,24 @@ def test_frozen_weights_get_no_gradient_and_x_does():
     assert_close(found, expected, 1e-9)
 
 
-@pytest.mark.parametrize(("kind", "layer"), [("lstm", nn.LSTM), ("rnn", nn.RNN)])
-def test_chains_of_different_depth_are_stacks_of_torch(kind, layer):
+@pytest.mark.parametrize(("mode", "layer"), [("LSTM", nn.LSTM), ("RNN_TANH", nn.RNN)])
+def test_chains_of_different_depth_are_stacks_of_torch(mode, layer):
     """The recurrence by itself, against stacked layers of torch with the blocks in the order of `recurrent_cells`."""
     torch.manual_seed(0)
     stacks = [layer(3, 3, depth).double() for depth in (3, 1)]
-    order = torch.arange(len(stacks[0].weight_hh_l0)).view(-1, 3)[[0, 1, 3, 2] if kind == "lstm" else [0]].flatten()
+    order = torch.arange(len(stacks[0].weight_hh_l0)).view(-1, 3)[[0, 1, 3, 2] if mode == "LSTM" else [0]].flatten()
     rows = [(stacks[0], 0), (stacks[1], 0), (stacks[0], 1), (stacks[0], 2)]
     parts = [[getattr(m, f"{n}_l{d}") for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")] for m, d in rows]
     weight = torch.stack([torch.cat(p[:2], 1)[order].T for p in parts])
     bias = torch.stack([(p[2] + p[3])[order] for p in parts])
     x = torch.randn(5, 2, 3, dtype=torch.float64)
-    (found,) = recurrence(kind, [LayerGroup(x[None], weight, bias, (2, 1, 1))])
+    (found,) = recurrence(mode, [LayerGroup(x[None], weight, bias, (2, 1, 1))])
     torch.testing.assert_close(found, torch.stack([stack(x)[0] for stack in stacks]))
 
 
 def test_self_attention_is_that_of_torch():
     torch.manual_seed(0)
-    ours, theirs = SelfAttention(8, 4, False), nn.MultiheadAttention(8, 4, batch_first=True)
+    ours, theirs = SelfAttention(4, 8, False), nn.MultiheadAttention(8, 4, batch_first=True)
     with torch.no_grad():
         theirs.in_proj_weight.copy_(ours.queries_keys_values.weight)
         theirs.in_proj_bias.copy_(ours.queries_keys_values.bias)
