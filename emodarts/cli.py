@@ -58,14 +58,14 @@ def _labels(options: argparse.Namespace) -> None:
     from emodarts.corpora.labels import label_mappings
     from emodarts.corpora.readers import describe
 
-    wanted = None if options.corpus is None else describe(options.corpus).name
+    selected = None if options.corpus is None else describe(options.corpus).name
     words: dict[tuple[str, str], list[str]] = {}
     for corpus, word, name in label_mappings():
-        if wanted in (None, corpus):
+        if selected in (None, corpus):
             words.setdefault((corpus, name), []).append(word)
     table = Table("corpus", "class", "words")
-    for (corpus, name), found in words.items():
-        table.add_row(corpus, name, ", ".join(found))
+    for (corpus, name), labels in words.items():
+        table.add_row(corpus, name, ", ".join(labels))
     output().print(table)
 
 
@@ -73,8 +73,8 @@ def _compact(options: argparse.Namespace) -> None:
     from emodarts.results import reader
     from emodarts.results.compaction import compact
 
-    for part in reader.open(*options.results).parts:
-        print(f"{part.name}: {compact(part.storage, part.name)} files became few")
+    for sweep in reader.open(*options.results).parts:
+        print(f"{sweep.name}: {compact(sweep.storage, sweep.name)} files became few")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ from emodarts.errors import EmodartsError
 from emodarts.files import PARTIAL, atomic_write, temporary_name
 
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # s between attempts while a store is away
-_PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.EHOSTUNREACH}
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
-_LASTING = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "403", "Unauthorized")
+_TRANSIENT = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.EHOSTUNREACH}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_PERMANENT = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "403", "Unauthorized")
 T = TypeVar("T")
 
 
@@ -85,7 +85,7 @@ class Storage:
                 with self.filesystem.open_output_stream(self.path(relative), compression=None) as stream:
                     stream.write(content)
 
-        self._patiently(put, "write", relative)
+        self._with_retries(put, "write", relative)
 
     @staticmethod
     def _write_local(path: Path, content: bytes) -> None:
@@ -123,7 +123,7 @@ class Storage:
                     str(source), self.path(relative), source_filesystem=here, destination_filesystem=self.filesystem
                 )
 
-        self._patiently(put, "write", relative)
+        self._with_retries(put, "write", relative)
 
     def download(self, relative: str, target: Path) -> None:
         """Copy a file, of any size, to a local path. Raises FileNotFoundError and StorageError."""
@@ -134,13 +134,13 @@ class Storage:
                 self.path(relative), str(target), source_filesystem=self.filesystem, destination_filesystem=here
             )
 
-        self._patiently(get, "copy", relative)
+        self._with_retries(get, "copy", relative)
 
     def sizes(self, relative: str) -> dict[str, int]:
         """Bytes of each file in a folder (none where it does not exist). Raises StorageError."""
         selector = pafs.FileSelector(self.path(relative), allow_not_found=True)
-        found = self._patiently(lambda: self.filesystem.get_file_info(selector), "list", relative)
-        return {info.base_name: info.size for info in found if info.type == pafs.FileType.File}
+        infos = self._with_retries(lambda: self.filesystem.get_file_info(selector), "list", relative)
+        return {info.base_name: info.size for info in infos if info.type == pafs.FileType.File}
 
     def read(self, relative: str) -> bytes:
         """The content of a file. Raises FileNotFoundError and StorageError."""
@@ -150,34 +150,34 @@ class Storage:
                 content: bytes = stream.read()
                 return content
 
-        return self._patiently(get, "read", relative)
+        return self._with_retries(get, "read", relative)
 
     def exists(self, relative: str) -> bool:
         """Whether there is such a file or folder. Raises StorageError."""
-        found = self._patiently(lambda: self.filesystem.get_file_info(self.path(relative)), "look for", relative)
-        return bool(found.type != pafs.FileType.NotFound)
+        info = self._with_retries(lambda: self.filesystem.get_file_info(self.path(relative)), "look for", relative)
+        return bool(info.type != pafs.FileType.NotFound)
 
     def delete(self, relative: str) -> None:
         """Delete a file. Raises FileNotFoundError and StorageError."""
-        self._patiently(lambda: self.filesystem.delete_file(self.path(relative)), "delete", relative)
+        self._with_retries(lambda: self.filesystem.delete_file(self.path(relative)), "delete", relative)
 
     def delete_folder(self, relative: str) -> None:
         """Delete a folder with all that is in it, if it is there. Raises StorageError."""
         if self.exists(relative):
             with suppress(FileNotFoundError):  # somebody else deleted it meanwhile
-                self._patiently(lambda: self.filesystem.delete_dir(self.path(relative)), "delete", relative)
+                self._with_retries(lambda: self.filesystem.delete_dir(self.path(relative)), "delete", relative)
 
     def list(self, relative: str, suffix: str = "") -> list[str]:
         """Names in a folder (sorted; none where it does not exist), temporary files left out."""
         selector = pafs.FileSelector(self.path(relative), allow_not_found=True)
         try:
-            found = self._patiently(lambda: self.filesystem.get_file_info(selector), "list", relative)
+            infos = self._with_retries(lambda: self.filesystem.get_file_info(selector), "list", relative)
         except NotADirectoryError as error:
             raise EmodartsError(f"{self.path(relative)} is a file, not a folder of results") from error
-        names = [info.base_name for info in found]
+        names = [info.base_name for info in infos]
         return sorted(name for name in names if name.endswith(suffix) and not name.endswith(PARTIAL))
 
-    def _patiently(self, act: Callable[[], T], what: str, relative: str) -> T:
+    def _with_retries(self, act: Callable[[], T], what: str, relative: str) -> T:
         for pause in (*self.pauses, None):
             try:
                 return act()
@@ -186,22 +186,20 @@ class Storage:
                     raise
                 raise StorageError(self._refusal(what, relative, error)) from error
             except OSError as error:
-                if pause is None or not self._may_pass(error):
+                if pause is None or not self._is_transient(error):
                     raise StorageError(self._refusal(what, relative, error)) from error
                 time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
-    def _may_pass(self, error: OSError) -> bool:
-        if error.errno in _NO_ROOM:
+    def _is_transient(self, error: OSError) -> bool:
+        if error.errno in _FULL:
             return False
         if self.is_local:
-            return error.errno in _PASSING
-        return not any(word in str(error) for word in _LASTING)
+            return error.errno in _TRANSIENT
+        return not any(word in str(error) for word in _PERMANENT)
 
     def _refusal(self, what: str, relative: str, error: OSError) -> str:
-        told = f"cannot {what} {self.path(relative)}: {error.strerror or error}"
-        return (
-            f"{told}; make room, or set results to a folder with space"
-            if error.errno in _NO_ROOM
-            else (f"{told}; set results to a folder that can be written" if what == "write" else told)
-        )
+        failure = f"cannot {what} {self.path(relative)}: {error.strerror or error}"
+        if error.errno in _FULL:
+            return f"{failure}; make room, or set results to a folder with space"
+        return f"{failure}; set results to a folder that can be written" if what == "write" else failure

@@ -137,12 +137,12 @@ def draw_curves(
     """Panels side by side: the curve of each fold thin, the mean of a system's folds thick as far as all of them go."""
     for axes, (title, lines) in zip(np.atleast_1d(canvas.subplots(1, len(panels))), panels, strict=True):
         for system in sorted({line.system for line in lines}):
-            mine = [line for line in lines if line.system == system]
-            for line in mine:
+            folds = [line for line in lines if line.system == system]
+            for line in folds:
                 axes.plot(line.x, line.y, color=colour(system), linewidth=0.6, alpha=0.45)
-            least = min(len(line.x) for line in mine)
-            middle = np.nanmean([line.y[:least] for line in mine], axis=0)
-            axes.plot(mine[0].x[:least], middle, color=colour(system), linewidth=2, label=names[system])
+            least = min(len(line.x) for line in folds)
+            middle = np.nanmean([line.y[:least] for line in folds], axis=0)
+            axes.plot(folds[0].x[:least], middle, color=colour(system), linewidth=2, label=names[system])
         axes.set_title(title)
         axes.set_xlabel(xlabel)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -213,9 +213,9 @@ def draw_sizes(
 
     axes = canvas.subplots()
     for system, name in names.items():
-        mine = [(p, dev) for s, p, dev in points if s == system]
-        if mine:
-            axes.plot(*zip(*mine, strict=True), "o", color=colour(system), markersize=3, alpha=0.3)
+        dots = [(p, dev) for s, p, dev in points if s == system]
+        if dots:
+            axes.plot(*zip(*dots, strict=True), "o", color=colour(system), markersize=3, alpha=0.3)
         best = sorted((p, dev, test) for s, p, dev, test in limits if s == system)
         if best:
             x, dev, test = (list(values) for values in zip(*best, strict=True))

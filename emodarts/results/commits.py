@@ -81,10 +81,10 @@ def read_parquet(content: bytes, table: str, where: str, columns: Sequence[str] 
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
         check_schema(file.schema_arrow, table, where)
-        found = file.read(columns=columns, use_threads=False)
+        rows = file.read(columns=columns, use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise EmodartsError(_unreadable(where, error)) from error
-    return found.replace_schema_metadata(file.schema_arrow.metadata)
+    return rows.replace_schema_metadata(file.schema_arrow.metadata)
 
 
 def _unreadable(where: str, error: Exception) -> str:

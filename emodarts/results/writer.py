@@ -74,7 +74,7 @@ class SweepWriter:
         self._write("epochs", f"epochs/{key.name}.{attempt}.parquet", _epoch_rows(key, records.epochs))
         genotypes = [
             {
-                **_key(key, g.stage, None),
+                **_key_columns(key, g.stage, None),
                 "genotype": g.genotype_json,
                 "network": g.network_json,
                 "derived_at": g.derived_at,
@@ -113,24 +113,24 @@ class SweepWriter:
         self.storage.write(f"{self.sweep}/{path}", sink.getvalue().to_pybytes())
 
 
-def _key(key: UnitKey, stage: str | None, epoch_rule: str | None) -> dict[str, Any]:
+def _key_columns(key: UnitKey, stage: str | None, epoch_rule: str | None) -> dict[str, Any]:
     return {**asdict(key), "stage": stage, "epoch_rule": epoch_rule}
 
 
 def _epoch_rows(key: UnitKey, epochs: tuple[EpochRecord, ...]) -> list[dict[str, Any]]:
     stages = {"search": "supernet", "train": "final"}
-    return [{**_key(key, stages[epoch.phase], None), **asdict(epoch)} for epoch in epochs]
+    return [{**_key_columns(key, stages[epoch.phase], None), **asdict(epoch)} for epoch in epochs]
 
 
-def _part(e: Evaluation) -> dict[str, Any]:
+def _part_columns(e: Evaluation) -> dict[str, Any]:
     return {"role": e.role, "test_set": e.test_set, "normalisation": e.normalisation}
 
 
 def _prediction_rows(key: UnitKey, evaluations: tuple[Evaluation, ...]) -> list[dict[str, Any]]:
     return [
         {
-            **_key(key, e.stage, e.epoch_rule),
-            **_part(e),
+            **_key_columns(key, e.stage, e.epoch_rule),
+            **_part_columns(e),
             "utterance": utterance,
             "speaker": speaker,
             "label": label,
@@ -144,7 +144,7 @@ def _prediction_rows(key: UnitKey, evaluations: tuple[Evaluation, ...]) -> list[
     ]
 
 
-def figures(labels: list[str], predicted: list[str], classes: tuple[str, ...]) -> dict[str, Any]:
+def _compute_figures(labels: list[str], predicted: list[str], classes: tuple[str, ...]) -> dict[str, Any]:
     """n, UAR, WAR, macro-F1 and the absent classes of some predictions; figures are None for none."""
     if not labels:
         return {"n": 0, "uar": None, "war": None, "macro_f1": None, "absent_classes": list(classes)}
@@ -163,11 +163,11 @@ def _fold_row(key: UnitKey, e: Evaluation, records: UnitRecords) -> dict[str, An
     if len(e.utterances) != len(e.probabilities):
         raise EmodartsError(f"{key.name}: {len(e.utterances)} utterances but {len(e.probabilities)} predictions")
     predicted = [key.classes[int(p)] for p in np.asarray(e.probabilities).argmax(1)]
-    known = [(label, p) for label, p in zip(e.labels, predicted, strict=True) if label is not None]
+    labelled = [(label, p) for label, p in zip(e.labels, predicted, strict=True) if label is not None]
     return {
-        **_key(key, e.stage, e.epoch_rule),
-        **_part(e),
-        **figures([label for label, _ in known], [p for _, p in known], key.classes),
+        **_key_columns(key, e.stage, e.epoch_rule),
+        **_part_columns(e),
+        **_compute_figures([label for label, _ in labelled], [p for _, p in labelled], key.classes),
         "parameters": records.parameters,
         "macs": records.macs,
         "search_seconds": records.search_seconds,

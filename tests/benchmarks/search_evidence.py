@@ -42,7 +42,7 @@ from emodarts.networks.genotype import Genotype
 from emodarts.records import UnitKey, is_late
 from emodarts.results import reader
 from emodarts.results.lease import Lease
-from emodarts.results.statistics import Interval, Tally, uar_difference, uar_interval
+from emodarts.results.statistics import Interval, Tally, difference, interval
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from emodarts.search.settings import SearchSettings
@@ -378,9 +378,9 @@ def _comparison(opened: reader.Results) -> list[str]:
         cells = [condition, ", ".join(str(len(tallies[c][condition])) for c in CORPORA)]
         for corpus in CORPORA:
             own, default = tallies[corpus][condition], tallies[corpus]["default"]
-            cells.append(_interval(uar_interval(own)) if own else "-")
+            cells.append(_interval(interval(own)) if own else "-")
             comparable = own and default and condition != "default"
-            cells.append(_interval(uar_difference(own, default), "+") if comparable else "-")
+            cells.append(_interval(difference(own, default), "+") if comparable else "-")
         cells.append(_choices(condition, _rows(opened, "2", "epochs", study=condition, phase="search")))
         cells.append(f"{_mean([r['parameters'] for r in mine]):,.0f}")
         cells += [f"{_mean([r[name] for r in mine]):.0f}" for name in ("search_seconds", "train_seconds")]

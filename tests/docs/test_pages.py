@@ -73,9 +73,9 @@ def test_the_statistics_page_computes_intervals_and_differences(tmp_path, monkey
     write("results", Made("one", "one", skills, seeds=2, speakers=2, takes=5))
     names = run_python_blocks("docs/statistics.md")
     assert len(capsys.readouterr().out.splitlines()) == 3
-    assert len(names["ours"]) == 2, "a tally a seed"
+    assert len(names["emodarts"]) == 2, "a tally a seed"
     assert names["differences"][0].low > 0, "0.9 against 0.3 is a difference"
     by_hand = [(names["rows_of"]("emodarts", seed)) for seed in (0, 1)]
     recalls = [t.filter(pc.equal(t["label"], c)) for t in by_hand for c in t["classes"][0].as_py()]
     right = [pc.mean(pc.equal(t["label"], t["predicted"])).as_py() for t in recalls]
-    assert names["interval"](names["ours"]).value == pytest.approx(sum(right) / len(right))
+    assert names["interval"](names["emodarts"]).value == pytest.approx(sum(right) / len(right))

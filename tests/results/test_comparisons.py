@@ -20,7 +20,6 @@ from emodarts.results.statistics import (
     nested_choice,
     optimism,
     shared_choice,
-    uar_difference,
 )
 from emodarts.results.statistics.estimates import Bootstrap, Estimate, SignedTallies
 from tests.support.speakers import EMODB, Recognition
@@ -41,12 +40,12 @@ def two_systems(seed, speakers=8, utterances=25, gained=0.2):
 
 def test_a_difference_is_paired_and_averaged_over_seeds():
     ours, theirs = two_systems(2)
-    found = uar_difference([ours, theirs], [theirs])
+    found = difference([ours, theirs], [theirs])
     assert found.value == pytest.approx((ours.uar() - theirs.uar()) / 2)
     assert found.low > 0  # speakers differ by far more than the systems do: unpaired it would be lost
     apart = interval([ours])
     assert found.high - found.low < (apart.high - apart.low) / 2
-    same = uar_difference([ours], [ours])
+    same = difference([ours], [ours])
     assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
 
 
@@ -116,14 +115,14 @@ def test_guessing_is_a_system_to_compare_with_whatever_the_number_of_classes(cla
 def test_other_speakers_or_utterances_are_refused():
     ours = Tally.of(["a", "b"], [0, 1], [0, 0], 2)
     with pytest.raises(EmodartsError, match="same speakers"):
-        uar_difference([ours], [Tally.of(["a", "c"], [0, 1], [0, 0], 2)])
+        difference([ours], [Tally.of(["a", "c"], [0, 1], [0, 0], 2)])
     with pytest.raises(EmodartsError, match="same utterances"):
-        uar_difference([ours], [Tally.of(["a", "b"], [0, 0], [0, 0], 2)])
+        difference([ours], [Tally.of(["a", "b"], [0, 0], [0, 0], 2)])
     with pytest.raises(EmodartsError, match="same utterances"):
-        uar_difference([ours], [Tally.of(["a", "b"], [0, 1], [0, 0], 3)])
+        difference([ours], [Tally.of(["a", "b"], [0, 1], [0, 0], 3)])
     with pytest.raises(EmodartsError, match="needs predictions"):
-        uar_difference([ours], [])
-    alone = uar_difference([Tally.of(["a"], [0], [0], 2)], [Tally.of(["a"], [0], [1], 2)])
+        difference([ours], [])
+    alone = difference([Tally.of(["a"], [0], [0], 2)], [Tally.of(["a"], [0], [1], 2)])
     assert alone.value == 1
     assert np.isnan([alone.low, alone.high, alone.p]).all()
 
@@ -179,8 +178,8 @@ def test_metric_level_number_of_resamples_and_seed_reach_the_bootstrap(compare):
     assert (found.value, found.low, found.high) == (estimate.value, *bootstrap.limits(0.8))
     assert found.p == bootstrap.p() == 2 / 200
     assert found != compare([ours], [theirs], "war", 0.8, 199, 4)
-    assert uar_difference([ours], [theirs], 0.8) == difference([ours], [theirs], level=0.8)
-    assert uar_difference([ours], [theirs], 0.8) != uar_difference([ours], [theirs])
+    assert difference([ours], [theirs], "uar", 0.8) == difference([ours], [theirs], level=0.8)
+    assert difference([ours], [theirs], level=0.8) != difference([ours], [theirs])
 
 
 def test_a_drop_with_one_speaker_in_a_role_has_no_interval():

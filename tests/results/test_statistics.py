@@ -21,7 +21,6 @@ from emodarts.results.statistics import (
     majority,
     pooled,
     spread,
-    uar_interval,
 )
 from emodarts.results.statistics.estimates import Bootstrap, Estimate, SignedTallies
 from tests.support.statistics import METRICS, by_scikit_learn, predictions
@@ -94,7 +93,7 @@ def test_the_interval_of_many_speakers_is_that_of_confidence_intervals():
         return by_scikit_learn("uar", drawn[:, 0].ravel(), drawn[:, 1].ravel())
 
     value, (low, high) = evaluate_with_conf_int(by_speaker, figure, num_bootstraps=600)
-    found = uar_interval([Tally.of(names, labels, predicted, 3)])
+    found = interval([Tally.of(names, labels, predicted, 3)])
     assert found.value == pytest.approx(value)
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.3 * (high - low) / 4)
 
@@ -125,7 +124,7 @@ def test_level_number_of_resamples_and_seed_reach_the_bootstrap():
     estimate = Estimate.of("war", SignedTallies((tally,)))
     found = interval([tally], "war", 0.8, 199, 3)
     assert (found.low, found.high) == Bootstrap.of(estimate, 199, 3).limits(0.8)
-    assert uar_interval([tally], 0.8) == interval([tally], level=0.8) != interval([tally])
+    assert interval([tally], "uar", 0.8) == interval([tally], level=0.8) != interval([tally])
 
 
 def test_intervals_of_ten_speakers_cover_what_they_promise():
@@ -133,7 +132,7 @@ def test_intervals_of_ten_speakers_cover_what_they_promise():
     rng = np.random.default_rng(1)
     inside = 0
     for _ in range(400):
-        found = uar_interval([Tally.of(*predictions(rng, speakers=10, skill=0.6, spread=0.1), 3)])
+        found = interval([Tally.of(*predictions(rng, speakers=10, skill=0.6, spread=0.1), 3)])
         inside += found.low <= 0.6 <= found.high
     assert 0.92 <= inside / 400 <= 0.98
 
@@ -158,10 +157,10 @@ def test_a_class_that_only_one_speaker_has_is_left_out_with_him():
 
 
 def test_one_speaker_has_no_interval_and_two_have_one():
-    one = uar_interval([Tally.of(["a", "a"], [0, 1], [0, 0], 2)])
+    one = interval([Tally.of(["a", "a"], [0, 1], [0, 0], 2)])
     assert one.value == 0.5
     assert np.isnan([one.low, one.high]).all()
-    two = uar_interval([Tally.of(["a", "a", "b", "b"], [0, 1, 0, 1], [0, 0, 0, 1], 2)])
+    two = interval([Tally.of(["a", "a", "b", "b"], [0, 1, 0, 1], [0, 0, 0, 1], 2)])
     assert (two.value, two.high) == pytest.approx((0.75, 0.75 + stats.t.ppf(0.975, 1) * 0.25))
 
 
@@ -174,7 +173,7 @@ def test_other_speakers_other_classes_and_nothing_are_refused():
         ([Tally.of([], [], [], 2)], "needs predictions"),
     ):
         with pytest.raises(EmodartsError, match=told):
-            uar_interval(tallies)
+            interval(tallies)
     for label, predicted in ((2, 0), (-1, 0), (0, 2), (0, -1)):
         with pytest.raises(ValueError, match="class index"):
             Tally.of(["a"], [label], [predicted], 2)

@@ -50,7 +50,7 @@ def test_every_choice_is_by_the_same_rule(tmp_path, seed):
     assert rank_configurations(results.parts[0])["trial"].to_pylist() == order
     assert [(w.trial, w.dev_uar, w.of) for w in winners(results)] == [(order[0], right[order[0]] / 4, 12)]
     history = TrialHistory(writer, "emodarts", {"fold0": (0,)})
-    history.adopt(results)
+    history.restore(results)
     assert history.winner("fold0") == order[0]
     assert best(right / 4, sizes) == shared_choice(right[:, None] / 4, sizes) == order[0]
     assert nested_choice(right[:, None] / 4, sizes).tolist() == [order[0]]

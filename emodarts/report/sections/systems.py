@@ -179,13 +179,13 @@ def _figures_of(system: ComparedSystem, from_first: Difference | None, p: float 
     return SystemFigures(system, over_speakers(tallies), mean_metrics(tallies), spread(by_fold), from_first, p)
 
 
-def _difference(ours: ComparedSystem, first: ComparedSystem) -> Difference:
+def _difference(system: ComparedSystem, first: ComparedSystem) -> Difference:
     try:
-        return difference(ours.tallies, first.tallies)
+        return difference(system.tallies, first.tallies)
     except EmodartsError as error:
         raise EmodartsError(
-            f"{ours.name} and {first.name} share the fold hashes of {ours.results.protocol} and not their predictions "
-            f"({error}): files of a sweep are missing or were changed"
+            f"{system.name} and {first.name} share the fold hashes of {system.results.protocol} and not their "
+            f"predictions ({error}): files of a sweep are missing or were changed"
         ) from error
 
 

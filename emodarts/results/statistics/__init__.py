@@ -10,9 +10,8 @@ from emodarts.results.statistics.comparisons import (
     difference_over_seeds,
     holm,
     optimism,
-    uar_difference,
 )
-from emodarts.results.statistics.intervals import Interval, interval, uar_interval
+from emodarts.results.statistics.intervals import Interval, interval
 from emodarts.results.statistics.selection import best, nested_choice, shared_choice
 from emodarts.results.statistics.summaries import (
     Metrics,
@@ -47,6 +46,4 @@ __all__ = [
     "pooled",
     "shared_choice",
     "spread",
-    "uar_difference",
-    "uar_interval",
 ]

@@ -33,30 +33,25 @@ class Difference(Interval):
 
 
 def difference(
-    ours: Sequence[Tally],
-    others: Sequence[Tally],
+    system: Sequence[Tally],
+    reference: Sequence[Tally],
     metric: Metric = "uar",
     level: float = LEVEL,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Difference:
-    """The figure of `ours` minus that of `others`, each the mean over its tallies (seeds), paired by speaker.
+    """The figure of `system` minus that of `reference`, each the mean over its tallies (seeds), paired by speaker.
 
     A speaker is left out of, or drawn into, both systems at once. What is compared are the networks as trained: with
     few seeds and many speakers, equal methods differ by their seeds' luck (`difference_over_seeds`).
     Raises EmodartsError where the two did not predict the same utterances: other speakers, or other numbers of labels
     in a class of a speaker.
     """
-    return _difference(_paired(ours, others, metric), level, resamples, seed)
-
-
-def uar_difference(ours: Sequence[Tally], others: Sequence[Tally], level: float = LEVEL) -> Difference:
-    """`difference` of the UAR."""
-    return difference(ours, others, "uar", level)
+    return _difference(_paired(system, reference, metric), level, resamples, seed)
 
 
 def difference_over_seeds(
-    ours: Sequence[Tally], others: Sequence[Tally], metric: Metric = "uar", level: float = LEVEL
+    system: Sequence[Tally], reference: Sequence[Tally], metric: Metric = "uar", level: float = LEVEL
 ) -> Difference:
     """The same difference with an error that also holds the luck of the seeds: for claims about methods.
 
@@ -64,9 +59,11 @@ def difference_over_seeds(
     freedom by Satterthwaite. Utterances' share in the seeds' sd is counted twice, so it errs to the wide side (as does
     resampling both factors, Owen 2007). NaN limits with one seed. Raises EmodartsError as `difference` does.
     """
-    estimate = _paired(ours, others, metric)
+    estimate = _paired(system, reference, metric)
     return _by_t(
-        estimate.value, combined([jackknife(estimate), over_seeds(ours, metric), over_seeds(others, metric)]), level
+        estimate.value,
+        combined([jackknife(estimate), over_seeds(system, metric), over_seeds(reference, metric)]),
+        level,
     )
 
 
@@ -115,26 +112,26 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     counted. Raises ValueError for a value outside of 0 .. 1.
     """
     p = np.asarray(p_values, np.float64)
-    there = np.flatnonzero(~np.isnan(p))
-    if np.any((p[there] < 0) | (p[there] > 1)):
+    compared = np.flatnonzero(~np.isnan(p))
+    if np.any((p[compared] < 0) | (p[compared] > 1)):
         raise ValueError(f"p-values lie between 0 and 1: {p.tolist()}")
-    order = there[np.argsort(p[there], kind="stable")]
+    order = compared[np.argsort(p[compared], kind="stable")]
     adjusted = p.copy()
     adjusted[order] = np.minimum(1, np.maximum.accumulate(np.arange(len(order), 0, -1) * p[order]))
     return tuple(adjusted.tolist())
 
 
-def _paired(ours: Sequence[Tally], others: Sequence[Tally], metric: Metric) -> Estimate:
-    tallies = [*ours, *others]
+def _paired(system: Sequence[Tally], reference: Sequence[Tally], metric: Metric) -> Estimate:
+    tallies = [*system, *reference]
     same_speakers(tallies)
-    if not all(_as_many_labels(t, tallies[0]) for t in tallies):
+    if not all(_has_labels_of(t, tallies[0]) for t in tallies):
         raise EmodartsError("a comparison needs predictions of the same utterances: speakers have other labels")
-    return Estimate.of(metric, SignedTallies(tuple(ours)), SignedTallies(tuple(others), -1))
+    return Estimate.of(metric, SignedTallies(tuple(system)), SignedTallies(tuple(reference), -1))
 
 
-def _as_many_labels(one: Tally, other: Tally) -> bool:
+def _has_labels_of(tally: Tally, other: Tally) -> bool:
     # Expected counts (`chance`) are fractions, whose sum may miss a whole number by rounding.
-    return one.sizes.shape == other.sizes.shape and np.allclose(one.sizes, other.sizes, rtol=0, atol=1e-6)
+    return tally.sizes.shape == other.sizes.shape and np.allclose(tally.sizes, other.sizes, rtol=0, atol=1e-6)
 
 
 def _difference(estimate: Estimate, level: float, resamples: int, seed: int) -> Difference:

@@ -44,8 +44,3 @@ def interval(
         half = jackknife(estimate).half(level)
         return Interval(estimate.value, estimate.value - half, estimate.value + half)
     return Interval(estimate.value, *Bootstrap.of(estimate, resamples, seed).limits(level))
-
-
-def uar_interval(tallies: Sequence[Tally], level: float = LEVEL) -> Interval:
-    """`interval` of the UAR."""
-    return interval(tallies, "uar", level)

@@ -54,11 +54,11 @@ class Tally:
 
         Raises EmodartsError for a class that is not in `classes` and for a row without a speaker.
         """
-        known = predictions.filter(pc.is_valid(predictions["label"]))
-        if known["speaker"].null_count:
+        labelled = predictions.filter(pc.is_valid(predictions["label"]))
+        if labelled["speaker"].null_count:
             raise EmodartsError("predictions without a speaker: intervals over speakers need every speaker's name")
-        labels, predicted = (_indices(known, column, classes) for column in ("label", "predicted"))
-        return cls.of(known["speaker"].to_pylist(), labels, predicted, len(classes))
+        labels, predicted = (_indices(labelled, column, classes) for column in ("label", "predicted"))
+        return cls.of(labelled["speaker"].to_pylist(), labels, predicted, len(classes))
 
     @property
     def sizes(self) -> Floats:
@@ -95,8 +95,8 @@ def aligned(tally: Tally, speakers: Sequence[str]) -> Floats:
 
 
 def _indices(table: pa.Table, column: str, classes: Sequence[str]) -> NDArray[np.int64]:
-    found = pc.index_in(table[column], value_set=pa.array(classes, pa.string()))
-    if found.null_count:
-        wrong = sorted({str(x) for x in table[column].filter(pc.is_null(found)).unique().to_pylist()})
+    indices = pc.index_in(table[column], value_set=pa.array(classes, pa.string()))
+    if indices.null_count:
+        wrong = sorted({str(x) for x in table[column].filter(pc.is_null(indices)).unique().to_pylist()})
         raise EmodartsError(f"predictions: {column} {', '.join(wrong)} is none of the classes {', '.join(classes)}")
-    return np.asarray(found.to_numpy(), np.int64)
+    return np.asarray(indices.to_numpy(), np.int64)
