@@ -77,10 +77,10 @@ def _list(console: "Console") -> None:
     from rich.table import Table
 
     from emodarts.features.store.files import format_bytes
-    from emodarts.features.store.inventory import stores
+    from emodarts.features.store.inventory import list_stores
 
-    found = stores(_cache())
-    if not found:
+    stores = list_stores(_cache())
+    if not stores:
         console.print(f"no feature stores in {_cache()}")
         return
     table = Table(box=None, pad_edge=False)
@@ -88,7 +88,7 @@ def _list(console: "Console") -> None:
         table.add_column(
             name, no_wrap=name not in ("settings", "state"), overflow="fold"
         )  # names are there to be copied
-    for store in found:
+    for store in stores:
         count = "" if store.utterances is None else str(store.utterances)
         table.add_row(store.folder.name, store.corpus, store.settings, count, format_bytes(store.bytes), store.state)
     console.print(f"in {_cache()}:")
@@ -97,9 +97,9 @@ def _list(console: "Console") -> None:
 
 def _delete(console: "Console", name: str) -> None:
     from emodarts.features.store.files import format_bytes
-    from emodarts.features.store.inventory import delete
+    from emodarts.features.store.inventory import delete_stores
 
-    deleted = delete(_cache(), name)
+    deleted = delete_stores(_cache(), name)
     for store in deleted:
         console.print(f"deleted {store.folder.name} ({format_bytes(store.bytes)})")
     if not deleted:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from emodarts import corpora
-from emodarts.errors import EmodartsError
 from emodarts.features.store.files import ABOUT, format_bytes
-from emodarts.features.store.store import Store, open_store
+from emodarts.features.store.store import Store, store_fault
 from emodarts.files import PARTIAL, atomic_folder, file_lock
 from emodarts.provenance import git_revision
 from emodarts.storage import Storage, StorageError
@@ -58,7 +57,7 @@ def store_on_this_node(location: StoreLocation, storage: Storage) -> Path:
     A copy that is cut off or damaged is fetched again. Raises StorageError where it can be neither.
     """
     host, own = socket.gethostname(), Path(location.folder)
-    fault = _fault(own) if location.host == host else f"it is on {location.host}"
+    fault = store_fault(own) if location.host == host else f"it is on {location.host}"
     if fault is None:
         return own
     if location.shared is None:
@@ -66,22 +65,13 @@ def store_on_this_node(location: StoreLocation, storage: Storage) -> Path:
     folder = corpora.cache_folder() / _SHARED / location.shared
     try:
         with file_lock(folder):
-            if _fault(folder) is not None:
+            if store_fault(folder) is not None:
                 _fetch(storage.below(f"{_SHARED}/{location.shared}"), folder)
     except OSError as error:
         raise StorageError(
             f"{host} cannot keep features in {folder.parent} ({error}): make room, or set EMODARTS_CACHE there"
         ) from error
     return folder
-
-
-def _fault(folder: Path) -> str | None:
-    """What is wrong with a store: one without `store.json`, with files missing or of other sizes; else None."""
-    try:
-        open_store(folder)
-    except EmodartsError as error:
-        return str(error)
-    return None
 
 
 def runtime_environment(threads: int, joined: bool) -> dict[str, Any]:
@@ -132,7 +122,7 @@ def _fetch(shared: Storage, folder: Path) -> None:
         with atomic_folder(folder) as temporary:
             _copy_all(lambda name: shared.download(name, temporary / name), sizes)
             (temporary / ABOUT).write_bytes(about)
-            if (fault := _fault(temporary)) is not None:
+            if (fault := store_fault(temporary)) is not None:
                 raise StorageError(f"the features at {shared.root} are not whole ({fault}): a new start mends them")
             if folder.exists():  # half a store
                 shutil.rmtree(folder)

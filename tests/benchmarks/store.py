@@ -66,7 +66,7 @@ def write_store(folder, count):
             measures |= {"noise_floor": -60.0, "peak": 0.5, "clipped": 0.0, "audio_hash": f"{row['size']:016x}"}
             extracted.append(Extracted({"utterance": row["utterance"], **measures}, frames))
         write_shard(store / shard_name(number), extracted, [], 3)
-    building.finish(plan, store)
+    building.finish_store(plan, store)
     size = sum(path.stat().st_size for path in store.iterdir())
     print(f"{count} utterances, 3 copies each, {plan.shards} shards, {files.format_bytes(size)}")
     return store

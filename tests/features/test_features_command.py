@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from emodarts.cli import main
-from emodarts.features.store.inventory import stores
+from emodarts.features.store.inventory import list_stores
 from emodarts.files import file_lock
 from tests.support.files import write_tone
 
@@ -34,7 +34,7 @@ def build(small_corpus, features):
 
 
 def only(tmp_path):
-    (store,) = stores(tmp_path / "cache" / "features")
+    (store,) = list_stores(tmp_path / "cache" / "features")
     return store
 
 
@@ -82,12 +82,12 @@ def test_deletes_one_or_all_that_are_unfinished(build, features, tmp_path):
     cache = tmp_path / "cache" / "features"
     for bands in (16, 24, 32):
         build("--set", f"features.n_mels={bands}")
-    one, other, third = (store.folder for store in stores(cache))
+    one, other, third = (store.folder for store in list_stores(cache))
     code, output, _ = features("--delete", one.name)
     assert (code, output.split(" (")[0]) == (0, f"deleted {one.name}")
     (other / "store.json").unlink()
     assert other.name in features("--delete", "unfinished")[1]
-    assert [store.folder for store in stores(cache)] == [third]
+    assert [store.folder for store in list_stores(cache)] == [third]
     assert "nothing unfinished" in features("--delete", "unfinished")[1]
     assert os.listdir(cache) == [third.name]
     for name in ("nothing", "../features", ""):

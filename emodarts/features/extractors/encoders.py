@@ -4,16 +4,17 @@ Weights come from a local file or from torchaudio's own cache; nothing is downlo
 """
 
 import hashlib
-import importlib
 import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 import torchaudio
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torchaudio.models import Wav2Vec2Model, wav2vec2_model, wavlm_model
 from torchaudio.models.wav2vec2.wavlm_attention import WavLMSelfAttention
@@ -45,12 +46,8 @@ class Encoder:
         identity: str = "",
     ):
         self._model = model.eval().requires_grad_(False)
-        self._layers, self._mean, self._normalise, self._identity = (
-            tuple(layers),
-            weighting == "mean",
-            normalise,
-            identity,
-        )
+        self._layers, self._mean = tuple(layers), weighting == "mean"
+        self._normalise, self._identity = normalise, identity
         self._convolutions = [(layer.kernel_size, layer.stride) for layer in model.feature_extractor.conv_layers]
         self.bins: int = model.encoder.feature_projection.projection.out_features
         self.channels = 1 if self._mean else len(self._layers)
@@ -168,8 +165,11 @@ def find_checkpoint(settings: FeatureSettings) -> Path:
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Name -> weights of a .pt, .pth or .safetensors file. Raises EmodartsError for anything else in it."""
     try:
-        content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        if path.suffix == ".safetensors":
+            content = safetensors.torch.load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0][:200]
         raise EmodartsError(f"{path} cannot be read as a file of weights: {reason}") from error
     if not isinstance(content, dict) or not content or not all(isinstance(x, Tensor) for x in content.values()):
@@ -177,33 +177,16 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return content
 
 
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    content: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return content
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:  # optional: not among the dependencies
-        library, broken = importlib.import_module("safetensors.torch"), importlib.import_module("safetensors")
-    except ImportError as error:
-        raise EmodartsError(f"{path} needs the package safetensors: pip install safetensors") from error
-    try:
-        content: dict[str, Tensor] = library.load_file(path)
-    except broken.SafetensorError as error:
-        raise ValueError(str(error)) from error
-    return content
-
-
 def _fill(model: nn.Module, weights: dict[str, Tensor], path: Path, bundle: str) -> None:
     """Load weights strictly; the head of models tuned to recognise speech (`aux`) is left out."""
-    kept = {name: tensor for name, tensor in weights.items() if not name.startswith("aux.")}
+    body = {name: tensor for name, tensor in weights.items() if not name.startswith("aux.")}
     try:
-        found = model.load_state_dict(kept, strict=False)
+        different = model.load_state_dict(body, strict=False)
     except RuntimeError as error:  # wrong sizes
         wrong = [line.strip() for line in str(error).split("\n")[1:]]
         raise EmodartsError(f"{path} does not fit features.bundle={bundle}: {_some(wrong)}") from error
-    problems = [f"missing {name}" for name in found.missing_keys]
-    problems += [f"unexpected {name}" for name in found.unexpected_keys]
+    problems = [f"missing {name}" for name in different.missing_keys]
+    problems += [f"unexpected {name}" for name in different.unexpected_keys]
     if problems:
         raise EmodartsError(f"{path} does not fit features.bundle={bundle}: {_some(problems)}")
 

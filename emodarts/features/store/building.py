@@ -21,7 +21,7 @@ from emodarts.features.store import files
 from emodarts.features.store.extraction import extract_shard
 from emodarts.features.store.files import ABOUT, INDEX, SCHEMA_VERSION, format_bytes, shard_name
 from emodarts.features.store.plan import ExtractionPlan
-from emodarts.features.store.store import Store, open_store
+from emodarts.features.store.store import Store, open_store, store_fault
 from emodarts.features.store.workers import extract_in_processes
 from emodarts.files import PARTIAL, atomic_write, file_lock, sync
 from emodarts.processors import processors
@@ -64,9 +64,9 @@ def build_planned(
     if processes is not None and processes < 1:
         raise EmodartsError(f"{processes} processes cannot build features; give 1 or more")
     folder = cache / plan.name
-    if not _complete(folder):
+    if store_fault(folder):
         with _disk_errors(folder), file_lock(folder, _keep_waiting(plan, folder, progress)):
-            if not _complete(folder):
+            if store_fault(folder):
                 _build(plan, folder, device, processes, progress)
     store = open_store(folder)
     if len(store.utterances) == 0:
@@ -91,7 +91,7 @@ def _build(plan: ExtractionPlan, folder: Path, device: str, processes: int | Non
             for number in extracted:
                 done += plan.shard_rows(number)
                 progress(done, plan.rows.num_rows)
-        finish(plan, folder)
+        finish_store(plan, folder)
     finally:
         _clear_partial(folder)
 
@@ -102,7 +102,7 @@ def _extract(
     """Write the missing shards; yields their numbers as they are done."""
     if plan.settings.kind != "pretrained":
         device = "cpu"  # decoding is the limit, and so the bytes do not depend on the machine
-    count = 1 if device != "cpu" else min(len(missing), processes or _worthwhile(plan, len(missing)))
+    count = 1 if device != "cpu" else min(len(missing), processes or _worthwhile_processes(plan, len(missing)))
     if count > 1:
         yield from extract_in_processes(folder, missing, count)
         return
@@ -114,7 +114,7 @@ def _extract(
             yield number
 
 
-def _worthwhile(plan: ExtractionPlan, missing: int) -> int:
+def _worthwhile_processes(plan: ExtractionPlan, missing: int) -> int:
     """How many processes to start: one where the work is done sooner than others would have started."""
     native = [v.speed == 1.0 for v in plan.settings.variants]
     copies = len(native) * _TRANSFORM.get(plan.settings.kind, _SPECTRA)
@@ -136,7 +136,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def finish(plan: ExtractionPlan, folder: Path) -> None:
+def finish_store(plan: ExtractionPlan, folder: Path) -> None:
     """Write the index and, when all else is on the disk, the file that makes the store complete."""
     bins, channels = frame_shape(plan.settings)
     rows, dropped, names = [], list[Dropped](), [shard_name(number) for number in range(plan.shards)]
@@ -164,23 +164,15 @@ def finish(plan: ExtractionPlan, folder: Path) -> None:
     sync(folder)
 
 
-def _complete(folder: Path) -> bool:
-    try:
-        open_store(folder)
-    except EmodartsError:
-        return False
-    return True
-
-
 def _is_whole(plan: ExtractionPlan, folder: Path, number: int) -> bool:
     """Whether a shard is there, and is this plan's: it may be torn by a crash, or cut or mixed up by a copy."""
     bins, channels = frame_shape(plan.settings)
     try:
         shard = files.map_table(folder / shard_name(number))
         values = int(files.matrix(shard.column("frames")).sum()) * bins * channels
-        mine = {row["utterance"] for row in plan.shard(number)}.issuperset(shard.column("utterance").to_pylist())
-        whole = shard.num_rows + len(files.shard_dropped(shard)) == plan.shard_rows(number)
-        return mine and whole and len(files.shard_values(shard)) == values
+        planned = {row["utterance"] for row in plan.shard(number)}.issuperset(shard.column("utterance").to_pylist())
+        complete = shard.num_rows + len(files.shard_dropped(shard)) == plan.shard_rows(number)
+        return planned and complete and len(files.shard_values(shard)) == values
     except (EmodartsError, KeyError, pa.ArrowInvalid):
         return False
 
@@ -203,10 +195,10 @@ def _check_disk(plan: ExtractionPlan, folder: Path, missing: Sequence[int]) -> N
     needed = size * len(missing) // plan.shards
     copies = len(plan.settings.variants)
     times = "one copy" if copies == 1 else f"{copies} copies"
-    there = "" if len(missing) == plan.shards else f", {plan.shards - len(missing)} of {plan.shards} shards are there"
+    present = "" if len(missing) == plan.shards else f", {plan.shards - len(missing)} of {plan.shards} shards are there"
     logger.info(
         f"features of {plan.corpus}: {plan.rows.num_rows} utterances, {times} of each, "
-        f"at most {format_bytes(size)} in {folder}{there}; {format_bytes(free)} are free"
+        f"at most {format_bytes(size)} in {folder}{present}; {format_bytes(free)} are free"
     )
     if needed > free:
         raise EmodartsError(

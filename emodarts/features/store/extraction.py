@@ -60,9 +60,9 @@ def extract_shard(plan: ExtractionPlan, number: int, folder: Path, extractor: Ex
             frames = iter(extractor(copies, device) if copies else [])
             for i, item in zip(batch, loaded, strict=True):
                 results[i] = _extracted(rows[i], item, frames)
-    kept = [row for row in results if isinstance(row, Extracted)]
+    extracted = [row for row in results if isinstance(row, Extracted)]
     dropped = [row for row in results if isinstance(row, Dropped)]
-    write_shard(folder / shard_name(number), kept, dropped, len(plan.settings.variants))
+    write_shard(folder / shard_name(number), extracted, dropped, len(plan.settings.variants))
 
 
 @contextmanager
@@ -113,10 +113,10 @@ def _load(root: Path, row: Row, settings: FeatureSettings) -> Loaded | Dropped:
 def _check_unchanged(path: Path, row: Row) -> None:
     """The store's key speaks of the file's size and time: another file, or none, must not go under it."""
     try:
-        found = os.stat(path)
+        state = os.stat(path)
     except OSError as error:
         raise EmodartsError(f"{path}: {error.strerror}, though it was there before; run again") from error
-    if (found.st_size, found.st_mtime_ns) != (row["size"], row["time"]):
+    if (state.st_size, state.st_mtime_ns) != (row["size"], row["time"]):
         raise EmodartsError(f"{path} changed while features were built; run again")
 
 

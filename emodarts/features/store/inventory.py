@@ -17,7 +17,7 @@ UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True)
-class Listed:
+class StoreListing:
     """A store's folder as it stands: `bytes` on the disk, `state` in words."""
 
     folder: Path
@@ -29,18 +29,17 @@ class Listed:
     state: str
 
 
-def stores(cache: Path) -> list[Listed]:
+def list_stores(cache: Path) -> list[StoreListing]:
     """The stores below the cache, sorted by name; also those of an older version, and what an ended build left."""
-    return [_listed(folder) for folder in _folders(cache)]
+    return [_list_store(folder) for folder in _folders(cache)]
 
 
-def delete(cache: Path, name: str) -> list[Listed]:
+def delete_stores(cache: Path, name: str) -> list[StoreListing]:
     """Delete the store of this name, or all unfinished ones; what was deleted.
 
     Raises EmodartsError for an unknown name, and for a store that a process is building.
     """
-    found = stores(cache)
-    chosen = [s for s in found if not s.complete] if name == UNFINISHED else [s for s in found if s.folder.name == name]
+    chosen = [s for s in list_stores(cache) if (not s.complete if name == UNFINISHED else s.folder.name == name)]
     if not chosen and name != UNFINISHED:
         raise EmodartsError(
             f"no feature store {name} in {cache}; `emodarts features --list` shows those that there are"
@@ -54,7 +53,7 @@ def delete(cache: Path, name: str) -> list[Listed]:
 def _delete(folder: Path, only_unfinished: bool) -> bool:
     """Whether the folder could be deleted: not while it is built, nor once it is finished where that matters."""
     with file_lock(folder, keep_waiting=lambda holder: False) as locked:
-        if not locked or (only_unfinished and _listed(folder).complete):
+        if not locked or (only_unfinished and _list_store(folder).complete):
             return False
         for name in (ABOUT, INDEX):  # killed in between, it is an unfinished store, not a damaged one
             (folder / name).unlink(missing_ok=True)
@@ -67,30 +66,30 @@ def _folders(cache: Path) -> Iterator[Path]:
         yield from sorted(p for p in cache.iterdir() if p.is_dir() and ((p / PLAN).exists() or (p / ABOUT).exists()))
 
 
-def _listed(folder: Path) -> Listed:
+def _list_store(folder: Path) -> StoreListing:
     size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     try:
         about = json.loads((folder / ABOUT).read_text())
         open_store(folder)
-        settings = summary(FeatureSettings(**about["settings"]))
+        settings = describe_settings(FeatureSettings(**about["settings"]))
         dropped = f", {len(about['dropped'])} dropped" if about["dropped"] else ""
-        return Listed(folder, about["corpus"], settings, about["utterances"], size, True, f"complete{dropped}")
+        return StoreListing(folder, about["corpus"], settings, about["utterances"], size, True, f"complete{dropped}")
     except (OSError, ValueError, KeyError, TypeError, EmodartsError) as error:
         damaged = f"damaged, or of another version: {error}" if (folder / ABOUT).exists() else None
         return _unfinished(folder, size, damaged)
 
 
-def _unfinished(folder: Path, size: int, damaged: str | None) -> Listed:
+def _unfinished(folder: Path, size: int, damaged: str | None) -> StoreListing:
     try:
         plan = ExtractionPlan.read(folder)
     except (EmodartsError, KeyError, TypeError) as error:
-        return Listed(folder, "?", "", None, size, False, damaged or f"cannot be read: {error}")
+        return StoreListing(folder, "?", "", None, size, False, damaged or f"cannot be read: {error}")
     done = len(list(folder.glob("shard-*.arrow")))
     state = damaged or f"{done} of {plan.shards} shards"
-    return Listed(folder, plan.corpus, summary(plan.settings), plan.rows.num_rows, size, False, state)
+    return StoreListing(folder, plan.corpus, describe_settings(plan.settings), plan.rows.num_rows, size, False, state)
 
 
-def summary(settings: FeatureSettings) -> str:
+def describe_settings(settings: FeatureSettings) -> str:
     """The settings that tell stores apart, in one line."""
     if settings.kind == "pretrained":
         parts = [settings.bundle, f"layers {','.join(map(str, settings.layers))} {settings.layer_weighting}"]

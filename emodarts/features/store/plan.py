@@ -154,14 +154,14 @@ def _stat(root: Path, paths: list[str]) -> tuple[NDArray[np.int64], NDArray[np.i
 
     def look(path: str) -> tuple[int, int]:
         try:
-            found = os.stat(os.path.join(folder, path))
+            state = os.stat(os.path.join(folder, path))
         except OSError:
             return -1, -1
-        return found.st_size, found.st_mtime_ns
+        return state.st_size, state.st_mtime_ns
 
     folder = str(root)
     with ThreadPoolExecutor(16) as pool:  # waits for a server; a local disk is fast either way
         step = 1024
         chunks = pool.map(lambda i: [look(p) for p in paths[i : i + step]], range(0, len(paths), step))
-        found = np.array([pair for chunk in chunks for pair in chunk], np.int64).reshape(-1, 2)
-    return np.ascontiguousarray(found[:, 0]), np.ascontiguousarray(found[:, 1])
+        stats = np.array([pair for chunk in chunks for pair in chunk], np.int64).reshape(-1, 2)
+    return np.ascontiguousarray(stats[:, 0]), np.ascontiguousarray(stats[:, 1])

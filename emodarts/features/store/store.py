@@ -58,14 +58,14 @@ class Store:
     def positions(self, utterances: Sequence[str]) -> NDArray[np.int64]:
         """Positions `(n,)` of utterances. Raises EmodartsError for one without features."""
         wanted = pa.array(utterances, pa.string())
-        found = pc.index_in(wanted, value_set=self.utterances)
-        if found.null_count:
-            missing = wanted.filter(pc.is_null(found))[0]
+        indices = pc.index_in(wanted, value_set=self.utterances)
+        if indices.null_count:
+            missing = wanted.filter(pc.is_null(indices))[0]
             raise EmodartsError(
-                f"{self.folder}: no features of {missing} ({found.null_count} utterances have none); build the store "
+                f"{self.folder}: no features of {missing} ({indices.null_count} utterances have none); build the store "
                 "again, or see what was dropped"
             )
-        positions: NDArray[np.int64] = found.to_numpy().astype(np.int64)
+        positions: NDArray[np.int64] = indices.to_numpy().astype(np.int64)
         return positions
 
     def lengths(self, positions: NDArray[np.int64] | Sequence[int], variant: int = 0) -> NDArray[np.int32]:
@@ -112,6 +112,15 @@ def open_store(folder: Path) -> Store:
         raise EmodartsError(f"{folder / ABOUT} is damaged ({error!r}); run `emodarts features` again") from error
     _check_sizes(folder, expected)
     return store
+
+
+def store_fault(folder: Path) -> str | None:
+    """Why the store in a folder cannot be opened (missing, unfinished, damaged, of another version), or None."""
+    try:
+        open_store(folder)
+    except EmodartsError as error:
+        return str(error)
+    return None
 
 
 def _check_sizes(folder: Path, expected: dict[str, int]) -> None:
