@@ -75,10 +75,9 @@ def draw_heat_maps(
     wide = min(2, len(heat_maps))
     grid = np.atleast_1d(canvas.subplots(-(-len(heat_maps) // wide), wide)).ravel()
     for number, (axes, heat_map) in enumerate(zip(grid, heat_maps, strict=False)):
-        last = number + wide >= len(heat_maps)
-        about = (labels[0] if number % wide == 0 else "", labels[1] if last else "")
-        _draw_heat_map(axes, heat_map.values, heat_map.texts, rows, columns, about, limits)
-        axes.set_title(heat_map.title)
+        _draw_heat_map(axes, heat_map, rows, columns, limits)
+        axes.set_ylabel(labels[0] if number % wide == 0 else "")
+        axes.set_xlabel(labels[1] if number + wide >= len(heat_maps) else "")
     for axes in grid[len(heat_maps) :]:
         axes.axis("off")
 
@@ -86,49 +85,38 @@ def draw_heat_maps(
 def draw_confusion(canvas: "Canvas", counts: Floats, shares: Floats, classes: Sequence[str]) -> None:
     """Two matrices side by side: counts, and shares of each true class."""
     left, right = canvas.subplots(1, 2)
-    labels = ("true class", "predicted")
-    written = [[f"{x:,.0f}" if abs(x - round(x)) < 1e-9 else f"{x:,.1f}" for x in row] for row in counts]
-    scaled = counts / max(1.0, counts.max())
-    _draw_heat_map(left, scaled, written, classes, classes, labels, (0.0, 1.0))
-    left.set_title("counts")
-    shown = [["–" if x != x else f"{x:.2f}".removeprefix("0") for x in row] for row in shares]
-    _draw_heat_map(right, shares, shown, classes, classes, ("", "predicted"), (0.0, 1.0))
-    right.set_title("share of the true class")
+    count_texts = [[f"{x:,.0f}" if abs(x - round(x)) < 1e-9 else f"{x:,.1f}" for x in row] for row in counts]
+    share_texts = [["–" if x != x else f"{x:.2f}".removeprefix("0") for x in row] for row in shares]
+    scaled = HeatMap("counts", counts / max(1.0, counts.max()), count_texts)
+    _draw_heat_map(left, scaled, classes, classes, (0.0, 1.0))
+    _draw_heat_map(right, HeatMap("share of the true class", shares, share_texts), classes, classes, (0.0, 1.0))
+    left.set_ylabel("true class")
+    for axes in (left, right):
+        axes.set_xlabel("predicted")
 
 
 def _draw_heat_map(
-    axes: "Axes",
-    values: Floats,
-    texts: Sequence[Sequence[str]],
-    rows: Sequence[str],
-    columns: Sequence[str],
-    labels: tuple[str, str],
-    limits: tuple[float, float],
+    axes: "Axes", heat_map: HeatMap, rows: Sequence[str], columns: Sequence[str], limits: tuple[float, float]
 ) -> None:
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
     shades = LinearSegmentedColormap.from_list("shades", ["#e8eff6", "#6ba1d8", "#123f6d"])
     scale = Normalize(*limits, clip=True)
-    for r, row in enumerate(values):
-        for c, value in enumerate(row):
-            if value != value:
-                continue
-            fill = shades(scale(value))
-            axes.fill(
-                [c - 0.49, c + 0.49, c + 0.49, c - 0.49], [r - 0.49, r - 0.49, r + 0.49, r + 0.49], color=fill, lw=0
-            )
-            ink = _DARK if 0.3 * fill[0] + 0.59 * fill[1] + 0.11 * fill[2] > 0.55 else _LIGHT
-            axes.text(c, r, texts[r][c], ha="center", va="center", fontsize=8, color=ink)
+    for (r, c), value in np.ndenumerate(heat_map.values):
+        if value != value:
+            continue
+        fill = shades(scale(value))
+        axes.fill([c - 0.49, c + 0.49, c + 0.49, c - 0.49], [r - 0.49, r - 0.49, r + 0.49, r + 0.49], color=fill, lw=0)
+        ink = _DARK if 0.3 * fill[0] + 0.59 * fill[1] + 0.11 * fill[2] > 0.55 else _LIGHT
+        axes.text(c, r, heat_map.texts[r][c], ha="center", va="center", fontsize=8, color=ink)
+    axes.set_title(heat_map.title)
     axes.set_xlim(-0.5, len(columns) - 0.5)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     turned = len(columns) > 3 and max(map(len, columns)) > 6
     axes.set_xticks(range(len(columns)), columns, rotation=35 if turned else 0, ha="right" if turned else "center")
     axes.set_yticks(range(len(rows)), rows)
-    axes.set_ylabel(labels[0])
-    axes.set_xlabel(labels[1])
     axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
 
 
 def draw_curves(
@@ -194,8 +182,7 @@ def draw_parallel_coordinates(
     axes.set_xlim(-0.1, len(names) - 1 + 0.5)
     axes.set_ylim(-0.06, 1.06)
     axes.tick_params(axis="x", length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
     canvas.colorbar(ScalarMappable(scale, shades), ax=axes, label="dev UAR", fraction=0.04, pad=0.02)
 
 

@@ -100,25 +100,19 @@ def to_latex(table: ReportTable) -> str:
             lines.append(r"\midrule")
         cells = " & ".join(_tex(x) for x in row)
         lines.append(("{}" if cells.startswith("[") else "") + cells + r" \\")  # else the rule above would take it
-    head = " & ".join(_tex(c.title) for c in table.columns) + r" \\"
+    titles = " & ".join(_tex(c.title) for c in table.columns) + r" \\"
     caption = " ".join([table.title + ".", *table.notes])
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{_tex(caption)}}}",
-            rf"\label{{tab:{table.name}}}",
-            rf"\begin{{tabular}}{{{align}}}",
-            r"\toprule",
-            head,
-            r"\midrule",
-            *lines,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
+    begin = [r"\begin{table}", r"\centering", rf"\caption{{{_tex(caption)}}}", rf"\label{{tab:{table.name}}}"]
+    rows = [
+        rf"\begin{{tabular}}{{{align}}}",
+        r"\toprule",
+        titles,
+        r"\midrule",
+        *lines,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join([*begin, *rows, r"\end{table}", ""])
 
 
 FORMATS: dict[str, Callable[[ReportTable], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
