@@ -9,7 +9,6 @@ from typing import Any
 from emodarts.experiment.fold_data import SEARCHED
 from emodarts.records import TrialRecord, UnitKey
 from emodarts.results.commits import Commit
-from emodarts.results.reader import Results
 
 UnitId = tuple[str, int, int, int]  # study, trial, seed and fold: what names a unit within its system
 ENDED = ("complete", "pruned", "failed")
@@ -51,12 +50,6 @@ def unit_title(key: UnitKey) -> str:
     """The name of a unit for people: `trial 12 · fold 3`, before it the system if it is none of the search's."""
     system = "" if key.system == SEARCHED else f"{key.system} · "
     return f"{system}trial {key.trial} · fold {key.fold}" + (f" · seed {key.seed}" if key.seed else "")
-
-
-def committed_outcomes(results: Results, system: str) -> dict[UnitId, UnitOutcome]:
-    """The outcome of each unit of a system that was committed."""
-    own = (commit for commit in results.commits if commit.key.system == system)
-    return {unit_id(commit.key): UnitOutcome.of_commit(commit) for commit in own}
 
 
 def failure_reason(error: BaseException) -> str:

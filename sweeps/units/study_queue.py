@@ -5,13 +5,13 @@ Under `study_per=fold` each outer fold has a study of its own whose objective is
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from optuna.trial import FrozenTrial
 
 from emodarts.experiment.unit_spec import UnitSpec
-from emodarts.records import SHARED_STUDY, EpochRecord, RungRecord, TrialRecord, UnitKey, fold_study
+from emodarts.records import SHARED_STUDY, EpochRecord, RungRecord, TrialRecord, fold_study
 from emodarts.results.reader import Results
 from emodarts.results.writer import SweepWriter
 from emodarts.seeds import derive_seed
@@ -21,7 +21,6 @@ from sweeps.study.optuna_study import OptunaStudy
 from sweeps.study.pruners import AshaRungs, best_dev_uar, wilcoxon_should_prune
 from sweeps.units.outcomes import UnitOutcome, unit_id, unit_ids
 from sweeps.units.spec_factory import UnitSpecFactory
-from sweeps.units.trial_history import dev_uar_of
 from sweeps.units.unit_queue import UnitQueue, now
 
 
@@ -33,7 +32,7 @@ class StudyQueue(UnitQueue):
         settings: SweepSettings,
         specs: UnitSpecFactory,
         writer: SweepWriter,
-        results: Results | None,
+        results: Results,
         clock: Callable[[], float] = time.time,
         on_trial_end: Callable[[str, str, FrozenTrial], None] = lambda system, study, trial: None,
     ):
@@ -41,14 +40,13 @@ class StudyQueue(UnitQueue):
         by_study: dict[str, tuple[int, ...]] = (
             {fold_study(f): (f,) for f in folds} if settings.study_per == "fold" else {SHARED_STUDY: folds}
         )
-        super().__init__(settings, by_study, specs, writer, clock)
+        super().__init__(settings, by_study, specs, writer, results, clock)
         self.on_trial_end = on_trial_end
         space, default = specs.spec.space, specs.spec.default_parameters
         self.studies = {study: OptunaStudy(study, settings, space, default) for study in self.folds}
         self.asha = AshaRungs(settings)
         self.fold_decisions: dict[tuple[str, int], RungRecord] = {}  # the last one of each configuration (wilcoxon)
-        if results is not None:
-            self._restore(results)
+        self._restore(results.rungs())
 
     def should_prune(self, unit: UnitSpec, rung: int, epochs: tuple[EpochRecord, ...]) -> bool:
         """Whether a unit that has reached one of its rungs is to be pruned; `epochs`: all that it has run.
@@ -89,13 +87,10 @@ class StudyQueue(UnitQueue):
         if not self.waiting:
             self._add_seeds()
 
-    def _on_outcome(self, key: UnitKey, outcome: UnitOutcome) -> None:
-        trial, folds = self.trials[key.study][key.trial, key.seed], self.folds[key.study]
-        if trial.status != "running":
-            return
-        if key.seed == 0 and outcome.status == "complete" and len(folds) > 1:
-            self.studies[key.study].report(key.trial, folds.index(key.fold), dev_uar_of(outcome))
-        self._advance(trial)
+    def _on_outcome(self, trial: TrialRecord, fold: int, outcome: UnitOutcome) -> None:
+        folds = self.folds[trial.study]
+        if trial.seed == 0 and outcome.status == "complete" and len(folds) > 1:
+            self.studies[trial.study].report(trial.trial, folds.index(fold), _dev_uar(outcome))
 
     def _propose(self) -> None:
         """Ask the study with the fewest configurations for its next one."""
@@ -124,7 +119,7 @@ class StudyQueue(UnitQueue):
 
     def _begin(self, trial: TrialRecord) -> None:
         self.history.write(trial)
-        self._enqueue(trial, self._released_folds(trial))
+        self._enqueue(trial)
 
     def _released_folds(self, trial: TrialRecord) -> tuple[int, ...]:
         """The folds that a configuration may run on by now: all, or those up to the next decision between folds."""
@@ -134,28 +129,13 @@ class StudyQueue(UnitQueue):
         decision = self.fold_decisions.get((trial.study, trial.trial))
         return folds[: self.settings.startup_folds * (1 if decision is None else decision.rung + 2)]
 
-    def _advance(self, trial: TrialRecord) -> None:
-        """After a unit's end: further folds, or the end of the configuration."""
-        folds = self._released_folds(trial)
-        outcomes = [self.outcomes[i] for i in unit_ids(trial, folds) if i in self.outcomes]
-        pruned = next((o for o in outcomes if o.status == "pruned"), None)
-        failed = next((o for o in outcomes if o.status == "failed"), None)
-        if pruned is not None:
-            self._close(trial, "pruned", pruned.reason)
-        elif len(outcomes) < len(folds):
-            return
-        elif failed is not None:
-            self._close(trial, "failed", failed.reason)
-        elif len(folds) < len(self.folds[trial.study]):
-            self._decide_between_folds(trial, folds, [dev_uar_of(o) for o in outcomes])
-        else:
-            self._close(trial, "complete", None)
-
-    def _decide_between_folds(self, trial: TrialRecord, folds: tuple[int, ...], values: list[float]) -> None:
+    def _decide_between_folds(self, trial: TrialRecord, outcomes: list[UnitOutcome]) -> None:
+        """Prune a configuration after some of its folds, or let it run on further ones."""
         before = self.fold_decisions.get((trial.study, trial.trial))
         rung = 0 if before is None else before.rung + 1
+        values = [_dev_uar(outcome) for outcome in outcomes]
         pruned = wilcoxon_should_prune(self.settings, self.studies[trial.study].study, dict(enumerate(values)))
-        fraction = len(folds) / len(self.folds[trial.study])
+        fraction = len(values) / len(self.folds[trial.study])
         place = (trial.study, trial.trial, trial.seed, None)
         record = RungRecord(self.system, *place, rung, "folds", fraction, sum(values) / len(values), pruned, now())
         self.writer.write_rung(record)
@@ -163,17 +143,10 @@ class StudyQueue(UnitQueue):
         if pruned:
             self._close(trial, "pruned", _wilcoxon_reason(record))
         else:
-            self._enqueue(trial, self._released_folds(trial))
+            self._enqueue(trial)
 
-    def _close(self, trial: TrialRecord, status: str, reason: str | None) -> None:
-        """The end of a configuration: its row, its study's trial, and the study's importances when that has ended."""
-        for identity in unit_ids(trial, self.folds[trial.study]):
-            self.waiting.pop(identity, None)
-        values: tuple[float, ...] = ()
-        if status == "complete":
-            values = self.history.objective_values(trial, self.settings.objectives)
-        trial = replace(trial, status=status, reason=reason, values=values, ended_at=now())
-        self.history.write(trial)
+    def _on_trial_end(self, trial: TrialRecord) -> None:
+        """Tell the study; where that has ended, too, write its importances."""
         if trial.seed != 0:
             return
         study = self.studies[trial.study]
@@ -181,22 +154,22 @@ class StudyQueue(UnitQueue):
         self.on_trial_end(self.system, trial.study, study.trials[trial.trial])
         if self._all_proposed(trial.study) and self.history.study_has_ended(trial.study):
             seed = derive_seed(self.settings.seed, "importances", trial.study) % 2**31
-            values_by_name = importances.fanova_importances(study.study, study.space, seed)
-            self.writer.write_importances(self.system, trial.study, values_by_name)
+            values = importances.fanova_importances(study.study, study.space, seed)
+            self.writer.write_importances(self.system, trial.study, values)
 
-    def _restore(self, results: Results) -> None:
-        """Take over what the tables hold of this sweep: outcomes, decisions, trials; running ones go on."""
-        trials = self.history.restore(results)
+    def _restore(self, decisions: Sequence[RungRecord]) -> None:
+        """Take over what the tables hold of this sweep: decisions and trials; running ones go on."""
         reports: dict[tuple[str, int], dict[int, float]] = {}  # of configurations on one fold, by rung
-        for rung in results.rungs():
-            if rung.system != self.system or rung.study not in self.folds:
+        for decision in decisions:
+            if decision.system != self.system or decision.study not in self.folds:
                 continue
-            if rung.fold is None:
-                self.fold_decisions[rung.study, rung.trial] = rung
+            if decision.fold is None:
+                self.fold_decisions[decision.study, decision.trial] = decision
             else:
-                self.asha.restore(rung)
-                if len(self.folds[rung.study]) == 1:
-                    reports.setdefault((rung.study, rung.trial), {})[rung.rung] = rung.value
+                self.asha.restore(decision)
+                if len(self.folds[decision.study]) == 1:
+                    reports.setdefault((decision.study, decision.trial), {})[decision.rung] = decision.value
+        trials = [trial for study in sorted(self.trials) for trial in self.trials[study].values()]
         for trial in trials:
             if trial.seed == 0:
                 by_rung = reports.get((trial.study, trial.trial), {})
@@ -219,9 +192,15 @@ class StudyQueue(UnitQueue):
             return
         self._advance(trial)
         trial = self.trials[trial.study][trial.trial, trial.seed]
-        if trial.status == "running" and self._enqueue(trial, self._released_folds(trial)):
+        if trial.status == "running" and self._enqueue(trial):
             self.history.write(replace(trial, retries=trial.retries + 1))
 
 
 def _wilcoxon_reason(record: RungRecord) -> str:
     return f"pruned by wilcoxon at {record.fraction:.2g} of the folds"
+
+
+def _dev_uar(outcome: UnitOutcome) -> float:
+    """That of a complete unit: folds of searches have dev parts."""
+    assert outcome.dev_uar is not None
+    return outcome.dev_uar

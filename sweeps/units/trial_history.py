@@ -7,25 +7,21 @@ from emodarts.records import TrialRecord
 from emodarts.results.reader import Results
 from emodarts.results.winners import rank_on_dev
 from emodarts.results.writer import SweepWriter
-from sweeps.units.outcomes import UnitId, UnitOutcome, committed_outcomes, unit_ids
+from sweeps.units.outcomes import UnitOutcome, unit_id, unit_ids
 
 
 class TrialHistory:
     """`trials` by study, then by number and seed; `outcomes` by unit; `statuses` counts configurations."""
 
-    def __init__(self, writer: SweepWriter, system: str, folds: dict[str, tuple[int, ...]]):
-        self.writer, self.system, self.folds = writer, system, folds
+    def __init__(self, writer: SweepWriter, results: Results, system: str, folds: dict[str, tuple[int, ...]]):
+        self.writer, self.folds = writer, folds
+        own = (commit for commit in results.commits if commit.key.system == system)
+        self.outcomes = {unit_id(commit.key): UnitOutcome.of_commit(commit) for commit in own}
         self.trials: dict[str, dict[tuple[int, int], TrialRecord]] = {study: {} for study in folds}
-        self.outcomes: dict[UnitId, UnitOutcome] = {}
         self.statuses: Counter[str] = Counter()
-
-    def restore(self, results: Results) -> list[TrialRecord]:
-        """Take over what the tables hold of the system; the configurations of its studies."""
-        self.outcomes.update(committed_outcomes(results, self.system))
-        trials = [t for t in results.trials() if t.system == self.system and t.study in self.folds]
-        for trial in trials:
-            self._count(trial)
-        return trials
+        for trial in results.trials():
+            if trial.system == system and trial.study in folds:
+                self._count(trial)
 
     def write(self, trial: TrialRecord) -> None:
         """Write a configuration's row; only then it counts."""
@@ -43,8 +39,11 @@ class TrialHistory:
         return complete[rank_on_dev(*keys)[0]].trial if complete else None
 
     def objective_values(self, trial: TrialRecord, objectives: Sequence[str]) -> tuple[float, ...]:
-        """The objectives of a configuration whose units are complete: means over its folds."""
-        dev_uars = [dev_uar_of(self.outcomes[identity]) for identity in unit_ids(trial, self.folds[trial.study])]
+        """The objectives of a configuration whose units are complete: means over its folds; none without dev parts."""
+        outcomes = [self.outcomes[identity] for identity in unit_ids(trial, self.folds[trial.study])]
+        dev_uars = [outcome.dev_uar for outcome in outcomes if outcome.dev_uar is not None]
+        if len(dev_uars) < len(outcomes):
+            return ()
         means = {"dev_uar": sum(dev_uars) / len(dev_uars), "parameters": self._parameters(trial)}
         return tuple(means[objective] for objective in objectives)
 
@@ -60,10 +59,3 @@ class TrialHistory:
             self.statuses[before.status] -= 1
         self.statuses[trial.status] += 1
         trials[trial.trial, trial.seed] = trial
-
-
-def dev_uar_of(outcome: UnitOutcome) -> float:
-    """The dev UAR of a unit that is complete."""
-    if outcome.dev_uar is None:
-        raise ValueError("a unit that ended well has no dev UAR")
-    return outcome.dev_uar

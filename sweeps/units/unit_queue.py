@@ -1,10 +1,9 @@
-"""The units of a system: which wait, which run and how they ended. Subclasses decide what there is to run.
+"""The units of a system: which wait, which run and how they ended. Subclasses decide which configurations there are.
 
 Every change is in the tables before it counts.
 """
 
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from datetime import UTC, datetime
 from emodarts.errors import EmodartsError
 from emodarts.experiment.unit_spec import UnitSpec
 from emodarts.records import EpochRecord, TrialRecord, UnitKey
+from emodarts.results.reader import Results
 from emodarts.results.writer import SweepWriter
 from sweeps.settings import SweepSettings
 from sweeps.study.optuna_study import OptunaStudy
@@ -22,8 +22,8 @@ from sweeps.units.trial_history import TrialHistory
 _DRIVER = "driver"  # the attempt of what the driver commits in a worker's place
 
 
-class UnitQueue(ABC):
-    """Hands out units and takes their outcomes. `folds`: the folds of each study.
+class UnitQueue:
+    """Hands out the units of configurations and takes their outcomes. `folds`: the folds of each study.
 
     `studies` has the Optuna study of each study that proposes configurations.
     """
@@ -34,11 +34,12 @@ class UnitQueue(ABC):
         folds: dict[str, tuple[int, ...]],
         specs: UnitSpecFactory,
         writer: SweepWriter,
+        results: Results,
         clock: Callable[[], float] = time.time,
     ):
         self.settings, self.folds, self.specs, self.writer, self.clock = settings, folds, specs, writer, clock
         self.system = specs.system
-        self.history = TrialHistory(writer, self.system, folds)
+        self.history = TrialHistory(writer, results, self.system, folds)
         self.trials, self.outcomes, self.statuses = self.history.trials, self.history.outcomes, self.history.statuses
         self.waiting: dict[UnitId, TrialRecord] = {}  # in the order in which they are handed out
         self.running: dict[UnitId, UnitSpec] = {}
@@ -97,9 +98,9 @@ class UnitQueue(ABC):
         return bool(self.stopped) or self.is_over_time or self.only_fails or self.complete
 
     @property
-    @abstractmethod
     def complete(self) -> bool:
         """Whether everything that the settings ask for has ended."""
+        raise NotImplementedError
 
     @property
     def is_over_time(self) -> bool:
@@ -127,35 +128,73 @@ class UnitQueue(ABC):
         return max(self._units_requested, len(self.outcomes) + len(self.running) + len(self.waiting))
 
     @property
-    @abstractmethod
     def _units_requested(self) -> int:
         """How many units the settings ask for."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _refill(self) -> None:
         """Put into `waiting` what is to run by now."""
+        raise NotImplementedError
 
-    @abstractmethod
-    def _on_outcome(self, key: UnitKey, outcome: UnitOutcome) -> None:
-        """What follows from the outcome of a unit, which is in `outcomes` already."""
+    def _on_outcome(self, trial: TrialRecord, fold: int, outcome: UnitOutcome) -> None:
+        """A unit of a running configuration has ended."""
 
-    def _enqueue(self, trial: TrialRecord, folds: tuple[int, ...]) -> int:
-        """Have a configuration wait for those folds on which it has not run, nor waits; how many these are."""
+    def _on_trial_end(self, trial: TrialRecord) -> None:
+        """A configuration has ended, and its row is written."""
+
+    def _released_folds(self, trial: TrialRecord) -> tuple[int, ...]:
+        """The folds that a configuration may run on by now."""
+        return self.folds[trial.study]
+
+    def _decide_between_folds(self, trial: TrialRecord, outcomes: list[UnitOutcome]) -> None:
+        """A configuration is complete on the folds released so far, and there are others."""
+        raise NotImplementedError
+
+    def _enqueue(self, trial: TrialRecord) -> bool:
+        """Have a configuration wait for its folds on which it has not run, nor waits; whether there are any."""
         present = self.waiting.keys() | self.running.keys() | self.outcomes.keys()
-        missing = [identity for identity in unit_ids(trial, folds) if identity not in present]
+        missing = [identity for identity in unit_ids(trial, self._released_folds(trial)) if identity not in present]
         self.waiting |= dict.fromkeys(missing, trial)
-        return len(missing)
+        return bool(missing)
 
     def _commit(self, key: UnitKey, status: str, reason: str, epochs: tuple[EpochRecord, ...] = ()) -> None:
         """End a unit in its worker's place; what its worker committed before stands."""
         self._record(key, UnitOutcome.of_commit(self.writer.commit_ended(key, status, reason, epochs, _DRIVER)))
 
     def _record(self, key: UnitKey, outcome: UnitOutcome) -> None:
-        identity = unit_id(key)
-        self.running.pop(identity, None)
-        if identity not in self.outcomes:
-            self.outcomes[identity] = outcome
-            self._on_outcome(key, outcome)
+        self.running.pop(unit_id(key), None)
+        if unit_id(key) in self.outcomes:
+            return
+        self.outcomes[unit_id(key)] = outcome
+        trial = self.trials[key.study][key.trial, key.seed]
+        if trial.status == "running":
+            self._on_outcome(trial, key.fold, outcome)
+            self._advance(trial)
+
+    def _advance(self, trial: TrialRecord) -> None:
+        """After a unit's end: the end of its configuration, or what follows on further folds."""
+        folds = self._released_folds(trial)
+        outcomes = [self.outcomes[i] for i in unit_ids(trial, folds) if i in self.outcomes]
+        reasons = {outcome.status: outcome.reason for outcome in reversed(outcomes)}  # the first of each status
+        if "pruned" in reasons:
+            self._close(trial, "pruned", reasons["pruned"])
+        elif len(outcomes) < len(folds):
+            return
+        elif "failed" in reasons:
+            self._close(trial, "failed", reasons["failed"])
+        elif len(folds) < len(self.folds[trial.study]):
+            self._decide_between_folds(trial, outcomes)
+        else:
+            self._close(trial, "complete", None)
+
+    def _close(self, trial: TrialRecord, status: str, reason: str | None) -> None:
+        """Write the end of a configuration."""
+        for identity in unit_ids(trial, self.folds[trial.study]):
+            self.waiting.pop(identity, None)
+        values = self.history.objective_values(trial, self.settings.objectives) if status == "complete" else ()
+        trial = replace(trial, status=status, reason=reason, values=values, ended_at=now())
+        self.history.write(trial)
+        self._on_trial_end(trial)
 
 
 def now() -> datetime:

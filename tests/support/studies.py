@@ -44,14 +44,13 @@ def make_specs(folds=(0,), system="emodarts", rungs=()):
     return UnitSpecFactory("s", system, SystemSpec(FoldSettings(), SPACE), by_number, ("x",), rungs=rungs)
 
 
-def begin(root, known=True, folds=(0, 1, 2), clock=time.time, system="emodarts", on_trial_end=None, **sweep):
+def begin(root, folds=(0, 1, 2), clock=time.time, system="emodarts", on_trial_end=None, **sweep):
     storage = Storage.open(root)
     register(storage, "s", {})
     settings = SweepSettings(**sweep)
     specs = make_specs(folds, system, RUNGS if settings.pruner == "asha" else ())
-    results = reader.open(root) if known else None
     on_trial_end = on_trial_end or (lambda system, study, trial: None)
-    return StudyQueue(settings, specs, SweepWriter(storage, "s"), results, clock, on_trial_end)
+    return StudyQueue(settings, specs, SweepWriter(storage, "s"), reader.open(root), clock, on_trial_end)
 
 
 def begin_with_journal(root, folds=(0,), **sweep):

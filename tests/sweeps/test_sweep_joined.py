@@ -174,7 +174,7 @@ def test_another_node_fetches_the_stores_of_all_corpora(data, tmp_path, monkeypa
     storage = Storage.open(tmp_path / "results")
     places = tuple(replace(publish(one.store, storage, joined=True), host="elsewhere") for one in found.trained)
     monkeypatch.setenv("EMODARTS_CACHE", str(tmp_path / "node"))
-    opened = SweepSpec("s", storage.root, found.names, places, found.folds, {}, 0, "cpu", 1).open_stores(storage)
+    opened = SweepSpec("s", storage.root, places, found.folds, threads=1).open_stores(storage)
     assert {store.folder.parent for store in opened.stores} == {tmp_path / "node" / "features"}
     assert opened.utterances.equals(found.store.utterances)
 

@@ -65,7 +65,7 @@ def test_failures_are_counted_and_end_the_sweep(tmp_path):
 
 def test_time_is_up(tmp_path):
     now = [0.0]
-    studies = begin(tmp_path, known=False, folds=(0,), clock=lambda: now[0], time_budget_hours=1.0)
+    studies = begin(tmp_path, folds=(0,), clock=lambda: now[0], time_budget_hours=1.0)
     assert studies.next_unit() is not None
     now[0] = 3601
     assert studies.next_unit() is None
@@ -74,7 +74,7 @@ def test_time_is_up(tmp_path):
 
 def test_rows_name_the_system(tmp_path):
     name = "emodarts:frozen:joint"
-    studies = begin(tmp_path, known=False, folds=(0,), system=name, trials=1)
+    studies = begin(tmp_path, folds=(0,), system=name, trials=1)
     unit = studies.next_unit()
     studies.on_unit_end(unit, commit(studies, unit))
     assert [t.system for t in reader.open(tmp_path).trials()] == [name]
