@@ -37,14 +37,13 @@ class UnitMetrics:
         if record.phase != self.phase:
             self.phase = record.phase
             self._set_title(record.phase)
-        tags = {**self.tags, "phase": record.phase}
-        if record.dev_uar is not None:
-            self._set("dev_uar", record.dev_uar, tags)
-        self._set("seconds", record.seconds, tags)
-        if record.seconds > 0:
-            self._set("rate", self.utterances / record.seconds, tags)
         if ray.is_initialized():
-            _unit_metrics()["epochs"].inc(1, tags)
+            metrics, tags = _unit_metrics(), {**self.tags, "phase": record.phase}
+            rate = self.utterances / record.seconds if record.seconds > 0 else None
+            for name, value in (("dev_uar", record.dev_uar), ("seconds", record.seconds), ("rate", rate)):
+                if value is not None:
+                    metrics[name].set(value, tags)
+            metrics["epochs"].inc(1, tags)
 
     def on_unit_end(self, status: str) -> None:
         """The unit ended."""
@@ -55,11 +54,6 @@ class UnitMetrics:
     def _set_title(self, phase: str) -> None:
         if ray.is_initialized():
             setproctitle(f"ray::{self.title} · {phase}")
-
-    @staticmethod
-    def _set(metric: str, value: float, tags: dict[str, str]) -> None:
-        if ray.is_initialized():
-            _unit_metrics()[metric].set(value, tags)
 
 
 class SweepMetrics:

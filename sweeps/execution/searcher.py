@@ -40,18 +40,12 @@ class UnitSearcher(Searcher):
         unit = self.units.pop(trial_id, None)
         if unit is None or error:
             return
-        outcome = UnitOutcome.of_report(result)
+        queue, outcome = self.queues.queue_of(unit), UnitOutcome.of_report(result)
+        if outcome is None:
+            queue.on_unit_interrupted(unit)
+            return
         with self.queues.stopping_on_error():
-            if outcome is not None:
-                self.queues.queue_of(unit).on_unit_end(unit, outcome)
-            else:
-                self.queues.queue_of(unit).on_unit_interrupted(unit)
-
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing to do: the scheduler takes rungs."""
+            queue.on_unit_end(unit, outcome)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the result tables are the only state."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing to restore: the queues are rebuilt from the result tables."""

@@ -49,7 +49,7 @@ class UnitQueue:
 
     def next_unit(self) -> UnitSpec | None:
         """The next unit to run; None: nothing for now (see `finished`)."""
-        while not (self.stopped or self.is_over_time or self.only_fails):
+        while not self._has_stopped:
             if not self.waiting:
                 self._refill()
             if not self.waiting:
@@ -93,19 +93,12 @@ class UnitQueue:
     @property
     def finished(self) -> bool:
         """Whether nothing runs and nothing will be handed out any more."""
-        if self.running:
-            return False
-        return bool(self.stopped) or self.is_over_time or self.only_fails or self.complete
+        return not self.running and (self._has_stopped or self.complete)
 
     @property
     def complete(self) -> bool:
         """Whether everything that the settings ask for has ended."""
         raise NotImplementedError
-
-    @property
-    def is_over_time(self) -> bool:
-        """Whether `sweep.time_budget_hours` are over."""
-        return self.deadline is not None and self.clock() > self.deadline
 
     @property
     def only_fails(self) -> bool:
@@ -116,6 +109,12 @@ class UnitQueue:
     def none_complete(self) -> bool:
         """Whether no configuration came to a result."""
         return not self.statuses["complete"]
+
+    @property
+    def _has_stopped(self) -> bool:
+        """Whether nothing more is handed out: stopped, `sweep.time_budget_hours` over, or every configuration fails."""
+        is_over_time = self.deadline is not None and self.clock() > self.deadline
+        return self.stopped is not None or is_over_time or self.only_fails
 
     @property
     def units_ended(self) -> int:

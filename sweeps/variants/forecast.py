@@ -48,18 +48,13 @@ _WORKER_START = 10.0  # s until a new worker has imported and read what it needs
 
 
 @dataclass(frozen=True)
-class _EpochSeconds:
-    """Seconds of an epoch of one configuration on all of the fold: of search (with the alphas fixed, and with them
-    moving) and training; and of the whole selection of a genotype.
-
-    `macs` of an utterance through the supernet; `passes`: see `_passes`.
+class _Measured:
+    """Points of (multiply-accumulates, seconds of an epoch on all of the fold): of search, with the alphas fixed and
+    with them moving, and of training; and the seconds in which a genotype is selected.
     """
 
-    macs: float
-    warmup: float
-    moving: float
-    passes: tuple[float, float]
-    training: float
+    search: tuple[tuple[float, float], tuple[float, float]]
+    training: tuple[float, float]
     selection: float
 
 
@@ -72,11 +67,10 @@ class _TimeModel:
     selection: float
 
     @classmethod
-    def fit(cls, measured: list[_EpochSeconds]) -> "_TimeModel":
+    def fit(cls, measured: list[_Measured]) -> "_TimeModel":
         """The lines through what was measured."""
-        search = [(m.macs * p, t) for m in measured for p, t in zip(m.passes, (m.warmup, m.moving), strict=True)]
-        training = [(m.macs, m.training) for m in measured]
-        return cls(_fit_line(search), _fit_line(training), max(m.selection for m in measured))
+        search = [point for m in measured for point in m.search]
+        return cls(_fit_line(search), _fit_line([m.training for m in measured]), max(m.selection for m in measured))
 
     def seconds(self, settings: FoldSettings, macs: float) -> float:
         """Seconds of a unit with these settings."""
@@ -215,7 +209,7 @@ def _passes(s: SearchSettings) -> tuple[float, float]:
     return fraction, fraction * s.passes_per_utterance
 
 
-def _measure(settings: FoldSettings, macs: float, data: FoldData, utterances: int) -> _EpochSeconds:
+def _measure(settings: FoldSettings, macs: float, data: FoldData, utterances: int) -> _Measured:
     """Run some epochs of search and training, the first of each not counted; the fold's train has `utterances`."""
     s, epochs = settings.search, _WARMUP_EPOCHS + _MOVING_EPOCHS
     shortened = replace(
@@ -229,7 +223,7 @@ def _measure(settings: FoldSettings, macs: float, data: FoldData, utterances: in
     if settings.system == SVM:
         records = run_fold(data.store, data.fold, shortened, device=data.device, tests=False)
         training = training_scale * records.train_seconds / settings.training.epochs
-        return _EpochSeconds(macs, 0.0, 0.0, (1.0, 1.0), training, 0.0)
+        return _Measured(((0.0, 0.0), (0.0, 0.0)), (macs, training), 0.0)
     warmup = moving = selection = 0.0
     architecture = None
     if settings.searches:
@@ -241,7 +235,9 @@ def _measure(settings: FoldSettings, macs: float, data: FoldData, utterances: in
         architecture = derive(data, searched)
     trained = train(data, architecture or hand_designed(data))
     training = training_scale * _mean_seconds(trained.epochs[1:])
-    return _EpochSeconds(macs, warmup, moving, _passes(s), training, selection)
+    warmup_passes, moving_passes = _passes(s)
+    search_points = ((macs * warmup_passes, warmup), (macs * moving_passes, moving))
+    return _Measured(search_points, (macs, training), selection)
 
 
 def _fit_line(points: list[tuple[float, float]]) -> tuple[float, float]:
