@@ -27,7 +27,7 @@ from sweeps.data.sweep_data import write_foreign, write_trained
 from sweeps.execution.dashboard_journal import DashboardJournal
 from sweeps.execution.local import run_units_locally
 from sweeps.execution.progress import ProgressTable
-from sweeps.execution.ray_session import StopRequest, fit, session, trial_resources
+from sweeps.execution.ray_session import fit, session, trial_resources
 from sweeps.execution.sweep_spec import SweepSpec
 from sweeps.execution.unit_checkpoints import delete_checkpoints_of_ended_units
 from sweeps.execution.worker import run_unit
@@ -87,14 +87,14 @@ def register_job(job: SweepJob, storage: Storage) -> None:
 
 def run_units(settings: Settings, sweep: SweepSpec, queues: SystemQueues, console: Console) -> bool:
     """Run the units on Ray, or without it; whether somebody stopped it. Raises EmodartsError."""
-    stop_request = StopRequest()
     try:
         if settings.ray.address == NO_RAY:
             run_units_locally(sweep, queues, ProgressTable(queues, console, sweep.sweep).on_unit_end)
             return not queues.finished
         with session(settings.ray, settings.resources, console):
             progress = ProgressTable(queues, console, sweep.sweep)
-            signal.signal(signal.SIGTERM, stop_request)
+            # Tune stops its trials at Ctrl-C: finished units stay, the others keep their last epoch.
+            signal.signal(signal.SIGTERM, lambda number, frame: os.kill(os.getpid(), signal.SIGINT))
             try:
                 trainable = tune.with_parameters(run_unit, sweep=sweep)
                 limit = settings.resources.max_concurrent_trials
@@ -103,7 +103,7 @@ def run_units(settings: Settings, sweep: SweepSpec, queues: SystemQueues, consol
                 progress.close()
     except KeyboardInterrupt:
         return True
-    return stop_request.received or not queues.finished
+    return not queues.finished
 
 
 def print_results(job: SweepJob, storage: Storage, console: Console) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import socket
 import tempfile
 import time
@@ -129,18 +128,6 @@ class ConcurrencyLimiter:
 
     def _capacity(self, node: dict[str, float]) -> int:
         return int(min(node.get(name, 0.0) / amount + 1e-9 for name, amount in self.per_trial.items()))
-
-
-class StopRequest:
-    """SIGTERM is taken as Ctrl-C: Tune stops its trials, finished units stay, the others keep their last epoch."""
-
-    def __init__(self) -> None:
-        self.received = False
-
-    def __call__(self, number: int, frame: Any) -> None:
-        """The signal's handler."""
-        self.received = True
-        os.kill(os.getpid(), signal.SIGINT)
 
 
 def fit(

@@ -25,10 +25,10 @@ _STATES = {
 
 
 class OptunaStudy:
-    """The configurations of a study by their numbers; the first one proposed is `default`."""
+    """The configurations of a study by their numbers; the preset's own is the first one proposed."""
 
-    def __init__(self, name: str, settings: SweepSettings, space: SearchSpace, default: dict[str, Any]):
-        self.name, self.settings, self.space, self.default = name, settings, space, default
+    def __init__(self, name: str, settings: SweepSettings, space: SearchSpace):
+        self.name, self.settings, self.space = name, settings, space
         self.trial_count = 0
         self.study = optuna.create_study(
             study_name=name, directions=[_DIRECTIONS[objective] for objective in settings.objectives]
@@ -48,14 +48,14 @@ class OptunaStudy:
         self.trial_count += 1
 
     def ask(self) -> dict[str, Any]:
-        """The parameters of the next configuration: the default, then what the sampler proposes."""
+        """The parameters of the next configuration: the preset's own, then what the sampler proposes."""
         # A sampler for each proposal, seeded by names: a restart draws what an undisturbed run would have drawn.
         seed = derive_seed(self.settings.seed, "sampler", self.name, self.trial_count) % 2**31
         self.study.sampler = samplers.make_sampler(self.settings, seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if self.trial_count == 0:
-                self.study.enqueue_trial(self.default)
+                self.study.enqueue_trial(self.space.default_parameters())
             self.trial_count += 1
             return self.space.suggest(self.study.ask())
 

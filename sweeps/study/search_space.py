@@ -1,6 +1,7 @@
 """The outer search space: what Optuna may vary, what is fixed, and dimensions that exist under a condition only."""
 
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from itertools import product
 from typing import Any
@@ -19,16 +20,16 @@ _RANGE_KEYS = {"low", "high", "log", "step"}
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Free dimensions, and those fixed to a value. Names as `search.nodes`.
+    """The settings of a system's units before a trial's parameters are put in, and which of them a trial sets.
 
-    `conditions`: free dimension -> setting -> the values of that setting under which the dimension exists.
-    `preset`: the values of settings that conditions mention and no dimension sets.
+    `free` dimensions, and those `fixed` to a value, by names as `search.nodes`. `conditions`: free dimension -> setting
+    -> the values of that setting under which the dimension exists.
     """
 
-    free: dict[str, Distribution]
-    fixed: dict[str, Any]
+    settings: FoldSettings
+    free: dict[str, Distribution] = field(default_factory=dict)
+    fixed: dict[str, Any] = field(default_factory=dict)
     conditions: dict[str, dict[str, tuple[Any, ...]]] = field(default_factory=dict)
-    preset: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Settings, system: FoldSettings | None = None) -> "SearchSpace":
@@ -49,18 +50,22 @@ class SearchSpace:
                     conditions[path] = _conditions(path, dimension["when"], settings)
             elif dimension is not None:
                 fixed[path] = dimension
-        names = {name for condition in conditions.values() for name in condition}
-        preset = {name: _value(system, name) for name in sorted(names - set(free) - set(fixed))}
-        space = cls(_sorted_by_dependency(free, conditions), fixed, conditions, preset)
-        space._check(system)
+        space = cls(system, _sorted_by_dependency(free, conditions), fixed, conditions)
+        space._check()
         return space
 
-    def default_parameters(self, settings: FoldSettings) -> dict[str, Any]:
+    @cached_property
+    def preset(self) -> dict[str, Any]:
+        """The values of settings that conditions mention and no free dimension sets."""
+        names = sorted({name for condition in self.conditions.values() for name in condition} - set(self.free))
+        return {name: self.fixed.get(name, _value(self.settings, name)) for name in names}
+
+    def default_parameters(self) -> dict[str, Any]:
         """The preset's own configuration, brought inside the bounds: the first proposal of each study."""
         parameters: dict[str, Any] = {}
         for path, distribution in self.free.items():
             if self._exists(path, parameters):
-                parameters[path] = _nearest(_value(settings, path), distribution)
+                parameters[path] = _nearest(_value(self.settings, path), distribution)
         return parameters
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
@@ -75,25 +80,22 @@ class SearchSpace:
         """The distributions that a configuration's parameters were drawn from."""
         return {path: distribution for path, distribution in self.free.items() if path in parameters}
 
-    def apply(self, settings: FoldSettings, parameters: dict[str, Any]) -> FoldSettings:
-        """The settings with the fixed dimensions and a trial's parameters put in. Raises EmodartsError if refused."""
+    def apply(self, parameters: dict[str, Any]) -> FoldSettings:
+        """The settings of a trial's units. Raises EmodartsError for parameters that they refuse."""
         changes: dict[str, dict[str, Any]] = {"search": {}, "training": {}}
         for path, value in {**self.fixed, **parameters}.items():
             group, name = path.split(".")
             changes[group][name] = value
-        return replace(
-            settings,
-            search=replace(settings.search, **changes["search"]),
-            training=replace(settings.training, **changes["training"]),
-        )
+        search = replace(self.settings.search, **changes["search"])
+        return replace(self.settings, search=search, training=replace(self.settings.training, **changes["training"]))
 
     def _exists(self, path: str, parameters: dict[str, Any]) -> bool:
-        values = {**self.preset, **self.fixed, **parameters}
+        values = {**self.preset, **parameters}
         # A dimension that does not exist has no value, and neither do those whose conditions mention it.
         required = self.conditions.get(path, {})
         return all(name in values and values[name] in allowed for name, allowed in required.items())
 
-    def _check(self, settings: FoldSettings) -> None:
+    def _check(self) -> None:
         """Refuse bounds that the settings refuse, and conditions that never hold."""
         for path, condition in self.conditions.items():
             for name, allowed in condition.items():
@@ -103,16 +105,16 @@ class SearchSpace:
                     )
         for path, distribution in self.free.items():
             for value in _extremes(distribution):
-                self.apply(settings, {**self._required_parameters(path), path: value})
+                self.apply({**self._required_parameters(path), path: value})
         # Families of sequence operations that one of several spaces of operations does not have.
         names = ("search.space", "search.seqnn")
         for pair in product(*(_extremes(self.free[name]) if name in self.free else () for name in names)):
-            self.apply(settings, dict(zip(names, pair, strict=True)))
+            self.apply(dict(zip(names, pair, strict=True)))
 
     def _can_be(self, name: str, value: Any) -> bool:
         if name in self.free:
             return _contains(self.free[name], value)
-        return bool({**self.preset, **self.fixed}[name] == value)
+        return bool(self.preset[name] == value)
 
     def _required_parameters(self, path: str) -> dict[str, Any]:
         """Values of other free dimensions under which a dimension exists."""

@@ -2,30 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.experiment.fold_data import FoldSettings
 from emodarts.experiment.unit_spec import Rung, TransferredGenotype, UnitSpec
 from emodarts.records import TrialRecord, UnitKey
 from sweeps.study.search_space import SearchSpace
-
-
-@dataclass(frozen=True)
-class SystemSpec:
-    """A system that is compared: the settings of its units before a trial's parameters are put in, and its space."""
-
-    settings: FoldSettings
-    space: SearchSpace
-
-    def with_parameters(self, parameters: dict[str, Any]) -> FoldSettings:
-        """The settings of a trial. Raises EmodartsError for parameters that they refuse."""
-        return self.space.apply(self.settings, parameters)
-
-    @property
-    def default_parameters(self) -> dict[str, Any]:
-        """Those of the preset's own configuration."""
-        return self.space.default_parameters(self.settings)
 
 
 @dataclass(frozen=True)
@@ -45,7 +27,7 @@ class UnitSpecFactory:
 
     sweep: str
     system: str
-    spec: SystemSpec
+    space: SearchSpace
     folds: Mapping[int, Fold]
     train_corpora: tuple[str, ...]
     sweep_seed: int = 0
@@ -57,11 +39,11 @@ class UnitSpecFactory:
         """The unit of a configuration on a fold. Raises EmodartsError for parameters that the settings refuse."""
         if fold in self.transferred:
             return self._make(trial, fold, self.transferred[fold].settings)
-        return self._make(trial, fold, self.spec.with_parameters(trial.parameters))
+        return self._make(trial, fold, self.space.apply(trial.parameters))
 
     def key_of_refused(self, trial: TrialRecord, fold: int) -> UnitKey:
         """The key of a unit that cannot be made: without the subsample, which depends on what was refused."""
-        return replace(self._make(trial, fold, self.spec.settings).key, subsample=None)
+        return replace(self._make(trial, fold, self.space.settings).key, subsample=None)
 
     def _make(self, trial: TrialRecord, fold: int, settings: FoldSettings) -> UnitSpec:
         transferred = self.transferred.get(fold)

@@ -42,8 +42,7 @@ class StudyQueue(UnitQueue):
         )
         super().__init__(settings, by_study, specs, writer, results, clock)
         self.on_trial_end = on_trial_end
-        space, default = specs.spec.space, specs.spec.default_parameters
-        self.studies = {study: OptunaStudy(study, settings, space, default) for study in self.folds}
+        self.studies = {study: OptunaStudy(study, settings, specs.space) for study in self.folds}
         self.asha = AshaRungs(settings)
         self.fold_decisions: dict[tuple[str, int], RungRecord] = {}  # the last one of each configuration (wilcoxon)
         self._restore(results.rungs())

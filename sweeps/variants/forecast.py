@@ -36,7 +36,7 @@ from emodarts.search.task import SearchTask
 from emodarts.seeds import derive_seed
 from sweeps.data.sweep_data import SweepData
 from sweeps.settings import Settings
-from sweeps.units.spec_factory import SystemSpec
+from sweeps.study.search_space import SearchSpace
 from sweeps.variants.jobs import SweepJob
 
 SLOTS = (1, 2, 8, 64)
@@ -104,16 +104,16 @@ class Forecast:
         return max(free_at) / 3600
 
 
-def forecast_units(settings: Settings, system: SystemSpec, data: SweepData) -> Forecast:
+def forecast_units(settings: Settings, space: SearchSpace, data: SweepData) -> Forecast:
     """Measure, and forecast the seconds of each unit of a system. Raises EmodartsError for a search by candidates."""
-    method, start = system.settings.search.method, time.perf_counter()
-    if system.settings.searches and method not in ("darts", "frozen", "random_architecture"):
+    method, start = space.settings.search.method, time.perf_counter()
+    if space.settings.searches and method not in ("darts", "frozen", "random_architecture"):
         raise EmodartsError(f"search.method={method} has no supernet to measure")
     device = choose_device(settings.resources.device)
     torch.set_num_threads(settings.resources.cpus_per_trial)
     fold = next(iter(data.folds.values()))
     part = _part_of(fold)
-    sample = _sample(settings, system)
+    sample = _sample(settings, space)
     macs = [_macs(fold_settings, data) for fold_settings in sample]
     work = [_work(fold_settings, m) for fold_settings, m in zip(sample, macs, strict=True)]
     measured = []
@@ -135,9 +135,9 @@ def print_forecasts(jobs: Sequence[SweepJob], console: Console) -> None:
     Raises EmodartsError for a search by candidates, unless there are several systems.
     """
     first, *others = jobs
-    for name, system in first.systems.items():
+    for name, space in first.systems.items():
         try:
-            print_forecast(name, forecast_units(first.settings, system, first.data), console)
+            print_forecast(name, forecast_units(first.settings, space, first.data), console)
         except EmodartsError as error:
             if len(first.systems) == 1:
                 raise
@@ -170,12 +170,12 @@ def print_forecast(system: str, forecast: Forecast, console: Console) -> None:
         print_line(console, line)
 
 
-def _sample(settings: Settings, system: SystemSpec) -> list[FoldSettings]:
+def _sample(settings: Settings, space: SearchSpace) -> list[FoldSettings]:
     """The preset's own configuration, and others drawn evenly."""
     sampler = optuna.samplers.RandomSampler(seed=derive_seed(settings.sweep.seed, "plan") % 2**31)
     study = optuna.create_study(sampler=sampler)
-    drawn = [system.space.suggest(study.ask()) for _ in range(_SAMPLE_SIZE - 1 if system.space.free else 0)]
-    return [system.with_parameters(parameters) for parameters in (system.default_parameters, *drawn)]
+    drawn = [space.suggest(study.ask()) for _ in range(_SAMPLE_SIZE - 1 if space.free else 0)]
+    return [space.apply(parameters) for parameters in (space.default_parameters(), *drawn)]
 
 
 def _part_of(fold: Fold) -> Fold:

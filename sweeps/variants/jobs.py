@@ -20,7 +20,7 @@ from sweeps.study.pruners import asha_rungs, check_pruner
 from sweeps.study.samplers import check_sampler
 from sweeps.study.search_space import SearchSpace
 from sweeps.units.fixed_queue import FixedConfigQueue
-from sweeps.units.spec_factory import SystemSpec, TransferredUnit, UnitSpecFactory
+from sweeps.units.spec_factory import TransferredUnit, UnitSpecFactory
 from sweeps.units.study_queue import StudyQueue
 from sweeps.units.system_queues import SystemQueues
 from sweeps.units.unit_queue import UnitQueue
@@ -37,7 +37,7 @@ class SweepJob:
     settings: Settings
     hashed: dict[str, Any]
     data: SweepData
-    systems: dict[str, SystemSpec]
+    systems: dict[str, SearchSpace]
     transferred: dict[int, TransferredUnit] = field(default_factory=dict)
     clean_sweep: str | None = None
 
@@ -50,23 +50,23 @@ class SweepJob:
     def _make_queue(
         self, name: str, writer: SweepWriter, results: Results, on_trial_end: Callable[[str, str, FrozenTrial], None]
     ) -> UnitQueue:
-        sweep, system, folds = self.settings.sweep, self.systems[name], tuple(self.data.folds)
+        sweep, space, folds = self.settings.sweep, self.systems[name], tuple(self.data.folds)
         specs = UnitSpecFactory(
             self.settings.sweep_name,
             name,
-            system,
+            space,
             self.data.folds,
             self.data.names,
             sweep.seed,
             self.settings.resources.device,
-            asha_rungs(sweep, system.settings) if self._searches else (),
+            asha_rungs(sweep, space.settings) if self._searches else (),
             self.transferred,
         )
         if self._searches:
             return StudyQueue(sweep, specs, writer, results, on_trial_end=on_trial_end)
         if self.transferred:
             return FixedConfigQueue(sweep, {}, {fold_study(fold): (fold,) for fold in folds}, specs, writer, results)
-        return FixedConfigQueue(sweep, system.default_parameters, {PUBLISHED_STUDY: folds}, specs, writer, results)
+        return FixedConfigQueue(sweep, space.default_parameters(), {PUBLISHED_STUDY: folds}, specs, writer, results)
 
     @property
     def _searches(self) -> bool:
@@ -89,8 +89,8 @@ def make_jobs(settings: Settings, storage: Storage, console: Console, overrides:
 def _search_job(settings: Settings, storage: Storage, console: Console) -> SweepJob:
     """A sweep whose studies propose configurations."""
     systems = _systems(settings)
-    for system in systems.values():
-        check_sampler(settings.sweep, system.space)
+    for space in systems.values():
+        check_sampler(settings.sweep, space)
     if not settings.sweep.forecast:
         storage.check_writable()
     data = prepare(settings, console)
@@ -104,7 +104,7 @@ def _published_job(clean: Settings, console: Console) -> SweepJob:
     runnable, reasons = runnable_without_dev(settings.systems)
     for reason in reasons.values():
         print_line(console, f"beside the clean protocol alone: {reason}")
-    systems = {name: system for name, system in _systems(settings).items() if name in runnable}
+    systems = {name: space for name, space in _systems(settings).items() if name in runnable}
     data = prepare(settings, console, needs_dev=False)
     return SweepJob(settings, settings.hashed_settings(), data, systems, clean_sweep=clean.sweep_name)
 
@@ -129,9 +129,9 @@ def _transfer_job(settings: Settings, storage: Storage, console: Console, overri
     transferred = source.assign(data.folds, resolved)
     for fold, unit in transferred.items():
         print_line(console, f"fold {fold} takes {unit.source}")
-    system = SystemSpec(next(iter(transferred.values())).settings, SearchSpace({}, {}))
-    return SweepJob(resolved, hashed, data, {source.system: system}, transferred)
+    space = SearchSpace(next(iter(transferred.values())).settings)
+    return SweepJob(resolved, hashed, data, {source.system: space}, transferred)
 
 
-def _systems(settings: Settings) -> dict[str, SystemSpec]:
-    return {name: SystemSpec(system, SearchSpace.of(settings, system)) for name, system in settings.systems.items()}
+def _systems(settings: Settings) -> dict[str, SearchSpace]:
+    return {name: SearchSpace.of(settings, system) for name, system in settings.systems.items()}

@@ -33,7 +33,7 @@ from sweeps.execution import metrics, worker
 from sweeps.execution.sweep_spec import SweepSpec
 from sweeps.settings import Settings, SweepSettings
 from sweeps.study.search_space import SearchSpace
-from sweeps.units.spec_factory import SystemSpec, UnitSpecFactory
+from sweeps.units.spec_factory import UnitSpecFactory
 
 BLOCKED = ("torch", "torchaudio", "ray", "emodarts", "pyarrow", "scipy", "soxr")
 
@@ -46,8 +46,7 @@ def swept(demo, demo_store, tiny, tmp_path_factory):
     settings = Settings(corpus, tiny.features, tiny.batches, tiny.search, tiny.training, SweepSettings(seed=5))
     folds = {fold.index: fold for fold in demo[2][:2]}
     store = StoreLocation(str(demo_store.folder), socket.gethostname(), None)
-    space = SearchSpace.of(replace(settings, sweep=SweepSettings(space={})))
-    specs = UnitSpecFactory("s", "emodarts", SystemSpec(tiny, space), folds, ("demo",), sweep_seed=5, device="cpu")
+    specs = UnitSpecFactory("s", "emodarts", SearchSpace(tiny), folds, ("demo",), sweep_seed=5, device="cpu")
     sweep = SweepSpec("s", str(results), (store,), folds, threads=1)
     storage = Storage.open(results)
     register(storage, "s", settings.hashed_settings())

@@ -6,7 +6,6 @@ from collections import Counter
 import numpy as np
 
 from emodarts.corpora.protocols.folds import Fold
-from emodarts.experiment.fold_data import FoldSettings
 from emodarts.records import UnitRecords
 from emodarts.results import reader
 from emodarts.results.sweep_file import register
@@ -16,7 +15,7 @@ from sweeps.execution.dashboard_journal import DashboardJournal
 from sweeps.settings import Settings, SweepSettings
 from sweeps.study.search_space import SearchSpace
 from sweeps.units.outcomes import UnitOutcome
-from sweeps.units.spec_factory import SystemSpec, UnitSpecFactory
+from sweeps.units.spec_factory import UnitSpecFactory
 from sweeps.units.study_queue import StudyQueue
 from sweeps.units.system_queues import SystemQueues
 from tests.support.unit_records import evaluation, records
@@ -34,14 +33,14 @@ SPACE = SearchSpace.of(
         )
     )
 )
-DEFAULT = SPACE.default_parameters(FoldSettings())
+DEFAULT = SPACE.default_parameters()
 RUNGS = (("search", 0.5), ("train", 0.5))
 
 
 def make_specs(folds=(0,), system="emodarts", rungs=()):
     """Makes units on folds that nobody reads."""
     by_number = {number: Fold("x/speaker3", number, (), (), {}, {}, ("a", "b"), {}, {}, "h") for number in folds}
-    return UnitSpecFactory("s", system, SystemSpec(FoldSettings(), SPACE), by_number, ("x",), rungs=rungs)
+    return UnitSpecFactory("s", system, SPACE, by_number, ("x",), rungs=rungs)
 
 
 def begin(root, folds=(0, 1, 2), clock=time.time, system="emodarts", on_trial_end=None, **sweep):

@@ -4,7 +4,6 @@ import optuna
 import pytest
 
 from emodarts.errors import EmodartsError
-from emodarts.experiment.fold_data import FoldSettings
 from emodarts.search.settings import SearchSettings
 from sweeps.settings import Settings, SweepSettings
 from sweeps.study.search_space import SearchSpace
@@ -57,7 +56,7 @@ def test_a_wrong_space_is_refused(space, message):
 
 def test_the_default_is_brought_inside_the_bounds():
     space = SearchSpace.of(Settings(sweep=SweepSettings(space={"search": {"nodes": {"low": 3, "high": 4}}})))
-    assert space.default_parameters(FoldSettings()) == {"search.nodes": 3}
+    assert space.default_parameters() == {"search.nodes": 3}
 
 
 def test_families_are_those_of_the_operations():
@@ -85,23 +84,20 @@ def test_a_dimension_under_a_condition_is_there_only_when_it_holds():
     assert all(("search.beta_decay_weight" in d) == (d["search.regulariser"] == "beta_decay") for d in drawn)
     for parameters in drawn:
         assert set(space.distributions_of(parameters)) == set(parameters)
-        assert space.apply(FoldSettings(), parameters).search.regulariser == parameters["search.regulariser"]
+        assert space.apply(parameters).search.regulariser == parameters["search.regulariser"]
 
 
 def test_conditions_on_what_is_fixed_or_set():
-    assert "search.beta_decay_weight" in space_of(
-        {"search": {"beta_decay_weight": WHEN, "regulariser": "beta_decay"}}
-    ).default_parameters(FoldSettings())
+    fixed = space_of({"search": {"beta_decay_weight": WHEN, "regulariser": "beta_decay"}})
+    assert "search.beta_decay_weight" in fixed.default_parameters()
     there = space_of({"search": {"beta_decay_weight": WHEN}}, regulariser="beta_decay")
-    assert "search.beta_decay_weight" in there.default_parameters(
-        FoldSettings(search=SearchSettings(regulariser="beta_decay"))
-    )
+    assert "search.beta_decay_weight" in there.default_parameters()
     nested = {"search": {"beta_decay_weight": {**WHEN, "when": {"search": {"regulariser": ["beta_decay"]}}}}}
     assert space_of(nested, regulariser="beta_decay").conditions == there.conditions
 
 
 def test_the_default_is_a_value_that_can_be_drawn():
     space = space_of({"search": {"nodes": {"low": 1, "high": 5, "step": 2}}})
-    default = space.default_parameters(FoldSettings())
+    default = space.default_parameters()
     optuna.trial.create_trial(params=default, distributions=space.free, value=0.5)
     assert default["search.nodes"] in (1, 3)

@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from emodarts.errors import EmodartsError
 from emodarts.records import EpochRecord
 from emodarts.results import reader
+from sweeps.study.search_space import SearchSpace
 from sweeps.units.outcomes import UnitOutcome
-from sweeps.units.spec_factory import SystemSpec
 from sweeps.units.system_queues import SystemQueues
 from tests.support.studies import DEFAULT, RUNGS, SPACE, _uar, begin, commit, fault_counts, rows, rows_of, run_all
 
@@ -130,14 +130,14 @@ def test_a_dead_worker_is_counted_and_a_finished_unit_stays_so(tmp_path):
 
 
 def test_parameters_that_the_settings_refuse_fail_their_units_and_the_others_run(tmp_path, monkeypatch):
-    whole = SystemSpec.with_parameters
+    whole = SearchSpace.apply
 
     def refusing(self, parameters):
         if parameters == DEFAULT:
             raise EmodartsError("these do not go together")
         return whole(self, parameters)
 
-    monkeypatch.setattr(SystemSpec, "with_parameters", refusing)
+    monkeypatch.setattr(SearchSpace, "apply", refusing)
     studies = begin(tmp_path, folds=(0, 1), trials=2, study_per="sweep", sampler="random")
     assert [(u.key.trial, u.key.fold) for u in (studies.next_unit(), studies.next_unit())] == [(1, 0), (1, 1)]
     reason = r"EmodartsError: these do not go together \(test_studies.py:\d+\)"
@@ -224,7 +224,7 @@ class Disturbed(RuleBasedStateMachine):
             key = unit.key
             parameters = self.studies.trials[key.study][key.trial, key.seed].parameters
             assert self.drawn.setdefault((key.study, key.trial), parameters) == parameters
-            assert unit.settings == self.studies.specs.spec.with_parameters(parameters)
+            assert unit.settings == self.studies.specs.space.apply(parameters)
             assert unit.key not in [u.key for u in self.running]
             assert unit.key not in self.ended, "a finished unit was handed out again"
             self.running.append(unit)

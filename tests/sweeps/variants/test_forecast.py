@@ -15,7 +15,6 @@ from emodarts.search.settings import SearchSettings
 from sweeps.data.sweep_data import SweepData, TrainingCorpus
 from sweeps.settings import Settings, SweepSettings
 from sweeps.study.search_space import SearchSpace
-from sweeps.units.spec_factory import SystemSpec
 from sweeps.variants import forecast
 
 SPACE = {"search": {"channels": {"choices": [4, 8]}, "epochs": {"low": 2, "high": 12}}}
@@ -39,7 +38,7 @@ def foretold(demo, demo_store, tiny):
             system=system,
         )
         (made,) = settings.systems.values()
-        return forecast.forecast_units(settings, SystemSpec(made, SearchSpace.of(settings, made)), data)
+        return forecast.forecast_units(settings, SearchSpace.of(settings, made), data)
 
     return measured
 
@@ -84,10 +83,10 @@ def test_two_levels_pass_half_of_train_for_each():
 
 
 def test_lines_have_no_negative_part():
-    assert forecast._line([(1.0, 3.0), (3.0, 7.0)]) == pytest.approx((1.0, 2.0))
-    assert forecast._line([(1.0, 1.0), (3.0, 9.0)])[0] == 0
-    assert forecast._line([(1.0, 3.0), (3.0, 1.0)]) == pytest.approx((2.0, 0.0))
-    assert forecast._line([(0.0, 2.0), (0.0, 4.0)]) == pytest.approx((3.0, 0.0))
+    assert forecast._fit_line([(1.0, 3.0), (3.0, 7.0)]) == pytest.approx((1.0, 2.0))
+    assert forecast._fit_line([(1.0, 1.0), (3.0, 9.0)])[0] == 0
+    assert forecast._fit_line([(1.0, 3.0), (3.0, 1.0)]) == pytest.approx((2.0, 0.0))
+    assert forecast._fit_line([(0.0, 2.0), (0.0, 4.0)]) == pytest.approx((3.0, 0.0))
 
 
 def test_a_large_fold_is_measured_on_a_part_of_it(demo, monkeypatch):
