@@ -90,7 +90,7 @@ def test_lines_have_no_negative_part():
 
 
 def test_a_large_fold_is_measured_on_a_part_of_it(demo, monkeypatch):
-    monkeypatch.setattr(forecast, "_MOST", 40)
+    monkeypatch.setattr(forecast, "_MAX_UTTERANCES", 40)
     fold = demo[2][0]
     part = forecast._part_of(fold)
     check_fold(part)
