@@ -3,14 +3,14 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from emodarts.corpora.audformat_writer import write
 from emodarts.corpora.description import CorpusDescription
 from emodarts.corpora.readers import audformat_tables as database
-from emodarts.corpora.readers import manifest
 from emodarts.corpora.readers.audformat_tables import Key, OtherTables, Table
 from emodarts.corpora.readers.audio_index import AudioIndex, unique_rows
+from emodarts.corpora.readers.manifest import CORPUS as MANIFEST
+from emodarts.corpora.readers.manifest import OWN_SPLIT, known_speaker, row_of_table
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Dropped, Utterance
 from emodarts.corpora.table_files import Record, number, text
@@ -56,24 +56,10 @@ def _read_record(record: Record, table: Table, others: OtherTables, files: Audio
         return Dropped(record.where, str(error))
     if os.path.isabs(path) and Path(path).is_relative_to(files.root):
         path = Path(path).relative_to(files.root).as_posix()
-    speaker, recording = manifest.known_speaker(row.pop("speaker")), row.pop("recording")
-    name = os.path.splitext(path)[0].lstrip("/") + ("" if key[1] is None else f"@{key[1]}")
     split = table.split or row["split"]
-    more: dict[str, Any] = {
-        **row,
-        **numbers,
-        "gender": manifest.GENDERS.get((row["gender"] or others.genders.get(speaker or "", "")).lower()),
-        "split": _ROLES.get(split, split) if split else None,
-    }
-    return Utterance(
-        utterance=f"audformat/{name}",
-        path=path,
-        speaker=None if speaker is None else f"audformat/{speaker}",
-        recording=recording or path,
-        start=key[1],
-        end=key[2],
-        **more,
-    )
+    split = _ROLES.get(split, split) if split else None
+    gender = row["gender"] or others.genders.get(known_speaker(row["speaker"]) or "")
+    return row_of_table("audformat", path, *key[1:], {**row, **numbers, "split": split, "gender": gender})
 
 
 def _field(record: Record, table: Table, field: str, others: OtherTables, key: Key) -> str | None:
@@ -88,9 +74,9 @@ CORPUS = CorpusDescription(
     title="an audformat database",
     rows=_rows,
     looked_for="the files that the tables of db.yaml list",
-    words=manifest.CORPUS.words,
+    words=MANIFEST.words,
     protocol="speaker<k>",
-    rules={"official": manifest.OWN_SPLIT},
+    rules={"official": OWN_SPLIT},
     sources=("intended", "perceived"),
     open_words=True,
 )

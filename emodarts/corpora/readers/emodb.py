@@ -13,9 +13,15 @@ _SPEAKERS = sorted(_WOMEN | {"03", "10", "11", "12", "15"})
 _TEXTS = ["a01", "a02", "a04", "a05", "a07", "b01", "b02", "b03", "b09", "b10"]
 # speaker, text, emotion, version: 03a01Wa
 _NAME = re.compile(rf"({'|'.join(_SPEAKERS)})({'|'.join(_TEXTS)})([WLEAFTN])([a-f])")
-_EMOTIONS = dict(
-    zip("WLEAFTN", ["anger", "boredom", "disgust", "fear", "happiness", "sadness", "neutral"], strict=True)
-)
+_EMOTIONS = {
+    "W": ("anger", "angry"),
+    "L": ("boredom", "bored"),
+    "E": ("disgust", "disgusted"),
+    "A": ("fear", "fearful"),
+    "F": ("happiness", "happy"),
+    "T": ("sadness", "sad"),
+    "N": ("neutral", "neutral"),
+}
 
 
 def _read_name(file: Path, path: str) -> Utterance | str:
@@ -29,7 +35,7 @@ def _read_name(file: Path, path: str) -> Utterance | str:
         speaker=f"emodb/{speaker}",
         gender="female" if speaker in _WOMEN else "male",
         text=text,
-        intended=_EMOTIONS[emotion],
+        intended=_EMOTIONS[emotion][0],
     )
 
 
@@ -38,15 +44,7 @@ CORPUS = CorpusDescription(
     title="EmoDB (Burkhardt et al. 2005)",
     rows=rows_by_name(_read_name),
     looked_for="audio files such as wav/03a01Wa.wav",
-    words={
-        "anger": "angry",
-        "boredom": "bored",
-        "disgust": "disgusted",
-        "fear": "fearful",
-        "happiness": "happy",
-        "sadness": "sad",
-        "neutral": "neutral",
-    },
+    words=dict(_EMOTIONS.values()),
     protocol="speaker10",
     rules={"speaker10": Rule(rules.by_speaker(rules.each_speaker, rules.next_woman_and_man))},
     licence="CC0-1.0 by its audformat card; another card says CC BY 4.0",

@@ -7,9 +7,9 @@ from pathlib import Path
 from emodarts.corpora.description import CorpusDescription
 from emodarts.corpora.protocols import rules
 from emodarts.corpora.protocols.rules import Rule
-from emodarts.corpora.readers.ratings import Rating, add_rating, numbered_lines, parse_rating, ratings_without_audio
+from emodarts.corpora.readers.ratings import Rating, add_rating, numbered_lines, parse_rating, rated_turns
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Dropped, Utterance, files_below, is_hidden, rows_of_files
+from emodarts.corpora.table import Dropped, Utterance, files_below, is_hidden
 
 # session, script; the letter before the underscore says who wore the motion-capture markers, not who speaks
 _DIALOG = r"Ses0([1-5])[FM]_(?:impro\d\d|(script\d\d_\d))[ab]?"
@@ -38,7 +38,6 @@ _SESSIONS = [("4", "5"), ("3", "4"), ("2", "3"), ("1", "2"), ("5", "1")]
 def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]:
     ratings: dict[str, Rating] = {}
     yield from _read_labels(root, ratings)
-    names = set()
 
     def read_name(file: Path, path: str) -> Utterance | str:
         turn = _TURN.fullmatch(file.stem)
@@ -48,11 +47,9 @@ def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]
             return "the name is not that of an IEMOCAP turn (such as Ses01F_impro01_F000.wav)"
         if file.stem not in ratings:
             return "no line in EmoEvaluation labels it"
-        names.add(file.stem)
         return _utterance(path, file.stem, turn, ratings[file.stem])
 
-    yield from rows_of_files(root, read_name)
-    yield from ratings_without_audio(ratings, names)
+    yield from rated_turns(root, ratings, read_name)
 
 
 def _utterance(path: str, name: str, turn: re.Match[str], rating: Rating) -> Utterance:

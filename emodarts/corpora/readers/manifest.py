@@ -1,7 +1,7 @@
 """Any corpus, given as a table (CSV, Parquet or JSON lines) with one row an utterance: file, speaker, label."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from emodarts.corpora.table import Dropped, Utterance, parse_seconds
 from emodarts.corpora.table_files import SUFFIXES, Record, number, read_records, text
 from emodarts.errors import EmodartsError
 
-GENDERS = dict.fromkeys(("f", "female", "w", "woman", "weiblich", "frau", "femme", "mujer"), "female")
-GENDERS |= dict.fromkeys(("m", "male", "man", "männlich", "maennlich", "mann", "homme", "hombre"), "male")
+_GENDERS = dict.fromkeys(("f", "female", "w", "woman", "weiblich", "frau", "femme", "mujer"), "female")
+_GENDERS |= dict.fromkeys(("m", "male", "man", "männlich", "maennlich", "mann", "homme", "hombre"), "male")
 # What stands in a speaker's cell for nobody in particular: such utterances have several speakers, not one.
 _NOBODY = {"unknown", "unk", "unbekannt", "inconnu", "inconnue", "desconocido", "?", "??", "-", "-1"}
 _ATTRIBUTES = ("arousal", "valence", "dominance")
@@ -72,15 +72,26 @@ def _read_record(record: Record, columns: dict[str, str], files: AudioIndex, cor
     except ValueError as error:
         return Dropped(record.where, f"arousal, valence and dominance are numbers, not {error}")
     row.pop("duration", None)
-    speaker, recording = known_speaker(row.pop("speaker")), row.pop("recording", None)
-    name = os.path.splitext(path)[0] + ("" if start is None else f"@{start}")
-    return Utterance(
-        **{**row, **attributes, "start": start, "end": end, "gender": GENDERS.get((row.get("gender") or "").lower())},
-        utterance=f"{corpus}/{name.lstrip('/')}",
-        path=path,
-        speaker=None if speaker is None else f"{corpus}/{speaker}",
-        recording=recording or path,  # of known speakers too: unknown ones of the same file must not train beside them
-    )
+    return row_of_table(corpus, path, start, end, {**row, **attributes})
+
+
+def row_of_table(
+    corpus: str, path: str, start: float | None, end: float | None, fields: Mapping[str, Any]
+) -> Utterance:
+    """The utterance of a file, or of its part from start to end (s), with the other fields as a table says them."""
+    name = os.path.splitext(path)[0].lstrip("/") + ("" if start is None else f"@{start}")
+    speaker = known_speaker(fields["speaker"])
+    more = {
+        "utterance": f"{corpus}/{name}",
+        "path": path,
+        "start": start,
+        "end": end,
+        "speaker": None if speaker is None else f"{corpus}/{speaker}",
+        # Of known speakers too: unknown ones of the same file must not train beside them.
+        "recording": fields.get("recording") or path,
+        "gender": _GENDERS.get((fields.get("gender") or "").lower()),
+    }
+    return Utterance(**{**fields, **more})
 
 
 def known_speaker(cell: str | None) -> str | None:

@@ -13,10 +13,10 @@ from emodarts.corpora.readers.ratings import (
     numbered_lines,
     only_copy,
     parse_rating,
-    ratings_without_audio,
+    rated_turns,
 )
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Dropped, Utterance, files_below, is_hidden, rows_of_files
+from emodarts.corpora.table import Dropped, Utterance, files_below, is_hidden
 
 # dialog (sentence, intended emotion; target actor, session), scenario, speaker; then listener and turn. Who is the
 # target of the dialog is not who speaks: S01A-F01-S-MF03 is spoken by the man of session 1. Labels name the video, UTD.
@@ -37,7 +37,6 @@ _SESSIONS = [("4", "3"), ("3", "2"), ("2", "1"), ("1", "6"), ("6", "5"), ("5", "
 def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]:
     ratings: dict[str, Rating] = {}
     yield from _read_labels(root, ratings)
-    names = set()
 
     def read_name(file: Path, path: str) -> Utterance | str:
         match, name = _NAME.fullmatch(file.stem), _audio_name(file.stem)
@@ -45,11 +44,9 @@ def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]
             return "the name is not that of an MSP-IMPROV turn (such as MSP-IMPROV-S01A-F01-P-FM01.wav)"
         if name not in ratings:
             return "no line in Evalution.txt labels it"
-        names.add(name)
         return _utterance(path, name, match, ratings[name])
 
-    yield from rows_of_files(root, read_name)
-    yield from ratings_without_audio(ratings, names)
+    yield from rated_turns(root, ratings, read_name)
 
 
 def _audio_name(name: str) -> str:

@@ -9,9 +9,9 @@ from emodarts.corpora.description import CorpusDescription
 from emodarts.corpora.protocols import rules
 from emodarts.corpora.protocols.rules import Rule
 from emodarts.corpora.readers.msp_podcast_labels import FORMS, NAME, SPLITS, Read
-from emodarts.corpora.readers.ratings import Rating, add_rating, numbered_lines, only_copy, ratings_without_audio
+from emodarts.corpora.readers.ratings import Rating, add_rating, numbered_lines, only_copy, rated_turns
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Dropped, Utterance, is_hidden, rows_of_files
+from emodarts.corpora.table import Dropped, Utterance, is_hidden
 from emodarts.errors import EmodartsError
 
 _NAME = re.compile(NAME, re.ASCII)
@@ -24,7 +24,6 @@ _SPEAKER = re.compile(r"(?P<name>\S+)\.wav\s*;\s*(?P<value>\d+|Unknown)\s*;?\s*"
 def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]:
     ratings: dict[str, Rating] = {}
     yield from _read_labels(root, ratings)
-    names = set()
 
     def read_name(file: Path, path: str) -> Utterance | str:
         name = file.stem
@@ -36,11 +35,9 @@ def _rows(root: Path, settings: CorpusSettings) -> Iterator[Utterance | Dropped]
             return "the name is not that of an MSP-Podcast turn (such as MSP-PODCAST_0001_0008.wav)"
         if name not in ratings:
             return "no label names it"
-        names.add(name)
         return _utterance(path, name, ratings[name])
 
-    yield from rows_of_files(root, read_name)
-    yield from ratings_without_audio(ratings, names)
+    yield from rated_turns(root, ratings, read_name)
 
 
 def _utterance(path: str, name: str, rating: Rating) -> Utterance:

@@ -2,11 +2,11 @@
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from emodarts.corpora.table import Dropped
+from emodarts.corpora.table import Dropped, Utterance, rows_of_files
 from emodarts.errors import EmodartsError
 
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d+)?([eE][-+]?\d+)?|inf(inity)?|nan)", re.ASCII | re.IGNORECASE)
@@ -72,10 +72,20 @@ def _values(rating: Rating) -> str:
     return ", ".join(["unknown" if value is None else str(value) for value in values] + more)
 
 
-def ratings_without_audio(ratings: Mapping[str, Rating], seen: Collection[str]) -> Iterator[Dropped]:
-    """The ratings of turns for which no audio file was seen."""
+def rated_turns(
+    root: Path, ratings: Mapping[str, Rating], read_name: Callable[[Path, str], Utterance | str]
+) -> Iterator[Utterance | Dropped]:
+    """A row or a drop for every audio file, as `rows_of_files`, then a drop for each rating of a turn without audio.
+
+    The turn of an utterance is its id without the corpus's name.
+    """
+    turns = set()
+    for row in rows_of_files(root, read_name):
+        if isinstance(row, Utterance):
+            turns.add(row.utterance.partition("/")[2])
+        yield row
     for turn, rating in ratings.items():
-        if turn not in seen:
+        if turn not in turns:
             yield Dropped(rating.where, f"there is no audio file of {turn}")
 
 
