@@ -48,7 +48,7 @@ def build_network(system: str, shape: NetworkShape) -> "HandDesignedNetwork":
     return HandDesignedNetwork(shape, DESIGNS[system])
 
 
-class ResidualBlock(nn.Module):
+class _ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions with batch norms beside a shortcut (He et al. 2016), the strides in the first."""
 
     def __init__(self, inputs: int, outputs: int, strides: tuple[int, int], over_time: bool):
@@ -68,7 +68,7 @@ class ResidualBlock(nn.Module):
         return torch.relu(y)
 
 
-class ResidualEncoder(nn.Module):
+class _ResidualEncoder(nn.Module):
     """Stem, three residual blocks, mean over frequency."""
 
     def __init__(self, shape: NetworkShape, inputs: int):
@@ -78,7 +78,7 @@ class ResidualEncoder(nn.Module):
         self.width = shape.channels
         for multiple, strides in _BLOCKS:
             outputs = round(multiple * shape.channels)
-            self.blocks.append(ResidualBlock(self.width, outputs, strides, shape.over_time))
+            self.blocks.append(_ResidualBlock(self.width, outputs, strides, shape.over_time))
             self.width = outputs
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,7 +91,7 @@ class ResidualEncoder(nn.Module):
         return x.mean(2).transpose(1, 2), lengths
 
 
-class StatisticsPooling(nn.Module):
+class _StatisticsPooling(nn.Module):
     """Mean, and with `deviation` standard deviation too, over real frames."""
 
     def __init__(self, deviation: bool):
@@ -117,12 +117,12 @@ class HandDesignedNetwork(nn.Module):
         self.shape, self.drop_path = shape, 0.0  # there is no path to drop
         self.layer_weighting = LayerWeighting(shape.input_channels) if shape.layer_weighting else None
         inputs = 1 if shape.layer_weighting else shape.input_channels
-        self.convolutions = ResidualEncoder(shape, inputs) if design.convolutions else None
+        self.convolutions = _ResidualEncoder(shape, inputs) if design.convolutions else None
         width = self.convolutions.width if self.convolutions else inputs * shape.bins
         self.lstm = BidirectionalLayers("lstm", shape.sequence_width, 1, width) if design.lstm else None
         width = shape.sequence_width if design.lstm else width
         attends = design.pooling == "attention"
-        self.pool = AttentiveStatistics(width) if attends else StatisticsPooling(design.pooling == "statistics")
+        self.pool = AttentiveStatistics(width) if attends else _StatisticsPooling(design.pooling == "statistics")
         width *= 1 if design.pooling == "mean" else 2
         self.head = nn.Sequential(nn.Dropout(shape.dropout), nn.Linear(width, shape.classes))
 

@@ -60,7 +60,19 @@ class MixedOperation(nn.Module):
         return output
 
 
-class MixedCell(nn.Module):
+class Cell(nn.Module):
+    """What all cells have: modules that bring the two input states to the cell's channels and resolution."""
+
+    def __init__(self, preprocess: Preprocess):
+        super().__init__()
+        self.preprocess = nn.ModuleList(preprocess)
+
+    def input_states(self, inputs: States, extents: Extents) -> list[Tensor]:
+        """The first two states."""
+        return [module(x, extent) for module, x, extent in zip(self.preprocess, inputs, extents[:2], strict=True)]
+
+
+class MixedCell(Cell):
     """A cell of the supernet: each node is the sum of the mixed operations on all states before it (DARTS, eq. 1).
 
         x^(j) = sum_{i<j}  o^(i,j)(x^(i))
@@ -71,14 +83,15 @@ class MixedCell(nn.Module):
     def __init__(
         self, nodes: int, operations: Sequence[str], build: BuildOperation, preprocess: Preprocess, reduction: bool
     ):
-        super().__init__()
+        super().__init__(preprocess)
         self.nodes, self.build, self.reduction = nodes, build, reduction
-        self.preprocess = nn.ModuleList(preprocess)
-        drawn = {}
-        for source, node in sorted((source, node) for node, source in edges_of(nodes)):  # weights: state by state
-            modules = {name: build(name, self.stride(source)) for name in operations}
-            drawn[node, source] = MixedOperation(modules)
-        self.edges = nn.ModuleList(drawn[edge] for edge in edges_of(nodes))
+        sources = [source for _, source in edges_of(nodes)]
+        self.leaving = [[row for row, s in enumerate(sources) if s == source] for source in range(nodes + 1)]
+        edges = {}
+        for source, rows in enumerate(self.leaving):  # weights are drawn state by state
+            for row in rows:
+                edges[row] = MixedOperation({name: build(name, self.stride(source)) for name in operations})
+        self.edges = nn.ModuleList(edges[row] for row in range(len(edges)))
 
     def stride(self, source: int) -> int:
         """The stride of the operations on a state: a reduction cell halves its two inputs."""
@@ -86,7 +99,7 @@ class MixedCell(nn.Module):
 
     def forward(self, inputs: States, extents: Extents, weights: Tensor) -> Tensor:
         """Two states -> the concatenated nodes; mixing weights `(edges, operations)`, rows as in `edges_of`."""
-        states = preprocessed(self.preprocess, inputs, extents)
+        states = self.input_states(inputs, extents)
         edges = zip(self.edges, weights, strict=True)
         for node in range(self.nodes):
             terms = []
@@ -97,22 +110,16 @@ class MixedCell(nn.Module):
         return torch.cat(states[2:], channel_axis(states[0]))
 
 
-def preprocessed(modules: nn.ModuleList, inputs: States, extents: Extents) -> list[Tensor]:
-    """The two input states of a cell, brought to its channels and resolution."""
-    return [module(x, extent) for module, x, extent in zip(modules, inputs, extents[:2], strict=True)]
-
-
 def _sum(terms: Sequence[Tensor]) -> Tensor:
     return functools.reduce(torch.add, terms)
 
 
-class DerivedCell(nn.Module):
+class DerivedCell(Cell):
     """A cell of a discrete network: the edges that a genotype kept; drop-path on all but identities."""
 
     def __init__(self, genotype: CellGenotype, build: BuildOperation, preprocess: Preprocess, reduction: bool):
-        super().__init__()
+        super().__init__(preprocess)
         self.sources = [[edge.source for edge in edges] for edges in genotype]
-        self.preprocess = nn.ModuleList(preprocess)
         self.operations = nn.ModuleList(
             nn.ModuleList(build(edge.operation, 2 if reduction and edge.source < 2 else 1) for edge in edges)
             for edges in genotype
@@ -120,7 +127,7 @@ class DerivedCell(nn.Module):
 
     def forward(self, inputs: States, extents: Extents, drop_path: float = 0.0) -> Tensor:
         """Two states -> the concatenated nodes."""
-        states = preprocessed(self.preprocess, inputs, extents)
+        states = self.input_states(inputs, extents)
         for sources, operations in zip(self.sources, self.operations, strict=True):
             terms = []
             for source, operation in zip(sources, list(operations.children()), strict=True):

@@ -24,6 +24,8 @@ from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
 from emodarts.networks.stem import stem_resolution
 
+Size = tuple[int, int]  # bins and frames
+
 
 class Costs(NamedTuple):
     """Trained numbers, and MACs for one utterance."""
@@ -98,23 +100,14 @@ def _macs_of(func: Any, args: Any, output: Any) -> int:
         (steps, batch, width), seen = args[0].shape, args[1].shape[0]
         return int(2 * batch * width * (width * (steps + seen) + steps * seen))
     if func is torch.einsum:
-        terms = args[0].split("->")[0].split(",")
-        sizes = {
-            label: n for term, x in zip(terms, args[1:], strict=True) for label, n in zip(term, x.shape, strict=True)
-        }
-        return math.prod(sizes.values())
+        labels, sizes = args[0].split("->")[0].replace(",", ""), [size for x in args[1:] for size in x.shape]
+        return math.prod(dict(zip(labels, sizes, strict=True)).values())
     return 0
 
 
 @functools.cache
 def operation_costs(
-    name: str,
-    kind: str,
-    width: int,
-    size: tuple[int, int],
-    stride: int = 1,
-    over_time: bool = False,
-    affine: bool = True,
+    name: str, kind: str, width: int, size: Size, stride: int = 1, over_time: bool = False, affine: bool = True
 ) -> Costs:
     """Costs of an operation of a cell, counted on its plain module.
 
@@ -191,25 +184,17 @@ class CostTable:
         return int(sum(float(costs.sum()) for costs in self.costs.values()))
 
 
-class _Cell(NamedTuple):
-    """A cell of a supernet: its kind (N, R, S), its channels, and bins and frames of its inputs and of its nodes."""
-
-    kind: str
-    width: int
-    input_size: tuple[int, int]
-    node_size: tuple[int, int]
-
-
-def _cells(shape: NetworkShape, frames: int) -> Iterator[_Cell]:
+def _cells(shape: NetworkShape, frames: int) -> Iterator[tuple[str, int, Size, Size]]:
+    """The cells of a supernet: kind (N, R, S), channels, size of the inputs, size of the nodes."""
     bins, frames = stem_resolution(shape.stem_strides, shape.bins, frames)
     size, channels = (1 if shape.over_time else bins, frames), shape.channels
     for kind in shape.layout:
         nodes = (-(-size[0] // 2), -(-size[1] // 2)) if kind == "R" else size
         channels = 2 * channels if kind == "R" else channels
-        yield _Cell(kind, channels, size, nodes)
+        yield kind, channels, size, nodes
         size = nodes
     for _ in range(shape.sequence_cells):
-        yield _Cell("S", shape.sequence_width, (1, size[1]), (1, size[1]))
+        yield "S", shape.sequence_width, (1, size[1]), (1, size[1])
 
 
 def supernet_macs(

@@ -130,7 +130,11 @@ class Network(nn.Module):
                 ReluConvNorm(before, channels, 2 if reduced else 1, affine),
                 ReluConvNorm(previous, channels, 1, affine),
             )
-            self.cells.append(build_cell(kind, _cnn_operation(channels, affine, shape.over_time), states))
+
+            def build(name: str, stride: int, channels: int = channels) -> nn.Module:
+                return CNN_OPERATIONS[name](channels, stride, affine, shape.over_time)
+
+            self.cells.append(build_cell(kind, build, states))
             before, previous, reduced = previous, nodes * channels, kind == "R"
         width = shape.sequence_width
         previous *= bins if shape.frequency_pooling == "flatten" else 1
@@ -139,7 +143,9 @@ class Network(nn.Module):
         before, previous = width, width
         for _ in range(shape.sequence_cells):
             linear = LinearNorm(before, width, affine), LinearNorm(previous, width, affine)
-            self.sequence_cells.append(build_cell("S", _sequence_operation(width, affine), linear))
+            self.sequence_cells.append(
+                build_cell("S", lambda name, stride: SEQUENCE_OPERATIONS[name](width, affine), linear)
+            )
             before, previous = previous, sequence_nodes * width
         self._has_shortcut = shape.sequence_shortcut and shape.sequence_cells > 0
         pooled = previous + width if self._has_shortcut else previous
@@ -168,14 +174,6 @@ class Network(nn.Module):
         pooled = torch.cat([sequence, states[1]], 2) if self._has_shortcut else states[1]
         logits: Tensor = self.head(self.pool(pooled, lengths))
         return logits
-
-
-def _cnn_operation(channels: int, affine: bool, over_time: bool) -> BuildOperation:
-    return lambda name, stride: CNN_OPERATIONS[name](channels, stride, affine, over_time)
-
-
-def _sequence_operation(width: int, affine: bool) -> BuildOperation:
-    return lambda name, stride: SEQUENCE_OPERATIONS[name](width, affine)
 
 
 class DiscreteNetwork(Network):

@@ -113,6 +113,7 @@ class Supernet(Network):
             for number, cell in enumerate(cells):
                 if isinstance(cell, FusedCell):
                     cells[number] = cell.unfused()
+        plain.set_skip_dropout(self.skip_dropout)
         return plain
 
     def derive(self, weights: Mapping[str, Tensor] | None = None) -> Genotype:

@@ -12,16 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from emodarts.networks.cell import (
-    BuildOperation,
-    Extents,
-    MixedCell,
-    MixedOperation,
-    States,
-    channel_axis,
-    edges_of,
-    preprocessed,
-)
+from emodarts.networks.cell import BuildOperation, Cell, Extents, MixedCell, MixedOperation, States, channel_axis
 
 
 class FusedOperations(nn.Module):
@@ -77,26 +68,24 @@ class FusedOperations(nn.Module):
 FuseOperations = Callable[[Sequence[MixedOperation], BuildOperation, int], FusedOperations]
 
 
-class FusedCell(nn.Module):
+class FusedCell(Cell):
     """Replaces a `MixedCell`, whose modules it takes over."""
 
     def __init__(self, plain: MixedCell, fuse: FuseOperations):
-        super().__init__()
+        first, second = plain.preprocess
+        super().__init__((first, second))
         self.nodes, self.build, self.reduction = plain.nodes, plain.build, plain.reduction
-        self.preprocess = plain.preprocess
+        self.order = [row for rows in plain.leaving for row in rows]  # the edges, state by state
+        self.counts = [len(rows) for rows in plain.leaving]
         edges = [cast(MixedOperation, edge) for edge in plain.edges]
-        sources = [source for _, source in edges_of(plain.nodes)]
-        rows = [[row for row, s in enumerate(sources) if s == source] for source in range(plain.nodes + 1)]
-        self.order = [row for leaving in rows for row in leaving]  # the edges, state by state
-        self.counts = [len(leaving) for leaving in rows]
         self.sources = nn.ModuleList(
-            fuse([edges[row] for row in leaving], plain.build, plain.stride(source))
-            for source, leaving in enumerate(rows)
+            fuse([edges[row] for row in rows], plain.build, plain.stride(source))
+            for source, rows in enumerate(plain.leaving)
         )
 
     def forward(self, inputs: States, extents: Extents, weights: Tensor) -> Tensor:
         """See `MixedCell.forward`."""
-        states = preprocessed(self.preprocess, (_channels_last(inputs[0]), _channels_last(inputs[1])), extents)
+        states = self.input_states((_channels_last(inputs[0]), _channels_last(inputs[1])), extents)
         axis, weights_by_source = channel_axis(states[0]), select(weights, self.order, 0).split(self.counts)
         sums: Tensor | None = None  # of the nodes that are not whole yet, which are those that the next state reaches
         for source, operations in enumerate(self.sources):
@@ -116,8 +105,6 @@ class FusedCell(nn.Module):
         first, second = copy.deepcopy(self.preprocess)
         plain = MixedCell(self.nodes, names, lambda name, stride: next(modules), (first, second), self.reduction)
         plain.build = self.build
-        for edge in plain.edges:
-            cast(MixedOperation, edge).skip_dropout = sources[0].skip_dropout
         return plain.train(self.training)
 
 
