@@ -1,12 +1,16 @@
-"""The command: `python sweeps/run.py [corpus=emodb] [sweep.trials=20] ...`; `--help` lists everything."""
+"""The command: `python sweeps/run.py [corpus=emodb] [sweep.trials=20] ...`, from any folder `emodarts-sweep ...`.
+
+`--help` lists everything.
+"""
 
 import os
 import signal
 import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path[0] = str(REPOSITORY)  # `sweeps` by its name from any folder, and nothing in this folder by accident
+FOLDER = Path(__file__).resolve().parent
+if __name__ == "__main__":  # `sweeps` by its name from any folder, and nothing in this folder by accident
+    sys.path[0] = str(FOLDER.parent)
 
 import hydra  # noqa: E402
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
@@ -21,9 +25,22 @@ from sweeps.settings import from_hydra, known_settings, register_schema, with_co
 from sweeps.settings_docs import settings_help  # noqa: E402
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def main(config: DictConfig) -> None:
-    """Compose the settings, run the sweep, exit with its code."""
+def main() -> None:
+    """Read the command line, run the sweep, exit with its code."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would print otherwise
+    register_schema()
+    OmegaConf.register_new_resolver("settings_help", settings_help)
+    try:
+        run()
+    except CompactHydraException as error:
+        _print_error(format_hydra_error(error, known_settings()))
+        sys.exit(1)
+
+
+@hydra.main(version_base="1.3", config_path=str(FOLDER / "conf"), config_name="config")
+def run(config: DictConfig) -> None:
+    """Run the sweep of a composed configuration."""
     console = output()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's SIGTERM is taken as Ctrl-C
     try:
@@ -46,12 +63,4 @@ def _print_error(message: str) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would print otherwise
-    register_schema()
-    OmegaConf.register_new_resolver("settings_help", settings_help)
-    try:
-        main()
-    except CompactHydraException as error:
-        _print_error(format_hydra_error(error, known_settings()))
-        sys.exit(1)
+    main()

@@ -2,9 +2,6 @@
 
 import ast
 import re
-import shutil
-import subprocess
-import sys
 import zipfile
 from collections import defaultdict
 from functools import cache
@@ -14,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.files import REPOSITORY
+from tests.support.packages import PACKAGES, build_wheel
 
 
 def not_yet(*values):
@@ -305,19 +303,10 @@ def test_files_that_documents_name_are_there():
 
 def test_the_wheel_holds_every_data_file(tmp_path):
     """What is not named in pyproject's package-data is there in a checkout and missing after `pip install`."""
-    copy = tmp_path / "source"
-    for package in ("emodarts", "sweeps"):
-        shutil.copytree(REPOSITORY / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(REPOSITORY / name, copy)
-    script = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
-    built = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=copy, capture_output=True, text=True)
-    assert built.returncode == 0, built.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    packed = {name for name in zipfile.ZipFile(build_wheel(tmp_path)).namelist() if ".dist-info/" not in name}
     tree = {
         path.relative_to(REPOSITORY).as_posix()
-        for package in ("emodarts", "sweeps")
+        for package in PACKAGES
         for path in (REPOSITORY / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
