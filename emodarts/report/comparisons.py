@@ -5,6 +5,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from statistics import mean
 
 from emodarts.records import LATE_DEV
@@ -23,7 +24,7 @@ class ComparedSystem:
     results: SystemResults
     part: EvaluationPart
 
-    @property
+    @cached_property
     def tallies(self) -> list[Tally]:
         """A tally a seed, all folds pooled."""
         return self.results.pooled(self.part)
@@ -62,6 +63,11 @@ class Comparison:
     def folds(self) -> list[int]:
         """The folds that are compared."""
         return sorted({fold for fold, _ in self.hashes})
+
+    @property
+    def test_tally(self) -> Tally:
+        """That of the reference's first seed; all systems have its speakers and labels."""
+        return self.systems[0].tallies[0]
 
     @property
     def title(self) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from emodarts import __version__
 from emodarts.records import LATE_DEV
-from emodarts.report.comparisons import group_comparisons
+from emodarts.report.comparisons import Comparison, group_comparisons
 from emodarts.report.elements import Collapsible, Paragraph, Section, iter_tables_and_figures, with_unique_names
 from emodarts.report.figures import Figure
 from emodarts.report.notices import all_notices
@@ -19,7 +19,7 @@ from emodarts.report.sections.provenance import losses_section, provenance_secti
 from emodarts.report.sections.published_protocol import published_section
 from emodarts.report.sections.selection import selection_section
 from emodarts.report.sections.sizes import sizes_section
-from emodarts.report.sections.systems import ComparisonFigures, compare, systems_section
+from emodarts.report.sections.systems import SystemFigures, compare, systems_section
 from emodarts.report.tables import ReportTable, format_cell
 from emodarts.results.reader import Results
 from emodarts.templates import render_template
@@ -45,7 +45,7 @@ def build_page(results: Results) -> Page:
     data = load_report_data(results)
     comparisons = group_comparisons(data)
     clean = [comparison for comparison in comparisons if comparison.epoch_rule == LATE_DEV]
-    compared = [compare(comparison) for comparison in clean]
+    compared = [(comparison, compare(comparison)) for comparison in clean]
     sections = (
         systems_section(compared),
         selection_section(data),
@@ -86,15 +86,14 @@ def render_page(page: Page) -> str:
     )
 
 
-def _tiles(data: ReportData, compared: Sequence[ComparisonFigures]) -> list[tuple[str, str]]:
+def _tiles(data: ReportData, compared: Sequence[tuple[Comparison, list[SystemFigures]]]) -> list[tuple[str, str]]:
     """The first figures of the page: a name and a value each."""
     tiles = [("sweeps", str(len(data.sweeps))), ("systems", str(len(data.system_names)))]
     tiles.append(("configurations", f"{sum(n for record in data.sweeps for n in record.statuses.values()):,}"))
-    for figures in [c for c in compared if not c.comparison.shared][:1]:  # a shared choice heads nothing
-        first, comparison = figures.systems[0], figures.comparison
+    for comparison, (first, *_) in [c for c in compared if not c[0].shared][:1]:  # a shared choice heads nothing
         caveat = " (weak protocol)" if comparison.protocol_caveat else ""
         uar, _, limits = format_cell(first.uar, "figure").partition(" ")
         tiles.append((f"UAR of {first.system.name}, {comparison.test_set}{caveat}", uar))
         tiles.append(("its interval (95 %)", limits or "none"))
-        tiles.append(("test speakers", str(figures.speakers)))
+        tiles.append(("test speakers", str(len(comparison.test_tally.speakers))))
     return tiles

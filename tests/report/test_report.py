@@ -254,7 +254,7 @@ def test_one_system_of_two_sweeps_is_told_apart(tmp_path):
         write(tmp_path, replace(ALPHA, name=name, seeds=1, skills={"emodarts": 0.7}))
     (found,) = group_comparisons(load_report_data(reader.open(tmp_path)))
     assert {c.name for c in found.systems} == {"emodarts (first)", "emodarts (second)"}
-    assert compare(found).systems[1].p == 1
+    assert compare(found)[1].p == 1
 
 
 def test_names_that_come_again_are_told_apart(tmp_path):

@@ -68,46 +68,16 @@ class SystemFigures:
         return "better" if self.from_first.value > 0 else "worse"
 
 
-@dataclass(frozen=True)
-class ComparisonFigures:
-    """The figures of all systems of a comparison, in its order."""
-
-    comparison: Comparison
-    systems: tuple[SystemFigures, ...]
-
-    @property
-    def seeds(self) -> int:
-        """The fewest seeds of a system."""
-        return min(len(s.system.tallies) for s in self.systems)
-
-    @property
-    def test_tally(self) -> Tally:
-        """The first one; all have the same speakers and labels."""
-        return self.systems[0].system.tallies[0]
-
-    @property
-    def speakers(self) -> int:
-        """Test speakers."""
-        return len(self.test_tally.speakers)
-
-    @property
-    def utterances(self) -> int:
-        """Test utterances with a label."""
-        return round(float(self.test_tally.counts.sum()))
-
-
-def compare(comparison: Comparison) -> ComparisonFigures:
-    """Intervals, and differences from the first system, paired by speaker."""
+def compare(comparison: Comparison) -> list[SystemFigures]:
+    """Intervals, and differences from the first system, paired by speaker; in the order of the comparison."""
     first, *others = comparison.systems
     differences = [_difference(other, first) for other in others]
     pairs = [(None, None), *zip(differences, holm([d.p for d in differences]), strict=True)]
-    return ComparisonFigures(
-        comparison, tuple(_figures_of(system, *pair) for system, pair in zip(comparison.systems, pairs, strict=True))
-    )
+    return [_figures_of(system, *pair) for system, pair in zip(comparison.systems, pairs, strict=True)]
 
 
-def systems_section(compared: Sequence[ComparisonFigures]) -> Section:
-    """The headline tables, each with its figure."""
+def systems_section(compared: Sequence[tuple[Comparison, list[SystemFigures]]]) -> Section:
+    """The headline tables, each with its figure; `compared`: comparisons with what `compare` gave."""
     elements: list[Element] = []
     if len(compared) > 1:
         text = (
@@ -115,36 +85,36 @@ def systems_section(compared: Sequence[ComparisonFigures]) -> Section:
             "must not be compared."
         )
         elements.append(Paragraph(text, "warning"))
-    for number, figures in enumerate(compared):
-        table = headline_table(figures)
-        elements += [table, _intervals_figure(figures, f"{table.name}-{number}")]
-        if any(s.system.results.dev_tallies for s in figures.systems):
-            elements.append(Collapsible("Dev beside test, and how much seeds differ", (dev_and_seeds_table(figures),)))
+    for number, (comparison, figures) in enumerate(compared):
+        table = headline_table(comparison, figures)
+        elements += [table, _intervals_figure(comparison, figures, f"{table.name}-{number}")]
+        if any(s.system.results.dev_tallies for s in figures):
+            dev_table = dev_and_seeds_table(comparison, figures)
+            elements.append(Collapsible("Dev beside test, and how much seeds differ", (dev_table,)))
     if not compared:
         text = "No test figures by the clean rules: nothing is finished, or the labels are not public."
         elements.append(Paragraph(text))
     return Section("Systems", tuple(elements))
 
 
-def headline_table(figures: ComparisonFigures) -> ReportTable:
+def headline_table(comparison: Comparison, figures: Sequence[SystemFigures]) -> ReportTable:
     """The table of systems, with the rows of chance and majority."""
-    rows: list[tuple[Cell, ...]] = [_headline_row(system) for system in figures.systems]
-    tally = figures.test_tally
+    rows: list[tuple[Cell, ...]] = [_headline_row(system) for system in figures]
+    tally = comparison.test_tally
     for name, guesses in (("chance", chance(tally)), ("majority class of the test", majority(tally))):
         m = compute_metrics(guesses.confusion())
         rows.append((name, m.uar, m.war, m.macro_f1, None, None, None, None, "", None, None))
-    plain: list[Tone] = [""] * (len(figures.systems) - 1)
-    comparison = figures.comparison
+    plain: list[Tone] = [""] * (len(figures) - 1)
     name = slug(f"systems {comparison.protocol} {comparison.test_set} {_name_suffix(comparison)}")
     tones: tuple[Tone, ...] = ("strong", *plain, "soft", "soft")
-    return ReportTable(name, comparison.title, _COLUMNS, tuple(rows), tuple(_notes(figures)), tones)
+    return ReportTable(name, comparison.title, _COLUMNS, tuple(rows), tuple(_notes(comparison)), tones)
 
 
-def dev_and_seeds_table(figures: ComparisonFigures) -> ReportTable:
+def dev_and_seeds_table(comparison: Comparison, figures: Sequence[SystemFigures]) -> ReportTable:
     """What selection and seeds are worth: dev beside test, the spread over seeds, differences with the seeds' luck."""
-    first = figures.systems[0].system
+    first = comparison.systems[0]
     rows: list[tuple[Cell, ...]] = []
-    for s in figures.systems:
+    for s in figures:
         system = s.system
         dev, test = system.results.dev_tallies, system.tallies
         has_seeds = system is not first and min(len(test), len(first.tallies)) > 1
@@ -161,7 +131,6 @@ def dev_and_seeds_table(figures: ComparisonFigures) -> ReportTable:
                 len(test),
             )
         )
-    comparison = figures.comparison
     name = slug(f"dev and seeds {comparison.protocol} {comparison.test_set} {_name_suffix(comparison)}")
     notes = ("Dev chose the configuration and the epoch, so its figure is too good; test speakers may be harder, too.",)
     return ReportTable(name, f"Dev beside test, and seeds: {comparison.title}", _DEV_COLUMNS, tuple(rows), notes)
@@ -202,18 +171,19 @@ def _name_suffix(comparison: Comparison) -> str:
     return f"{corpora} {digest} {comparison.epoch_rule} {'shared' if comparison.shared else ''}"
 
 
-def _notes(figures: ComparisonFigures) -> list[str]:
-    comparison, speakers = figures.comparison, figures.speakers
+def _notes(comparison: Comparison) -> list[str]:
+    tally, systems = comparison.test_tally, comparison.systems
+    speakers, seeds = len(tally.speakers), min(len(system.tallies) for system in systems)
     notes = [
-        f"{figures.utterances:,} test utterances of {speakers} speakers, all folds pooled; the figure of each seed, "
-        "then the mean. Intervals are over speakers."
+        f"{round(float(tally.counts.sum())):,} test utterances of {speakers} speakers, all folds pooled; the figure of "
+        "each seed, then the mean. Intervals are over speakers."
     ]
-    if len(figures.systems) > 1:
+    if len(systems) > 1:
         notes.append(
-            f"Differences are from {comparison.systems[0].name}, paired by speaker; p is corrected for the comparisons "
+            f"Differences are from {systems[0].name}, paired by speaker; p is corrected for the comparisons "
             "of this table (Holm), the differences' intervals are not."
         )
-        if figures.seeds < ENOUGH_SEEDS:
+        if seeds < ENOUGH_SEEDS:
             notes.append(
                 f"With fewer than {ENOUGH_SEEDS} seeds a verdict is about these networks as they were trained, not "
                 "about methods."
@@ -229,14 +199,12 @@ def _notes(figures: ComparisonFigures) -> list[str]:
     return notes
 
 
-def _intervals_figure(figures: ComparisonFigures, name: str) -> Figure:
-    names = [s.system.name for s in figures.systems]
-    colours = [s.system.colour for s in figures.systems]
-    values = [s.uar for s in figures.systems]
-    chance_uar = 1 / len(figures.comparison.classes)
+def _intervals_figure(comparison: Comparison, figures: Sequence[SystemFigures], name: str) -> Figure:
+    names, colours = [s.system.name for s in figures], [s.system.colour for s in figures]
+    values, chance_uar = [s.uar for s in figures], 1 / len(comparison.classes)
     return Figure(
         f"intervals-{name}",
-        f"UAR with its interval: {figures.comparison.title}",
+        f"UAR with its interval: {comparison.title}",
         "; ".join(f"{name} {uar.value:.3f}" for name, uar in zip(names, values, strict=True)),
         lambda canvas: plots.draw_intervals(canvas, names, colours, values, chance_uar),
         height=1.0 + 0.36 * len(names),
