@@ -51,15 +51,15 @@ def _durations(of: str, seconds: np.ndarray) -> DurationSummary:
 
 
 def group_reasons(pairs: Iterable[tuple[str, str]]) -> tuple[Reason, ...]:
-    """(what, reason) pairs by kind of reason, the most frequent first: names and numbers in a reason may differ."""
+    """(subject, reason) pairs by kind of reason, the most frequent first: names and numbers in a reason may differ."""
     groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for what, reason in pairs:
-        groups[_kind(reason)].append((what, reason))
+    for subject, reason in pairs:
+        groups[_kind(reason)].append((subject, reason))
     reasons = []
     for kind, members in groups.items():
         wordings = {reason for _, reason in members}
         reason = wordings.pop() if len(wordings) == 1 else kind
-        reasons.append(Reason(reason, len(members), examples([what for what, _ in members])))
+        reasons.append(Reason(reason, len(members), examples([subject for subject, _ in members])))
     return tuple(sorted(reasons, key=lambda r: (-r.count, r.reason)))
 
 

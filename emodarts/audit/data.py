@@ -1,6 +1,6 @@
 """What an audit looks at, taken out of the tables once: lists and arrays in the order of the utterances."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +65,6 @@ class AuditData:
         return self.measures["peak"] - np.abs(self.measures["dc"]) < 1e-6  # False where NaN
 
 
-def examples(items: list[str], key: Callable[[str], str] = str, count: int = 5) -> tuple[str, ...]:
-    """The first few, in order."""
-    return tuple(sorted(items, key=key)[:count])
+def examples(names: list[str]) -> tuple[str, ...]:
+    """The first five, in order."""
+    return tuple(sorted(names)[:5])

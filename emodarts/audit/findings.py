@@ -41,13 +41,13 @@ def protocol_findings(protocol: ProtocolAudit) -> Iterator[Finding]:
             "Without folds nothing can be trained or tested: mend what the message names, or take another --protocol.",
         )
         return
-    shared = [(fold, roles, who) for fold in protocol.folds for roles, who in fold.shared_speakers.items()]
-    leaks = [(fold, roles, who) for fold, roles, who in shared if roles != "train and dev"]
-    for fold, roles, who in leaks[:3]:
+    shared = [(fold, roles, speakers) for fold in protocol.folds for roles, speakers in fold.shared_speakers.items()]
+    leaks = [(fold, roles, speakers) for fold, roles, speakers in shared if roles != "train and dev"]
+    for fold, roles, speakers in leaks[:3]:
         yield Finding(
             "leak",
             f"speakers, fold {fold.index}",
-            f"{len(who):,} speakers stand in {roles}: {_some(who)}",
+            f"{len(speakers):,} speakers stand in {roles}: {_first_of(speakers)}",
             "Test figures of this fold are too good: take a protocol that keeps speakers apart.",
         )
     if protocol.protocol_caveat:
@@ -113,7 +113,7 @@ def _missing_classes(folds: Sequence[FoldAudit]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "absent classes",
-            f"{len(missing)} parts lack a class ({_some(missing, 3)})",
+            f"{len(missing)} parts lack a class ({_first_of(missing, 3)})",
             "UAR there is a mean over fewer classes, marked in the result rows; pool the folds before comparing.",
         )
 
@@ -136,7 +136,7 @@ def duplicate_findings(duplicates: Sequence[SameAudio]) -> Iterator[Finding]:
         yield Finding(
             "leak",
             "equal recordings across roles",
-            f"{_some(same.utterances)} are the same audio ({where})",
+            f"{_first_of(same.utterances)} are the same audio ({where})",
             "A network is tested on what it was trained or chosen on: remove one of them, or keep them in one role.",
         )
     if len(leaking) > 10:
@@ -151,7 +151,7 @@ def duplicate_findings(duplicates: Sequence[SameAudio]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "equal recordings in train and dev",
-            f"{_groups(dev)}, the first: {_some(dev[0].utterances)}",
+            f"{_groups(dev)}, the first: {_first_of(dev[0].utterances)}",
             "Dev figures, and what is chosen by them, are too good: remove one of each.",
         )
     labels = [same for same in duplicates if len(set(same.classes) - {"no class"}) > 1]
@@ -159,7 +159,7 @@ def duplicate_findings(duplicates: Sequence[SameAudio]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "one recording, several labels",
-            f"{_groups(labels)}, the first: {_some(labels[0].utterances)} as {', '.join(labels[0].classes)}",
+            f"{_groups(labels)}, the first: {_first_of(labels[0].utterances)} as {', '.join(labels[0].classes)}",
             "At most one of the labels is right: look at them, and remove the wrong ones.",
         )
     within = [same for same in duplicates if not same.folds]
@@ -230,8 +230,8 @@ def cue_findings(cues: Cues) -> Iterator[Finding]:
             "ok", "non-emotional cues", fact, "They say next to nothing about the class of an unheard speaker."
         )
         return
-    telling = sorted((f for f in alone if f.uar > cues.chance + cues.margin or f is best), key=lambda f: -f.uar)
-    remedies = [_REMEDIES[figure.name] for figure in telling]
+    above_chance = sorted((f for f in alone if f.uar > cues.chance + cues.margin or f is best), key=lambda f: -f.uar)
+    remedies = [_REMEDIES[figure.name] for figure in above_chance]
     severe = together - cues.chance > LEAK_SHARE * (1 - cues.chance)
     yield Finding(
         "leak" if severe else "warning",
@@ -372,7 +372,7 @@ def _mix(counts: Mapping[int, int], unit: str) -> str:
     return ", ".join(f"{count:,} at {value} {unit}" for value, count in list(counts.items())[:5])
 
 
-def _some(items: Sequence[str], count: int = 4) -> str:
+def _first_of(items: Sequence[str], count: int = 4) -> str:
     more = f" and {len(items) - count:,} more" if len(items) > count else ""
     return ", ".join(items[:count]) + more
 

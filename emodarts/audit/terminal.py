@@ -17,7 +17,7 @@ def print_audit(audit: Audit, console: Console) -> None:
     """Print the verdicts, then counts, durations, folds and cue figures. File names are shown as they are."""
     hours = audit.durations[0].hours if audit.durations else 0.0
     summary = f"{audit.utterances:,} utterances, {hours:.2f} h, {audit.labelled:,} labelled"
-    _say(console, f"{audit.title}: {summary}, protocol {audit.protocol.name}", "bold")
+    _print(console, f"{audit.title}: {summary}, protocol {audit.protocol.name}", "bold")
     console.print(_findings(audit.findings))
     console.print()
     for counts in audit.counts:
@@ -45,14 +45,14 @@ def _findings(findings: Sequence[Finding]) -> Table:
     return table
 
 
-def _say(console: Console, text: str, style: str = "") -> None:
+def _print(console: Console, text: str, style: str = "") -> None:
     console.print(Text(printable(text), style=style))
 
 
-def _table(title: str, first: str, others: Sequence[str]) -> Table:
+def _table(title: str, first: str, numeric: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column(first)
-    for name in others:
+    for name in numeric:
         table.add_column(name, justify="right")
     return table
 

@@ -36,7 +36,7 @@ def label_utterances(utterances: pa.Table, settings: CorpusSettings) -> Labels:
     """
     description = describe(settings.name)
     source = label_source(settings)
-    wanted = _wanted(settings.class_set)
+    class_names = _class_names(settings.class_set)
     open_words = description.open_words and settings.class_set.strip().lower() != "four"
     present: Counter[str] = Counter()
     by_utterance: dict[str, str] = {}
@@ -59,12 +59,12 @@ def label_utterances(utterances: pa.Table, settings: CorpusSettings) -> Labels:
             unknown.append(Dropped(path, _why_unknown(word, description)))
             continue
         present[name] += name != NO_AGREEMENT
-        name = _apply_policies(name, settings, wanted)
-        if name is None or (wanted is not None and name not in wanted):
+        name = _apply_policies(name, settings, class_names)
+        if name is None or (class_names is not None and name not in class_names):
             left_out[word] += 1
         else:
             by_utterance[utterance] = name
-    classes = tuple(sorted(wanted or set(by_utterance.values())))
+    classes = tuple(sorted(class_names or set(by_utterance.values())))
     _check(classes, by_utterance, present, settings, unknown, len(unlabelled))
     return Labels(classes, by_utterance, dict(sorted(left_out.items())), tuple(unknown), unlabelled)
 
@@ -98,7 +98,7 @@ def label_mappings() -> list[tuple[str, str, str]]:
     return [(name, word, to) for name in READERS for word, to in describe(name).words.items()]
 
 
-def _wanted(class_set: str) -> tuple[str, ...] | None:
+def _class_names(class_set: str) -> tuple[str, ...] | None:
     """The classes asked for, in the lower case that classes have; None: all."""
     named = class_set.strip().lower()
     if named == "four":
@@ -106,10 +106,10 @@ def _wanted(class_set: str) -> tuple[str, ...] | None:
     return None if named == "full" else tuple({name.strip() for name in named.split(",") if name.strip()})
 
 
-def _apply_policies(name: str, settings: CorpusSettings, wanted: tuple[str, ...] | None) -> str | None:
+def _apply_policies(name: str, settings: CorpusSettings, class_names: tuple[str, ...] | None) -> str | None:
     if name == NO_AGREEMENT:
         return None
-    if wanted is not None and name in wanted:  # asked for by name: a class of its own
+    if class_names is not None and name in class_names:  # asked for by name: a class of its own
         return name
     if name == "excited":
         return "happy" if settings.excited == "happy" else None
@@ -119,8 +119,8 @@ def _apply_policies(name: str, settings: CorpusSettings, wanted: tuple[str, ...]
 
 
 def _why_unknown(word: str, description: CorpusDescription) -> str:
-    how = ": rename it in the table, or take it as a class with corpus.class_set=full or a list of classes"
-    return f"the label '{word}' is not known to {description.name}" + (how if description.open_words else "")
+    hint = ": rename it in the table, or take it as a class with corpus.class_set=full or a list of classes"
+    return f"the label '{word}' is not known to {description.name}" + (hint if description.open_words else "")
 
 
 def _check(

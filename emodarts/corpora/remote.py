@@ -83,9 +83,9 @@ def _outdated(files: dict[str, pafs.FileInfo], folder: Path) -> list[str]:
     return [name for name, info in files.items() if not _is_same(folder / name, info)]
 
 
-def _fetch_all(filesystem: pafs.FileSystem, wanted: list[tuple[pafs.FileInfo, Path]]) -> None:
+def _fetch_all(filesystem: pafs.FileSystem, files: list[tuple[pafs.FileInfo, Path]]) -> None:
     with ThreadPoolExecutor(_COPIERS) as pool:
-        for _ in pool.map(lambda file: _fetch(filesystem, *file), wanted):
+        for _ in pool.map(lambda file: _fetch(filesystem, *file), files):
             pass  # the first error ends it
 
 

@@ -96,8 +96,8 @@ def audio_files(root: Path) -> Iterator[Path]:
     return files_below(root, lambda name: name.lower().endswith(AUDIO_SUFFIXES))
 
 
-def files_below(root: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
-    """The files below root whose names are wanted, in an order that does not depend on the file system.
+def files_below(root: Path, is_included: Callable[[str], bool]) -> Iterator[Path]:
+    """The files below root whose names are included, in an order that does not depend on the file system.
 
     Links to folders outside of root are followed once; links that lead nowhere count as (missing) files. Raises
     EmodartsError for a folder that cannot be read, unless it is hidden.
@@ -115,7 +115,7 @@ def files_below(root: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
                     folders.remove(name)  # a loop, or a folder that has been or will be seen under its own name
                 else:
                     followed.append(real)
-        paths += [Path(folder, name) for name in files if wanted(name)]
+        paths += [Path(folder, name) for name in files if is_included(name)]
     yield from sorted(paths)
 
 

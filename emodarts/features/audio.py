@@ -124,6 +124,6 @@ def with_noise(samples: Samples, rate: int, snr_db: float, seed: int) -> Samples
         noise = np.fft.irfft(spectrum)[: len(samples)].astype(np.float32)
     powers = frame_powers(samples, rate)
     speech = powers[powers >= percentile(powers, 95) / 100].mean()
-    wanted = speech / 10 ** (snr_db / 10)
-    scale = np.sqrt(wanted / max(float(np.mean(noise.astype(np.float64) ** 2)), 1e-30))
+    noise_power = speech / 10 ** (snr_db / 10)
+    scale = np.sqrt(noise_power / max(float(np.mean(noise.astype(np.float64) ** 2)), 1e-30))
     return samples + noise * np.float32(scale)

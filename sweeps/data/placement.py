@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from emodarts import corpora
-from emodarts.features.store.files import ABOUT, format_bytes
+from emodarts.features.store.files import STORE_JSON, format_bytes
 from emodarts.features.store.store import Store, store_fault
 from emodarts.files import PARTIAL, atomic_folder, file_lock
 from emodarts.provenance import git_revision
@@ -43,11 +43,11 @@ def publish(store: Store, storage: Storage, joined: bool) -> StoreLocation:
     if location.shared is None:
         return location
     target = storage.below(f"{_SHARED}/{location.shared}")
-    about, published = (store.folder / ABOUT).read_bytes(), target.sizes("")
-    missing = [name for name, size in json.loads(about)["files"].items() if published.get(name) != size]
+    description, published = (store.folder / STORE_JSON).read_bytes(), target.sizes("")
+    missing = [name for name, size in json.loads(description)["files"].items() if published.get(name) != size]
     _copy_all(lambda name: target.upload(name, store.folder / name), missing)
-    if missing or ABOUT not in published:
-        target.write(ABOUT, about)
+    if missing or STORE_JSON not in published:
+        target.write(STORE_JSON, description)
     return location
 
 
@@ -103,13 +103,13 @@ def _fetch(shared: Storage, folder: Path) -> None:
     """Copy a published store into the cache; it appears whole. The caller holds the folder's lock."""
     host = socket.gethostname()
     try:
-        about = shared.read(ABOUT)
+        description = shared.read(STORE_JSON)
     except FileNotFoundError as error:
         raise StorageError(
             f"{host} sees no features at {shared.root}: results has to be a place that every node sees (s3://, or a "
             "shared folder)"
         ) from error
-    sizes: dict[str, int] = json.loads(about)["files"]
+    sizes: dict[str, int] = json.loads(description)["files"]
     for leftover in folder.parent.glob(f"{folder.name}.*{PARTIAL}"):  # of a process that was killed here
         shutil.rmtree(leftover, ignore_errors=True)
     required, free = sum(sizes.values()), shutil.disk_usage(folder.parent).free
@@ -121,7 +121,7 @@ def _fetch(shared: Storage, folder: Path) -> None:
     try:
         with atomic_folder(folder) as temporary:
             _copy_all(lambda name: shared.download(name, temporary / name), sizes)
-            (temporary / ABOUT).write_bytes(about)
+            (temporary / STORE_JSON).write_bytes(description)
             if (fault := store_fault(temporary)) is not None:
                 raise StorageError(f"the features at {shared.root} are not whole ({fault}): a new start mends them")
             if folder.exists():  # half a store

@@ -207,10 +207,10 @@ def join_folds(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
     if len(set(classes.values())) > 1:
         listed = "; ".join(f"{name}: {', '.join(names)}" for name, names in classes.items())
         common = sorted(set.intersection(*map(set, classes.values())))
-        how = (
+        hint = (
             f"corpus.class_set='{','.join(common)}'" if len(common) > 1 else "corpus.class_set to classes that all have"
         )
-        raise EmodartsError(f"corpora with different classes cannot be joined ({listed}): set {how}")
+        raise EmodartsError(f"corpora with different classes cannot be joined ({listed}): set {hint}")
     count = max(len(folds) for folds in parts.values())
     name = f"{'+'.join(parts)}/joined"
     return tuple(_joined(name, i, [folds[i % len(folds)] for folds in parts.values()]) for i in range(count))

@@ -94,7 +94,7 @@ def by_speaker(groups: Groups, dev_of: DevOf | None = None) -> Divide:
 def next_woman_and_man(parts: list[list[str]], index: int, genders: dict[str, str | None]) -> set[str]:
     """The next woman and the next man in cyclic order of id: one dev speaker alone is too few on a small corpus."""
     cycle = [s for part in parts[index + 1 :] + parts[:index] for s in part]
-    pair = (next((s for s in cycle if genders[s] == wanted), None) for wanted in ("female", "male"))
+    pair = (next((s for s in cycle if genders[s] == gender), None) for gender in ("female", "male"))
     return {speaker for speaker in pair if speaker}
 
 
@@ -227,17 +227,17 @@ def with_random_dev(divide: Divide, fraction: float = 0.2) -> Divide:
 
 def without_dev(
     groups: Groups,
-    wanted: Callable[[LabelledUtterance], bool],
+    is_used: Callable[[LabelledUtterance], bool],
     reason: str,
     key: Callable[[LabelledUtterance], str | None] = lambda c: c.speaker,
 ) -> Divide:
-    """Each group of keys (speakers, sessions) tests once, the other `wanted` candidates train; there is no dev part."""
+    """Each group of keys (speakers, sessions) tests once, the others that are used train; no dev part."""
 
     def left_out(c: LabelledUtterance) -> str | None:
-        return reason if not wanted(c) or c.label is None else None
+        return reason if not is_used(c) or c.label is None else None
 
     def divide(corpus: str, candidates: Sequence[LabelledUtterance]) -> list[Division]:
-        parts = groups([c for c in candidates if wanted(c)])
+        parts = groups([c for c in candidates if is_used(c)])
         return [_divide(corpus, candidates, key, set(test), (), left_out) for test in parts]
 
     return divide

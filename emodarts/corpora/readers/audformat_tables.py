@@ -58,8 +58,8 @@ def table_of(name: str, entry: Any) -> Table:
     """A table as its entry in the header describes it."""
     entry = entry if isinstance(entry, dict) else {}
     columns = {
-        str(column): (about or {}).get("scheme_id") if isinstance(about, dict) else None
-        for column, about in (entry.get("columns") or {}).items()
+        str(column): (scheme or {}).get("scheme_id") if isinstance(scheme, dict) else None
+        for column, scheme in (entry.get("columns") or {}).items()
     }
     return Table(str(name), columns, entry.get("split_id"), entry.get("type") == "segmented")
 
@@ -91,9 +91,9 @@ def choose(tables: list[Table], settings: CorpusSettings, root: Path) -> list[Ta
 
 def column_of(table: Table, field: str, set_columns: Mapping[str, str]) -> str | None:
     """The table's column for one of our fields: as `corpus.columns` says, else by its name, else by its scheme."""
-    wanted = next((set_columns[name] for name in set_columns if _SETTINGS.get(name, name) == field), None)
-    if wanted is not None:
-        return wanted if wanted in table.columns else None
+    named = next((set_columns[name] for name in set_columns if _SETTINGS.get(name, name) == field), None)
+    if named is not None:
+        return named if named in table.columns else None
     for name in FIELDS[field]:
         if name in table.columns:
             return name
@@ -124,7 +124,7 @@ class OtherTables:
         """`columns` are those of the settings; `faults` will be the rows that could not be understood."""
         self.columns = columns
         self.faults: list[Dropped] = []
-        self.known: dict[str, dict[Key, str]] = {field: {} for field in FIELDS}
+        self.values: dict[str, dict[Key, str]] = {field: {} for field in FIELDS}
         self.genders = _genders(root, header)
         for table in sorted(tables, key=lambda table: table.segmented):
             fields = {field: column_of(table, field, columns) for field in FIELDS if field not in _EMOTIONS}
@@ -139,12 +139,12 @@ class OtherTables:
                 row = {field: text(record.cells.get(column)) for field, column in fields.items() if column}
                 for field, value in {**row, "split": table.split or row.get("split")}.items():
                     if value is not None:
-                        self.known[field].setdefault(key, value)
+                        self.values[field].setdefault(key, value)
 
     def value(self, field: str, key: Key) -> str | None:
         """A field of a segment, or else of its whole file."""
-        own = self.known[field].get(key)
-        return own if own is not None else self.known[field].get((key[0], None, None))
+        own = self.values[field].get(key)
+        return own if own is not None else self.values[field].get((key[0], None, None))
 
 
 def _genders(root: Path, header: dict[str, Any]) -> dict[str, str]:
@@ -152,8 +152,8 @@ def _genders(root: Path, header: dict[str, Any]) -> dict[str, str]:
     scheme = (header.get("schemes") or {}).get("speaker")
     labels = scheme.get("labels") if isinstance(scheme, dict) else None
     if isinstance(labels, dict):
-        about = {str(speaker): more for speaker, more in labels.items() if isinstance(more, dict)}
-        return {speaker: str(more["gender"]) for speaker, more in about.items() if more.get("gender")}
+        described = {str(speaker): more for speaker, more in labels.items() if isinstance(more, dict)}
+        return {speaker: str(more["gender"]) for speaker, more in described.items() if more.get("gender")}
     misc = (header.get("misc_tables") or {}).get(labels) if isinstance(labels, str) else None
     if not isinstance(misc, dict) or "gender" not in (misc.get("columns") or {}):
         return {}

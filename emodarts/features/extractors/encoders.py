@@ -184,14 +184,14 @@ def _fill(model: nn.Module, weights: dict[str, Tensor], path: Path, bundle: str)
         different = model.load_state_dict(body, strict=False)
     except RuntimeError as error:  # wrong sizes
         wrong = [line.strip() for line in str(error).split("\n")[1:]]
-        raise EmodartsError(f"{path} does not fit features.bundle={bundle}: {_some(wrong)}") from error
+        raise EmodartsError(f"{path} does not fit features.bundle={bundle}: {_first_of(wrong)}") from error
     problems = [f"missing {name}" for name in different.missing_keys]
     problems += [f"unexpected {name}" for name in different.unexpected_keys]
     if problems:
-        raise EmodartsError(f"{path} does not fit features.bundle={bundle}: {_some(problems)}")
+        raise EmodartsError(f"{path} does not fit features.bundle={bundle}: {_first_of(problems)}")
 
 
-def _some(problems: Sequence[str], shown: int = 3) -> str:
+def _first_of(problems: Sequence[str], shown: int = 3) -> str:
     more = f" and {len(problems) - shown} more" if len(problems) > shown else ""
     return "; ".join(problems[:shown]) + more
 

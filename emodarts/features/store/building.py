@@ -19,7 +19,7 @@ from emodarts.features.extractors.extractor import frame_shape, make_extractor
 from emodarts.features.settings import FeatureSettings
 from emodarts.features.store import files
 from emodarts.features.store.extraction import extract_shard
-from emodarts.features.store.files import ABOUT, INDEX, SCHEMA_VERSION, format_bytes, shard_name
+from emodarts.features.store.files import INDEX, SCHEMA_VERSION, STORE_JSON, format_bytes, shard_name
 from emodarts.features.store.plan import ExtractionPlan
 from emodarts.features.store.store import Store, open_store, store_fault
 from emodarts.features.store.workers import extract_in_processes
@@ -147,7 +147,7 @@ def finish_store(plan: ExtractionPlan, folder: Path) -> None:
     count = files.write_index(folder / INDEX, rows)
     for name in [*names, INDEX]:  # at the end, when most is written already: once a shard would stop the extraction
         sync(folder / name)
-    about = {
+    description = {
         "schema_version": SCHEMA_VERSION,
         "corpus": plan.corpus,
         "root": str(plan.root),
@@ -159,8 +159,8 @@ def finish_store(plan: ExtractionPlan, folder: Path) -> None:
         "files": {name: (folder / name).stat().st_size for name in [*names, INDEX]},
         "dropped": [asdict(row) for row in dropped],
     }
-    with atomic_write(folder / ABOUT, durable=True) as temporary:
-        temporary.write_text(json.dumps(about, indent=1))
+    with atomic_write(folder / STORE_JSON, durable=True) as temporary:
+        temporary.write_text(json.dumps(description, indent=1))
     sync(folder)
 
 
@@ -179,7 +179,7 @@ def _is_whole(plan: ExtractionPlan, folder: Path, number: int) -> bool:
 
 def _clear(folder: Path) -> None:
     """Take away what says that the store is complete, and what dead builders left."""
-    for name in (ABOUT, INDEX):
+    for name in (STORE_JSON, INDEX):
         (folder / name).unlink(missing_ok=True)
     _clear_partial(folder)
 

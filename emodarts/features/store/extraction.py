@@ -56,10 +56,10 @@ def extract_shard(plan: ExtractionPlan, number: int, folder: Path, extractor: Ex
     with _loading(plan, [rows[i] for i in order], device) as loading:
         for batch in _batches(order, seconds * len(plan.settings.variants), device):
             loaded = list(islice(loading, len(batch)))
-            copies = [copy for item in loaded if isinstance(item, Loaded) for copy in item.copies]
+            copies = [copy for recording in loaded if isinstance(recording, Loaded) for copy in recording.copies]
             frames = iter(extractor(copies, device) if copies else [])
-            for i, item in zip(batch, loaded, strict=True):
-                results[i] = _extracted(rows[i], item, frames)
+            for i, recording in zip(batch, loaded, strict=True):
+                results[i] = _extracted(rows[i], recording, frames)
     extracted = [row for row in results if isinstance(row, Extracted)]
     dropped = [row for row in results if isinstance(row, Dropped)]
     write_shard(folder / shard_name(number), extracted, dropped, len(plan.settings.variants))
@@ -135,10 +135,10 @@ def _copy(sound: Samples, rate: int, utterance: str, variant: Variant, settings:
     return with_noise(copy, settings.sample_rate, variant.snr_db, seed)
 
 
-def _extracted(row: Row, item: Loaded | Dropped, frames: Iterator[Tensor]) -> Extracted | Dropped:
-    if isinstance(item, Dropped):
-        return item
-    copies = [next(frames) for _ in item.copies]
+def _extracted(row: Row, recording: Loaded | Dropped, frames: Iterator[Tensor]) -> Extracted | Dropped:
+    if isinstance(recording, Dropped):
+        return recording
+    copies = [next(frames) for _ in recording.copies]
     if not all(float(x.abs().max()) < _LARGEST for x in copies):
         return Dropped(row["path"], "its features are not finite, or too large for 16 bits")
-    return Extracted(item.measures, [x.half().numpy() for x in copies])
+    return Extracted(recording.measures, [x.half().numpy() for x in copies])

@@ -19,7 +19,7 @@ from emodarts.features.measures import MEASURES
 from emodarts.files import atomic_write
 
 SCHEMA_VERSION = 3  # of emodarts 0.2.0; 0.1.0 wrote version 2
-INDEX, ABOUT, PLAN = "index.arrow", "store.json", "plan.arrow"
+INDEX, STORE_JSON, PLAN = "index.arrow", "store.json", "plan.arrow"
 
 
 @dataclass(frozen=True)

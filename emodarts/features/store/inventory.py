@@ -8,7 +8,7 @@ from pathlib import Path
 
 from emodarts.errors import EmodartsError
 from emodarts.features.settings import FeatureSettings
-from emodarts.features.store.files import ABOUT, INDEX, PLAN
+from emodarts.features.store.files import INDEX, PLAN, STORE_JSON
 from emodarts.features.store.plan import ExtractionPlan
 from emodarts.features.store.store import open_store
 from emodarts.files import file_lock
@@ -55,7 +55,7 @@ def _delete(folder: Path, only_unfinished: bool) -> bool:
     with file_lock(folder, keep_waiting=lambda holder: False) as locked:
         if not locked or (only_unfinished and _list_store(folder).complete):
             return False
-        for name in (ABOUT, INDEX):  # killed in between, it is an unfinished store, not a damaged one
+        for name in (STORE_JSON, INDEX):  # killed in between, it is an unfinished store, not a damaged one
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder)
         return True
@@ -63,19 +63,23 @@ def _delete(folder: Path, only_unfinished: bool) -> bool:
 
 def _folders(cache: Path) -> Iterator[Path]:
     if cache.is_dir():
-        yield from sorted(p for p in cache.iterdir() if p.is_dir() and ((p / PLAN).exists() or (p / ABOUT).exists()))
+        yield from sorted(
+            p for p in cache.iterdir() if p.is_dir() and ((p / PLAN).exists() or (p / STORE_JSON).exists())
+        )
 
 
 def _list_store(folder: Path) -> StoreListing:
     size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     try:
-        about = json.loads((folder / ABOUT).read_text())
+        description = json.loads((folder / STORE_JSON).read_text())
         open_store(folder)
-        settings = describe_settings(FeatureSettings(**about["settings"]))
-        dropped = f", {len(about['dropped'])} dropped" if about["dropped"] else ""
-        return StoreListing(folder, about["corpus"], settings, about["utterances"], size, True, f"complete{dropped}")
+        settings = describe_settings(FeatureSettings(**description["settings"]))
+        dropped = f", {len(description['dropped'])} dropped" if description["dropped"] else ""
+        return StoreListing(
+            folder, description["corpus"], settings, description["utterances"], size, True, f"complete{dropped}"
+        )
     except (OSError, ValueError, KeyError, TypeError, EmodartsError) as error:
-        damaged = f"damaged, or of another version: {error}" if (folder / ABOUT).exists() else None
+        damaged = f"damaged, or of another version: {error}" if (folder / STORE_JSON).exists() else None
         return _unfinished(folder, size, damaged)
 
 

@@ -63,28 +63,28 @@ class JoinedStore:
 
     def positions(self, utterances: Sequence[str]) -> NDArray[np.int64]:
         """Positions `(n,)` of utterances. Raises EmodartsError for one without features."""
-        wanted = pa.array(utterances, pa.string())
-        positions = np.full(len(wanted), -1, np.int64)
+        ids = pa.array(utterances, pa.string())
+        positions = np.full(len(ids), -1, np.int64)
         for first, store in zip(self._firsts, self.stores, strict=True):
-            within = pc.index_in(wanted, value_set=store.utterances).fill_null(-1).to_numpy(zero_copy_only=False)
+            within = pc.index_in(ids, value_set=store.utterances).fill_null(-1).to_numpy(zero_copy_only=False)
             positions[within >= 0] = first + within[within >= 0]
         missing = np.flatnonzero(positions < 0)
         if len(missing):
             folders = ", ".join(str(store.folder) for store in self.stores)
             raise EmodartsError(
-                f"{folders}: no features of {wanted[missing[0]]} ({len(missing)} utterances have none); build the "
+                f"{folders}: no features of {ids[missing[0]]} ({len(missing)} utterances have none); build the "
                 "stores again, or see what was dropped"
             )
         return positions
 
     def lengths(self, positions: NDArray[np.int64] | Sequence[int], variant: int = 0) -> NDArray[np.int32]:
         """Numbers of frames `(n,)` of a variant of the utterances at these positions."""
-        wanted = np.asarray(positions, np.int64)
-        numbers = np.searchsorted(self._firsts, wanted, side="right") - 1
-        lengths = np.zeros(len(wanted), np.int32)
+        rows = np.asarray(positions, np.int64)
+        numbers = np.searchsorted(self._firsts, rows, side="right") - 1
+        lengths = np.zeros(len(rows), np.int32)
         for number, store in enumerate(self.stores):
-            mine = numbers == number
-            lengths[mine] = store.lengths(wanted[mine] - self._firsts[number], variant)
+            within = numbers == number
+            lengths[within] = store.lengths(rows[within] - self._firsts[number], variant)
         return lengths
 
     def read(self, position: int, variant: int = 0) -> NDArray[np.float16]:

@@ -64,8 +64,8 @@ class ExtractionPlan:
     @cached_property
     def name(self) -> str:
         """The name of the store's folder: corpus, kind, and a key of everything that the frames depend on."""
-        about = [SCHEMA_VERSION, self.identity, str(self.root), self._about()]
-        mark = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+        key = [SCHEMA_VERSION, self.identity, str(self.root), self._content()]
+        mark = hashlib.sha256(json.dumps(key, sort_keys=True).encode())
         for name in ("utterance", "path"):
             mark.update("\0".join(self.rows[name].to_pylist()).encode())
         for name in ("start", "end", "size", "time"):
@@ -98,21 +98,28 @@ class ExtractionPlan:
 
     def write(self, folder: Path) -> None:
         """Write the plan into the store's folder, where the worker processes read it."""
-        about = {**self._about(), "root": str(self.root), "corpus": self.corpus, "identity": self.identity}
-        about["settings"] = asdict(self.settings)
-        metadata = {"schema_version": str(SCHEMA_VERSION), "about": json.dumps(about)}
+        description = {**self._content(), "root": str(self.root), "corpus": self.corpus, "identity": self.identity}
+        description["settings"] = asdict(self.settings)
+        metadata = {"schema_version": str(SCHEMA_VERSION), "about": json.dumps(description)}
         write_table(folder / PLAN, self.rows.to_batches()[0].replace_schema_metadata(metadata))
 
     @classmethod
     def read(cls, folder: Path) -> "ExtractionPlan":
         """The plan in a store's folder. Raises EmodartsError."""
         batch = map_table(folder / PLAN)
-        about = json.loads(batch.schema.metadata[b"about"])
-        settings = FeatureSettings(**about["settings"])
+        description = json.loads(batch.schema.metadata[b"about"])
+        settings = FeatureSettings(**description["settings"])
         rows = pa.Table.from_batches([batch]).replace_schema_metadata(None)
-        return cls(rows, Path(about["root"]), settings, about["corpus"], about["identity"], about["rows_per_shard"])
+        return cls(
+            rows,
+            Path(description["root"]),
+            settings,
+            description["corpus"],
+            description["identity"],
+            description["rows_per_shard"],
+        )
 
-    def _about(self) -> dict[str, Any]:
+    def _content(self) -> dict[str, Any]:
         """What frames depend on, in a form that is the same for 1 and 1.0, and for a checkpoint wherever it lies."""
         settings = {
             k: float(v) if k.endswith(("_ms", "_db", "_floor")) and isinstance(v, int) else v

@@ -21,7 +21,7 @@ from emodarts.errors import EmodartsError
 from emodarts.features.measures import MEASURES
 from emodarts.features.settings import Variant
 from emodarts.features.store import files
-from emodarts.features.store.files import ABOUT, INDEX, shard_name
+from emodarts.features.store.files import INDEX, STORE_JSON, shard_name
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class Store:
 
     def positions(self, utterances: Sequence[str]) -> NDArray[np.int64]:
         """Positions `(n,)` of utterances. Raises EmodartsError for one without features."""
-        wanted = pa.array(utterances, pa.string())
-        indices = pc.index_in(wanted, value_set=self.utterances)
+        ids = pa.array(utterances, pa.string())
+        indices = pc.index_in(ids, value_set=self.utterances)
         if indices.null_count:
-            missing = wanted.filter(pc.is_null(indices))[0]
+            missing = ids.filter(pc.is_null(indices))[0]
             raise EmodartsError(
                 f"{self.folder}: no features of {missing} ({indices.null_count} utterances have none); build the store "
                 "again, or see what was dropped"
@@ -97,19 +97,19 @@ class Store:
 def open_store(folder: Path) -> Store:
     """Open a complete store. Raises EmodartsError for a missing, unfinished, damaged or other-version one."""
     try:
-        about = json.loads((folder / ABOUT).read_text())
-        version = about.get("schema_version")
+        description = json.loads((folder / STORE_JSON).read_text())
+        version = description.get("schema_version")
     except (OSError, ValueError, AttributeError) as error:
         raise EmodartsError(
             f"{folder} is no complete feature store ({error}); run `emodarts features`, or the sweep, again"
         ) from error
     files.check_version(version, folder)
     try:
-        expected, dropped = about["files"], tuple(Dropped(**row) for row in about["dropped"])
-        variants = tuple(Variant(speed, snr_db) for speed, snr_db in about["variants"])
-        store = Store(folder, about["bins"], about["channels"], variants, dropped)
+        expected, dropped = description["files"], tuple(Dropped(**row) for row in description["dropped"])
+        variants = tuple(Variant(speed, snr_db) for speed, snr_db in description["variants"])
+        store = Store(folder, description["bins"], description["channels"], variants, dropped)
     except (KeyError, TypeError, ValueError) as error:
-        raise EmodartsError(f"{folder / ABOUT} is damaged ({error!r}); run `emodarts features` again") from error
+        raise EmodartsError(f"{folder / STORE_JSON} is damaged ({error!r}); run `emodarts features` again") from error
     _check_sizes(folder, expected)
     return store
 

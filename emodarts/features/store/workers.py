@@ -38,15 +38,15 @@ def extract_in_processes(folder: Path, numbers: Sequence[int], processes: int) -
                 assert worker.stdout is not None
                 selector.register(worker.stdout, selectors.EVENT_READ, place)
                 busy[place] = queue.pop()
-                _ask(worker, busy[place])
+                _send_shard(worker, busy[place])
             while busy:
                 for key, _ in selector.select():
                     worker = workers[key.data]
                     done = busy.pop(key.data)
-                    _hear(worker, done)
+                    _read_answer(worker, done)
                     if queue:
                         busy[key.data] = queue.pop()
-                        _ask(worker, busy[key.data])
+                        _send_shard(worker, busy[key.data])
                     else:
                         selector.unregister(key.fileobj)
                     yield done
@@ -71,23 +71,23 @@ def _start(folder: Path) -> "subprocess.Popen[str]":
     )
 
 
-def _ask(worker: "subprocess.Popen[str]", number: int) -> None:
+def _send_shard(worker: "subprocess.Popen[str]", number: int) -> None:
     assert worker.stdin is not None
     try:
         worker.stdin.write(f"{number}\n")
         worker.stdin.flush()
     except BrokenPipeError:
-        pass  # it died: `_hear` finds its output closed and says so
+        pass  # it died: `_read_answer` finds its output closed and says so
 
 
-def _hear(worker: "subprocess.Popen[str]", number: int) -> None:
+def _read_answer(worker: "subprocess.Popen[str]", number: int) -> None:
     assert worker.stdout is not None
     line = worker.stdout.readline()
     if not line.endswith("\n"):
         status = worker.wait()
-        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        end = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         raise EmodartsError(
-            f"a process that extracted features {how} in shard {number} (is there memory enough?); what is finished is "
+            f"a process that extracted features {end} in shard {number} (is there memory enough?); what is finished is "
             "kept: run again, with fewer processes if it was memory"
         )
     answer = json.loads(line)
