@@ -133,22 +133,22 @@ class LocalCluster:
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    found = [s.getsockname()[1] for s in sockets]
+    ports = [s.getsockname()[1] for s in sockets]
     for s in sockets:
         s.close()
-    return found
+    return ports
 
 
 def descendants(pid: int) -> list[int]:
     """The processes below a process, parents first."""
-    found = []
+    processes = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
             children = [int(child) for child in task.read_text().split()]
         except OSError:
             continue
-        found += [below for child in children for below in (child, *descendants(child))]
-    return found
+        processes += [below for child in children for below in (child, *descendants(child))]
+    return processes
 
 
 def _command(pid: int) -> bytes:
@@ -178,19 +178,19 @@ def main() -> int:
     parser.add_argument("--cpus", type=int, default=1, help="of each node (default 1)")
     parser.add_argument("--gpus", type=int, default=0, help="logical ones of each node (default 0)")
     parser.add_argument("command", nargs="*", help="what to run in it, after --")
-    given = parser.parse_args()
+    options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="emodarts-ray-"))  # short: Ray's sockets lie below it
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts what is behind & with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     cluster = LocalCluster(folder)
     try:
-        for _ in range(given.nodes):
-            cluster.add_node(given.cpus, given.gpus)
+        for _ in range(options.nodes):
+            cluster.add_node(options.cpus, options.gpus)
         print(
-            f"cluster of {given.nodes} nodes at {cluster.address}; dashboard http://127.0.0.1:{cluster.dashboard_port}"
+            f"cluster of {options.nodes} nodes at {cluster.address}; dashboard http://127.0.0.1:{cluster.dashboard_port}"
         )
-        if given.command:
-            return subprocess.run(given.command, env={**os.environ, **cluster.environment}, check=False).returncode
+        if options.command:
+            return subprocess.run(options.command, env={**os.environ, **cluster.environment}, check=False).returncode
         variables = " ".join(f"{name}={value}" for name, value in cluster.environment.items())
         print(
             f"in another terminal:\n  export {variables}\n  python sweeps/run.py\nCtrl-C here takes it down", flush=True

@@ -223,7 +223,6 @@ def names_of_values(tree):
             yield node.asname, node.lineno
 
 
-@not_yet()
 def test_names_say_what_they_hold():
     vague = [
         f"{path}:{line} {name}"
