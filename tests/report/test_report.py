@@ -95,6 +95,10 @@ class Reading(HTMLParser):
             assert self.open.pop() == tag
 
 
+def test_findings_of_the_audit_stand_on_the_page(html):
+    assert "texts: 8 texts stand in train and test" in html
+
+
 def test_the_page_needs_nothing_else(html):
     read = Reading(html)
     assert read.fetched == []

@@ -75,7 +75,7 @@ def _corpora_elements(data: ReportData) -> list[Element]:
             verdict = _audit_verdict(worst) if corpus["audit"] else "not audited"
             rows.append((record.sweep, corpus["corpus"], *counts, *figures, verdict))
             for finding in worst:
-                text = f"{corpus['corpus']}: {finding['subject']}: {finding['found']}"
+                text = f"{corpus['corpus']}: {finding['subject']}: {finding['fact']}"
                 warnings[Paragraph(text, "warning")] = None
     table = ReportTable("corpora", "Corpora and their audits", _CORPUS_COLUMNS, tuple(rows))
     return [table, Collapsible(f"{len(warnings)} findings of the audits", tuple(warnings))] if warnings else [table]
