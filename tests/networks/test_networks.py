@@ -28,31 +28,6 @@ def supernet(seed=0, **changes):
     return Supernet(replace(SHAPE, **changes), tuple(CNN_OPERATIONS), tuple(SEQUENCE_OPERATIONS))
 
 
-@pytest.mark.parametrize(("bins", "over_time"), [(7, False), (1, True)])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("name", CNN_OPERATIONS)
-def test_cnn_operation(name, stride, bins, over_time):
-    torch.manual_seed(0)
-    x = inputs(channels=4, bins=bins).requires_grad_()
-    mask = image_mask(LENGTHS, 40, x.dtype)
-    operation = CNN_OPERATIONS[name](4, stride, False, over_time)
-    y = operation(x, mask)
-    assert y.shape == (3, 4, -(-bins // stride), -(-40 // stride))
-    assert y.isfinite().all()
-    out = mask[..., ::stride]
-    assert (y * (1 - out)).abs().sum() == 0
-    if name == "none":
-        return
-    (y * torch.randn_like(y)).sum().backward()
-    assert x.grad.abs().sum() > 0
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in operation.parameters())
-    operation.eval()
-    together = operation(x, mask)
-    for row, length in enumerate(LENGTHS.tolist()):
-        alone = operation(x[row : row + 1, ..., :length], mask[row : row + 1, ..., :length])
-        torch.testing.assert_close(alone, together[row : row + 1, ..., : alone.shape[3]], atol=1e-5, rtol=1e-5)
-
-
 @pytest.mark.parametrize("name", CNN_OPERATIONS)
 def test_over_time_is_the_middle_row_of_the_kernel(name):
     # One bin: the other rows of a k x k kernel only ever see the padding above and below.
@@ -96,24 +71,6 @@ def test_squeeze_excite_scales_by_what_the_mean_of_the_real_frames_says():
     expected = torch.sigmoid(gate.excite(torch.relu(gate.squeeze(means))))
     gated = gate(x, image_mask(LENGTHS, 40, x.dtype))
     torch.testing.assert_close(gated, x * expected[:, :, None, None])
-
-
-@pytest.mark.parametrize("name", SEQUENCE_OPERATIONS)
-def test_sequence_operation(name):
-    torch.manual_seed(0)
-    mask = time_mask(LENGTHS, 40)[:, :, None]
-    x = (torch.randn(3, 40, 8) * mask).requires_grad_()
-    operation = SEQUENCE_OPERATIONS[name](8, True)
-    y = operation(x, LENGTHS)
-    assert y.shape == x.shape
-    assert (y * ~mask).abs().sum() == 0
-    if name == "none":
-        return
-    (y * torch.randn_like(y)).sum().backward()
-    assert x.grad.abs().sum() > 0
-    for row, length in enumerate(LENGTHS.tolist()):
-        alone = operation(x[row : row + 1, :length], LENGTHS[row : row + 1])
-        torch.testing.assert_close(alone, y[row : row + 1, :length], atol=1e-5, rtol=1e-5)
 
 
 def test_masked_batch_norm_is_batch_norm_of_the_real_frames():

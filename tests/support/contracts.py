@@ -3,9 +3,14 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from emodarts.corpora.table import UTTERANCES, audio_files
+from emodarts.networks.costs import count_parameters, counted_macs, operation_costs
+from tests.support.networks import LENGTHS
+from tests.support.operations import FRAMES
 from tests.support.optuna_studies import complete_trial, make_study, run_trials
+from tests.support.plain import plain_edges
 
 
 class CorpusContract:
@@ -23,6 +28,89 @@ class CorpusContract:
         on_disk = {f.relative_to(corpus.root).as_posix() for f in audio_files(corpus.root)}
         told = {*corpus.utterances["path"].to_pylist(), *corpus.dropped["path"].to_pylist()}
         assert on_disk <= told
+
+
+class OperationContract:
+    """What every operation of a cell must keep; subclasses parametrise `case`, an `OperationCase`."""
+
+    def test_shape_and_padding(self, case):
+        torch.manual_seed(0)
+        x, extent = case.batch()
+        y = case.build()(x, extent)
+        shape = (3, 4, -(-case.bins // case.stride), case.output_frames) if case.kind == "cnn" else x.shape
+        assert y.shape == shape
+        assert y.isfinite().all()
+        output_lengths = -(-LENGTHS // case.stride)
+        padding = torch.arange(case.output_frames) >= output_lengths[:, None]
+        assert case.frames_first(y)[padding].abs().sum() == 0
+
+    @pytest.mark.parametrize("affine", [False, True])
+    def test_gradients_reach_the_input_and_all_weights(self, case, affine):
+        if case.name == "none":
+            return
+        torch.manual_seed(0)
+        x, extent = case.batch()
+        operation = case.build(affine)
+        y = operation(x.requires_grad_(), extent)
+        (y * torch.randn_like(y)).sum().backward()
+        assert x.grad.abs().sum() > 0
+        idle = [name for name, p in operation.named_parameters() if p.grad is None or p.grad.abs().sum() == 0]
+        assert not idle
+
+    @pytest.mark.parametrize("affine", [False, True])
+    def test_an_utterance_does_not_depend_on_its_batch(self, case, affine):
+        torch.manual_seed(0)
+        x, extent = case.batch()
+        operation = case.build(affine)
+        operation(x, extent)  # some running statistics
+        together = operation.eval()(x, extent)
+        for row in range(len(LENGTHS)):
+            alone = case.frames_first(operation(*case.utterance(x, extent, row)))
+            expected = case.frames_first(together[row : row + 1])[:, : alone.shape[1]]
+            torch.testing.assert_close(alone, expected, atol=1e-5, rtol=1e-5)
+
+    @pytest.mark.parametrize("affine", [False, True])
+    def test_costs_are_those_of_its_module(self, case, affine):
+        operation = case.build(affine)
+        x, extent = case.batch()
+        x, extent = x[:1], extent[:1] if case.kind == "cnn" else torch.tensor([FRAMES])
+        counted = count_parameters(operation), counted_macs(operation, x, extent)
+        state = torch.get_rng_state()
+        size = (case.bins, FRAMES)
+        assert (
+            operation_costs(case.name, case.kind, case.channels, size, case.stride, case.over_time, affine) == counted
+        )
+        assert torch.equal(torch.get_rng_state(), state)
+
+    def test_the_fused_form_gives_the_same_numbers(self, case):
+        torch.manual_seed(0)
+        fused = case.edges(2).double()
+        plain = plain_edges(fused)
+        x, extent = case.batch(torch.float64)
+        weights = torch.rand(2, 1, dtype=torch.float64)
+        for training in (True, False):
+            leaves, outputs = [], []
+            for edges in (fused, plain):
+                leaves.append([x.clone().requires_grad_(), weights.clone().requires_grad_()])
+                outputs.append(edges.train(training)(leaves[-1][0], extent, leaves[-1][1]))
+            torch.testing.assert_close(*outputs, atol=1e-9, rtol=1e-9)
+            if case.name != "none":
+                against = torch.randn_like(outputs[0])
+                ours, theirs = (torch.autograd.grad(y, t, against) for y, t in zip(outputs, leaves, strict=True))
+                real = case.batch(torch.float64)[0] != 0  # what stands at padding does not count
+                torch.testing.assert_close(ours[0] * real, theirs[0] * real, atol=1e-9, rtol=1e-9)
+                torch.testing.assert_close(ours[1], theirs[1], atol=1e-9, rtol=1e-9)
+
+    def test_the_fused_form_draws_the_weights_of_the_plain_one(self, case):
+        torch.manual_seed(3)
+        fused = case.edges(3)
+        torch.manual_seed(3)
+        drawn = [case.build() for _ in range(3)]
+        state = torch.get_rng_state()
+        for edge, operation in enumerate(drawn):
+            extracted = fused.extract(edge, case.name).state_dict()
+            assert all(torch.equal(extracted[key], value) for key, value in operation.state_dict().items())
+        assert torch.equal(torch.get_rng_state(), state)  # to look at an operation draws nothing
 
 
 class SamplerContract:
