@@ -63,9 +63,7 @@ def _delete(folder: Path, only_unfinished: bool) -> bool:
 
 def _folders(cache: Path) -> Iterator[Path]:
     if cache.is_dir():
-        yield from sorted(
-            p for p in cache.iterdir() if p.is_dir() and ((p / PLAN).exists() or (p / STORE_JSON).exists())
-        )
+        yield from sorted(p for p in cache.iterdir() if (p / PLAN).exists() or (p / STORE_JSON).exists())
 
 
 def _list_store(folder: Path) -> StoreListing:
@@ -73,11 +71,10 @@ def _list_store(folder: Path) -> StoreListing:
     try:
         description = json.loads((folder / STORE_JSON).read_text())
         open_store(folder)
+        corpus, utterances, dropped = (description[name] for name in ("corpus", "utterances", "dropped"))
         settings = describe_settings(FeatureSettings(**description["settings"]))
-        dropped = f", {len(description['dropped'])} dropped" if description["dropped"] else ""
-        return StoreListing(
-            folder, description["corpus"], settings, description["utterances"], size, True, f"complete{dropped}"
-        )
+        state = f"complete, {len(dropped)} dropped" if dropped else "complete"
+        return StoreListing(folder, corpus, settings, utterances, size, True, state)
     except (OSError, ValueError, KeyError, TypeError, EmodartsError) as error:
         damaged = f"damaged, or of another version: {error}" if (folder / STORE_JSON).exists() else None
         return _unfinished(folder, size, damaged)

@@ -108,16 +108,10 @@ class ExtractionPlan:
         """The plan in a store's folder. Raises EmodartsError."""
         batch = map_table(folder / PLAN)
         description = json.loads(batch.schema.metadata[b"about"])
-        settings = FeatureSettings(**description["settings"])
         rows = pa.Table.from_batches([batch]).replace_schema_metadata(None)
-        return cls(
-            rows,
-            Path(description["root"]),
-            settings,
-            description["corpus"],
-            description["identity"],
-            description["rows_per_shard"],
-        )
+        corpus, identity, rows_per_shard = (description[name] for name in ("corpus", "identity", "rows_per_shard"))
+        settings = FeatureSettings(**description["settings"])
+        return cls(rows, Path(description["root"]), settings, corpus, identity, rows_per_shard)
 
     def _content(self) -> dict[str, Any]:
         """What frames depend on, in a form that is the same for 1 and 1.0, and for a checkpoint wherever it lies."""
