@@ -61,19 +61,17 @@ def prepare(samples: Samples, rate: int, settings: FeatureSettings) -> Samples:
     if not powers.max() > 1e-14:
         raise UnusableAudio("silent: every sample is the same")
     if settings.trim_db is not None:
-        samples = _between(samples, rate, powers, settings.trim_db)
+        samples = trim(samples, rate, powers, settings.trim_db)
     if len(samples) < settings.minimum_ms / 1000 * rate:
         raise UnusableAudio(f"too short: {1000 * len(samples) / rate:.0f} ms of sound (features.minimum_ms)")
     return samples
 
 
-def trim(samples: Samples, rate: int, below_db: float) -> Samples:
-    """Cut both ends where 20 ms frames lie more than `below_db` under the active level (95th percentile of frames)."""
-    return _between(samples, rate, frame_powers(samples, rate), below_db)
+def trim(samples: Samples, rate: int, powers: NDArray[np.float64], below_db: float) -> Samples:
+    """Cut both ends where 20 ms frames lie more than `below_db` under the active level (95th percentile of frames).
 
-
-def _between(samples: Samples, rate: int, powers: NDArray[np.float64], below_db: float) -> Samples:
-    """From the first to the last active one of the frames that have these powers."""
+    `powers` are the samples' `frame_powers`.
+    """
     hop = max(1, rate // 50)
     level = 10 * np.log10(powers + 1e-12)
     active = np.flatnonzero(level > percentile(level, 95) - below_db)

@@ -405,3 +405,11 @@ class TestUserSplit:
         table = pa.Table.from_pylist(rows, UTTERANCES)
         with pytest.raises(EmodartsError, match="cannot be read"):
             make_folds(chosen, table, labels)
+
+
+def test_a_fold_says_the_role_of_each_utterance():
+    for fold in folds_of("msp_podcast", "official", *corpus_of("msp_podcast", 48)):
+        assert set(fold.test_ids) == {u for ids in fold.tests.values() for u in ids}
+        assert set(fold.roles) == {*fold.train, *fold.dev, *fold.test_ids}
+        assert {u for u, role in fold.roles.items() if role == "test"} == set(fold.test_ids)
+        assert {u for u, role in fold.roles.items() if role == "dev"} == set(fold.dev)

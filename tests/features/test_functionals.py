@@ -35,7 +35,7 @@ def test_the_same_alone_and_in_any_batch():
     made = make_extractor(EGEMAPS)
     for sound, together in zip(sounds, made(sounds), strict=True):
         assert made([sound])[0].equal(together)
-        assert together.shape == (made.frames(len(sound)), 88)
+        assert together.shape == (1, 88)
 
 
 def test_without_opensmile_it_says_what_to_install(monkeypatch):

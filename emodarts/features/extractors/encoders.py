@@ -43,18 +43,13 @@ class Encoder:
         layers: Sequence[int],
         weighting: str = "stack",
         normalise: bool = False,
-        identity: str = "",
     ):
         self._model = model.eval().requires_grad_(False)
         self._layers, self._mean = tuple(layers), weighting == "mean"
-        self._normalise, self._identity = normalise, identity
+        self._normalise = normalise
         self._convolutions = [(layer.kernel_size, layer.stride) for layer in model.feature_extractor.conv_layers]
         self.bins: int = model.encoder.feature_projection.projection.out_features
         self.channels = 1 if self._mean else len(self._layers)
-
-    def identity(self) -> str:
-        """16 hex digits of the checkpoint's content."""
-        return self._identity
 
     def frames(self, samples: int) -> int:
         """Number of frames of so many samples: 50 a second less the convolutions' rim, at least 1."""
@@ -142,7 +137,7 @@ def load_encoder(settings: FeatureSettings) -> Encoder:
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced at once
         model = _BUILDERS[bundle._model_type](**{**bundle._params, "aux_num_out": None})
     _fill(model, read_checkpoint(path), path, settings.bundle)
-    return Encoder(model, settings.layers, settings.layer_weighting, bundle._normalize_waveform, checkpoint_hash(path))
+    return Encoder(model, settings.layers, settings.layer_weighting, bundle._normalize_waveform)
 
 
 def find_checkpoint(settings: FeatureSettings) -> Path:

@@ -15,22 +15,8 @@ if TYPE_CHECKING:  # the sizes of frames and the key of a store are wanted where
 class Extractor(Protocol):
     """Maps sample arrays at `features.sample_rate` to frames; an utterance gives the same frames in any batch."""
 
-    @property
-    def bins(self) -> int:
-        """Values a frame and channel."""
-
-    @property
-    def channels(self) -> int:
-        """Channels of a frame."""
-
-    def frames(self, samples: int) -> int:
-        """Number of frames of so many samples."""
-
-    def identity(self) -> str:
-        """What the frames depend on beside the settings: a hash of the weights, "" where there are none."""
-
     def __call__(self, utterances: list[Samples], device: str = "cpu") -> list[Tensor]:
-        """Float32 frames `(time, channels * bins)` on the CPU, one tensor an utterance."""
+        """Float32 frames `(time, channels * bins)` on the CPU, one tensor an utterance; see `frame_shape`."""
 
 
 def make_extractor(settings: FeatureSettings) -> Extractor:
@@ -61,7 +47,7 @@ def frame_shape(settings: FeatureSettings) -> tuple[int, int]:
 
 
 def extractor_identity(settings: FeatureSettings) -> str:
-    """The same as `make_extractor(settings).identity()`, without building the network.
+    """What the frames depend on beside the settings: openSMILE's version, a hash of the weights, "" for spectra.
 
     It stands for the checkpoint's content: a key made of it needs the checkpoint's path no more.
     Raises EmodartsError where the weights are not at hand.

@@ -18,8 +18,6 @@ _LARGEST = 60_000.0  # of what float16 holds
 class Functionals:
     """The eGeMAPSv02 functionals as an Extractor: one frame `(1, 88)` an utterance, in openSMILE's order."""
 
-    bins, channels = EGEMAPS_VALUES, 1
-
     def __init__(self, settings: FeatureSettings):
         opensmile_version()
         import opensmile
@@ -28,14 +26,6 @@ class Functionals:
         self._smile = opensmile.Smile(
             feature_set=opensmile.FeatureSet.eGeMAPSv02, feature_level=opensmile.FeatureLevel.Functionals
         )
-
-    def frames(self, samples: int) -> int:
-        """One, however long the utterance is."""
-        return 1
-
-    def identity(self) -> str:
-        """openSMILE's version."""
-        return opensmile_version()
 
     def __call__(self, utterances: list[Samples], device: str = "cpu") -> list[Tensor]:
         """Float32 frames `(1, 88)` on the CPU, one tensor an utterance; values beyond float16 are cut to its range."""

@@ -53,10 +53,6 @@ class Spectra(nn.Module):
         """Number of frames of so many samples: frame t is centred on sample t * hop."""
         return samples // self.hop + 1
 
-    def identity(self) -> str:
-        """Nothing: the settings say all."""
-        return ""
-
     @torch.no_grad()
     def forward(self, utterances: list[Samples], device: str = "cpu") -> list[Tensor]:
         """Sample arrays at `sample_rate` -> float32 frames `(time, channels * bins)` on the CPU, one an utterance."""
