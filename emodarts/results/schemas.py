@@ -10,139 +10,95 @@ SCHEMA_VERSION = 5  # of emodarts 0.2.0; that of 0.1.0 read versions 1 to 4
 LAST_OLD_READER = "0.1.0"  # the last version of emodarts that reads older ones
 _VERSION_KEY = b"emodarts.schema_version"
 
-_KEY = [
-    ("sweep", pa.string()),
-    ("system", pa.string()),
-    ("study", pa.string()),
-    ("trial", pa.int32()),
-    ("seed", pa.int32()),
-    ("train_corpora", pa.list_(pa.string())),
-    ("genotype_from", pa.string()),
-    ("protocol", pa.string()),
-    ("protocol_caveat", pa.string()),  # of the protocol, null where there is none: "dev shares speakers with train"
-    ("fold", pa.int32()),
-    ("inner", pa.int32()),  # inner split of the fold's train and dev parts; null: the fold as its protocol divides it
-    ("fold_hash", pa.string()),
-    ("classes", pa.list_(pa.string())),
-    ("subsample", pa.string()),
-    ("stage", pa.string()),
-    ("epoch_rule", pa.string()),
-]
-_PART = [
-    ("role", pa.string()),
-    ("test_set", pa.string()),
-    ("normalisation", pa.string()),
-    ("condition", pa.string()),  # what was done to the recordings before predicting; null: nothing
-    ("target", pa.string()),  # what was predicted: arousal, valence, dominance; null: the class
-]
+Columns = list[tuple[str, pa.DataType]]
+
+
+def _columns(names: str, kind: pa.DataType) -> Columns:
+    """Columns of one type, by their names between spaces."""
+    return [(name, kind) for name in names.split()]
+
+
+_STRING, _INT, _LONG, _FLOAT = pa.string(), pa.int32(), pa.int64(), pa.float64()
 _TIME = pa.timestamp("us", tz="UTC")
+_STUDY = _columns("sweep system study", _STRING)
+_TRIAL = [*_STUDY, *_columns("trial seed", _INT)]
+_UNIT: Columns = [
+    *_TRIAL,
+    ("train_corpora", pa.list_(_STRING)),
+    # protocol_caveat: null where there is none, or as "dev shares speakers with train"
+    *_columns("genotype_from protocol protocol_caveat", _STRING),
+    *_columns("fold inner", _INT),  # inner split of the fold's train and dev parts; null: the fold as it is divided
+    ("fold_hash", _STRING),
+    ("classes", pa.list_(_STRING)),
+    *_columns("subsample stage epoch_rule", _STRING),
+]
+# condition: what was done to the recordings before predicting, null: nothing; target: what was predicted (arousal,
+# valence, dominance), null: the class
+_PART = _columns("role test_set normalisation condition target", _STRING)
 
 TABLES: dict[str, pa.Schema] = {
     "trials": pa.schema(
         [
-            ("sweep", pa.string()),
-            ("system", pa.string()),
-            ("study", pa.string()),
-            ("trial", pa.int32()),
-            ("seed", pa.int32()),
-            ("parameters", pa.string()),  # JSON
-            ("status", pa.string()),  # running | complete | pruned | failed
-            ("reason", pa.string()),
-            ("retries", pa.int32()),
-            ("values", pa.list_(pa.float64())),
-            ("proposed_at", _TIME),
-            ("ended_at", _TIME),
+            *_TRIAL,
+            *_columns("parameters status reason", _STRING),  # JSON; running | complete | pruned | failed
+            ("retries", _INT),
+            ("values", pa.list_(_FLOAT)),
+            *_columns("proposed_at ended_at", _TIME),
         ]
     ),
     "rungs": pa.schema(
         [
-            ("sweep", pa.string()),
-            ("system", pa.string()),
-            ("study", pa.string()),
-            ("trial", pa.int32()),
-            ("seed", pa.int32()),
-            ("fold", pa.int32()),  # null: of all folds of a configuration
-            ("inner", pa.int32()),
-            ("rung", pa.int32()),
-            ("phase", pa.string()),  # search | train | folds
-            ("fraction", pa.float64()),
-            ("value", pa.float64()),
+            *_TRIAL,
+            *_columns("fold inner rung", _INT),  # fold null: of all folds of a configuration
+            ("phase", _STRING),  # search | train | folds
+            *_columns("fraction value", _FLOAT),
             ("pruned", pa.bool_()),
             ("decided_at", _TIME),
         ]
     ),
     "folds": pa.schema(
         [
-            *_KEY,
+            *_UNIT,
             *_PART,
-            ("n", pa.int64()),
-            ("uar", pa.float64()),
-            ("war", pa.float64()),
-            ("macro_f1", pa.float64()),
-            ("ccc", pa.float64()),  # concordance correlation coefficient of a dimension; null for classes
-            ("rmse", pa.float64()),  # root mean square error of a dimension, in its scale; null for classes
-            ("absent_classes", pa.list_(pa.string())),
-            ("parameters", pa.int64()),
-            ("macs", pa.int64()),
-            ("search_seconds", pa.float64()),
-            ("train_seconds", pa.float64()),
-            ("peak_memory_mb", pa.float64()),
-            ("place", pa.string()),  # node and GPU where the unit ran
-            ("git_revision", pa.string()),
-            ("packages", pa.string()),  # JSON
-            ("settings", pa.string()),  # JSON
-            ("schema_version", pa.int32()),
+            ("n", _LONG),
+            # ccc and rmse (in the dimension's scale) are of dimensions, the figures before them of classes
+            *_columns("uar war macro_f1 ccc rmse", _FLOAT),
+            ("absent_classes", pa.list_(_STRING)),
+            *_columns("parameters macs", _LONG),
+            *_columns("search_seconds train_seconds peak_memory_mb", _FLOAT),
+            *_columns("place git_revision packages settings", _STRING),  # place: node and GPU; the last two are JSON
+            ("schema_version", _INT),
         ]
     ),
     "predictions": pa.schema(
         [
-            *_KEY,
+            *_UNIT,
             *_PART,
-            ("utterance", pa.string()),
-            ("speaker", pa.string()),
-            ("label", pa.string()),  # null where not public
-            ("predicted", pa.string()),
+            *_columns("utterance speaker label predicted", _STRING),  # label null where not public
             ("probabilities", pa.list_(pa.float32())),  # in the order of classes
         ]
     ),
     "epochs": pa.schema(
         [
-            *_KEY,
-            ("phase", pa.string()),  # search | train
-            ("epoch", pa.int32()),
-            ("train_loss", pa.float64()),
-            ("alpha_loss", pa.float64()),
-            ("dev_loss", pa.float64()),
-            ("dev_uar", pa.float64()),
-            ("dev_war", pa.float64()),
-            ("entropy", pa.float64()),
-            ("top2_margin", pa.float64()),
-            ("skip_connections", pa.int32()),
-            ("alphas_moved", pa.float64()),
-            ("discretised_dev_uar", pa.float64()),
-            ("macs", pa.int64()),  # of the search's passes; null in a training
-            ("seconds", pa.float64()),
-            ("place", pa.string()),  # node and GPU of this epoch: a unit may go on elsewhere
+            *_UNIT,
+            ("phase", _STRING),  # search | train
+            ("epoch", _INT),
+            *_columns("train_loss alpha_loss dev_loss dev_uar dev_war entropy top2_margin", _FLOAT),
+            ("skip_connections", _INT),
+            *_columns("alphas_moved discretised_dev_uar", _FLOAT),
+            ("macs", _LONG),  # of the search's passes; null in a training
+            ("seconds", _FLOAT),
+            ("place", _STRING),  # node and GPU of this epoch: a unit may go on elsewhere
         ]
     ),
-    "genotypes": pa.schema([*_KEY, ("genotype", pa.string()), ("network", pa.string()), ("derived_at", pa.int32())]),
-    "importances": pa.schema(
-        [
-            ("sweep", pa.string()),
-            ("system", pa.string()),
-            ("study", pa.string()),
-            ("parameter", pa.string()),
-            ("value", pa.float64()),
-        ]
-    ),
+    "genotypes": pa.schema([*_UNIT, *_columns("genotype network", _STRING), ("derived_at", _INT)]),
+    "importances": pa.schema([*_STUDY, ("parameter", _STRING), ("value", _FLOAT)]),
     "corpora": pa.schema(
         [
-            ("sweep", pa.string()),
-            ("corpus", pa.string()),
-            ("utterances", pa.int64()),
-            ("dropped", pa.list_(pa.struct([("path", pa.string()), ("reason", pa.string())]))),
-            ("left_out", pa.string()),  # JSON: label word -> count
-            ("audit", pa.string()),  # JSON
+            *_columns("sweep corpus", _STRING),
+            ("utterances", _LONG),
+            ("dropped", pa.list_(pa.struct(_columns("path reason", _STRING)))),
+            *_columns("left_out audit", _STRING),  # JSON: label word -> count; the audit
         ]
     ),
 }

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emodarts import metrics
-from emodarts.errors import EmodartsError
 from emodarts.records import EpochRecord, Evaluation, RungRecord, TrialRecord, UnitKey, UnitRecords
 from emodarts.results.commits import Commit, read_commit
 from emodarts.results.schemas import SCHEMA_VERSION, TABLES, versioned_schema
@@ -69,18 +68,14 @@ class SweepWriter:
         """
         if (standing := read_commit(self.storage, self.sweep, key.name)) is not None:
             return standing
-        rows = _prediction_rows(key, records.evaluations)
-        self._write("predictions", f"predictions/{key.name}.{attempt}.parquet", rows)
-        self._write("epochs", f"epochs/{key.name}.{attempt}.parquet", _epoch_rows(key, records.epochs))
+        predictions = [row for e in records.evaluations for row in _prediction_rows(key, e)]
         genotypes = [
-            {
-                **_key_columns(key, g.stage, None),
-                "genotype": g.genotype_json,
-                "network": g.network_json,
-                "derived_at": g.derived_at,
-            }
+            {"genotype": g.genotype_json, "network": g.network_json, "derived_at": g.derived_at}
+            | _unit_columns(key, g.stage, None)
             for g in records.genotypes
         ]
+        self._write("predictions", f"predictions/{key.name}.{attempt}.parquet", predictions)
+        self._write("epochs", f"epochs/{key.name}.{attempt}.parquet", _epoch_rows(key, records.epochs))
         self._write("genotypes", f"genotypes/{key.name}.{attempt}.parquet", genotypes)
         rows = [_fold_row(key, e, records) for e in records.evaluations]
         dev = next((row["uar"] for row in rows if row["role"] == "dev" and row["stage"] == "final"), None)
@@ -106,50 +101,42 @@ class SweepWriter:
 
     def _write(self, table: str, path: str, rows: list[dict[str, Any]], **metadata: str) -> None:
         content = pa.Table.from_pylist(rows, TABLES[table]).cast(TABLES[table])
+        header = versioned_schema(table, **metadata).metadata
         sink = pa.BufferOutputStream()
-        pq.write_table(
-            content.replace_schema_metadata(versioned_schema(table, **metadata).metadata), sink, compression="zstd"
-        )
+        pq.write_table(content.replace_schema_metadata(header), sink, compression="zstd")
         self.storage.write(f"{self.sweep}/{path}", sink.getvalue().to_pybytes())
 
 
-def _key_columns(key: UnitKey, stage: str | None, epoch_rule: str | None) -> dict[str, Any]:
+def _unit_columns(key: UnitKey, stage: str | None, epoch_rule: str | None) -> dict[str, Any]:
     return {**asdict(key), "stage": stage, "epoch_rule": epoch_rule}
 
 
 def _epoch_rows(key: UnitKey, epochs: tuple[EpochRecord, ...]) -> list[dict[str, Any]]:
     stages = {"search": "supernet", "train": "final"}
-    return [{**_key_columns(key, stages[epoch.phase], None), **asdict(epoch)} for epoch in epochs]
+    return [{**_unit_columns(key, stages[epoch.phase], None), **asdict(epoch)} for epoch in epochs]
 
 
-def _part_columns(e: Evaluation) -> dict[str, Any]:
-    return {"role": e.role, "test_set": e.test_set, "normalisation": e.normalisation}
+def _evaluation_columns(key: UnitKey, e: Evaluation) -> dict[str, Any]:
+    part = {"role": e.role, "test_set": e.test_set, "normalisation": e.normalisation}
+    return {**_unit_columns(key, e.stage, e.epoch_rule), **part}
 
 
-def _prediction_rows(key: UnitKey, evaluations: tuple[Evaluation, ...]) -> list[dict[str, Any]]:
-    return [
-        {
-            **_key_columns(key, e.stage, e.epoch_rule),
-            **_part_columns(e),
-            "utterance": utterance,
-            "speaker": speaker,
-            "label": label,
-            "predicted": key.classes[int(np.argmax(probabilities))],
-            "probabilities": probabilities,
-        }
-        for e in evaluations
-        for utterance, speaker, label, probabilities in zip(
-            e.utterances, e.speakers, e.labels, e.probabilities, strict=True
-        )
-    ]
+def _prediction_rows(key: UnitKey, e: Evaluation) -> list[dict[str, Any]]:
+    columns = _evaluation_columns(key, e)
+    predicted = [key.classes[int(np.argmax(p))] for p in e.probabilities]
+    names = ("utterance", "speaker", "label", "predicted", "probabilities")
+    values = zip(e.utterances, e.speakers, e.labels, predicted, e.probabilities, strict=True)
+    return [{**columns, **dict(zip(names, row, strict=True))} for row in values]
 
 
-def _compute_figures(labels: list[str], predicted: list[str], classes: tuple[str, ...]) -> dict[str, Any]:
-    """n, UAR, WAR, macro-F1 and the absent classes of some predictions; figures are None for none."""
-    if not labels:
+def _compute_figures(e: Evaluation, classes: tuple[str, ...]) -> dict[str, Any]:
+    """n, UAR, WAR, macro-F1 and the absent classes of what has a label; figures are None where nothing has."""
+    labelled = [row for row, label in enumerate(e.labels) if label is not None]
+    if not labelled:
         return {"n": 0, "uar": None, "war": None, "macro_f1": None, "absent_classes": list(classes)}
     index = {name: number for number, name in enumerate(classes)}
-    y, p = np.array([index[x] for x in labels]), np.array([index[x] for x in predicted])
+    y = np.array([index[str(e.labels[row])] for row in labelled])
+    p = np.asarray(e.probabilities)[labelled].argmax(1)
     return {
         "n": len(y),
         "uar": metrics.uar(y, p, len(classes)),
@@ -160,20 +147,11 @@ def _compute_figures(labels: list[str], predicted: list[str], classes: tuple[str
 
 
 def _fold_row(key: UnitKey, e: Evaluation, records: UnitRecords) -> dict[str, Any]:
-    if len(e.utterances) != len(e.probabilities):
-        raise EmodartsError(f"{key.name}: {len(e.utterances)} utterances but {len(e.probabilities)} predictions")
-    predicted = [key.classes[int(p)] for p in np.asarray(e.probabilities).argmax(1)]
-    labelled = [(label, p) for label, p in zip(e.labels, predicted, strict=True) if label is not None]
+    costs = ("parameters", "macs", "search_seconds", "train_seconds", "peak_memory_mb", "git_revision")
     return {
-        **_key_columns(key, e.stage, e.epoch_rule),
-        **_part_columns(e),
-        **_compute_figures([label for label, _ in labelled], [p for _, p in labelled], key.classes),
-        "parameters": records.parameters,
-        "macs": records.macs,
-        "search_seconds": records.search_seconds,
-        "train_seconds": records.train_seconds,
-        "peak_memory_mb": records.peak_memory_mb,
-        "git_revision": records.git_revision,
+        **_evaluation_columns(key, e),
+        **_compute_figures(e, key.classes),
+        **{name: getattr(records, name) for name in costs},
         "packages": records.packages_json,
         "settings": records.settings_json,
         "schema_version": SCHEMA_VERSION,
