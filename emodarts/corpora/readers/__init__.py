@@ -1,14 +1,8 @@
 """Readers: one module a corpus, which turns its folder into rows of the utterance table.
 
-To add a corpus:
-
-1. Write `emodarts/corpora/readers/<name>.py` with a `CorpusDescription` named `CORPUS`. Its `rows` yields a row or a
-   drop for everything on disk; where file names say everything, `rows_by_name` does that from one function, as in
-   `emodb.py`. Ids and speakers begin with the corpus's name, and an unknown speaker is None.
-2. Add the name to `READERS` below.
-3. Write `sweeps/conf/corpus/<name>.yaml` with `name: <name>`: `corpus=<name>` then works in a sweep.
-4. Inherit `CorpusContract` of `tests/support/contracts.py` in a test, on a small synthetic copy of the folder.
-5. Where counts are published, write them into `emodarts/corpora/published/<name>.toml`: the audit compares copies.
+CONTRIBUTING.md has the steps to add one. A reader's `CorpusDescription` is named `CORPUS`; its `rows` yields a row or a
+drop for everything on disk (where file names say everything, `rows_by_name` does that from one function, as in
+`savee.py`). Ids and speakers begin with the corpus's name, and an unknown speaker is None.
 """
 
 import importlib
