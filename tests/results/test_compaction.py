@@ -127,8 +127,8 @@ def test_studies_are_rebuilt_from_compacted_tables(tmp_path):
     again = begin(tmp_path / "b", trials=3)
     assert again.units_ended == 6
     while (unit := again.next_unit()) is not None:
-        assert unit.trial == 2, "what was compacted is not run again"
-        again.end(unit, commit(again, unit))
+        assert unit.key.trial == 2, "what was compacted is not run again"
+        again.on_unit_end(unit, commit(again, unit))
     assert {s: list(t) for s, t in again.trials.items()} == {s: list(t) for s, t in whole.trials.items()}
     drawn = [[t.parameters for t in s.trials["fold0"].values()] for s in (again, whole)]
     assert drawn[0] == drawn[1]
