@@ -138,4 +138,5 @@ def conclude(job: SweepJob, queues: SystemQueues, interrupted: bool, console: Co
 def _command() -> str:
     """The command that goes on with the sweep: this one."""
     program = Path(sys.argv[0])
-    return shlex.join([program.name, *sys.argv[1:]] if program.suffix != ".py" else ["python", *sys.argv])
+    is_script = program.name == "emodarts-sweep"
+    return shlex.join([program.name, *sys.argv[1:]] if is_script else ["python", *sys.argv])

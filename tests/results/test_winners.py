@@ -5,6 +5,7 @@ import pytest
 
 from emodarts.records import TrialRecord
 from emodarts.results import reader
+from emodarts.results.reader import Results
 from emodarts.results.statistics import best, nested_choice, shared_choice
 from emodarts.results.sweep_file import register
 from emodarts.results.winners import rank_configurations, rank_on_dev, winners
@@ -49,12 +50,12 @@ def test_every_choice_is_by_the_same_rule(tmp_path, seed):
     order = sorted(range(12), key=lambda trial: (-right[trial], sizes[trial], trial))
     assert rank_configurations(results.parts[0])["trial"].to_pylist() == order
     assert [(w.trial, w.dev_uar, w.of) for w in winners(results)] == [(order[0], right[order[0]] / 4, 12)]
-    history = TrialHistory(writer, "emodarts", {"fold0": (0,)})
-    history.restore(results)
+    history = TrialHistory(writer, results, "emodarts", {"fold0": (0,)})
     assert history.winner("fold0") == order[0]
     assert best(right / 4, sizes) == shared_choice(right[:, None] / 4, sizes) == order[0]
     assert nested_choice(right[:, None] / 4, sizes).tolist() == [order[0]]
 
 
 def test_a_study_without_complete_configurations_has_no_winner(tmp_path):
-    assert TrialHistory(SweepWriter(Storage.open(tmp_path), "s"), "emodarts", {"fold0": (0,)}).winner("fold0") is None
+    writer = SweepWriter(Storage.open(tmp_path), "s")
+    assert TrialHistory(writer, Results(()), "emodarts", {"fold0": (0,)}).winner("fold0") is None
