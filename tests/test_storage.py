@@ -162,11 +162,12 @@ def test_files_of_a_mirror_are_as_they_were_packed(storage, bucket, tmp_path, ca
     storage.write("table.csv.gz", packed)
     folder = mirror(bucket.format(storage.root.partition("/")[2]), tmp_path)
     assert (folder / "table.csv.gz").read_bytes() == packed
-    (line,) = caplog.messages
+    (line,) = [record.message for record in caplog.records if record.name.startswith("emodarts")]
     assert ": 1 of 1 files (0.00 GB) to copy to " in line
     assert "endpoint" not in line, "options of the address, and keys, are not told"
     mirror(bucket.format(storage.root.partition("/")[2]), tmp_path)
-    assert caplog.messages == [line], "nothing is left to copy"
+    lines = [record.message for record in caplog.records if record.name.startswith("emodarts")]
+    assert lines == [line], "nothing is left to copy"
 
 
 def test_a_mirror_stays_in_its_folder(tmp_path, monkeypatch):
