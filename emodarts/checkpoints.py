@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from emodarts.errors import EmodartsError
-from emodarts.files import PARTIAL, atomic_write, sync
-from emodarts.storage import Storage, StorageError
+from emodarts.storage import Storage
 
 VERSION = 2  # of emodarts 0.2.0; 0.1.0 wrote version 1
 _KEYS = ("version", "identity", "state")
@@ -43,85 +41,43 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class StoredFile:
-    """A file below a storage, which may be an object store."""
-
-    storage: Storage
-    relative: str
-
-    def read_bytes(self) -> bytes:
-        """The content. Raises FileNotFoundError and StorageError."""
-        return self.storage.read(self.relative)
-
-    def write_bytes(self, content: bytes) -> None:
-        """Replace the file at once. Raises StorageError."""
-        self.storage.write(self.relative, content)
-
-    def delete(self) -> None:
-        """Delete the file, if it is there."""
-        if self.storage.exists(self.relative):
-            self.storage.delete(self.relative)
-
-    def __str__(self) -> str:
-        return self.storage.path(self.relative)
-
-
-@dataclass(frozen=True)
 class Checkpoints:
-    """The one file of a stage's latest checkpoint, on a disk or in any storage; `file` None: there are none.
+    """The one file of a stage's latest checkpoint, `name` in a storage; `storage` None: there are none.
 
     `identity` is what the stage's result depends on: a checkpoint of another identity is refused, not used.
     `every`: a checkpoint after so many steps of the stage (epochs, candidates); see `due`.
     """
 
-    file: "Path | StoredFile | None"
+    storage: Storage | None
+    name: str = ""
     identity: dict[str, Any] = field(default_factory=dict)
     every: int = 1
 
     def due(self, steps: int) -> bool:
         """Whether a checkpoint is wanted after so many steps; never where there is no file to write."""
-        return self.file is not None and steps % self.every == 0
+        return self.storage is not None and steps % self.every == 0
 
     def load(self) -> Checkpoint | None:
         """The latest checkpoint, or None where there is none.
 
-        Raises CheckpointError for a file that is damaged or foreign, or belongs to something else, and EmodartsError
+        Raises CheckpointError for a file that is damaged or foreign, or belongs to something else, and StorageError
         for one that cannot be read.
         """
-        if self.file is None:
-            return None
         try:
-            content = self.file.read_bytes()
+            content = None if self.storage is None else self.storage.read(self.name)
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise StorageError(f"{self.file} cannot be read ({error}): mend that, or delete it, to go on") from error
-        return _parse(content, self.identity, str(self.file))
+        return None if content is None else _parse(content, self.identity, self.storage.path(self.name))
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Replace the file by this checkpoint. Raises StorageError where it cannot be written; the old one stays."""
-        if self.file is None:
-            return
-        content = _serialise(checkpoint, self.identity)
-        if isinstance(self.file, StoredFile):
-            self.file.write_bytes(content)
-            return
-        try:
-            with atomic_write(self.file, durable=True) as temporary:
-                temporary.write_bytes(content)
-            sync(self.file.parent)
-        except OSError as error:
-            raise StorageError(
-                f"{self.file}: no checkpoint could be written ({error}); make room or mend the folder, and run again"
-            ) from error
+        if self.storage is not None:
+            self.storage.write(self.name, _serialise(checkpoint, self.identity))
 
     def delete(self) -> None:
-        """Delete the file and what a killed process left of its successors."""
-        if isinstance(self.file, StoredFile):
-            self.file.delete()
-        elif self.file is not None:
-            for path in (self.file, *self.file.parent.glob(f"{self.file.name}.*{PARTIAL}")):
-                path.unlink(missing_ok=True)
+        """Delete the file, if it is there. Raises StorageError."""
+        if self.storage is not None and self.storage.exists(self.name):
+            self.storage.delete(self.name)
 
 
 NO_CHECKPOINTS = Checkpoints(None)

@@ -158,8 +158,12 @@ class Storage:
         return bool(info.type != pafs.FileType.NotFound)
 
     def delete(self, relative: str) -> None:
-        """Delete a file. Raises FileNotFoundError and StorageError."""
+        """Delete a file, and what killed writers left of it. Raises FileNotFoundError and StorageError."""
         self._with_retries(lambda: self.filesystem.delete_file(self.path(relative)), "delete", relative)
+        if self.is_local:
+            path = Path(self.path(relative))
+            for leftover in path.parent.glob(f"{path.name}.*{PARTIAL}"):
+                leftover.unlink(missing_ok=True)
 
     def delete_folder(self, relative: str) -> None:
         """Delete a folder with all that is in it, if it is there. Raises StorageError."""
@@ -182,7 +186,7 @@ class Storage:
             try:
                 return act()
             except (FileNotFoundError, NotADirectoryError) as error:
-                if what != "write":
+                if what == "list" or (what != "write" and isinstance(error, FileNotFoundError)):
                     raise
                 raise StorageError(self._refusal(what, relative, error)) from error
             except OSError as error:

@@ -17,7 +17,6 @@ from emodarts.checkpoints import (
     NO_CHECKPOINTS,
     Checkpoint,
     CheckpointError,
-    Checkpoints,
     load_module,
     load_optimiser,
     module_checkpoint,
@@ -26,6 +25,7 @@ from emodarts.checkpoints import (
     restore_random,
 )
 from emodarts.errors import EmodartsError
+from tests.support.checkpoints import checkpoints_at, file_of
 
 IDENTITY = {"fold": "ab12", "seed": 3, "settings": {"epochs": 30, "rate": 0.1, "strides": [8, 2]}}
 CONTENT = Checkpoint({"weights": torch.arange(12, dtype=torch.float32).reshape(3, 4)}, {"epoch": 4, "uar": 0.1 + 0.2})
@@ -38,7 +38,7 @@ def bits(value):
 @pytest.fixture
 def kept(tmp_path):
     """Checkpoints with one that is saved."""
-    checkpoints = Checkpoints(tmp_path / "unit" / "training.safetensors", IDENTITY)
+    checkpoints = checkpoints_at(tmp_path / "unit" / "training.safetensors", IDENTITY)
     checkpoints.save(CONTENT)
     return checkpoints
 
@@ -60,7 +60,7 @@ def test_tensors_of_every_kind_come_back_bit_for_bit(tmp_path):
     }
     tensors["the same memory"] = tensors["float32"]
     tensors["a part of it"] = tensors["float32"][1:3]
-    checkpoints = Checkpoints(tmp_path / "a.safetensors")
+    checkpoints = checkpoints_at(tmp_path / "a.safetensors")
     checkpoints.save(Checkpoint(tensors, {}))
     loaded = checkpoints.load()
     assert loaded.tensors.keys() == tensors.keys()
@@ -74,7 +74,7 @@ def test_state_keeps_every_bit_of_its_floats_infinity_and_nan_too(tmp_path):
     random = np.random.default_rng(0).random(50).tolist()
     values = [0.1 + 0.2, 1e-323, -0.0, 1.7976931348623157e308, float("inf"), float("-inf"), *random]
     state = {"values": values, "none": None, "deep": {"flag": True, "large": 2**127 + 1}, "nan": float("nan")}
-    checkpoints = Checkpoints(tmp_path / "a.safetensors")
+    checkpoints = checkpoints_at(tmp_path / "a.safetensors")
     checkpoints.save(Checkpoint({}, state))
     loaded = checkpoints.load().state
     assert [x.hex() for x in loaded["values"]] == [x.hex() for x in values]
@@ -83,7 +83,7 @@ def test_state_keeps_every_bit_of_its_floats_infinity_and_nan_too(tmp_path):
 
 
 def test_none_where_there_is_no_file_or_none_are_kept(tmp_path):
-    assert Checkpoints(tmp_path / "nothing" / "a.safetensors").load() is None
+    assert checkpoints_at(tmp_path / "nothing" / "a.safetensors").load() is None
     assert NO_CHECKPOINTS.load() is None
     NO_CHECKPOINTS.save(CONTENT)
     NO_CHECKPOINTS.delete()
@@ -92,24 +92,24 @@ def test_none_where_there_is_no_file_or_none_are_kept(tmp_path):
 
 def test_due_after_every_so_many_steps(tmp_path):
     file = tmp_path / "a.safetensors"
-    assert [Checkpoints(file).due(done) for done in (1, 2, 3)] == [True] * 3
-    assert [Checkpoints(file, every=3).due(done) for done in (1, 2, 3, 6)] == [False, False, True, True]
+    assert [checkpoints_at(file).due(done) for done in (1, 2, 3)] == [True] * 3
+    assert [checkpoints_at(file, every=3).due(done) for done in (1, 2, 3, 6)] == [False, False, True, True]
 
 
 def test_deleting_takes_the_leavings_of_killed_writers_along(kept):
-    leaving = kept.file.with_name(f"{kept.file.name}.123-abcd.partial")
-    other = kept.file.with_name("search.safetensors")
+    leaving = file_of(kept).with_name(f"{file_of(kept).name}.123-abcd.partial")
+    other = file_of(kept).with_name("search.safetensors")
     leaving.write_bytes(b"half")
     other.write_bytes(b"other")
     kept.delete()
     kept.delete()
-    assert os.listdir(kept.file.parent) == [other.name]
+    assert os.listdir(file_of(kept).parent) == [other.name]
     assert kept.load() is None
 
 
 @pytest.mark.parametrize("failing", ["write_bytes", "fsync", "replace"])
 def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(kept, monkeypatch, failing):
-    before = kept.file.read_bytes()
+    before = file_of(kept).read_bytes()
 
     def full(path, *rest):
         if failing == "write_bytes":
@@ -118,11 +118,11 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(kept, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path if failing == "write_bytes" else os, failing, full)
-    with pytest.raises(EmodartsError, match=r"training\.safetensors: no checkpoint could be written .*No space left"):
+    with pytest.raises(EmodartsError, match=r"cannot write .*training\.safetensors: No space left .*; make room"):
         kept.save(Checkpoint({}, {"epoch": 5}))
     monkeypatch.undo()
-    assert kept.file.read_bytes() == before
-    assert os.listdir(kept.file.parent) == [kept.file.name]
+    assert file_of(kept).read_bytes() == before
+    assert os.listdir(file_of(kept).parent) == [file_of(kept).name]
 
 
 def test_an_interrupt_while_writing_leaves_the_old_checkpoint(kept, monkeypatch):
@@ -133,23 +133,23 @@ def test_an_interrupt_while_writing_leaves_the_old_checkpoint(kept, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         kept.save(Checkpoint({}, {"epoch": 5}))
     assert kept.load().state == CONTENT.state
-    assert os.listdir(kept.file.parent) == [kept.file.name]
+    assert os.listdir(file_of(kept).parent) == [file_of(kept).name]
 
 
 def test_a_file_cut_off_anywhere_is_refused(kept):
-    whole = kept.file.read_bytes()
+    whole = file_of(kept).read_bytes()
     for length in [0, 1, 7, 8, 9, 100, len(whole) // 2, len(whole) - 48, len(whole) - 1]:
-        kept.file.write_bytes(whole[:length])
+        file_of(kept).write_bytes(whole[:length])
         with pytest.raises(EmodartsError, match=r"training\.safetensors is cut off or damaged .*delete it"):
             kept.load()
 
 
 def test_an_altered_byte_never_gives_another_checkpoint(kept):
     """Each byte in turn: refused, or (in what pads the header) without any effect."""
-    whole = kept.file.read_bytes()
+    whole = file_of(kept).read_bytes()
     refused = 0
     for place in range(len(whole)):
-        kept.file.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        file_of(kept).write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         try:
             loaded = kept.load()
         except EmodartsError:
@@ -161,13 +161,13 @@ def test_an_altered_byte_never_gives_another_checkpoint(kept):
 
 
 def test_foreign_files_are_refused(kept):
-    kept.file.write_bytes(safetensors.torch.save({"a": torch.ones(2)}, {"format": "pt"}))
+    file_of(kept).write_bytes(safetensors.torch.save({"a": torch.ones(2)}, {"format": "pt"}))
     with pytest.raises(EmodartsError, match="no checkpoint of emodarts"):
         kept.load()
-    kept.file.write_bytes(safetensors.torch.save({"a": torch.ones(2)}))
+    file_of(kept).write_bytes(safetensors.torch.save({"a": torch.ones(2)}))
     with pytest.raises(EmodartsError, match="no checkpoint of emodarts"):
         kept.load()
-    torch.save({"a": torch.ones(2)}, kept.file)
+    torch.save({"a": torch.ones(2)}, file_of(kept))
     with pytest.raises(EmodartsError, match="damaged"):
         kept.load()
 
@@ -181,25 +181,23 @@ def test_another_version_is_refused(kept, monkeypatch):
 def test_another_identity_is_refused_and_what_differs_is_named(kept):
     other = {**IDENTITY, "seed": 4, "settings": {**IDENTITY["settings"], "strides": [4, 2]}}
     with pytest.raises(EmodartsError, match=r"belongs to another run: seed, settings\.strides differ\."):
-        Checkpoints(kept.file, other).load()
-    assert Checkpoints(kept.file, json.loads(json.dumps(IDENTITY))).load().state == CONTENT.state
+        checkpoints_at(file_of(kept), other).load()
+    assert checkpoints_at(file_of(kept), json.loads(json.dumps(IDENTITY))).load().state == CONTENT.state
 
 
-def test_a_file_that_cannot_be_read_is_an_error_not_a_new_start(kept, monkeypatch):
-    def refused(path):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "read_bytes", refused)
-    with pytest.raises(EmodartsError, match=r"training\.safetensors cannot be read .*Permission denied"):
+def test_a_file_that_cannot_be_read_is_an_error_not_a_new_start(kept):
+    file_of(kept).unlink()
+    file_of(kept).mkdir()  # as good as a file without permission, whoever runs the tests
+    with pytest.raises(EmodartsError, match=r"cannot read .*training\.safetensors"):
         kept.load()
 
 
 def test_a_folder_that_is_a_file_is_an_error(tmp_path):
     (tmp_path / "unit").write_text("not a folder")
-    checkpoints = Checkpoints(tmp_path / "unit" / "a.safetensors")
-    with pytest.raises(EmodartsError, match="no checkpoint could be written"):
+    checkpoints = checkpoints_at(tmp_path / "unit" / "a.safetensors")
+    with pytest.raises(EmodartsError, match="cannot write"):
         checkpoints.save(CONTENT)
-    with pytest.raises(EmodartsError, match="cannot be read"):
+    with pytest.raises(EmodartsError, match="cannot read"):
         checkpoints.load()
 
 
@@ -217,7 +215,7 @@ def test_two_savers_never_leave_a_mixture(kept):
         loaded = kept.load()
         if loaded.state["epoch"] in (1, 2):
             assert set(loaded.tensors["weights"].tolist()) == {float(loaded.state["epoch"])}
-    assert os.listdir(kept.file.parent) == [kept.file.name]
+    assert os.listdir(file_of(kept).parent) == [file_of(kept).name]
 
 
 @pytest.mark.parametrize("build", [lambda p: torch.optim.AdamW(p, 1e-2), lambda p: torch.optim.SGD(p, 1e-2, 0.9)])
@@ -243,7 +241,7 @@ def test_a_module_its_optimiser_and_all_chance_go_on_as_if_never_stopped(tmp_pat
     undisturbed = steps(*start(), 10)
     network, optimiser, schedule, rng = start()
     first = steps(network, optimiser, schedule, rng, 4)
-    checkpoints = Checkpoints(tmp_path / "a.safetensors")
+    checkpoints = checkpoints_at(tmp_path / "a.safetensors")
     checkpoints.save(
         module_checkpoint(network, "network")
         | optimiser_checkpoint(optimiser, "optimiser")

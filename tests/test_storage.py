@@ -10,7 +10,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from emodarts import corpora
-from emodarts.checkpoints import Checkpoint, Checkpoints, StoredFile
+from emodarts.checkpoints import Checkpoint, Checkpoints
 from emodarts.corpora import remote
 from emodarts.corpora.remote import mirror
 from emodarts.corpora.settings import CorpusSettings
@@ -224,7 +224,7 @@ def test_a_store_is_fetched_once_a_node(storage, demo_store, tmp_path, monkeypat
 
 
 def test_checkpoints_on_an_object_store(storage):
-    kept = Checkpoints(StoredFile(storage, "unit/search.safetensors"), {"seed": 1})
+    kept = Checkpoints(storage, "unit/search.safetensors", {"seed": 1})
     assert kept.load() is None
     kept.save(Checkpoint({}, {"epoch": 1}))
     kept.save(Checkpoint({}, {"epoch": 2}))

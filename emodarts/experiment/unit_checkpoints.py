@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from emodarts.checkpoints import NO_CHECKPOINTS, Checkpoint, Checkpoints, StoredFile
+from emodarts.checkpoints import NO_CHECKPOINTS, Checkpoint, Checkpoints
 from emodarts.experiment.fold_data import FoldData
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import NetworkShape
@@ -32,13 +32,11 @@ def training_checkpoints(folder: Folder | None, data: FoldData, genotype: Genoty
 
 def discard_checkpoints(folder: Folder) -> None:
     """Delete a unit's checkpoints, and their folder if nothing else is in it: its records are written."""
+    storage = _storage(folder)
     for stage in _STAGES:
-        Checkpoints(_file(folder, stage)).delete()
-    if isinstance(folder, Storage):
-        if not folder.list(""):
-            folder.delete_folder("")
-    elif folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+        Checkpoints(storage, _file(stage)).delete()
+    if not storage.list(""):
+        storage.delete_folder("")
 
 
 def search_to_checkpoint(search_result: SearchResult) -> Checkpoint:
@@ -73,12 +71,15 @@ def search_from_checkpoint(checkpoint: Checkpoint) -> SearchResult:
 def _checkpoints(folder: Folder | None, stage: str, data: FoldData, seed: int, **identity: str | None) -> Checkpoints:
     if folder is None:
         return NO_CHECKPOINTS
-    return Checkpoints(_file(folder, stage), {**_unit_identity(data, seed), **identity})
+    return Checkpoints(_storage(folder), _file(stage), {**_unit_identity(data, seed), **identity})
 
 
-def _file(folder: Folder, stage: str) -> Path | StoredFile:
-    name = f"{stage}.safetensors"
-    return folder / name if isinstance(folder, Path) else StoredFile(folder, name)
+def _file(stage: str) -> str:
+    return f"{stage}.safetensors"
+
+
+def _storage(folder: Folder) -> Storage:
+    return folder if isinstance(folder, Storage) else Storage.open(folder)
 
 
 def _unit_identity(data: FoldData, seed: int) -> dict[str, Any]:

@@ -103,9 +103,7 @@ class UnitSpec:
                 genotype = Genotype.from_json(transferred["genotype"])
                 transferred = TransferredGenotype(genotype, transferred["derived_at"])
             return cls(
-                UnitKey(
-                    **{**key, "train_corpora": tuple(key["train_corpora"]), "classes": tuple(key["classes"])},
-                ),
+                UnitKey(**{**key, "train_corpora": tuple(key["train_corpora"]), "classes": tuple(key["classes"])}),
                 _settings(content["settings"]),
                 content["random_seed"],
                 content["device"],

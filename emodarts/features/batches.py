@@ -122,11 +122,7 @@ def _draw(part: FoldPart, crop: int, rng: np.random.Generator, settings: BatchSe
     variants = rng.integers(len(part.store.variants), size=len(positions))
     lengths = part.lengths(variants)
     spare = np.maximum(lengths - crop, 0)
-    starts = {
-        "random": rng.integers(spare + 1),
-        "centre": spare // 2,
-        "start": np.zeros_like(spare),
-    }[settings.crop]
+    starts = {"random": rng.integers(spare + 1), "centre": spare // 2, "start": np.zeros_like(spare)}[settings.crop]
     counts = np.minimum(lengths, crop) if settings.pad == "zero" else np.full_like(lengths, crop)
     return _Cuts(positions, variants, lengths, starts, counts)
 

@@ -61,11 +61,7 @@ def most_skip_connections(supernet: Supernet, genotype: Genotype) -> int:
 
 
 def dominant_eigenvalue(
-    parameters: Sequence[Tensor],
-    loss: Loss,
-    steps: int = LANCZOS_STEPS,
-    radius: float = 1e-2,
-    seed: int = 0,
+    parameters: Sequence[Tensor], loss: Loss, steps: int = LANCZOS_STEPS, radius: float = 1e-2, seed: int = 0
 ) -> float:
     """The eigenvalue of largest size of the Hessian of `loss` with respect to `parameters`.
 

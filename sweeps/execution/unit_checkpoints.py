@@ -1,7 +1,5 @@
 """Where units keep their checkpoints: beside the results, so that any node can go on with a unit."""
 
-from pathlib import Path
-
 from emodarts.records import UnitKey
 from emodarts.results.reader import Results
 from emodarts.storage import Storage
@@ -9,10 +7,9 @@ from emodarts.storage import Storage
 CHECKPOINTS = "checkpoints"  # below the sweep
 
 
-def checkpoint_folder(storage: Storage, key: UnitKey) -> Path | Storage:
+def checkpoint_folder(storage: Storage, key: UnitKey) -> Storage:
     """The folder of a unit's checkpoints."""
-    relative = f"{key.sweep}/{CHECKPOINTS}/{key.name}"
-    return Path(storage.path(relative)) if storage.is_local else storage.below(relative)
+    return storage.below(f"{key.sweep}/{CHECKPOINTS}/{key.name}")
 
 
 def delete_checkpoints_of_ended_units(storage: Storage, results: Results) -> None:

@@ -11,7 +11,6 @@ import uuid
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -73,7 +72,7 @@ def run_unit_locally(unit: UnitSpec, sweep: SweepSpec, report: Report = lambda r
 
 
 def _run(
-    unit: UnitSpec, sweep: SweepSpec, storage: Storage, checkpoints: Path | Storage, reporter: EpochReporter
+    unit: UnitSpec, sweep: SweepSpec, storage: Storage, checkpoints: Storage, reporter: EpochReporter
 ) -> UnitRecords:
     """Run a unit on the features as this node has them; checkpoints that do not fit mean a new start."""
     fold, store, device = sweep.folds[unit.key.fold], sweep.open_stores(storage), choose_device(unit.device)
@@ -91,14 +90,14 @@ def _run(
         return run(reporter.on_epoch_end, checkpoints)
 
 
-def _end(commit: Commit, checkpoints: Path | Storage, metrics: UnitMetrics) -> UnitOutcome:
+def _end(commit: Commit, checkpoints: Storage, metrics: UnitMetrics) -> UnitOutcome:
     """Tidy up after a unit that was committed; its outcome is what the commit says."""
     discard_checkpoints(checkpoints)
     metrics.on_unit_end(commit.status)
     return UnitOutcome.of_commit(commit)
 
 
-def _clean_up_pruned(writer: SweepWriter, key: UnitKey, checkpoints: Path | Storage, metrics: UnitMetrics) -> None:
+def _clean_up_pruned(writer: SweepWriter, key: UnitKey, checkpoints: Storage, metrics: UnitMetrics) -> None:
     """Discard a pruned unit's checkpoints. The driver commits before it prunes: without a commit the unit goes on."""
     with suppress(StorageError):  # the next start tidies up
         if read_commit(writer.storage, writer.sweep, key.name) is not None:

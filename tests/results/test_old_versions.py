@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from emodarts import cli
-from emodarts.checkpoints import VERSION, Checkpoint, CheckpointError, Checkpoints
+from emodarts.checkpoints import VERSION, Checkpoint, CheckpointError
 from emodarts.errors import EmodartsError
 from emodarts.records import TrialRecord
 from emodarts.results import reader
@@ -15,6 +15,7 @@ from emodarts.results.schemas import SCHEMA_VERSION, TABLES
 from emodarts.results.sweep_file import register, settings_of
 from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage
+from tests.support.checkpoints import checkpoints_at
 from tests.support.commands import manifest, run_here
 
 OLD = "has schema version 4, this program reads 5: read it with emodarts 0.1.0, or take another results folder"
@@ -135,12 +136,12 @@ def test_files_of_a_later_version_name_no_version_to_read_them_with(old):
 
 def test_old_checkpoints_are_refused(tmp_path):
     file = tmp_path / "search.safetensors"
-    Checkpoints(file).save(Checkpoint({}, {}))
+    checkpoints_at(file).save(Checkpoint({}, {}))
     file.write_bytes(file.read_bytes().replace(f'"version":"{VERSION}"'.encode(), b'"version":"1"'))
     with pytest.raises(
         CheckpointError, match=r"is a checkpoint of version 1, .*: go on with emodarts 0.1.0, or delete"
     ):
-        Checkpoints(file).load()
+        checkpoints_at(file).load()
 
 
 def test_columns_that_later_versions_fill_are_there_and_null(tmp_path):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from emodarts.checkpoints import Checkpoints
 from emodarts.networks.costs import count_macs, supernet_macs
 from emodarts.networks.genotype import Edge
 from emodarts.networks.network import DiscreteNetwork
@@ -21,6 +20,7 @@ from emodarts.search.methods import run_search
 from emodarts.search.scope import fixed_cells
 from emodarts.search.settings import SearchSettings
 from emodarts.search.task import CandidateResult
+from tests.support.checkpoints import checkpoints_at
 from tests.support.toys import PLAIN, noise, task
 
 
@@ -207,7 +207,7 @@ def test_at_least_one_candidate_and_as_many_as_asked_for():
 def test_candidates_go_on_after_a_stop(method, tmp_path):
     made = given(method=method, candidates=12, population=4)
     whole = run_search(made, Trainer())
-    kept = Checkpoints(tmp_path / "search.safetensors", {})
+    kept = checkpoints_at(tmp_path / "search.safetensors", {})
     for stop_after in (5, 4):
         with pytest.raises(KeyboardInterrupt):
             run_search(made, Trainer(stop_after), checkpoints=kept)

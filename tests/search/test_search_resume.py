@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from emodarts.checkpoints import Checkpoints
 from emodarts.search.loop import search
+from tests.support.checkpoints import checkpoints_at
 from tests.support.toys import PLAIN, noise, task
 
 VARIANTS = [
@@ -26,7 +26,7 @@ VARIANTS = [
 def test_a_search_that_was_stopped_goes_on_bit_for_bit(settings, tmp_path):
     given = task(*noise(), **{**PLAIN, "epochs": 4, **settings})
     whole = search(given)
-    kept = Checkpoints(tmp_path / "search.safetensors", {"seed": 0})
+    kept = checkpoints_at(tmp_path / "search.safetensors", {"seed": 0})
     for stop_at in (1, 2, 4):
         with pytest.raises(KeyboardInterrupt):
             search(given, _stops_at(stop_at), kept)

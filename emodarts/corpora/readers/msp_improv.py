@@ -7,14 +7,7 @@ from pathlib import Path
 from emodarts.corpora.description import CorpusDescription
 from emodarts.corpora.protocols import rules
 from emodarts.corpora.protocols.rules import Rule
-from emodarts.corpora.readers.ratings import (
-    Rating,
-    add_rating,
-    numbered_lines,
-    only_copy,
-    parse_rating,
-    rated_turns,
-)
+from emodarts.corpora.readers.ratings import Rating, add_rating, numbered_lines, only_copy, parse_rating, rated_turns
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Dropped, Utterance, files_below, is_hidden
 
