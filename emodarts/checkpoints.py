@@ -63,11 +63,13 @@ class Checkpoints:
         Raises CheckpointError for a file that is damaged or foreign, or belongs to something else, and StorageError
         for one that cannot be read.
         """
+        if self.storage is None:
+            return None
         try:
-            content = None if self.storage is None else self.storage.read(self.name)
+            content = self.storage.read(self.name)
         except FileNotFoundError:
             return None
-        return None if content is None else _parse(content, self.identity, self.storage.path(self.name))
+        return _parse(content, self.identity, self.storage.path(self.name))
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Replace the file by this checkpoint. Raises StorageError where it cannot be written; the old one stays."""

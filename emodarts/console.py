@@ -2,10 +2,11 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 _WIDTH = 160  # columns of a file or a pipe: rich takes 80 there, and cuts names until they look alike
 
@@ -24,6 +25,15 @@ def output() -> Console:
 def print_line(console: Console, text: str) -> None:
     """Print one line of prose, whole: neither cut to the console's width nor coloured."""
     console.print(text, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress_bar(console: Console, title: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal while the block runs; the block calls what is yielded with what is done, of so many."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 class _ConsoleHandler(logging.Handler):

@@ -5,16 +5,14 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
 from emodarts import corpora
-from emodarts.corpora.labels import label_utterances
-from emodarts.corpora.protocols.folds import Fold, folds_of_corpora, make_folds
+from emodarts.corpora.protocols.folds import Fold, folds_of_corpora
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus
 from emodarts.errors import EmodartsError
+from emodarts.experiment.training_corpus import TrainingCorpus, extract_features
 from emodarts.features.settings import FeatureSettings
-from emodarts.features.store.building import build_store
 from emodarts.features.store.joined import AnyStore, join_stores
 from emodarts.records import UnitKey
 
@@ -122,12 +120,10 @@ def corpus_settings(sweep: dict[str, Any], root: str | None, protocol: str | Non
 
 def read_sweep_corpus(corpora_read: Sequence[CorpusSettings], features: FeatureSettings, device: str) -> SweepCorpus:
     """Read, label, divide and extract each corpus, as a sweep does before its first unit. Raises EmodartsError."""
-    folds, stores, sources = {}, [], []
+    trained = []
     for settings in corpora_read:
         corpus = corpora.read(settings)
-        store = build_store(corpus.utterances, corpus.root, features, corpora.cache_folder() / "features", device)
-        decoded = corpus.utterances.filter(pc.is_in(corpus.utterances["utterance"], store.utterances))
-        folds[corpus.name] = make_folds(settings, decoded, label_utterances(decoded, settings))
-        stores.append(store)
-        sources.append(CorpusCredit.of(corpus))
-    return SweepCorpus(corpora_read[0], folds_of_corpora(folds), join_stores(stores), tuple(sources))
+        trained.append(TrainingCorpus.of(settings, corpus, *extract_features(corpus, features, device)))
+    folds = folds_of_corpora({t.corpus.name: t.folds for t in trained})
+    sources = tuple(CorpusCredit.of(t.corpus) for t in trained)
+    return SweepCorpus(corpora_read[0], folds, join_stores([t.store for t in trained]), sources)

@@ -1,14 +1,13 @@
 """The steps of `emodarts export`: choose on dev, train again, make ONNX, prove it equal, write a folder."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from emodarts.console import print_logs
+from emodarts.console import print_logs, progress_bar
 from emodarts.errors import EmodartsError
 from emodarts.export import package
 from emodarts.export.card import ModelCard, TrainingPart
@@ -22,6 +21,8 @@ from emodarts.results import reader
 from emodarts.results.reader import Results
 from emodarts.results.sweep_file import settings_of
 from emodarts.results.winners import rank_on_dev
+
+Progress = Callable[[int, int], None]
 
 
 def export_model(options: argparse.Namespace) -> None:
@@ -77,16 +78,14 @@ def _train(
 ) -> tuple[list[Member], list[DevAgreement]]:
     """The network of each unit, and how far it agrees with the stored one (nothing of a refit)."""
     members, agreements = [], []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        for unit in units:
-            epochs = unit.epoch + 1 if options.refit else unit.settings.training.epochs
-            task = bar.add_task(f"training fold {unit.key.fold}", total=epochs)
+    for unit in units:
+        epochs = unit.epoch + 1 if options.refit else unit.settings.training.epochs
+        trained = f"fold {unit.key.fold}, trial {unit.key.trial} (dev UAR {unit.dev_uar:.3f})"
+        with progress_bar(console, f"training fold {unit.key.fold}", epochs) as progress:
 
-            def on_epoch_end(record: EpochRecord, task: TaskID = task) -> None:
-                bar.advance(task)
+            def on_epoch_end(record: EpochRecord, progress: Progress = progress, epochs: int = epochs) -> None:
+                progress(record.epoch + 1, epochs)
 
-            trained = f"fold {unit.key.fold}, trial {unit.key.trial} (dev UAR {unit.dev_uar:.3f})"
             if options.refit:
                 member, count = refit(unit, corpus, options.device, on_epoch_end)
                 console.print(f"{trained}: trained on all {count} utterances for {epochs} epochs")

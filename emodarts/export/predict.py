@@ -1,4 +1,4 @@
-"""Emotions of speech recordings, by the model beside this file. Needs numpy, onnxruntime and soundfile, nothing else.
+"""Emotions of speech recordings, by the model beside this file. Needs what requirements.txt names, nothing else.
 
     python predict.py a.wav b.flac recordings/      a table: file, start, end, label, a probability a class
     python predict.py --json a.wav                  JSON lines
@@ -11,7 +11,6 @@ As a library: `model = Model.load(folder)`, then `model.probabilities([model.pre
 import argparse
 import io
 import json
-import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import soundfile
+import soxr
 from numpy.typing import NDArray
 
 Samples = NDArray[np.float32]
@@ -30,8 +30,6 @@ SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".au", ".
 VERSION = 1  # of model.json
 _UNKNOWN_LENGTH = 1 << 40  # samples: what libsndfile tells of a FLAC file that was written to a pipe
 _UNKNOWN_SIZE = 0x7FFF0000  # bytes of a WAV file, as its header says
-# The resampler's low-pass: flat up to 0.914 of the lower Nyquist frequency, 128 dB down at it, as soxr HQ.
-PASSBAND, ATTENUATION = 0.913744, 128.24
 
 
 class Unusable(Exception):
@@ -89,7 +87,9 @@ class Model:
         samples = self._trimmed(samples, rate)
         if len(samples) < self.minimum_ms / 1000 * rate:
             raise Unusable(f"too short: {1000 * len(samples) / rate:.0f} ms of sound")
-        return resample(samples, rate, self.sample_rate)
+        if rate == self.sample_rate:
+            return samples
+        return np.ascontiguousarray(soxr.resample(samples, rate, self.sample_rate, quality="HQ"), np.float32)
 
     def probabilities(self, sounds: Sequence[Samples]) -> NDArray[np.float32]:
         """Prepared samples -> probabilities `(sounds, classes)`; they do not depend on what shares the batch."""
@@ -113,35 +113,6 @@ class Model:
         level = 10 * np.log10(powers + 1e-12)
         active = np.flatnonzero(level > np.percentile(level, 95) - self.trim_db)
         return samples[active[0] * hop : (active[-1] + 1) * hop]
-
-
-def resample(samples: Samples, rate: int, target: int) -> Samples:
-    """Samples at `target` Hz: a Kaiser-windowed low-pass in the frequency domain, where the rate changes too.
-
-    The sound is followed by zeros as long as the filter, so that nothing wraps round.
-    """
-    if rate == target:
-        return samples
-    divisor = math.gcd(rate, target)
-    up, down = target // divisor, rate // divisor
-    lower = min(rate, target) / rate  # the lower Nyquist frequency; 1 is that of the input
-    transition, cutoff = (1 - PASSBAND) * lower, (1 + PASSBAND) / 2 * lower
-    half = int(np.ceil((ATTENUATION - 7.95) / (2.285 * np.pi * transition) / 2))
-    beta = 0.1102 * (ATTENUATION - 8.7)
-    kernel = cutoff * np.sinc(cutoff * np.arange(-half, half + 1)) * np.kaiser(2 * half + 1, beta)
-    blocks = _smooth(-(-(len(samples) + 2 * half + 1) // down))
-    response = np.fft.rfft(np.roll(np.pad(kernel, (0, blocks * down - len(kernel))), -half)).real.astype(np.float32)
-    spectrum = np.fft.rfft(samples, blocks * down) * response
-    count = int(len(samples) * target / rate + 0.5)
-    return np.ascontiguousarray(np.fft.irfft(spectrum, blocks * up)[:count] * np.float32(up / down), np.float32)
-
-
-def _smooth(least: int) -> int:
-    """The smallest number from `least` on that has no prime factors but 2, 3 and 5: fast to transform."""
-    bound = 2 * least
-    fives = [5**a for a in range(bound.bit_length()) if 5**a < bound]
-    threes = [x * 3**a for x in fives for a in range(bound.bit_length()) if x * 3**a < bound]
-    return min(x << max(0, (-(-least // x) - 1).bit_length()) for x in threes)
 
 
 def _mono(samples: Samples) -> Samples:

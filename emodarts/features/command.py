@@ -38,10 +38,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _build(console: "Console", options: argparse.Namespace) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from emodarts import corpora
-    from emodarts.console import print_logs
+    from emodarts.console import print_logs, progress_bar
     from emodarts.features.settings import FeatureSettings
     from emodarts.features.store.building import build_store
 
@@ -52,17 +50,9 @@ def _build(console: "Console", options: argparse.Namespace) -> None:
     started = time.monotonic()
     with print_logs(console):
         corpus = corpora.read(corpus_settings(options))
-        columns = (TextColumn("features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("features", total=corpus.utterances.num_rows)
+        with progress_bar(console, "features", corpus.utterances.num_rows) as progress:
             store = build_store(
-                corpus.utterances,
-                corpus.root,
-                settings,
-                _cache(),
-                options.device,
-                options.processes,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                corpus.utterances, corpus.root, settings, _cache(), options.device, options.processes, progress
             )
     console.print(f"{store.folder}")
     dropped = f", {len(store.dropped)} dropped" if store.dropped else ""

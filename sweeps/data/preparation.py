@@ -2,15 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from emodarts import corpora
-from emodarts.console import print_line, print_logs
+from emodarts.console import print_line, print_logs, progress_bar
 from emodarts.corpora.labels import label_utterances
 from emodarts.corpora.protocols.folds import Fold, check_not_trained_on, folds_of_corpora, make_folds, protocol_names
 from emodarts.corpora.protocols.rules import NO_DEV
@@ -18,12 +16,12 @@ from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import CrossCorpusTest, subsample_name
-from emodarts.features.store.building import build_store
+from emodarts.experiment.training_corpus import TrainingCorpus, extract_features
 from emodarts.features.store.store import Store
 from emodarts.processors import choose_device
 from emodarts.results.reader import Results
 from emodarts.storage import Storage
-from sweeps.data.sweep_data import SweepData, TestCorpus, TrainingCorpus
+from sweeps.data.sweep_data import SweepData, TestCorpus
 from sweeps.settings import Settings
 
 _SHOWN_DROPPED = 5  # files of a corpus that the summary names
@@ -32,9 +30,11 @@ _SHOWN_DROPPED = 5  # files of a corpus that the summary names
 def prepare(settings: Settings, console: Console, needs_dev: bool = True) -> SweepData:
     """Read, check the protocol, extract features, and make the folds of what could be decoded. Raises EmodartsError."""
     with print_logs(console):
-        labelled = [_read(corpus_settings) for corpus_settings in settings.training_corpora]
-        _check_protocol(settings, labelled, needs_dev)  # before hours of extraction
-        trained = tuple(_extract(settings, corpus, console) for corpus in labelled)
+        read = [(own, corpora.read(own)) for own in settings.training_corpora]
+        _check_protocol(settings, read, needs_dev)  # before hours of extraction
+        trained = tuple(
+            TrainingCorpus.of(own, corpus, *_extract_features(settings, corpus, console)) for own, corpus in read
+        )
         all_folds = folds_of_corpora({t.corpus.name: t.folds for t in trained})
         folds = _selected_folds(settings, all_folds)
         for fold in folds.values():
@@ -47,26 +47,15 @@ def prepare(settings: Settings, console: Console, needs_dev: bool = True) -> Swe
         return SweepData(trained, folds, all_folds, others)
 
 
-@dataclass(frozen=True)
-class _LabelledCorpus:
-    """A corpus before its features are extracted; the folds are those of all that could be labelled."""
+def _check_protocol(settings: Settings, read: Sequence[tuple[CorpusSettings, Corpus]], needs_dev: bool) -> None:
+    """Raise EmodartsError for a missing dev part that is needed, corpora that do not join, tests on what trains.
 
-    settings: CorpusSettings
-    corpus: Corpus
-    folds: tuple[Fold, ...]
-
-
-def _read(settings: CorpusSettings) -> _LabelledCorpus:
-    corpus = corpora.read(settings)
-    labels = label_utterances(corpus.utterances, settings)
-    return _LabelledCorpus(settings, corpus, make_folds(settings, corpus.utterances, labels))
-
-
-def _check_protocol(settings: Settings, labelled: Sequence[_LabelledCorpus], needs_dev: bool) -> None:
-    """Raise EmodartsError for a missing dev part that is needed, corpora that do not join, tests on what trains."""
-    folds = folds_of_corpora({c.corpus.name: c.folds for c in labelled})
+    By the folds of all that could be labelled, decoded or not.
+    """
+    planned = {c.name: make_folds(own, c.utterances, label_utterances(c.utterances, own)) for own, c in read}
+    folds = folds_of_corpora(planned)
     if needs_dev and folds[0].protocol_caveat == NO_DEV:
-        others = protocol_names(labelled[0].corpus.name)
+        others = protocol_names(next(iter(planned)))
         raise EmodartsError(
             f"{folds[0].protocol} has no dev part, so a sweep could choose nothing without its test speakers: it is "
             f"there for comparison with published figures (published_protocol=true runs it beside a clean one); take "
@@ -74,16 +63,6 @@ def _check_protocol(settings: Settings, labelled: Sequence[_LabelledCorpus], nee
         )
     for name in settings.extra_tests:
         check_not_trained_on(folds, name)
-
-
-def _extract(settings: Settings, labelled: _LabelledCorpus, console: Console) -> TrainingCorpus:
-    """The corpus with its features, and the folds of what could be decoded."""
-    corpus, own, folds = labelled.corpus, labelled.settings, labelled.folds
-    store, utterances = _decode(settings, corpus, console)
-    labels = label_utterances(utterances, own)
-    if len(utterances) < len(corpus.utterances):
-        folds = make_folds(own, utterances, labels)
-    return TrainingCorpus(own, corpus, labels, folds, store)
 
 
 def _test_corpus(settings: Settings, name: str, classes: tuple[str, ...], console: Console) -> TestCorpus:
@@ -94,7 +73,7 @@ def _test_corpus(settings: Settings, name: str, classes: tuple[str, ...], consol
         class_set=",".join(classes) if class_set.strip().lower() == "full" else class_set,
     )
     corpus = corpora.read(own)
-    store, utterances = _decode(settings, corpus, console)
+    store, utterances = _extract_features(settings, corpus, console)
     labels = label_utterances(utterances, own)
     speakers = dict(zip(*(utterances[column].to_pylist() for column in ("utterance", "speaker")), strict=True))
     ids = tuple(sorted(labels.by_utterance))
@@ -102,20 +81,9 @@ def _test_corpus(settings: Settings, name: str, classes: tuple[str, ...], consol
     return TestCorpus(corpus, labels, test)
 
 
-def _decode(settings: Settings, corpus: Corpus, console: Console) -> tuple[Store, pa.Table]:
-    """The features of a corpus, and those of its utterances that have any: their audio could be decoded."""
-    columns = (TextColumn("features"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("features", total=len(corpus.utterances))
-        store = build_store(
-            corpus.utterances,
-            corpus.root,
-            settings.features,
-            corpora.cache_folder() / "features",
-            choose_device(settings.resources.device),
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    return store, corpus.utterances.filter(pc.is_in(corpus.utterances["utterance"], store.utterances))
+def _extract_features(settings: Settings, corpus: Corpus, console: Console) -> tuple[Store, pa.Table]:
+    with progress_bar(console, "features", corpus.utterances.num_rows) as progress:
+        return extract_features(corpus, settings.features, choose_device(settings.resources.device), progress)
 
 
 def _selected_folds(settings: Settings, folds: tuple[Fold, ...]) -> dict[int, Fold]:

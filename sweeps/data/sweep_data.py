@@ -10,11 +10,10 @@ from emodarts.audit.findings import copies_finding, sort_findings
 from emodarts.audit.model import SCHEMA_VERSION, Finding
 from emodarts.corpora.labels import Labels
 from emodarts.corpora.protocols.folds import Fold
-from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus, Dropped, dropped_table
 from emodarts.experiment.fold_data import CrossCorpusTest
+from emodarts.experiment.training_corpus import TrainingCorpus, dropped_rows
 from emodarts.features.store.joined import AnyStore, join_stores
-from emodarts.features.store.store import Store
 from emodarts.results.reader import Results
 from emodarts.results.writer import SweepWriter
 
@@ -31,33 +30,7 @@ class TestCorpus:
     def dropped(self) -> list[dict[str, str]]:
         """Path and reason of everything that did not become a test utterance."""
         unlabelled = [Dropped(path, "it has no label") for path in self.labels.unlabelled.values()]
-        return _dropped(self.corpus, self.test.store, [*self.labels.unknown, *unlabelled])
-
-
-@dataclass(frozen=True)
-class TrainingCorpus:
-    """A corpus that is trained on: labels (of what could be decoded), all folds of its own protocol, and features."""
-
-    settings: CorpusSettings
-    corpus: Corpus
-    labels: Labels
-    folds: tuple[Fold, ...]
-    store: Store
-
-    @cached_property
-    def dropped(self) -> list[dict[str, str]]:
-        """Path and reason of everything that did not become a usable row, in reading, decoding and labelling."""
-        tested = {u for fold in self.folds for u in fold.test_ids}
-        reason = "it has no label, and stands in no test set with hidden labels"
-        unlabelled = [Dropped(path, reason) for u, path in self.labels.unlabelled.items() if u not in tested]
-        return _dropped(self.corpus, self.store, [*self.labels.unknown, *unlabelled])
-
-
-def _dropped(corpus: Corpus, store: Store, unlabelled: list[Dropped]) -> list[dict[str, str]]:
-    """Sorted rows of what was dropped in reading, in decoding, and for its label."""
-    in_reading = [Dropped(**row) for row in corpus.dropped.to_pylist()]
-    rows: list[dict[str, str]] = dropped_table([*in_reading, *store.dropped, *unlabelled]).to_pylist()
-    return rows
+        return dropped_rows(self.corpus, self.test.store, [*self.labels.unknown, *unlabelled])
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from emodarts.corpora.protocols.folds import check_fold
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import FoldSettings
+from emodarts.experiment.training_corpus import TrainingCorpus
 from emodarts.search.settings import SearchSettings
-from sweeps.data.sweep_data import SweepData, TrainingCorpus
+from sweeps.data.sweep_data import SweepData
 from sweeps.settings import Settings, SweepSettings
 from sweeps.study.search_space import SearchSpace
 from sweeps.variants import forecast
