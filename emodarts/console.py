@@ -28,7 +28,7 @@ def print_line(console: Console, text: str) -> None:
 
 
 @contextmanager
-def progress_bar(console: Console, title: str, total: int) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(console: Console, title: str, total: int | None) -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal while the block runs; the block calls what is yielded with what is done, of so many."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -29,8 +29,7 @@ from sweeps.execution.local import run_units_locally
 from sweeps.execution.progress import ProgressTable
 from sweeps.execution.ray_session import fit, session, trial_resources
 from sweeps.execution.sweep_spec import SweepSpec
-from sweeps.execution.unit_checkpoints import delete_checkpoints_of_ended_units
-from sweeps.execution.worker import run_unit
+from sweeps.execution.worker import delete_checkpoints_of_ended_units, run_unit
 from sweeps.settings import NO_RAY, Settings
 from sweeps.units.system_queues import SystemQueues
 from sweeps.variants.forecast import print_forecasts

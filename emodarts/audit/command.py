@@ -2,8 +2,6 @@
 
 import argparse
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,12 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Audit as the options say. Raises EmodartsError for what cannot be read or written, and under --strict."""
+    from rich.console import Console
+
     from emodarts.audit.page import render_page
     from emodarts.audit.terminal import print_audit
-    from emodarts.console import output
+    from emodarts.console import output, progress_bar
 
     _check_options(options)
-    with _progress() as progress:
+    with progress_bar(Console(stderr=True), "measuring", None) as progress:
         audit = read_and_audit(options, progress)
     if options.json:
         _write(Path(options.json), audit.to_json())
@@ -84,18 +84,6 @@ def _labels_and_folds(
         return labels, make_folds(settings, corpus.utterances, labels)
     except EmodartsError as error:
         return labels, error
-
-
-@contextmanager
-def _progress() -> "Iterator[Progress]":
-    """A bar on stderr while recordings are measured, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("measuring", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _positive(text: str) -> int:

@@ -24,31 +24,23 @@ _CHUNK = 4096
 _BEYOND = 1.0  # s: how far an end may lie behind the end of the file; times are often rounded
 _CLOCK = re.compile(r"(?:(\d+) days? )?(?:(\d+):)?(\d+):(\d+(?:\.\d*)?)")
 
+
+def _columns(names: str, kind: pa.DataType, nullable: bool = True) -> list[pa.Field]:
+    """Columns of one type, by their names between spaces."""
+    return [pa.field(name, kind, nullable) for name in names.split()]
+
+
 UTTERANCES = pa.schema(
     [
-        pa.field("utterance", pa.string(), nullable=False),
-        pa.field("corpus", pa.string(), nullable=False),
-        pa.field("path", pa.string(), nullable=False),
-        ("start", pa.float64()),
-        ("end", pa.float64()),
-        ("speaker", pa.string()),
-        ("recording", pa.string()),
-        ("session", pa.string()),
-        ("gender", pa.string()),
-        ("scenario", pa.string()),
-        ("text", pa.string()),
-        ("intended", pa.string()),
-        ("perceived", pa.string()),
-        ("split", pa.string()),
-        ("arousal", pa.float32()),
-        ("valence", pa.float32()),
-        ("dominance", pa.float32()),
-        pa.field("sample_rate", pa.int32(), nullable=False),
-        pa.field("channels", pa.int32(), nullable=False),
-        pa.field("frames", pa.int64(), nullable=False),
+        *_columns("utterance corpus path", pa.string(), nullable=False),
+        *_columns("start end", pa.float64()),
+        *_columns("speaker recording session gender scenario text intended perceived split", pa.string()),
+        *_columns("arousal valence dominance", pa.float32()),
+        *_columns("sample_rate channels", pa.int32(), nullable=False),
+        *_columns("frames", pa.int64(), nullable=False),
     ]
 )
-DROPPED = pa.schema([pa.field("path", pa.string(), nullable=False), pa.field("reason", pa.string(), nullable=False)])
+DROPPED = pa.schema(_columns("path reason", pa.string(), nullable=False))
 
 
 @dataclass(frozen=True)

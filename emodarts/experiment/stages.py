@@ -24,7 +24,7 @@ from emodarts.networks import baselines
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import DiscreteNetwork, NetworkShape
 from emodarts.records import OnEpochEnd, ignore_epoch
-from emodarts.search.methods import run_search
+from emodarts.search.loop import run_search
 from emodarts.search.task import CandidateResult, Evaluate, SearchResult, SearchTask
 from emodarts.seeds import derive_seed
 from emodarts.training import prediction

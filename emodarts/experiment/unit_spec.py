@@ -13,7 +13,7 @@ from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import FoldSettings, subsample_name
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.networks.genotype import Genotype
-from emodarts.records import UnitKey
+from emodarts.records import TrialRecord, UnitKey
 from emodarts.search.settings import SearchSettings
 from emodarts.seeds import unit_seed
 from emodarts.training.settings import TrainingSettings
@@ -51,39 +51,25 @@ class UnitSpec:
         cls,
         fold: Fold,
         settings: FoldSettings,
-        *,
+        trial: TrialRecord,
         sweep: str,
-        system: str,
-        study: str,
-        trial: int,
-        seed: int,
-        sweep_seed: int,
         train_corpora: tuple[str, ...],
+        sweep_seed: int = 0,
         device: str = "auto",
+        rungs: tuple[Rung, ...] = (),
         genotype_from: str | None = None,
         transferred: TransferredGenotype | None = None,
-        rungs: tuple[Rung, ...] = (),
     ) -> "UnitSpec":
-        """The unit of configuration `trial` of a study, repetition `seed`, on a fold; its key and seed follow.
+        """The unit of a configuration on a fold; its key and seed follow.
 
         `genotype_from` names the unit (`sweep/system/study/trial/seed/fold`) that the genotype is `transferred` from.
         """
         key = UnitKey(
-            sweep,
-            system,
-            study,
-            trial,
-            seed,
-            train_corpora,
-            fold.protocol,
-            fold.index,
-            fold.hash,
-            fold.classes,
-            genotype_from=genotype_from,
-            subsample=None if transferred else subsample_name(fold, settings),
-            protocol_caveat=fold.protocol_caveat,
-        )
-        random_seed = unit_seed(sweep_seed, fold.index, trial, seed)
+            sweep, trial.system, trial.study, trial.trial, trial.seed, train_corpora, fold.protocol, fold.index,
+            fold.hash, fold.classes, genotype_from, None if transferred else subsample_name(fold, settings),
+            fold.protocol_caveat,
+        )  # fmt: skip
+        random_seed = unit_seed(sweep_seed, fold.index, trial.trial, trial.seed)
         return cls(key, settings, random_seed, device, transferred, rungs)
 
     def to_json(self) -> str:

@@ -84,7 +84,7 @@ class MixedCell(Cell):
         self, nodes: int, operations: Sequence[str], build: BuildOperation, preprocess: Preprocess, reduction: bool
     ):
         super().__init__(preprocess)
-        self.nodes, self.build, self.reduction = nodes, build, reduction
+        self.nodes, self.reduction = nodes, reduction
         sources = [source for _, source in edges_of(nodes)]
         self.leaving = [[row for row, s in enumerate(sources) if s == source] for source in range(nodes + 1)]
         edges = {}

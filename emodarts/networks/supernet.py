@@ -5,7 +5,6 @@ chosen together (emoDARTS). Derivation keeps each node's two strongest inputs, `
 2.4).
 """
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -105,16 +104,6 @@ class Supernet(Network):
         for module in self.modules():
             if isinstance(module, MixedOperation | FusedOperations):
                 module.skip_dropout = probability
-
-    def unfused(self) -> "Supernet":
-        """The same supernet of plain cells, with copies of all weights, running statistics and alphas."""
-        plain = copy.deepcopy(self)
-        for cells in (plain.cells, plain.sequence_cells):
-            for number, cell in enumerate(cells):
-                if isinstance(cell, FusedCell):
-                    cells[number] = cell.unfused()
-        plain.set_skip_dropout(self.skip_dropout)
-        return plain
 
     def derive(self, weights: Mapping[str, Tensor] | None = None) -> Genotype:
         """The discrete architecture of the present mixing weights, or of others."""

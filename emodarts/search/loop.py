@@ -1,4 +1,4 @@
-"""The search of one fold by a supernet: weights and alphas learn from the train part, the epoch is chosen on dev."""
+"""The search of one fold: by a supernet, whose weights and alphas learn from the train part, or without one."""
 
 import time
 from dataclasses import asdict, dataclass, field
@@ -13,6 +13,7 @@ from emodarts.features.batches import Batch, training_batches
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.supernet import Supernet
 from emodarts.records import EpochRecord, OnEpochEnd, ignore_epoch, late_dev_epoch
+from emodarts.search import controls
 from emodarts.search.budget import Budget
 from emodarts.search.regularisers import skip_dropout
 from emodarts.search.scope import fixed_mixing_weights
@@ -21,9 +22,32 @@ from emodarts.search.settings import SearchSettings
 from emodarts.search.stopping import dominant_eigenvalue, epochs_back, most_skip_connections, should_stop
 from emodarts.search.supernet_evaluation import discretised_uar, mean_loss
 from emodarts.search.supernet_trainer import SupernetTrainer
-from emodarts.search.task import SearchResult, SearchTask
+from emodarts.search.task import Evaluate, SearchResult, SearchTask
 from emodarts.seeds import derive_seed
 from emodarts.training.prediction import figures_of, predict
+
+
+def run_search(
+    task: SearchTask,
+    evaluate: Evaluate,
+    on_epoch_end: OnEpochEnd = ignore_epoch,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
+) -> SearchResult:
+    """Find a genotype by the method of the settings.
+
+    `evaluate` trains a candidate on the train part and measures it on dev; random search and evolution alone call it.
+    The search goes on from the checkpoint where there is one. Raises FloatingPointError where a loss is not finite, and
+    EmodartsError for a checkpoint that is damaged or another search's.
+    """
+    match task.settings.method:
+        case "random_architecture":
+            return controls.random_architecture(task)
+        case "random_search":
+            return controls.random_search(task, evaluate, on_epoch_end, checkpoints)
+        case "evolution":
+            return controls.evolution(task, evaluate, on_epoch_end, checkpoints)
+        case _:
+            return search(task, on_epoch_end, checkpoints)
 
 
 def search(

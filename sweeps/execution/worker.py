@@ -8,6 +8,7 @@ import gc
 import socket
 import sys
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -23,15 +24,17 @@ from emodarts.experiment.unit import run_fold
 from emodarts.experiment.unit_checkpoints import discard_checkpoints
 from emodarts.experiment.unit_spec import UnitSpec
 from emodarts.processors import choose_device
-from emodarts.records import UnitKey, UnitRecords
+from emodarts.records import EpochRecord, UnitKey, UnitRecords
 from emodarts.results.commits import Commit, read_commit
+from emodarts.results.reader import Results
 from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage, StorageError
-from sweeps.execution.epoch_reporter import EpochReporter, Report
 from sweeps.execution.metrics import UnitMetrics
 from sweeps.execution.sweep_spec import SweepSpec
-from sweeps.execution.unit_checkpoints import checkpoint_folder
 from sweeps.units.outcomes import UnitOutcome, failure_reason, unit_title
+
+Report = Callable[[dict[str, Any]], None]  # as `tune.report`
+CHECKPOINTS = "checkpoints"  # below the sweep
 
 
 def run_unit(config: dict[str, Any], sweep: SweepSpec) -> None:
@@ -72,7 +75,7 @@ def run_unit_locally(unit: UnitSpec, sweep: SweepSpec, report: Report = lambda r
 
 
 def _run(
-    unit: UnitSpec, sweep: SweepSpec, storage: Storage, checkpoints: Storage, reporter: EpochReporter
+    unit: UnitSpec, sweep: SweepSpec, storage: Storage, checkpoints: Storage, reporter: "EpochReporter"
 ) -> UnitRecords:
     """Run a unit on the features as this node has them; checkpoints that do not fit mean a new start."""
     fold, store, device = sweep.folds[unit.key.fold], sweep.open_stores(storage), choose_device(unit.device)
@@ -121,3 +124,45 @@ def _release_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
         if trim is not None:
             trim(0)
+
+
+class EpochReporter:
+    """Collects the epochs of a unit; `report` may raise SystemExit, and the unit is pruned then.
+
+    A unit that goes on from a checkpoint passes its old epochs again, and reports the same rungs.
+    """
+
+    def __init__(self, unit: UnitSpec, metrics: UnitMetrics, report: Report):
+        self.unit, self.metrics, self.report = unit, metrics, report
+        self.reset()
+
+    def reset(self) -> None:
+        """The unit begins anew."""
+        self.epochs: list[EpochRecord] = []
+        self.rungs_ahead = list(enumerate(self.unit.rungs))
+
+    def on_epoch_end(self, record: EpochRecord) -> None:
+        """Take an epoch. Raises SystemExit where the unit was pruned."""
+        self.epochs.append(record)
+        self.metrics.on_epoch_end(record)
+        settings = self.unit.settings
+        lengths = {"search": settings.search.epochs, "train": settings.training.epochs}
+        for number, (phase, fraction) in tuple(self.rungs_ahead):
+            if phase == record.phase and record.epoch + 1 >= fraction * lengths[phase]:
+                self.rungs_ahead.remove((number, (phase, fraction)))
+                epochs = tuple(self.epochs)
+                self.report({"status": "running", "rung": number, "dev_uar": record.dev_uar, "epochs": epochs})
+
+
+def checkpoint_folder(storage: Storage, key: UnitKey) -> Storage:
+    """The folder of a unit's checkpoints."""
+    return storage.below(f"{key.sweep}/{CHECKPOINTS}/{key.name}")
+
+
+def delete_checkpoints_of_ended_units(storage: Storage, results: Results) -> None:
+    """Delete what workers left that were killed between a unit's commit and the end of its checkpoints."""
+    ended = {commit.key.name for commit in results.commits}
+    for sweep in results.sweeps:
+        for unit in storage.list(f"{sweep}/{CHECKPOINTS}"):
+            if unit in ended:
+                storage.delete_folder(f"{sweep}/{CHECKPOINTS}/{unit}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.experiment.fold_data import FoldSettings
@@ -47,18 +48,7 @@ class UnitSpecFactory:
 
     def _make(self, trial: TrialRecord, fold: int, settings: FoldSettings) -> UnitSpec:
         transferred = self.transferred.get(fold)
-        return UnitSpec.of(
-            self.folds[fold],
-            settings,
-            sweep=self.sweep,
-            system=self.system,
-            study=trial.study,
-            trial=trial.trial,
-            seed=trial.seed,
-            sweep_seed=self.sweep_seed,
-            train_corpora=self.train_corpora,
-            device=self.device,
-            genotype_from=transferred.source if transferred else None,
-            transferred=transferred.genotype if transferred else None,
-            rungs=self.rungs if trial.seed == 0 else (),  # further seeds of a winner are never pruned
-        )
+        rungs = self.rungs if trial.seed == 0 else ()  # further seeds of a winner are never pruned
+        about_sweep = (self.sweep, self.train_corpora, self.sweep_seed, self.device, rungs)
+        spec = partial(UnitSpec.of, self.folds[fold], settings, trial, *about_sweep)
+        return spec(transferred.source, transferred.genotype) if transferred else spec()

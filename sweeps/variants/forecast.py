@@ -22,15 +22,13 @@ from rich.table import Table
 from emodarts.console import print_line
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.errors import EmodartsError
-from emodarts.experiment.fold_data import SVM, FoldData, FoldSettings
-from emodarts.experiment.stages import derive, hand_designed, search, train
+from emodarts.experiment.fold_data import FoldSettings
 from emodarts.experiment.subsample import subsample
 from emodarts.experiment.unit import run_fold
 from emodarts.features.batches import FoldPart
 from emodarts.features.normalisation import Standardiser
 from emodarts.networks.costs import supernet_macs
 from emodarts.processors import choose_device
-from emodarts.records import EpochRecord
 from emodarts.search.settings import SearchSettings
 from emodarts.search.task import SearchTask
 from emodarts.seeds import derive_seed
@@ -47,30 +45,27 @@ _WARMUP_EPOCHS, _MOVING_EPOCHS, _TRAINING_EPOCHS = 2, 2, 3
 _WORKER_START = 10.0  # s until a new worker has imported and read what it needs
 
 
+Point = tuple[float, float]  # multiply-accumulates, and the seconds of an epoch on all of the fold
+
+
 @dataclass(frozen=True)
 class _Measured:
-    """Points of (multiply-accumulates, seconds of an epoch on all of the fold): of search, with the alphas fixed and
-    with them moving, and of training; and the seconds in which a genotype is selected.
+    """An epoch of search with the alphas fixed, one with them moving, one of training; and the seconds in which a
+    genotype is selected.
     """
 
-    search: tuple[tuple[float, float], tuple[float, float]]
-    training: tuple[float, float]
+    search: tuple[Point, Point]
+    training: Point
     selection: float
 
 
-@dataclass(frozen=True)
 class _TimeModel:
-    """Seconds of an epoch as straight lines in multiply-accumulates: (intercept, slope), neither below 0."""
+    """Seconds of an epoch as straight lines in multiply-accumulates through what was measured."""
 
-    search: tuple[float, float]
-    training: tuple[float, float]
-    selection: float
-
-    @classmethod
-    def fit(cls, measured: list[_Measured]) -> "_TimeModel":
-        """The lines through what was measured."""
-        search = [point for m in measured for point in m.search]
-        return cls(_fit_line(search), _fit_line([m.training for m in measured]), max(m.selection for m in measured))
+    def __init__(self, measured: list[_Measured]):
+        self.search = _fit_line([point for m in measured for point in m.search])
+        self.training = _fit_line([m.training for m in measured])
+        self.selection = max(m.selection for m in measured)
 
     def seconds(self, settings: FoldSettings, macs: float) -> float:
         """Seconds of a unit with these settings."""
@@ -116,11 +111,8 @@ def forecast_units(settings: Settings, space: SearchSpace, data: SweepData) -> F
     sample = _sample(settings, space)
     macs = [_macs(fold_settings, data) for fold_settings in sample]
     work = [_work(fold_settings, m) for fold_settings, m in zip(sample, macs, strict=True)]
-    measured = []
-    for number in dict.fromkeys((int(np.argmin(work)), int(np.argmax(work)))):
-        fold_data = FoldData.of(data.store, part, sample[number], device)
-        measured.append(_measure(sample[number], macs[number], fold_data, len(fold.train)))
-    model = _TimeModel.fit(measured)
+    extremes = dict.fromkeys((int(np.argmin(work)), int(np.argmax(work))))
+    model = _TimeModel([_measure(sample[i], macs[i], data, part, device) for i in extremes])
     seconds = np.array([model.seconds(fold_settings, m) for fold_settings, m in zip(sample, macs, strict=True)])
     folds = len(data.folds)
     count = folds * (settings.sweep.trials + settings.sweep.seeds - 1)
@@ -209,35 +201,23 @@ def _passes(s: SearchSettings) -> tuple[float, float]:
     return fraction, fraction * s.passes_per_utterance
 
 
-def _measure(settings: FoldSettings, macs: float, data: FoldData, utterances: int) -> _Measured:
-    """Run some epochs of search and training, the first of each not counted; the fold's train has `utterances`."""
+def _measure(settings: FoldSettings, macs: float, data: SweepData, part: Fold, device: str) -> _Measured:
+    """Run a unit of some epochs of search and training on part of a fold; the first of each is not counted."""
     s, epochs = settings.search, _WARMUP_EPOCHS + _MOVING_EPOCHS
     shortened = replace(
         settings,
         search=replace(s, epochs=epochs, warmup_epochs=_WARMUP_EPOCHS, subsample=None, stop="none"),
         training=replace(settings.training, epochs=_TRAINING_EPOCHS),
     )
-    data = replace(data, settings=shortened)
-    search_scale = min(utterances, s.subsample or utterances) / len(data.fold.train)
-    training_scale = utterances / len(data.fold.train)
-    if settings.system == SVM:
-        records = run_fold(data.store, data.fold, shortened, device=data.device, tests=False)
-        training = training_scale * records.train_seconds / settings.training.epochs
-        return _Measured(((0.0, 0.0), (0.0, 0.0)), (macs, training), 0.0)
-    warmup = moving = selection = 0.0
-    architecture = None
-    if settings.searches:
-        searched = search(data)
-        if searched.epochs:  # none of a random architecture
-            warmup = search_scale * _mean_seconds(searched.epochs[1:_WARMUP_EPOCHS])
-            moving = search_scale * _mean_seconds(searched.epochs[_WARMUP_EPOCHS:])
-        selection = searched.seconds - sum(epoch.seconds for epoch in searched.epochs)
-        architecture = derive(data, searched)
-    trained = train(data, architecture or hand_designed(data))
-    training = training_scale * _mean_seconds(trained.epochs[1:])
-    warmup_passes, moving_passes = _passes(s)
-    search_points = ((macs * warmup_passes, warmup), (macs * moving_passes, moving))
-    return _Measured(search_points, (macs, training), selection)
+    records = run_fold(data.store, part, shortened, device=device, tests=False)
+    searched, trained = ([e.seconds for e in records.epochs if e.phase == phase] for phase in ("search", "train"))
+    utterances = len(data.folds[part.index].train)
+    scale, search_scale = utterances / len(part.train), min(utterances, s.subsample or utterances) / len(part.train)
+    training = np.mean(trained[1:]) if trained else records.train_seconds / settings.training.epochs  # an SVM has none
+    warmup, moving = (np.mean(x) if x else 0.0 for x in (searched[1:_WARMUP_EPOCHS], searched[_WARMUP_EPOCHS:]))
+    seconds = search_scale * float(warmup), search_scale * float(moving)
+    points = [(macs * passes, x) for passes, x in zip(_passes(s), seconds, strict=True)]
+    return _Measured((points[0], points[1]), (macs, scale * float(training)), records.search_seconds - sum(searched))
 
 
 def _fit_line(points: list[tuple[float, float]]) -> tuple[float, float]:
@@ -249,10 +229,6 @@ def _fit_line(points: list[tuple[float, float]]) -> tuple[float, float]:
     if intercept >= 0:
         return intercept, slope
     return 0.0, float((x * y).sum() / np.square(x).sum())
-
-
-def _mean_seconds(epochs: tuple[EpochRecord, ...]) -> float:
-    return float(np.mean([epoch.seconds for epoch in epochs]))
 
 
 def _memory_mb(device: str) -> float:

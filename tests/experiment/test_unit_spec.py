@@ -11,7 +11,7 @@ from emodarts.experiment.fold_data import FoldSettings, subsample_name
 from emodarts.experiment.unit_spec import TransferredGenotype, UnitSpec, settings_from_json
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.networks.genotype import Edge, Genotype
-from emodarts.records import UnitKey
+from emodarts.records import TrialRecord, UnitKey
 from emodarts.search.settings import SearchSettings
 from emodarts.seeds import derive_seed, unit_seed
 from emodarts.training.settings import TrainingSettings
@@ -43,8 +43,8 @@ EVERYTHING = FoldSettings(
 
 
 def unit(settings=EVERYTHING, **more):
-    names = {"sweep": "demo-1", "system": "emodarts", "study": "fold3", "trial": 7, "seed": 2, "sweep_seed": 5}
-    return UnitSpec.of(FOLD, settings, train_corpora=("demo",), **names, **more)
+    trial = TrialRecord("emodarts", "fold3", 7, 2, {})
+    return UnitSpec.of(FOLD, settings, trial, "demo-1", ("demo",), sweep_seed=5, **more)
 
 
 def test_a_units_key_follows_from_its_fold_and_settings():
@@ -61,17 +61,8 @@ def test_a_units_key_follows_from_its_fold_and_settings():
 
 def test_a_units_seed_is_derived_from_the_sweeps_seed_fold_trial_and_seed():
     assert unit().random_seed == unit_seed(5, 3, 7, 2) == derive_seed(5, "unit", 3, 7, 2) == 7873007055474722537
-    same = UnitSpec.of(
-        FOLD,
-        FoldSettings(system="svm"),
-        sweep="other",
-        system="svm",
-        study="shared",
-        trial=7,
-        seed=2,
-        sweep_seed=5,
-        train_corpora=(),
-    )
+    trial = TrialRecord("svm", "shared", 7, 2, {})
+    same = UnitSpec.of(FOLD, FoldSettings(system="svm"), trial, "other", (), sweep_seed=5)
     assert same.random_seed == unit().random_seed
 
 

@@ -15,8 +15,7 @@ from emodarts.search import controls, loop
 from emodarts.search.budget import Budget, candidate_macs
 from emodarts.search.candidates import CandidateSpace
 from emodarts.search.controls import tournament_winner
-from emodarts.search.loop import search
-from emodarts.search.methods import run_search
+from emodarts.search.loop import run_search, search
 from emodarts.search.scope import fixed_cells
 from emodarts.search.settings import SearchSettings
 from emodarts.search.task import CandidateResult

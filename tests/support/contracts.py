@@ -11,6 +11,7 @@ from tests.support.networks import LENGTHS
 from tests.support.operations import FRAMES
 from tests.support.optuna_studies import complete_trial, make_study, run_trials
 from tests.support.plain import plain_edges
+from tests.support.unfusing import extract
 
 
 class CorpusContract:
@@ -108,7 +109,7 @@ class OperationContract:
         drawn = [case.build() for _ in range(3)]
         state = torch.get_rng_state()
         for edge, operation in enumerate(drawn):
-            extracted = fused.extract(edge, case.name).state_dict()
+            extracted = extract(fused, edge, case.name).state_dict()
             assert all(torch.equal(extracted[key], value) for key, value in operation.state_dict().items())
         assert torch.equal(torch.get_rng_state(), state)  # to look at an operation draws nothing
 

@@ -25,6 +25,7 @@ from emodarts.networks.operations import (
     frozen_statistics,
 )
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
+from tests.support.unfusing import extract, unfused_supernet
 
 
 class PlainBatchNorm(MaskedBatchNorm):
@@ -112,12 +113,16 @@ def sequence_edges(operations, width, edges):
 
 
 def _fused(fuse, operations, build, edges, stride):
-    return fuse([MixedOperation({n: build(n, stride) for n in operations}) for _ in range(edges)], build, stride)
+    fused = fuse([MixedOperation({n: build(n, stride) for n in operations}) for _ in range(edges)], stride)
+    fused.build = build  # for `unfusing.extract`
+    return fused
 
 
 def plain_edges(fused):
     """The same edges as plain modules with copies of the weights and running statistics."""
-    edges = [MixedOperation({name: fused.extract(edge, name) for name in fused.columns}) for edge in range(fused.edges)]
+    edges = [
+        MixedOperation({name: extract(fused, edge, name) for name in fused.columns}) for edge in range(fused.edges)
+    ]
     for edge in edges:
         edge.skip_dropout = fused.skip_dropout
     return with_plain_parts(PlainEdges(edges).train(fused.training))
@@ -125,7 +130,7 @@ def plain_edges(fused):
 
 def plain_twin(supernet):
     """The same supernet out of plain cells, with copies of all weights, running statistics and alphas."""
-    twin = supernet.unfused()
+    twin = unfused_supernet(supernet)
     twin.stem.register_forward_hook(lambda stem, inputs, outputs: (outputs[0].contiguous(), *outputs[1:]))
     return with_plain_parts(twin)
 

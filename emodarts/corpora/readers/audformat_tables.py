@@ -8,21 +8,20 @@ from typing import Any
 
 import yaml
 
-from emodarts.corpora.readers.column_names import COLUMN_NAMES
+from emodarts.corpora.readers.column_names import column_names
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Dropped, parse_seconds
 from emodarts.corpora.table_files import Record, Records, read_records, text
 from emodarts.errors import EmodartsError
 
-# Our field -> names of columns or schemes; the first that is there counts.
-FIELDS: dict[str, list[str]] = {
-    **{name: COLUMN_NAMES[name] for name in ("gender", "session", "recording", "scenario", "split")},
-    **{name: COLUMN_NAMES[name] for name in ("arousal", "valence", "dominance")},
+_SHARED = ("gender", "session", "recording", "scenario", "split", "arousal", "valence", "dominance")
+_OWN = {
     "intended": ["emotion.intended", "emotion", "label", "emotion.categories", "emotion.label"],
     "perceived": ["emotion.perceived"],
     "speaker": ["speaker", "speaker_id", "speaker-id"],
     "text": ["text", "transcription", "sentence", "transcript"],
 }
+FIELDS = (*_SHARED, *_OWN)
 _EMOTIONS = ("intended", "perceived")
 _SETTINGS = {"label": "intended"}  # as corpus.columns calls it
 
@@ -94,11 +93,11 @@ def column_of(table: Table, field: str, set_columns: Mapping[str, str]) -> str |
     named = next((set_columns[name] for name in set_columns if _SETTINGS.get(name, name) == field), None)
     if named is not None:
         return named if named in table.columns else None
-    for name in FIELDS[field]:
+    for name in _OWN.get(field) or column_names()[field]:
         if name in table.columns:
             return name
         schemed = [column for column, scheme in table.columns.items() if scheme == name]
-        if len(schemed) == 1 and schemed[0] not in FIELDS["perceived"]:
+        if len(schemed) == 1 and schemed[0] not in _OWN["perceived"]:
             return schemed[0]
     return None
 

@@ -1,40 +1,21 @@
 """Which column of a table is which: names as people write them, and a clear refusal where none or two would do."""
 
 import re
+import tomllib
 import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
 
 from emodarts.errors import EmodartsError
 
-_FILE = "file path filepath file_path audio audio_path audio_file audio_filepath audiofile audiopath wav wav_path"
-_FILE += " wav_file wavfile wavpath filename file_name audio_name wav_name clip clip_path sound_file datei dateiname"
-_FILE += " dateipfad pfad audiodatei fichier chemin archivo ruta utt_id utterance_id uttid utterance"
-_SPEAKER = "speaker speaker_id speakerid spk spk_id spkid spkr spkr_id spkrid actor actor_id actorid talker subject"
-_SPEAKER += " subject_id participant participant_id client_id sprecher sprecher_id sprecherin locuteur hablante"
-_LABEL = "label emotion emotion_label emo emo_label emoclass emo_class emotion_class class klasse gefuhl etiquette"
-_LABEL += " etiqueta emocion"
-_RECORDING = "recording recording_id dialog dialogue dialog_id dialogue_id conversation conversation_id aufnahme"
-# Our field -> the names that stand for it, the most telling first.
-COLUMN_NAMES = {
-    "file": _FILE.split(),
-    "speaker": _SPEAKER.split(),
-    "label": _LABEL.split(),
-    "intended": ["intended", "intended_emotion", "intended_label", "emotion_intended", "acted_emotion"],
-    "perceived": ["perceived", "perceived_emotion", "perceived_label", "emotion_perceived", "majority_vote"],
-    "gender": ["gender", "sex", "speaker_gender", "geschlecht", "genre", "sexo"],
-    "session": ["session", "session_id", "sitzung"],
-    "recording": _RECORDING.split(),
-    "scenario": ["scenario", "szenario"],
-    "text": ["text", "sentence", "transcript", "transcription", "text_id", "sentence_id", "satz"],
-    "split": ["split", "split_set", "partition", "subset", "aufteilung"],
-    "start": ["start", "start_time", "begin", "begin_time", "onset", "start_s", "anfang", "von"],
-    "end": ["end", "end_time", "stop", "stop_time", "end_s", "ende", "bis"],
-    "duration": ["duration", "dauer"],
-    "arousal": ["arousal", "activation", "emoact"],
-    "valence": ["valence", "emoval"],
-    "dominance": ["dominance", "emodom"],
-}
 _CHOSEN_BY_USER = ("speaker", "label")  # where two columns would do, none is taken
+
+
+@cache
+def column_names() -> dict[str, list[str]]:
+    """Our field -> the names that stand for it, the most telling first (`column_names.toml`)."""
+    return tomllib.loads(files("emodarts.corpora.readers").joinpath("column_names.toml").read_text("utf-8"))
 
 
 def match_columns(names: Sequence[str], where: str, set_columns: Mapping[str, str]) -> dict[str, str]:
@@ -46,7 +27,7 @@ def match_columns(names: Sequence[str], where: str, set_columns: Mapping[str, st
     for name in names:
         plain.setdefault(_plain(name), name)
     columns = {}
-    for field, usual in COLUMN_NAMES.items():
+    for field, usual in column_names().items():
         fitting = [plain[name] for name in usual if name in plain]
         if len(fitting) > 1 and field in _CHOSEN_BY_USER and field not in set_columns:
             raise EmodartsError(
@@ -79,7 +60,7 @@ def _check(columns: Mapping[str, str | None], names: Sequence[str], where: str) 
         faults = [f"no column {f'{name!r} ' if name else ''}for '{field}'" for field, name in missing.items()]
         faults[0] += f" among {', '.join(names) or 'none'}"
         faults += [
-            f"names such as {', '.join(COLUMN_NAMES[f][:8])} are known for '{f}'"
+            f"names such as {', '.join(column_names()[f][:8])} are known for '{f}'"
             for f, n in missing.items()
             if n is None
         ]

@@ -1,6 +1,5 @@
 """CREMA-D (Cao et al. 2014): English, acted, 7,442 utterances of 91 actors, with the votes of the crowd beside them."""
 
-import csv
 import re
 from collections.abc import Iterator
 from itertools import combinations
@@ -11,6 +10,7 @@ from emodarts.corpora.protocols import rules
 from emodarts.corpora.protocols.rules import Rule
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Dropped, Utterance, drop_copies, files_below, is_hidden, rows_of_files
+from emodarts.corpora.table_files import read_records
 from emodarts.errors import EmodartsError
 
 _SENTENCES = ["IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS", "TSI", "WSI"]
@@ -56,23 +56,19 @@ def _read_columns(root: Path, name: str, key: str, value: str) -> dict[str, str]
     """
     tables = files_below(root, lambda file: file == name)
     path = next((p for p in tables if not is_hidden(p.relative_to(root).as_posix())), None)
-    values: dict[str, str] = {}
     if path is None:
-        return values
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            if not {key, value} <= set(rows.fieldnames or ()):
-                pointer = " (a git-LFS pointer: git lfs pull)" if "git-lfs" in "".join(rows.fieldnames or ()) else ""
-                raise EmodartsError(f"{path}: no columns {key} and {value}{pointer}; restore or remove the file")
-            for row in rows:
-                cell = (row[value] or "").strip()
-                if value == "Sex" and cell not in ("Male", "Female"):
-                    raise EmodartsError(f"{path}:{rows.line_num}: Sex is '{cell}', not Male or Female")
-                if values.setdefault((row[key] or "").strip(), cell) != cell:
-                    raise EmodartsError(f"{path}:{rows.line_num}: {row[key]} stands there twice, as {value} {cell} too")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise EmodartsError(f"{path}: cannot be read: {error}") from error
+        return {}
+    table = read_records(path)
+    if not {key, value} <= set(table.columns):
+        pointer = " (a git-LFS pointer: git lfs pull)" if "git-lfs" in "".join(table.columns) else ""
+        raise EmodartsError(f"{path}: no columns {key} and {value}{pointer}; restore or remove the file")
+    values: dict[str, str] = {}
+    for row in table.rows:
+        name, cell = ((row.cells.get(column) or "").strip() for column in (key, value))
+        if value == "Sex" and cell not in ("Male", "Female"):
+            raise EmodartsError(f"{path.parent}/{row.where}: Sex is '{cell}', not Male or Female")
+        if values.setdefault(name, cell) != cell:
+            raise EmodartsError(f"{path.parent}/{row.where}: {name} stands there twice, as {value} {cell} too")
     return values
 
 

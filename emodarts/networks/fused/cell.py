@@ -4,15 +4,13 @@ All edges that leave one state read the same values, so that their mixed operati
 `mixed_cnn` and `mixed_sequence`, which share `FusedOperations`.
 """
 
-import copy
-import itertools
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from emodarts.networks.cell import BuildOperation, Cell, Extents, MixedCell, MixedOperation, States, channel_axis
+from emodarts.networks.cell import Cell, Extents, MixedCell, MixedOperation, States, channel_axis
 
 
 class FusedOperations(nn.Module):
@@ -21,10 +19,10 @@ class FusedOperations(nn.Module):
     `fused` names the operations that the subclass computes together. Any other is a plain module for each edge.
     """
 
-    def __init__(self, edges: Sequence[MixedOperation], fused: Collection[str], build: BuildOperation, stride: int):
+    def __init__(self, edges: Sequence[MixedOperation], fused: Collection[str], stride: int):
         super().__init__()
         names = tuple(edges[0].operations)
-        self.edges, self.build, self.stride, self.skip_dropout = len(edges), build, stride, 0.0
+        self.edges, self.stride, self.skip_dropout = len(edges), stride, 0.0
         self.columns = {name: column for column, name in enumerate(names)}
         self.unfused = tuple(name for name in names if name not in fused)
         self.plain = nn.ModuleList(
@@ -50,22 +48,8 @@ class FusedOperations(nn.Module):
         rows = self.weights_of(weights, self.unfused)
         return sums + torch.cat([e(x, extent, row) for e, row in zip(self.plain, rows, strict=True)], channel_axis(x))
 
-    def extract(self, edge: int, name: str) -> nn.Module:
-        """One operation of one edge as its plain module, with copies of its weights and running statistics."""
-        if name in self.unfused:
-            return copy.deepcopy(self.plain[edge].get_submodule(f"operations.{name}"))
-        with torch.random.fork_rng(devices=[]):
-            operation = self.build(name, self.stride)
-        like = next(itertools.chain(self.parameters(), self.buffers()), None)
-        self.write(name, edge, operation if like is None else operation.to(like))
-        return operation.train(self.training)
 
-    def write(self, name: str, edge: int, operation: nn.Module) -> None:
-        """Copy the weights and running statistics of a fused operation of an edge into its plain module."""
-        raise NotImplementedError
-
-
-FuseOperations = Callable[[Sequence[MixedOperation], BuildOperation, int], FusedOperations]
+FuseOperations = Callable[[Sequence[MixedOperation], int], FusedOperations]
 
 
 class FusedCell(Cell):
@@ -74,13 +58,11 @@ class FusedCell(Cell):
     def __init__(self, plain: MixedCell, fuse: FuseOperations):
         first, second = plain.preprocess
         super().__init__((first, second))
-        self.nodes, self.build, self.reduction = plain.nodes, plain.build, plain.reduction
         self.order = [row for rows in plain.leaving for row in rows]  # the edges, state by state
         self.counts = [len(rows) for rows in plain.leaving]
         edges = [cast(MixedOperation, edge) for edge in plain.edges]
         self.sources = nn.ModuleList(
-            fuse([edges[row] for row in rows], plain.build, plain.stride(source))
-            for source, rows in enumerate(plain.leaving)
+            fuse([edges[row] for row in rows], plain.stride(source)) for source, rows in enumerate(plain.leaving)
         )
 
     def forward(self, inputs: States, extents: Extents, weights: Tensor) -> Tensor:
@@ -96,16 +78,6 @@ class FusedCell(Cell):
                 node, sums = sums.split([width, sums.shape[axis] - width], axis)
                 states.append(_channels_last(node))
         return torch.cat(states[2:], axis)
-
-    def unfused(self) -> MixedCell:
-        """The plain cell, with copies of all weights and running statistics."""
-        sources = [cast(FusedOperations, source) for source in self.sources]
-        names = tuple(sources[0].columns)
-        modules = (s.extract(edge, name) for s in sources for edge in range(s.edges) for name in names)
-        first, second = copy.deepcopy(self.preprocess)
-        plain = MixedCell(self.nodes, names, lambda name, stride: next(modules), (first, second), self.reduction)
-        plain.build = self.build
-        return plain.train(self.training)
 
 
 def _channels_last(x: Tensor) -> Tensor:

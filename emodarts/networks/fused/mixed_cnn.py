@@ -5,18 +5,16 @@ are stacked (see `stacked_convolutions`), and what has no fused form stays a mod
 """
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emodarts.networks.cell import BuildOperation, MixedOperation
+from emodarts.networks.cell import MixedOperation
 from emodarts.networks.depthwise import depthwise
 from emodarts.networks.fused.cell import FusedOperations
 from emodarts.networks.fused.stacked_convolutions import (
     NormalisedBranch,
-    StackedOperation,
     repeat_for_edges,
     stacked_form,
     weighted_sum,
@@ -28,7 +26,7 @@ from emodarts.networks.operations import AveragePool, Identity, MaxPool, Zero, s
 class FusedCnnOperations(FusedOperations):
     """CNN operations whose batch norms have no affine parameters."""
 
-    def __init__(self, edges: Sequence[MixedOperation], build: BuildOperation, stride: int):
+    def __init__(self, edges: Sequence[MixedOperation], stride: int):
         shared_operations, stacked_operations, zeros = {}, {}, set()
         for name, plain in edges[0].operations.items():
             if isinstance(plain, Zero):
@@ -37,7 +35,7 @@ class FusedCnnOperations(FusedOperations):
                 shared_operations[name] = operation
             elif (stacked := stacked_form([edge.operations[name] for edge in edges])) is not None:
                 stacked_operations[name] = stacked
-        super().__init__(edges, {*zeros, *shared_operations, *stacked_operations}, build, stride)
+        super().__init__(edges, {*zeros, *shared_operations, *stacked_operations}, stride)
         self.shared, self.stacked = nn.ModuleDict(shared_operations), nn.ModuleDict(stacked_operations)
 
     def forward(self, x: Tensor, extent: Tensor, weights: Tensor) -> Tensor:
@@ -76,13 +74,6 @@ class FusedCnnOperations(FusedOperations):
         else:
             return None
         return F.dropout(skips, self.skip_dropout)
-
-    def write(self, name: str, edge: int, operation: nn.Module) -> None:
-        """See `FusedOperations`."""
-        if name in self.shared:
-            operation.load_state_dict(self.shared[name].state_dict())
-        elif name in self.stacked:
-            cast(StackedOperation, self.stacked[name]).write(edge, operation)
 
 
 def _add_shared(sums: Tensor, outputs: list[Tensor], weights: Tensor) -> Tensor:

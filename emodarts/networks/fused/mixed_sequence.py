@@ -11,13 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emodarts.networks.cell import BuildOperation, MixedOperation
+from emodarts.networks.cell import MixedOperation
 from emodarts.networks.fused.cell import FusedOperations
 from emodarts.networks.fused.sequence_layers import (
     FusedAttention,
     FusedRecurrentLayers,
     Reversal,
-    StackedLayers,
     attention_of,
     grouped,
 )
@@ -29,14 +28,14 @@ from emodarts.networks.sequence import Recurrent, RecurrentAttention, SelfAttent
 class FusedSequenceOperations(FusedOperations):
     """Sequence operations whose layer norms have no affine parameters."""
 
-    def __init__(self, edges: Sequence[MixedOperation], build: BuildOperation, stride: int):
+    def __init__(self, edges: Sequence[MixedOperation], stride: int):
         def of_types(*types: type[nn.Module]) -> dict[str, list[nn.Module]]:
             first = edges[0].operations.items()
             return {name: [e.operations[name] for e in edges] for name, plain in first if type(plain) in types}
 
         recurrent = of_types(Recurrent, RecurrentAttention)
         attention = of_types(RecurrentAttention, SelfAttention)
-        super().__init__(edges, {*recurrent, *attention, *of_types(Identity, Zero)}, build, stride)
+        super().__init__(edges, {*recurrent, *attention, *of_types(Identity, Zero)}, stride)
         by_mode = grouped(recurrent, lambda operation: operation.layers.mode)
         by_heads = grouped(attention, lambda operation: attention_of(operation).heads)
         self.recurrent_layers = nn.ModuleList(FusedRecurrentLayers(group) for group in by_mode)
@@ -82,9 +81,3 @@ class FusedSequenceOperations(FusedOperations):
         if self.training and self.skip_dropout:
             return F.dropout(x.expand(self.edges, *x.shape), self.skip_dropout)
         return x
-
-    def write(self, name: str, edge: int, operation: nn.Module) -> None:
-        """See `FusedOperations`."""
-        for module in self.modules():
-            if isinstance(module, StackedLayers | FusedAttention):
-                module.write(name, edge, operation)

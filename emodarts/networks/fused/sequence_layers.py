@@ -52,7 +52,7 @@ class StackedLayers(nn.Module):
         self.weight = nn.Parameter(torch.empty(len(rows), self.inputs + self.width, columns))
         self.bias = nn.Parameter(torch.empty(2, len(rows), columns))
         for number, row in enumerate(rows):
-            for stacked_block, plain_block in self._blocks(number, *row.layer_of(plain[row.name][row.edge])):
+            for stacked_block, plain_block in self.blocks(number, *row.layer_of(plain[row.name][row.edge])):
                 stacked_block.copy_(plain_block)
 
     def matrices(self) -> tuple[Tensor, Tensor]:
@@ -72,14 +72,7 @@ class StackedLayers(nn.Module):
         weight = torch.cat([ahead[:, of_input], back[:, of_input], ahead[:, of_hidden], back[:, of_hidden]], 1)
         return weight.flatten(2), torch.cat(bias.chunk(2), -1).flatten(1)
 
-    def write(self, name: str, edge: int, operation: Any) -> None:
-        """Copy the weights of an operation of an edge to its plain module."""
-        for number, row in enumerate(self.rows):
-            if (row.name, row.edge) == (name, edge):
-                for stacked_block, plain_block in self._blocks(number, *row.layer_of(operation)):
-                    plain_block.copy_(stacked_block)
-
-    def _blocks(self, number: int, module: nn.RNNBase, layer: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def blocks(self, number: int, module: nn.RNNBase, layer: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Blocks of the stacked weights of a row beside the same blocks of a module."""
         weight, bias = self.weight.detach()[number], self.bias.detach()[:, number]
         parts = {"weight_ih": weight[: self.inputs].T, "weight_hh": weight[self.inputs :].T}
@@ -109,12 +102,6 @@ class StackedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(rows, values, inputs)` -> `(rows, values, outputs)`."""
         return torch.baddbmm(self.bias, x, self.weight)
-
-    @torch.no_grad()
-    def write(self, row: int, module: nn.Linear) -> None:
-        """Copy the weights of a row to a plain module."""
-        module.weight.copy_(self.weight[row].T)
-        module.bias.copy_(self.bias[row, 0])
 
 
 class FusedRecurrentLayers(nn.Module):
@@ -193,13 +180,6 @@ class FusedAttention(nn.Module):
         queries, keys, values = split.permute(3, 0, 2, 4, 1, 5)  # (3, rows, batch, heads, time, width / heads)
         attended = attend(queries, keys, values, mask[:, None])
         return self.projection(attended.permute(0, 3, 1, 2, 4).reshape(rows, time * batch, width)).view(x.shape)
-
-    def write(self, name: str, edge: int, operation: nn.Module) -> None:
-        """Copy the weights of an operation of an edge to its plain module, if it is here."""
-        if name in self.names:
-            row, attention = self.names.index(name) * self.edges + edge, attention_of(operation)
-            self.queries_keys_values.write(row, attention.queries_keys_values)
-            self.projection.write(row, attention.projection)
 
 
 class Reversal:

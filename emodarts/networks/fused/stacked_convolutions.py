@@ -6,7 +6,7 @@ Tensors are `(batch, frequency, time, channels)`, those of edges `(batch, freque
 edge; masks are `(batch, 1, time, 1)`. A state comes behind the ReLU, once by itself and once repeated for each edge.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -20,7 +20,6 @@ from emodarts.networks.operations import (
     Convolution,
     DepthwiseSeparable,
     FactorizedReduction,
-    MaskedBatchNorm,
     RunningStatistics,
     SeparableConvolution,
 )
@@ -76,16 +75,6 @@ class StackedOperation(nn.Module):
         """The branches, from a state, the same repeated for each edge, and its mask."""
         raise NotImplementedError
 
-    @torch.no_grad()
-    def write(self, edge: int, plain: Any) -> None:
-        """Copy the weights and running statistics of an edge into its plain operation."""
-        for stacked, tensor in self.pairs(edge, plain):
-            tensor.copy_(stacked.view_as(tensor))
-
-    def pairs(self, edge: int, plain: Any) -> Iterator[tuple[Tensor, Tensor]]:
-        """The weights and running statistics of an edge, each beside that of the plain operation."""
-        raise NotImplementedError
-
 
 class _StackedConvolution(StackedOperation):
     """`conv_*`: one convolution from a state to the channels of all edges; unit matrices stand for pointwise ones."""
@@ -102,10 +91,6 @@ class _StackedConvolution(StackedOperation):
     def forward(self, x: Tensor, repeated: Tensor, mask: Tensor) -> list[NormalisedBranch]:
         y = F.conv2d(x.permute(0, 3, 1, 2), self.kernels, None, self.strides, self.padding)
         return [NormalisedBranch(y.permute(0, 2, 3, 1), cast(Tensor, self.units), self.statistics)]
-
-    def pairs(self, edge: int, plain: Convolution) -> Iterator[tuple[Tensor, Tensor]]:
-        yield self.kernels.unflatten(0, (len(self.statistics.running_mean), -1))[edge], plain.convolution.weight
-        yield from _statistics_pairs(self.statistics, edge, plain.norm)
 
 
 class _StackedDepthwiseSeparable(StackedOperation):
@@ -128,11 +113,6 @@ class _StackedDepthwiseSeparable(StackedOperation):
         y = depthwise(repeated.permute(0, 3, 1, 2), self.kernels, stride, dilation)
         return [NormalisedBranch(y.permute(0, 2, 3, 1), self.pointwise, self.statistics)]
 
-    def pairs(self, edge: int, plain: DepthwiseSeparable) -> Iterator[tuple[Tensor, Tensor]]:
-        yield self.kernels.unflatten(0, self.pointwise.shape[:2])[edge], plain.depthwise.weight
-        yield self.pointwise[edge], plain.pointwise.weight
-        yield from _statistics_pairs(self.statistics, edge, plain.norm)
-
 
 class _StackedSeparable(StackedOperation):
     """`sep_conv_*`: two depthwise-separable convolutions."""
@@ -148,10 +128,6 @@ class _StackedSeparable(StackedOperation):
         between = weighted_sum([branches], weights, mask_between, self.training, relu=True)
         second: list[NormalisedBranch] = self.second(between, between, mask_between)
         return second
-
-    def pairs(self, edge: int, plain: SeparableConvolution) -> Iterator[tuple[Tensor, Tensor]]:
-        yield from self.first.pairs(edge, plain.first)
-        yield from self.second.pairs(edge, plain.second)
 
 
 class _StackedFactorizedReduction(StackedOperation):
@@ -178,21 +154,6 @@ class _StackedFactorizedReduction(StackedOperation):
         inputs = [repeat_for_edges(half, len(self.even)) for half in halves]
         pointwise = F.pad(self.even, (0, 0, 0, self.odd.shape[1])), F.pad(self.odd, (0, 0, self.even.shape[1], 0))
         return [NormalisedBranch(*branch) for branch in zip(inputs, pointwise, self.statistics, strict=True)]
-
-    def pairs(self, edge: int, plain: FactorizedReduction) -> Iterator[tuple[Tensor, Tensor]]:
-        yield self.even[edge], plain.even.weight
-        yield self.odd[edge], plain.odd.weight
-        half = self.even.shape[1]
-        for statistics, channels in zip(self.statistics, (slice(half), slice(half, None)), strict=True):
-            yield from _statistics_pairs(statistics, edge, plain.norm, channels)
-
-
-def _statistics_pairs(
-    statistics: RunningStatistics, edge: int, norm: MaskedBatchNorm, channels: slice = slice(None)
-) -> Iterator[tuple[Tensor, Tensor]]:
-    yield statistics.running_mean[edge, channels], norm.running_mean[channels]
-    yield statistics.running_var[edge, channels], norm.running_var[channels]
-    yield statistics.updates, norm.updates
 
 
 STACKED_FORMS: dict[type[nn.Module], type[Any]] = {

@@ -26,6 +26,7 @@ from tests.support.plain import (
     saved_bytes,
     second_order,
 )
+from tests.support.unfusing import extract, unfused_supernet
 
 EVERY = tuple(CNN_OPERATIONS)
 LENGTHS = torch.tensor([11, 17, 5])
@@ -208,7 +209,7 @@ def test_weights_start_as_those_of_the_plain_modules():
     state = torch.get_rng_state()
     for edge, operations in enumerate(drawn):
         for name, operation in operations.items():
-            found = fast.extract(edge, name).state_dict()
+            found = extract(fast, edge, name).state_dict()
             assert all(torch.equal(found[key], value) for key, value in operation.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)  # to look at an operation draws nothing
 
@@ -218,7 +219,7 @@ def test_what_is_extracted_is_in_the_mode_of_the_edges(stride):
     edges = cnn_edges(EVERY, 4, 1, stride)
     for training in (False, True):
         edges.train(training)
-        modules = [module for name in EVERY for module in edges.extract(0, name).modules()]
+        modules = [module for name in EVERY for module in extract(edges, 0, name).modules()]
         assert all(module.training == training for module in modules)
 
 
@@ -254,11 +255,11 @@ def test_a_plain_supernet_is_drawn_and_converted_alike(over_time):
     fast, plain = supernets
     assert not any(isinstance(m, FusedOperations | FusedCell) for m in plain.modules())
     fast.set_skip_dropout(0.2)
-    twin = fast.unfused().state_dict()
+    twin = unfused_supernet(fast).state_dict()
     assert list(twin) == list(plain.state_dict())
     assert all(torch.equal(twin[name], value) for name, value in plain.state_dict().items())
     assert torch.equal(torch.get_rng_state(), states[0])  # to convert draws nothing
-    mixed = [m for m in fast.unfused().modules() if isinstance(m, MixedOperation)]
+    mixed = [m for m in unfused_supernet(fast).modules() if isinstance(m, MixedOperation)]
     assert len(mixed) == (4 + 2) * 5
     assert {m.skip_dropout for m in mixed} == {0.2}
     x, lengths = torch.randn(2, 1, 12, 20), torch.tensor([20, 20])

@@ -14,7 +14,7 @@ from emodarts.experiment.fold_data import FoldSettings
 from emodarts.experiment.unit_spec import UnitSpec
 from emodarts.features.settings import FeatureSettings
 from emodarts.features.store.files import SCHEMA_VERSION
-from emodarts.records import EpochRecord
+from emodarts.records import EpochRecord, TrialRecord
 from emodarts.results import reader
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
@@ -25,8 +25,7 @@ from sweeps.data.placement import StoreLocation
 from sweeps.execution import metrics as telemetry
 from sweeps.execution import worker
 from sweeps.execution.sweep_spec import SweepSpec
-from sweeps.execution.unit_checkpoints import CHECKPOINTS
-from sweeps.execution.worker import run_unit
+from sweeps.execution.worker import CHECKPOINTS, run_unit
 from tests.support.interruptions import counting
 
 SETTINGS = FoldSettings(
@@ -55,10 +54,8 @@ def plan(demo, demo_store):
 
 
 def unit_of(plan):
-    return UnitSpec.of(
-        plan.folds[0], SETTINGS, sweep="s", system="emodarts", study="fold0", trial=0, seed=0, sweep_seed=1,
-        train_corpora=("demo",), device="cpu", rungs=(("search", 0.5), ("train", 0.5)),
-    )  # fmt: skip
+    trial, rungs = TrialRecord("emodarts", "fold0", 0, 0, {}), (("search", 0.5), ("train", 0.5))
+    return UnitSpec.of(plan.folds[0], SETTINGS, trial, "s", ("demo",), sweep_seed=1, device="cpu", rungs=rungs)
 
 
 def run(plan):
