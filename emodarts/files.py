@@ -11,6 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from emodarts.errors import EmodartsError
+
 PARTIAL = ".partial"  # ends the name of what is being written: a killed process may leave it behind
 _PAUSE = 0.2  # s between two attempts at a lock that another process holds
 
@@ -36,6 +38,15 @@ def atomic_write(path: Path, durable: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_output(path: Path, content: bytes) -> None:
+    """Write a file that a user asked for, whole or not at all. Raises EmodartsError where it cannot be written."""
+    try:
+        with atomic_write(Path(os.path.realpath(path))) as temporary:  # a link stays one
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise EmodartsError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 @contextmanager

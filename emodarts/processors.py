@@ -2,6 +2,8 @@
 
 import os
 
+from emodarts.errors import EmodartsError
+
 
 def processors() -> int:
     """Those that the system lets this process run on, at least 1; a scheduler may give fewer than the machine has."""
@@ -17,3 +19,11 @@ def choose_device(name: str) -> str:
     import torch  # an import of seconds, needed here alone
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check_device(device: str) -> None:
+    """Raise EmodartsError for a `--device` that this machine has not."""
+    import torch
+
+    if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
+        raise EmodartsError(f"--device {device}: there is no such device here; take cpu, or cuda where there is a GPU")

@@ -22,7 +22,7 @@ from emodarts.console import output  # noqa: E402
 from emodarts.errors import EmodartsError  # noqa: E402
 from sweeps.hydra_errors import format_hydra_error  # noqa: E402
 from sweeps.settings import from_hydra, known_settings, register_schema, with_corpus_group  # noqa: E402
-from sweeps.settings_docs import settings_help  # noqa: E402
+from sweeps.settings_help import settings_help  # noqa: E402
 
 
 def main() -> None:

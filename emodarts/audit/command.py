@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from emodarts.corpora.arguments import add_corpus_arguments, corpus_settings
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
-from emodarts.files import atomic_write
+from emodarts.files import write_output
 
 if TYPE_CHECKING:
     from emodarts.audit.measuring import Progress
@@ -41,9 +41,9 @@ def run(options: argparse.Namespace) -> None:
     with progress_bar(Console(stderr=True), "measuring", None) as progress:
         audit = read_and_audit(options, progress)
     if options.json:
-        _write(Path(options.json), audit.to_json())
+        write_output(Path(options.json), audit.to_json().encode(errors="backslashreplace"))
     if options.html:
-        _write(Path(options.html), render_page(audit))
+        write_output(Path(options.html), render_page(audit).encode(errors="backslashreplace"))
     print_audit(audit, output())
     bad = [finding for finding in audit.findings if finding.severity in ("leak", "warning")]
     if options.strict and bad:
@@ -115,12 +115,3 @@ def _check_writable(name: str | None) -> None:
         raise EmodartsError(f"{path} is a device or a pipe, which writing would replace: give the name of a file")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise EmodartsError(f"{path} cannot be written: {path.parent} is no folder that can be written to")
-
-
-def _write(path: Path, text: str) -> None:
-    path = Path(os.path.realpath(path))  # a link stays one
-    try:
-        with atomic_write(path) as temporary:
-            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise EmodartsError(f"{path} cannot be written: {error.strerror}") from error

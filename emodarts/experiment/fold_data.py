@@ -6,7 +6,7 @@ from functools import cached_property
 
 from emodarts.corpora.protocols.folds import Fold, check_fold
 from emodarts.errors import EmodartsError
-from emodarts.experiment.subsample import subsample
+from emodarts.experiment.train_parts import subsample
 from emodarts.features.batches import FoldPart
 from emodarts.features.normalisation import Standardiser
 from emodarts.features.resident import ResidentFrames, keep_on_device

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emodarts.errors import EmodartsError
-from emodarts.experiment.bilevel_split import split_train_part
 from emodarts.experiment.fold_data import SEARCHED, FoldData
+from emodarts.experiment.train_parts import split_train_part
 from emodarts.experiment.unit_checkpoints import (
     Folder,
     search_checkpoints,

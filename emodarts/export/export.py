@@ -16,6 +16,7 @@ from emodarts.export.graph import Member
 from emodarts.export.onnx import check_exportable, check_parity, to_onnx
 from emodarts.export.units import ExportedUnit, chosen_units
 from emodarts.export.weights import DevAgreement, labelled, refit, retrain
+from emodarts.processors import check_device
 from emodarts.records import EpochRecord
 from emodarts.results import reader
 from emodarts.results.reader import Results
@@ -57,8 +58,7 @@ def export_model(options: argparse.Namespace) -> None:
 def _check_options(options: argparse.Namespace) -> None:
     if options.threads < 1:
         raise EmodartsError(f"--threads {options.threads}: give 1 or more")
-    if options.device != "cpu" and not (options.device == "cuda" and torch.cuda.is_available()):
-        raise EmodartsError(f"--device {options.device}: there is no such device here; give cpu")
+    check_device(options.device)
     if options.refit and options.ensemble:
         raise EmodartsError("--refit makes one network of all data, --ensemble one a fold: give one of them")
 

@@ -23,7 +23,7 @@ _WINDOWS = 32  # of an epoch, at least
 
 @dataclass(frozen=True)
 class Batch:
-    """`inputs (batch, channels, bins, time)`, zero at padding; `lengths`, `labels`, `positions` `(batch,)`."""
+    """`inputs (batch, channels, frequency, time)`, zero at padding; `lengths`, `labels`, `positions` `(batch,)`."""
 
     inputs: Tensor
     lengths: Tensor

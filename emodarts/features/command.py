@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from emodarts.corpora.arguments import add_corpus_arguments, corpus_settings, with_overrides
 from emodarts.errors import EmodartsError
+from emodarts.processors import check_device
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,7 +45,7 @@ def _build(console: "Console", options: argparse.Namespace) -> None:
     from emodarts.features.store.building import build_store
 
     settings = with_overrides(FeatureSettings(), "features", options.set)
-    _check_device(options.device)
+    check_device(options.device)
     if options.processes is not None and options.processes < 1:
         raise EmodartsError(f"--processes {options.processes}: give 1 or more")
     started = time.monotonic()
@@ -100,12 +101,3 @@ def _cache() -> Path:
     from emodarts import corpora
 
     return corpora.cache_folder() / "features"
-
-
-def _check_device(device: str) -> None:
-    if device == "cpu":
-        return
-    import torch
-
-    if not device.startswith("cuda") or not torch.cuda.is_available():
-        raise EmodartsError(f"--device {device}: there is no such device here; take cpu, or cuda where there is a GPU")

@@ -82,7 +82,7 @@ class _ResidualEncoder(nn.Module):
             self.width = outputs
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """`(batch, inputs, bins, time)` -> frames `(batch, time / 8, channels)` and their lengths."""
+        """`(batch, channels, frequency, time)` -> frames `(batch, time / 8, channels)` and their lengths."""
         x, mask, lengths = self.stem(x, lengths)
         x = torch.relu(x)
         for block, (_, strides) in zip(self.blocks, _BLOCKS, strict=True):
@@ -127,7 +127,7 @@ class HandDesignedNetwork(nn.Module):
         self.head = nn.Sequential(nn.Dropout(shape.dropout), nn.Linear(width, shape.classes))
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Logits `(batch, classes)` of `(batch, channels, bins, time)` and lengths `(batch,)` in frames."""
+        """Logits `(batch, classes)` of `(batch, channels, frequency, time)` and lengths `(batch,)` in frames."""
         if self.layer_weighting is not None:
             x = self.layer_weighting(x)
         if self.convolutions is not None:

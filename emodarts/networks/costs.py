@@ -96,7 +96,7 @@ def _macs_of(func: Any, args: Any, output: Any) -> int:
     if func is F.scaled_dot_product_attention:
         queries, keys, values = args[:3]
         return int(queries.numel() * keys.shape[-2] + output.numel() * values.shape[-2])
-    if func is F.multi_head_attention_forward:  # `nn.MultiheadAttention`: (time, batch, width), four projections
+    if func is F.multi_head_attention_forward:  # `nn.MultiheadAttention`: (time, batch, channels), four projections
         (steps, batch, width), seen = args[0].shape, args[1].shape[0]
         return int(2 * batch * width * (width * (steps + seen) + steps * seen))
     if func is torch.einsum:

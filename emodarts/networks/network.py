@@ -1,6 +1,6 @@
 """The network around the cells: stem, CNN cells, sequence cells, pooling, head; as supernet and as discrete network.
 
-Input `(batch, channels, bins, time)` and lengths `(batch,)` in frames; output logits `(batch, classes)`.
+Input `(batch, channels, frequency, time)` and lengths `(batch,)` in frames; output logits `(batch, classes)`.
 """
 
 import json
@@ -189,5 +189,5 @@ class DiscreteNetwork(Network):
         self.drop_path = 0.0
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Logits `(batch, classes)` of `(batch, channels, bins, time)`."""
+        """Logits `(batch, classes)` of `(batch, channels, frequency, time)`."""
         return self.classify(x, lengths, dict.fromkeys(KINDS, self.drop_path))

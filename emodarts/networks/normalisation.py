@@ -13,9 +13,9 @@ def normalise(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Normalise by the mean and variance of the real frames (Ioffe & Szegedy 2015, algorithm 1); padding becomes zero.
 
-    x `(batch, channels, F, T)`, fast if channels-last; mask `(batch, 1, 1, T)`; weight and bias `(channels,)` or None.
-    Returns the output and, without gradients, mean and (biased) variance `(channels,)` and the number of values.
-    Computes in the mask's precision, also under autocast. Gradients of first order only.
+    x `(batch, channels, frequency, time)`, fast if channels-last; mask `(batch, 1, 1, time)`; weight and bias
+    `(channels,)` or None. Returns the output and, without gradients, mean and (biased) variance `(channels,)` and the
+    number of values. Computes in the mask's precision, also under autocast. Gradients of first order only.
     """
     with torch.autocast(x.device.type, enabled=False):
         output, mean, variance, count = _Normalise.apply(x.to(mask.dtype), mask, weight, bias, eps)
@@ -23,7 +23,7 @@ def normalise(
 
 
 def of_channels(mask: Tensor, channels: int) -> Tensor:
-    """The mask of a channels-last image `(batch, 1, T, 1)` for each channel, `(batch, 1, T, channels)`.
+    """The mask of a channels-last image `(batch, 1, time, 1)` for each channel, `(batch, 1, time, channels)`.
 
     Products with it go through memory in longer runs.
     """
@@ -69,5 +69,5 @@ class _Normalise(torch.autograd.Function):
 
 
 def _rows(x: Tensor) -> Tensor:
-    """`(batch, channels, F, T)` -> `(batch, F, T, channels)`: a view if channels-last."""
+    """`(batch, channels, frequency, time)` -> `(batch, frequency, time, channels)`: a view if channels-last."""
     return x.permute(0, 2, 3, 1).contiguous()

@@ -18,7 +18,7 @@ class LayerWeighting(nn.Module):
         self.logits = nn.Parameter(torch.zeros(layers))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(batch, layers, bins, time)` -> `(batch, 1, bins, time)`; padding stays zero."""
+        """`(batch, layers, frequency, time)` -> `(batch, 1, frequency, time)`; padding stays zero."""
         return torch.einsum("blft,l->bft", x, self.logits.softmax(0))[:, None]
 
 
@@ -51,7 +51,7 @@ class Stem(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`(batch, inputs, bins, time)` and lengths in frames -> features, their mask and lengths."""
+        """`(batch, channels, frequency, time)` and lengths in frames -> features, their mask and lengths."""
         mask = image_mask(lengths, x.shape[3], x.dtype)
         for number, (layer, norm, strides) in enumerate(zip(self.layers, self.norms, self.strides, strict=True)):
             lengths, mask = strided_lengths(lengths, strides[1]), strided_mask(mask, strides[1])
@@ -73,7 +73,7 @@ class TimeStem(nn.Module):
         self.convolutions = Stem(channels, channels, (1, stride), over_time=True)
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`(batch, channels, bins, time)` and lengths in frames -> features over one bin, their mask and lengths."""
+        """`(batch, channels, frequency, time)` and lengths -> features over one bin, their mask and lengths."""
         x = x.flatten(1, 2)[:, :, None]
         x = self.norm(self.projection(x), image_mask(lengths, x.shape[3], x.dtype))
         features, mask, lengths = self.convolutions(self.relu(x), lengths)

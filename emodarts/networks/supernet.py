@@ -56,7 +56,7 @@ class Supernet(Network):
         self.fixed_weights: dict[str, Tensor] = {}
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Logits `(batch, classes)` of `(batch, channels, bins, time)` under the present mixing weights."""
+        """Logits `(batch, classes)` of `(batch, channels, frequency, time)` under the present mixing weights."""
         return self.classify(x, lengths, self.mixing_weights())
 
     def mixing_weights(self) -> dict[str, Tensor]:

@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from emodarts.errors import EmodartsError
-from emodarts.files import atomic_write
+from emodarts.files import write_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,24 +36,15 @@ def run(options: argparse.Namespace) -> None:
     tables = [element for element in page.tables_and_figures() if isinstance(element, ReportTable)]
     figures = [element for element in page.tables_and_figures() if isinstance(element, Figure)]
     if options.html:
-        _write(options.html, render_page(page).encode())
+        write_output(options.html, render_page(page).encode())
         print(f"{options.html.resolve()}: {len(tables)} tables, {len(figures)} figures")
     if options.tables:
         for table in tables:
             for kind, convert in FORMATS.items():
-                _write(options.tables / f"{table.name}.{kind}", convert(table).encode())
+                write_output(options.tables / f"{table.name}.{kind}", convert(table).encode())
         print(f"{options.tables}: {len(tables)} tables as {', '.join(FORMATS)}")
     if options.figures:
         for figure in figures:
             for kind in ("svg", "pdf"):
-                _write(options.figures / f"{figure.name}.{kind}", figure.to_bytes(kind))
+                write_output(options.figures / f"{figure.name}.{kind}", figure.to_bytes(kind))
         print(f"{options.figures}: {len(figures)} figures as svg, pdf")
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file. Raises EmodartsError where the place cannot be written."""
-    try:
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(content)
-    except OSError as error:
-        raise EmodartsError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -13,7 +13,7 @@ from emodarts.console import print_line
 from emodarts.experiment.fold_data import SEARCHED
 from emodarts.experiment.unit_spec import UnitSpec
 from sweeps.execution.metrics import SweepMetrics
-from sweeps.execution.scheduler import Stateless, unit_of
+from sweeps.execution.tune_hooks import Stateless, unit_of
 from sweeps.units.outcomes import UnitOutcome, unit_title
 from sweeps.units.system_queues import SystemQueues
 

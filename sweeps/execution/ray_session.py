@@ -18,8 +18,14 @@ from rich.console import Console
 from emodarts.errors import EmodartsError
 from emodarts.processors import choose_device
 from sweeps.data.placement import runtime_environment
-from sweeps.execution.scheduler import MAX_DEATHS, StopWithQueues, UnitScheduler, WorkerFailureCallback, unit_of
-from sweeps.execution.searcher import UnitSearcher
+from sweeps.execution.tune_hooks import (
+    MAX_DEATHS,
+    StopWithQueues,
+    UnitScheduler,
+    UnitSearcher,
+    WorkerFailureCallback,
+    unit_of,
+)
 from sweeps.settings import NO_RAY, RaySettings, ResourceSettings
 from sweeps.units.outcomes import unit_title
 from sweeps.units.system_queues import SystemQueues

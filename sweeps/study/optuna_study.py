@@ -12,10 +12,7 @@ from sweeps.settings import SweepSettings
 from sweeps.study import samplers
 from sweeps.study.search_space import SearchSpace
 
-_DIRECTIONS = {
-    "dev_uar": optuna.study.StudyDirection.MAXIMIZE,
-    "parameters": optuna.study.StudyDirection.MINIMIZE,
-}
+_DIRECTIONS = {"dev_uar": optuna.study.StudyDirection.MAXIMIZE, "parameters": optuna.study.StudyDirection.MINIMIZE}
 _STATES = {
     "running": TrialState.RUNNING,
     "complete": TrialState.COMPLETE,

@@ -23,7 +23,7 @@ from emodarts.console import print_line
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import FoldSettings
-from emodarts.experiment.subsample import subsample
+from emodarts.experiment.train_parts import subsample
 from emodarts.experiment.unit import run_fold
 from emodarts.features.batches import FoldPart
 from emodarts.features.normalisation import Standardiser

@@ -13,9 +13,9 @@ from emodarts.corpora.protocols.folds import check_fold, make_folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment import stages, unit
-from emodarts.experiment.bilevel_split import split_train_part
 from emodarts.experiment.fold_data import CrossCorpusTest, FoldData, FoldSettings, subsample_name
 from emodarts.experiment.stages import Architecture, derive, hand_designed, predict, search, train
+from emodarts.experiment.train_parts import split_train_part
 from emodarts.experiment.unit import run_fold
 from emodarts.experiment.unit_spec import TransferredGenotype
 from emodarts.features.settings import BatchSettings, FeatureSettings

@@ -4,9 +4,10 @@ import subprocess
 
 import pytest
 
+from docs.settings_page import PAGE, settings_page
 from emodarts.settings import describe_bounds
 from sweeps.settings import known_settings
-from sweeps.settings_docs import PAGE, meaning_of, parts, settings_page, spell
+from sweeps.settings_help import meaning_of, parts, spell
 from tests.support.commands import RUN, settings, variables
 
 ROWS = {
@@ -17,7 +18,7 @@ ROWS = {
 
 
 def test_the_committed_page_is_what_the_settings_say():
-    assert PAGE.read_text() == settings_page(), "run python -m sweeps.settings_docs"
+    assert PAGE.read_text() == settings_page(), "run python docs/settings_page.py"
 
 
 def test_every_setting_has_a_meaning_of_one_line():

@@ -31,10 +31,10 @@ def batch_mixture(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The weighted sum of each edge, its terms normalised by this batch's statistics; the statistics.
 
-    For each term an input `(batch, F, T, edges * inputs)`; pointwise `(terms, edges, outputs, inputs)`; weights
-    `(terms, edges)`; mask `(batch, 1, T, 1)`. Returns sums `(batch, F, T, edges * outputs)`, zero at padded frames,
-    with `relu` behind a ReLU; and the terms' mean and (biased) variance `(terms, edges, outputs)`, which are for
-    running statistics and have no gradient. Gradients of first order only.
+    For each term an input `(batch, frequency, time, edges * inputs)`; pointwise `(terms, edges, outputs, inputs)`;
+    weights `(terms, edges)`; mask `(batch, 1, time, 1)`. Returns sums `(batch, frequency, time, edges * outputs)`, zero
+    at padded frames, with `relu` behind a ReLU; and the terms' mean and (biased) variance `(terms, edges, outputs)`,
+    which are for running statistics and have no gradient. Gradients of first order only.
 
     The inputs are handed over: contiguous ones are centred in place, so nothing else may read them.
     """
@@ -118,7 +118,7 @@ def _centred(
 
 
 def _sum_of_products(frames: Sequence[Tensor], matrices: Tensor) -> Tensor:
-    """`sum_f frames_f matrices_f`: frames `(batch, F, T, edges * inputs)` and a matrix of each group of edges."""
+    """`sum_f frames_f matrices_f`: frames `(batch, frequency, time, edges * inputs)`, a matrix a group of edges."""
     groups = matrices.shape[1]
     total = frames[0].new_empty(*frames[0].shape[:3], groups * matrices.shape[3])
     grouped_total = _grouped(total, groups)

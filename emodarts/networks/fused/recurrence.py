@@ -43,7 +43,7 @@ class LayerGroup(NamedTuple):
 
 
 def recurrence(mode: str, groups: Sequence[LayerGroup]) -> list[Tensor]:
-    """For each group the hidden states of the layers that no other reads: `(rows, time, batch, width)`.
+    """For each group the hidden states of the layers that no other reads: `(rows, time, batch, channels)`.
 
     Row j is the last layer above row j of the first depth. `mode`: LSTM, GRU or RNN_TANH, as in torch.nn; from zero
     states. All groups have the same frames, batch and width. Gradients of first order only.

@@ -129,7 +129,7 @@ class FusedRecurrentLayers(nn.Module):
             self.bidirectional.append(StackedLayers(both_ways, rows))
 
     def forward(self, frames: Tensor, reverse: "Reversal") -> list[tuple[tuple[str, ...], Tensor]]:
-        """Frames `(time, batch, width)` -> names and outputs of the operations."""
+        """Frames `(time, batch, channels)` -> names and outputs of the operations."""
         groups = []
         if self.unidirectional is not None:
             weight, bias = self.unidirectional.matrices()
@@ -173,7 +173,7 @@ class FusedAttention(nn.Module):
         self.projection = StackedLinear([attention.projection for attention in attentions])
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """`(rows, time, batch, width)` -> the same shape; `mask (batch, time)`."""
+        """`(rows, time, batch, channels)` -> the same shape; `mask (batch, time)`."""
         rows, time, batch, width = x.shape
         projected = self.queries_keys_values(x.reshape(rows, time * batch, width))
         split = projected.view(rows, time, batch, 3, self.heads, -1)

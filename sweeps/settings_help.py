@@ -1,11 +1,10 @@
-"""The settings' own words: the `--help` of the command, and docs/settings.md (`python -m sweeps.settings_docs`)."""
+"""The settings' own words, as `--help` prints them (and docs/settings.md has them, by docs/settings_page.py)."""
 
 import inspect
 import json
 import textwrap
 from collections.abc import Iterator
 from dataclasses import Field, fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -13,17 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from emodarts.settings import default_of, describe_bounds
 from sweeps.settings import Settings, flatten
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 _WIDTH, _COLUMN = 120, 40  # of the help, and where meanings begin
-_HEAD = """# Settings
-
-<!-- Written by `python -m sweeps.settings_docs` from the declarations of the settings: change these. -->
-
-`python sweeps/run.py search.nodes=3 sweep.trials=20` changes what these tables list; values out of range are refused
-before anything starts. Files of `sweeps/conf` set several at once, in the place of these defaults: `corpus=iemocap`,
-`features=mfcc`, `search=paper`, `sweep=reduced`. `python sweeps/run.py corpus=iemocap --help` lists every setting with
-its value there.
-"""
 
 
 def parts() -> Iterator[tuple[str, type, list["Field[Any]"]]]:
@@ -41,22 +30,6 @@ def meaning_of(declared: "Field[Any]", prefix: str) -> str:
     """What a setting means, and beside which value of another it does something."""
     name, *values = declared.metadata.get("only_with", ("",))
     return f"{declared.metadata['meaning']}{f'; only with {prefix}{name}=' if name else ''}{' or '.join(values)}"
-
-
-def settings_page() -> str:
-    """The text of docs/settings.md."""
-    lines, title = [_HEAD], ""
-    for prefix, declaring, settings in parts():
-        if title != (title := prefix.rstrip(".") or "general"):
-            lines += [f"## {title}", ""]
-        introduction = inspect.cleandoc(declaring.__doc__ or "").split("\n\n")[0]
-        lines += [introduction, "", "| setting | default | allowed | meaning |", "|---|---|---|---|"]
-        for declared in settings:
-            words = (describe_bounds(declared, prefix.rstrip(".")), meaning_of(declared, prefix))
-            bounds, meaning = (text.replace("|", "\\|") for text in words)
-            lines.append(f"| `{prefix}{declared.name}` | `{spell(default_of(declared))}` | {bounds} | {meaning} |")
-        lines.append("")
-    return "\n".join(lines)
 
 
 def settings_help(_root_: DictConfig) -> str:
@@ -95,7 +68,3 @@ def spell(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{','.join(f'{key}:{spell(inner)}' for key, inner in value.items())}}}"
     return str(value) if isinstance(value, str | float) else json.dumps(value)
-
-
-if __name__ == "__main__":
-    PAGE.write_text(settings_page())
