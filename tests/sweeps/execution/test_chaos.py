@@ -18,7 +18,7 @@ def test_kills_leave_no_trace_in_the_tables(environment, small_corpus, tmp_path)
     asked = [*space, *longer, "sweep.trials=3", "sweep.folds=[0,1]", "sweep.sampler=random"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run_here(environment, *manifest(small_corpus, whole, *asked))
-    with local_cluster() as cluster:
+    with local_cluster(RAY_health_check_period_ms="1000") as cluster:  # a killed node is missed after 5 of these
         kills = ["driver", "worker", "worker", "node"]
         chaos = Chaos(cluster, [*RUN, *manifest(small_corpus, killed, *asked)], environment, kills, pause=(0.2, 1.0))
         chaos.run(tmp_path / "log")

@@ -24,8 +24,10 @@ from tests.support.studies import begin_with_journal, fault_counts, rows
 
 @pytest.fixture(scope="module")
 def cluster():
-    with session(RaySettings(dashboard=False), ResourceSettings(), Console(quiet=True)):
-        yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_metrics_report_interval_ms", "1000")  # by default nodes export their figures every 10 s
+        with session(RaySettings(dashboard=False), ResourceSettings(), Console(quiet=True)):
+            yield
 
 
 def unit_that(does):
