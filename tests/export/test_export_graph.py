@@ -183,7 +183,7 @@ def test_recordings_by_predict_and_by_the_torch_pipeline(recordings):
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000, 96000])
-def test_what_comes_before_the_graph_is_that_of_the_training(rate):
+def test_resampling_is_that_of_the_training(rate):
     """No DC, silent ends cut, resampled: the same samples to the last bit or two."""
     features = FeatureSettings()
     model = predict.Model(None, ("a", "b"), features.sample_rate, features.trim_db, features.minimum_ms, 60.0)
