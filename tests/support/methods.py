@@ -17,12 +17,13 @@ class Methods:
     (a speaker for one method: what makes methods differ from speaker to speaker), `own * sqrt(ratio)` (a seed of a
     method, for all speakers: the luck of a training) and `seed_by_speaker` (the same with one speaker). Answers are
     then binomial. So `ratio` is the variance of the seeds' effects over that of the speakers' effects on a difference,
-    and `gain` the true difference in UAR. With `second_is_deterministic` seeds change nothing of the second method.
+    and `gain` the true difference in UAR (or a number for each simulation). With `second_is_deterministic` seeds change
+    nothing of the second method.
     """
 
     corpus: Corpus
     ratio: float = 0.5
-    gain: float = 0.0
+    gain: float | np.ndarray = 0.0
     seeds: int = 3
     second_is_deterministic: bool = False
     recall: float = 0.65
@@ -39,7 +40,11 @@ class Methods:
             return deviation * rng.normal(size=(simulations, *shape))
 
         recall = self.recall + normal(self.speaker, 1, 1, n, 1) + normal(self.by_class, 1, 1, n, k)
-        recall = recall + normal(self.own, 2, 1, n, 1) + self.gain * np.array([1, 0])[:, None, None, None]
+        recall = (
+            recall
+            + normal(self.own, 2, 1, n, 1)
+            + np.reshape(self.gain, (-1, 1, 1, 1, 1)) * np.reshape([1, 0], (2, 1, 1, 1))
+        )
         by_seed = normal(self.own * self.ratio**0.5, 2, self.seeds, 1, 1)
         by_seed = by_seed + normal(self.seed_by_speaker, 2, self.seeds, n, 1)
         recall = np.clip(recall + luck[:, None, None, None] * by_seed, 0.02, 0.98)
