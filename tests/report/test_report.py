@@ -25,7 +25,7 @@ from emodarts.report.sections.systems import compare
 from emodarts.report.tables import Column, ReportTable, to_csv, to_latex, to_markdown
 from emodarts.results import reader
 from emodarts.results.compaction import compact
-from emodarts.results.statistics import Interval
+from emodarts.results.statistics import Interval, mean_over_corpora
 from emodarts.storage import Storage
 from tests.support.made_results import CLASSES, Made, write
 
@@ -147,10 +147,40 @@ def test_planted_differences_are_found_and_no_others(page):
     assert [rows[name][verdict] for name in ("emodarts", "cnn_lstm_attention", "svm")] == [
         "reference",
         "no difference shown",
-        "worse",
+        "method worse",
     ]
     assert rows["svm"][p] < 0.001 < 0.05 < rows["cnn_lstm_attention"][p]
     assert rows["chance"][1] == rows["majority class of the test"][1] == 0.25
+
+
+def test_with_fewer_than_three_seeds_a_verdict_is_about_these_networks(page, tmp_path):
+    write(tmp_path, replace(ALPHA, seeds=2, trials=1, crosses={}))
+    few = sheet(build_page(reader.open(tmp_path)), "systems-alpha")
+    assert [row[9] for row in few.rows[:3]] == ["reference", "no difference shown", "these networks worse"]
+    with_seeds = sheet(page, "systems-alpha")
+    assert few.columns == with_seeds.columns
+    assert few.notes == with_seeds.notes
+    assert few.rows[2][6].over_seeds is False
+    assert with_seeds.rows[2][6].over_seeds is True
+
+
+def test_from_four_corpora_on_there_is_a_mean_over_corpora(tmp_path):
+    made = replace(ALPHA, skills={"emodarts": 0.75, "svm": 0.45}, folds=2, trials=1, crosses={})
+    for corpus in ("a", "b", "c"):
+        write(tmp_path, replace(made, name=f"{corpus}-1", corpus=corpus))
+    three = build_page(reader.open(tmp_path))
+    assert not any(part.name == "over-corpora" for part in three.tables_and_figures())
+    texts = [part.text for part in three.sections[0].elements if isinstance(part, Paragraph)]
+    assert any("compared on 3, and it takes 4" in text for text in texts)
+    write(tmp_path, replace(made, name="d-1", corpus="d"))
+    four = build_page(reader.open(tmp_path))
+    (row,) = sheet(four, "over-corpora").rows
+    tables = [p for p in four.tables_and_figures() if isinstance(p, ReportTable) and p.name.startswith("systems-")]
+    differences = [table.rows[1][6] for table in tables]
+    assert row[:3] == ("svm", "emodarts", 4)
+    assert min(d.value for d in differences) <= row[3].value <= max(d.value for d in differences)
+    assert row[3] == mean_over_corpora({str(i): [d] for i, d in enumerate(differences)}).difference
+    assert row[-1] == "method worse"
 
 
 def test_figures_are_those_of_the_predictions(page, root):
@@ -258,7 +288,7 @@ def test_one_system_of_two_sweeps_is_told_apart(tmp_path):
         write(tmp_path, replace(ALPHA, name=name, seeds=1, skills={"emodarts": 0.7}))
     (found,) = group_comparisons(load_report_data(reader.open(tmp_path)))
     assert {c.name for c in found.systems} == {"emodarts (first)", "emodarts (second)"}
-    assert compare(found)[1].p == 1
+    assert compare(found)[1].from_first.p == 1
 
 
 def test_names_that_come_again_are_told_apart(tmp_path):
@@ -319,7 +349,7 @@ def test_one_speaker_has_no_interval(tmp_path):
     write(tmp_path, replace(ALPHA, folds=1, speakers=1, seeds=1))
     table = sheet(build_page(reader.open(tmp_path)), "systems-alpha")
     assert table.texts()[0][1].count("[") == 0
-    assert {row[8] for row in table.rows[1:3]} == {"cannot be told"}
+    assert {row[9] for row in table.rows[1:3]} == {"cannot be told"}
     assert any("One speaker" in note for note in table.notes)
 
 

@@ -8,6 +8,7 @@ from scipy import stats
 
 from emodarts.errors import EmodartsError
 from emodarts.results.statistics import (
+    MARGIN,
     Tally,
     best,
     chance,
@@ -21,7 +22,8 @@ from emodarts.results.statistics import (
     optimism,
     shared_choice,
 )
-from emodarts.results.statistics.estimates import Bootstrap, Estimate, SignedTallies
+from emodarts.results.statistics.estimates import RESAMPLES, Bootstrap, Estimate, SignedTallies
+from tests.support.methods import Methods
 from tests.support.speakers import EMODB, Recognition
 from tests.support.statistics import by_scikit_learn, predictions
 
@@ -189,19 +191,85 @@ def test_a_drop_with_one_speaker_in_a_role_has_no_interval():
     assert np.isnan(found.low)
 
 
-def test_a_difference_over_seeds_adds_the_seeds_error():
-    rng = np.random.default_rng(12)
-    tallies = Recognition(EMODB, (2.3, 2.5, 2.1, 2.4, 2.2)).tallies(rng)
-    ours, theirs = tallies[:2], tallies[2:]
-    over_speakers = difference(ours, theirs)
-    parts = [(over_speakers.high - over_speakers.value) / stats.t.ppf(0.975, 9)]
-    parts += [np.std([t.uar() for t in seeds], ddof=1) / np.sqrt(len(seeds)) for seeds in (ours, theirs)]
-    variances = np.square(parts)
-    freedom = variances.sum() ** 2 / np.sum(variances**2 / [9, 1, 2])
-    found = difference_over_seeds(ours, theirs)
-    assert found.value == over_speakers.value
-    assert found.high - found.value == pytest.approx(stats.t.ppf(0.975, freedom) * np.sqrt(variances.sum()))
-    assert np.isnan(difference_over_seeds(ours[:1], theirs).p)
+def test_a_difference_over_seeds_holds_speakers_and_seeds():
+    """The parts by leaving speakers out with scikit-learn's figures; the interval by the squares of both halves."""
+    tallies = Recognition(EMODB, (2.3, 2.9, 2.1, 2.4, 2.2)).tallies(np.random.default_rng(12))
+    methods = tallies[:3], tallies[3:]
+    n = len(tallies[0].speakers)
+
+    def without(tally, speaker):
+        others = np.arange(n) != speaker
+        return Tally(tuple(np.array(tally.speakers)[others]), tally.counts[others]).uar()
+
+    def jackknife_variance(values):
+        return (n - 1) ** 2 / n * np.var(values, ddof=1)
+
+    left_out = [np.array([[without(t, i) for i in range(n)] for t in seeds]) for seeds in methods]
+    between = [np.var([t.uar() for t in seeds], ddof=1) / len(seeds) for seeds in methods]
+    shared = [np.mean([jackknife_variance(d) for d in x - x.mean(0)]) / (len(x) - 1) for x in left_out]
+    speakers = jackknife_variance(left_out[0].mean(0) - left_out[1].mean(0))
+    seeds = sum(between) - sum(shared)
+    freedom = sum(between) ** 2 / (between[0] ** 2 / 2 + between[1] ** 2 / 1)
+    found = difference_over_seeds(*methods)
+    assert seeds > 0
+    assert found.over_seeds
+    assert found.value == difference(*methods).value
+    assert found.error == pytest.approx(np.sqrt(speakers + seeds))
+    half = np.hypot(*(stats.t.ppf(0.975, f) * np.sqrt(v) for f, v in ((n - 1, speakers), (freedom, seeds))))
+    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half))
+    assert np.isnan(difference_over_seeds(tallies[:1], methods[1]).p)
+
+
+def test_where_speakers_are_alike_a_difference_over_seeds_is_welchs_test_of_the_seeds():
+    ours, others = ([Tally(tuple("abcde"), np.tile([[[r, 20 - r]]], (5, 1, 1))) for r in right] for right in SEEDS)
+    ours, others = ([Tally(t.speakers, np.pad(t.counts, ((0, 0), (0, 1), (0, 0)))) for t in x] for x in (ours, others))
+    found = difference_over_seeds(ours, others)
+    expected = stats.ttest_ind(*(np.array(right) / 20 for right in SEEDS), equal_var=False)
+    limits = expected.confidence_interval()
+    assert (found.low, found.high, found.p) == pytest.approx((limits.low, limits.high, expected.pvalue))
+
+
+SEEDS = [12.0, 15.0, 14.0], [11.0, 11.5, 10.0, 11.0]
+
+
+def test_trainings_without_luck_leave_the_interval_of_the_speakers():
+    ours, others = two_systems(3)
+    alone, over_seeds = difference([ours], [others]), difference_over_seeds([ours] * 3, [others] * 3)
+    assert (over_seeds.low, over_seeds.high, over_seeds.p) == pytest.approx((alone.low, alone.high, alone.p))
+    same = difference_over_seeds([ours] * 3, [ours] * 3)
+    assert (same.value, same.low, same.high, same.p, same.p_equivalence) == (0, 0, 0, 1, 0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_p_values_over_seeds_agree_with_their_intervals(seed):
+    methods = Methods(EMODB, gain=0.02 * seed).comparisons(np.random.default_rng(seed), 1)
+    ours, others = next(methods)
+    found = difference_over_seeds(ours, others)
+    until_zero = difference_over_seeds(ours, others, level=1 - found.p)
+    assert min(abs(until_zero.low), abs(until_zero.high)) < 1e-6
+    level = abs(1 - 2 * found.p_equivalence)
+    until_margin = difference_over_seeds(ours, others, level=level)
+    distances = [abs(abs(end) - MARGIN) for end in (until_margin.low, until_margin.high)]
+    assert min(distances) < 1e-6
+
+
+@pytest.mark.parametrize("gained", [0.0, 0.01, 0.05])
+def test_equivalence_of_few_speakers_is_two_one_sided_t_tests(gained):
+    ours, others = two_systems(3, gained=gained)
+    apart = by_speaker(ours) - by_speaker(others)
+    below = stats.ttest_1samp(apart, MARGIN, alternative="less").pvalue if gained else 0.0
+    above = stats.ttest_1samp(apart, -MARGIN, alternative="greater").pvalue if gained else 0.0
+    assert difference([ours], [others], "war").p_equivalence == pytest.approx(max(below, above))
+
+
+def test_equivalence_of_many_speakers_counts_resamples_beyond_the_margin():
+    ours, others = two_systems(9, speakers=40, utterances=200, gained=0.01)
+    found = difference([ours], [others], level=0.9)
+    assert (found.p_equivalence <= 0.05) == (found.low > -MARGIN and found.high < MARGIN)
+    values = Bootstrap.of(
+        Estimate.of("uar", SignedTallies((ours,)), SignedTallies((others,), -1)), RESAMPLES, seed=0
+    ).values
+    assert found.p_equivalence == pytest.approx((1 + max((values >= MARGIN).sum(), (values <= -MARGIN).sum())) / 10_000)
 
 
 def test_holm_by_hand():

@@ -18,25 +18,25 @@ from emodarts.report.report_data import (
 )
 from emodarts.report.tables import Cell, ReportTable, head
 from emodarts.results.reader import SweepTables
-from emodarts.results.statistics import Tally, nested_choice, optimism, shared_choice
+from emodarts.results.statistics import Difference, Tally, holm, nested_choice, optimism, shared_choice
 from emodarts.results.statistics.tallies import Floats
 
 _COLUMNS = head(
     "sweep | system | tested on | configurations: count | chosen for each fold: figure | "
-    "chosen for all folds: figure | optimism [95 %]: difference | p: p | sampler"
+    "chosen for all folds: figure | optimism [95 %]: difference | p (Holm): p | sampler"
 )
 _LEAST = 2  # configurations and folds
 
 
 def selection_section(data: ReportData) -> Section | None:
     """The optimism of a shared choice; None where no two configurations were run on all folds."""
-    rows: list[tuple[Cell, ...]] = []
+    gains: list[tuple[tuple[Cell, ...], Difference, str]] = []
     for sweep in data.results.parts:
         sampler = str(data.sweep_record(sweep.name).settings.get("sweep.sampler", "unknown"))
         for system in data.systems:
             if system.sweep == sweep.name and system.epoch_rule == LATE_DEV and system.source is None:
-                rows += [(*row, sampler) for row in _optimism_rows(system, sweep)]
-    if not rows:
+                gains += [(about, gain, sampler) for about, gain in _optimism_rows(system, sweep)]
+    if not gains:
         return None
     text = (
         "Among configurations that were run on every fold: the best on each fold's own dev part (nested), and the one "
@@ -44,12 +44,14 @@ def selection_section(data: ReportData) -> Section | None:
         "speaker of another fold. The optimism is what that gains on test, first seed. Samplers other than random have "
         "seen dev figures in what they propose, too."
     )
-    table = ReportTable("selection", "Optimism", _COLUMNS, tuple(rows))
+    corrected = holm([gain.p for _, gain, _ in gains])
+    rows = tuple((*about, gain, p, sampler) for (about, gain, sampler), p in zip(gains, corrected, strict=True))
+    table = ReportTable("selection", "Optimism", _COLUMNS, rows)
     return Section("What selection is worth", (Paragraph(text), table))
 
 
-def _optimism_rows(system: SystemResults, sweep: SweepTables) -> Iterator[tuple[Cell, ...]]:
-    """A row a test set; none with too few configurations or folds."""
+def _optimism_rows(system: SystemResults, sweep: SweepTables) -> Iterator[tuple[tuple[Cell, ...], Difference]]:
+    """A row and its optimism a test set; none with too few configurations or folds."""
     trials, dev, sizes = _read_dev(system, sweep)
     if min(dev.shape) < _LEAST:
         return
@@ -61,7 +63,7 @@ def _optimism_rows(system: SystemResults, sweep: SweepTables) -> Iterator[tuple[
     for part in system.parts("test"):
         honest, other = (_pool(tallies, system, units, part) for units in choices)
         gain = optimism([other], [honest])
-        yield sweep.name, system.system, part.test_set, len(trials), honest.uar(), other.uar(), gain, gain.p
+        yield (sweep.name, system.system, part.test_set, len(trials), honest.uar(), other.uar()), gain
 
 
 def _units(system: SystemResults, trials: Sequence[int]) -> list[EvaluatedUnit]:

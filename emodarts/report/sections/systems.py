@@ -1,6 +1,7 @@
 """Section "Systems": all systems of a comparison with intervals, and their differences from the first, corrected."""
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -14,66 +15,59 @@ from emodarts.report.elements import Collapsible, Element, Paragraph, Section
 from emodarts.report.figures import Figure
 from emodarts.report.tables import Cell, ReportTable, Tone, head, slug
 from emodarts.results.statistics import (
+    ENOUGH_CORPORA,
+    ENOUGH_SEEDS,
+    MARGIN,
     Difference,
     Interval,
     Metrics,
     Spread,
     Tally,
+    Verdict,
     chance,
+    compare_systems,
     compute_metrics,
     dev_test_drop,
-    difference,
-    difference_over_seeds,
-    holm,
     interval,
+    judge,
     majority,
     mean_metrics,
+    mean_over_corpora,
     spread,
 )
 
-SIGNIFICANT = 0.05
 FEW_SPEAKERS = 8
-ENOUGH_SEEDS = 3  # for a claim about methods, rather than about the networks as they were trained
 _COLUMNS = head(
     "system | UAR [95 %]: figure | WAR: figure | macro-F1: figure | UAR, mean over folds: figure | "
-    "sd over folds: figure | difference [95 %]: difference | p (Holm): p | verdict | seeds: count | "
-    "parameters: count"
+    "sd over folds: figure | difference [95 %]: difference | p (Holm): p | p, as good (Holm): p | "
+    "verdict | seeds: count | parameters: count"
 )
 _DEV_COLUMNS = head(
     "system | dev UAR, pooled: figure | test UAR, pooled: figure | dev − test [95 %]: difference | "
-    "sd over seeds: figure | difference with the luck of seeds [95 %]: difference | p: p | seeds: count"
+    "sd over seeds: figure | seeds: count"
+)
+_CORPORA_COLUMNS = head(
+    "system | against | corpora: count | mean difference [95 %]: difference | sd between corpora: figure | "
+    "p (Holm): p | p, as good (Holm): p | verdict"
 )
 
 
 @dataclass(frozen=True)
 class SystemFigures:
-    """The figures of a compared system. `from_first` and `p` (Holm's over the table) are None for the first itself."""
+    """The figures of a compared system. `from_first`, the verdict against the first, is None for the first itself."""
 
     system: ComparedSystem
     uar: Interval
     metrics: Metrics  # means over seeds
     over_folds: Spread
-    from_first: Difference | None
-    p: float | None
-
-    @property
-    def verdict(self) -> str:
-        """Better, worse or no difference shown, of this system against the first."""
-        if self.from_first is None or self.p is None:
-            return "reference"
-        if self.p != self.p:
-            return "cannot be told"
-        if self.p > SIGNIFICANT:
-            return "no difference shown"
-        return "better" if self.from_first.value > 0 else "worse"
+    from_first: Verdict | None
 
 
 def compare(comparison: Comparison) -> list[SystemFigures]:
     """Intervals, and differences from the first system, paired by speaker; in the order of the comparison."""
     first, *others = comparison.systems
-    differences = [_difference(other, first) for other in others]
-    pairs = [(None, None), *zip(differences, holm([d.p for d in differences]), strict=True)]
-    return [_figures_of(system, *pair) for system, pair in zip(comparison.systems, pairs, strict=True)]
+    verdicts = [None, *judge([_difference(other, first) for other in others])]
+    return [_figures_of(system, verdict) for system, verdict in zip(comparison.systems, verdicts, strict=True)]
 
 
 def systems_section(compared: Sequence[tuple[Comparison, list[SystemFigures]]]) -> Section:
@@ -91,6 +85,7 @@ def systems_section(compared: Sequence[tuple[Comparison, list[SystemFigures]]]) 
         if any(s.system.results.dev_tallies for s in figures):
             dev_table = dev_and_seeds_table(comparison, figures)
             elements.append(Collapsible("Dev beside test, and how much seeds differ", (dev_table,)))
+    elements += _over_corpora(compared)
     if not compared:
         text = "No test figures by the clean rules: nothing is finished, or the labels are not public."
         elements.append(Paragraph(text))
@@ -103,7 +98,7 @@ def headline_table(comparison: Comparison, figures: Sequence[SystemFigures]) -> 
     tally = comparison.test_tally
     for name, guesses in (("chance", chance(tally)), ("majority class of the test", majority(tally))):
         m = compute_metrics(guesses.confusion())
-        rows.append((name, m.uar, m.war, m.macro_f1, None, None, None, None, "", None, None))
+        rows.append((name, m.uar, m.war, m.macro_f1, None, None, None, None, None, "", None, None))
     plain: list[Tone] = [""] * (len(figures) - 1)
     name = slug(f"systems {comparison.protocol} {comparison.test_set} {_name_suffix(comparison)}")
     tones: tuple[Tone, ...] = ("strong", *plain, "soft", "soft")
@@ -111,14 +106,11 @@ def headline_table(comparison: Comparison, figures: Sequence[SystemFigures]) -> 
 
 
 def dev_and_seeds_table(comparison: Comparison, figures: Sequence[SystemFigures]) -> ReportTable:
-    """What selection and seeds are worth: dev beside test, the spread over seeds, differences with the seeds' luck."""
-    first = comparison.systems[0]
+    """What selection and seeds are worth: dev beside test, and the spread over seeds."""
     rows: list[tuple[Cell, ...]] = []
     for s in figures:
         system = s.system
         dev, test = system.results.dev_tallies, system.tallies
-        has_seeds = system is not first and min(len(test), len(first.tallies)) > 1
-        over_seeds = difference_over_seeds(test, first.tallies) if has_seeds else None
         rows.append(
             (
                 system.name,
@@ -126,8 +118,6 @@ def dev_and_seeds_table(comparison: Comparison, figures: Sequence[SystemFigures]
                 s.uar.value,
                 dev_test_drop(dev, test) if dev else None,
                 spread([tally.uar() for tally in test]).deviation,
-                over_seeds,
-                None if over_seeds is None else over_seeds.p,
                 len(test),
             )
         )
@@ -142,15 +132,41 @@ def over_speakers(tallies: Sequence[Tally]) -> Interval:
     return Interval(uar.value, float(np.clip(uar.low, 0, 1)), float(np.clip(uar.high, 0, 1)))
 
 
-def _figures_of(system: ComparedSystem, from_first: Difference | None, p: float | None) -> SystemFigures:
+def _over_corpora(compared: Sequence[tuple[Comparison, list[SystemFigures]]]) -> list[Element]:
+    """The differences that several corpora show between the same two systems, as means over corpora."""
+    pairs: dict[tuple[str, str], dict[str, list[Difference]]] = defaultdict(lambda: defaultdict(list))
+    for comparison, (first, *others) in compared:
+        corpus = comparison.test_set.partition("/")[0]
+        for s in others if comparison.train_corpora == (corpus,) and not comparison.shared else ():
+            if s.from_first is not None:
+                pairs[s.system.name, first.system.name][corpus].append(s.from_first.difference)
+    most = max((len(of_corpora) for of_corpora in pairs.values()), default=0)
+    if 1 < most < ENOUGH_CORPORA:
+        text = f"No mean over corpora: the same systems were compared on {most}, and it takes {ENOUGH_CORPORA}."
+        return [Paragraph(text)]
+    means = {names: m for names, of_corpora in pairs.items() if (m := mean_over_corpora(of_corpora))}
+    verdicts = judge([m.difference for m in means.values()])
+    rows: list[tuple[Cell, ...]] = [
+        (*names, m.corpora, v.difference, m.deviation, v.p, v.p_equivalence, str(v))
+        for (names, m), v in zip(means.items(), verdicts, strict=True)
+    ]
+    notes = (
+        "Random-effects means, each corpus one vote: the interval is for corpora like these. p is corrected for the "
+        "comparisons of this table (Holm).",
+    )
+    title = "Differences over corpora"
+    return [ReportTable("over-corpora", title, _CORPORA_COLUMNS, tuple(rows), notes)] if rows else []
+
+
+def _figures_of(system: ComparedSystem, from_first: Verdict | None) -> SystemFigures:
     by_fold = list(system.results.by_fold(system.part, "uar").values())
     tallies = system.tallies
-    return SystemFigures(system, over_speakers(tallies), mean_metrics(tallies), spread(by_fold), from_first, p)
+    return SystemFigures(system, over_speakers(tallies), mean_metrics(tallies), spread(by_fold), from_first)
 
 
 def _difference(system: ComparedSystem, first: ComparedSystem) -> Difference:
     try:
-        return difference(system.tallies, first.tallies)
+        return compare_systems(system.tallies, first.tallies)
     except EmodartsError as error:
         raise EmodartsError(
             f"{system.name} and {first.name} share the fold hashes of {system.results.protocol} and not their "
@@ -159,9 +175,10 @@ def _difference(system: ComparedSystem, first: ComparedSystem) -> Difference:
 
 
 def _headline_row(s: SystemFigures) -> tuple[Cell, ...]:
-    folds = s.over_folds
-    figures = (s.uar, s.metrics.war, s.metrics.macro_f1, folds.mean, folds.deviation, s.from_first, s.p, s.verdict)
-    return (s.system.name, *figures, len(s.system.tallies), s.system.parameters)
+    folds, v = s.over_folds, s.from_first
+    compared = (None, None, None, "reference") if v is None else (v.difference, v.p, v.p_equivalence, str(v))
+    figures = (s.uar, s.metrics.war, s.metrics.macro_f1, folds.mean, folds.deviation)
+    return (s.system.name, *figures, *compared, len(s.system.tallies), s.system.parameters)
 
 
 def _name_suffix(comparison: Comparison) -> str:
@@ -173,21 +190,21 @@ def _name_suffix(comparison: Comparison) -> str:
 
 def _notes(comparison: Comparison) -> list[str]:
     tally, systems = comparison.test_tally, comparison.systems
-    speakers, seeds = len(tally.speakers), min(len(system.tallies) for system in systems)
+    speakers = len(tally.speakers)
     notes = [
         f"{round(float(tally.counts.sum())):,} test utterances of {speakers} speakers, all folds pooled; the figure of "
         "each seed, then the mean. Intervals are over speakers."
     ]
     if len(systems) > 1:
         notes.append(
-            f"Differences are from {systems[0].name}, paired by speaker; p is corrected for the comparisons "
-            "of this table (Holm), the differences' intervals are not."
+            f"Differences are from {systems[0].name}, paired by speaker; p is corrected for the comparisons of this "
+            f'table (Holm), the differences\' intervals are not. "As good" is a test that they are less than '
+            f"{MARGIN:g} apart; no difference shown is no such test."
         )
-        if seeds < ENOUGH_SEEDS:
-            notes.append(
-                f"With fewer than {ENOUGH_SEEDS} seeds a verdict is about these networks as they were trained, not "
-                "about methods."
-            )
+        notes.append(
+            f"A verdict on a method holds the luck of speakers and of seeds, and takes {ENOUGH_SEEDS} seeds; with "
+            "fewer it is about these networks as they were trained."
+        )
     if 1 < speakers < FEW_SPEAKERS:
         notes.append(f"{speakers} speakers are few: the interval is wide, and rests on the t distribution.")
     if speakers == 1:

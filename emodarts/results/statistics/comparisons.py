@@ -1,4 +1,4 @@
-"""Differences of two figures with interval and p-value over speakers, and Holm's correction for many of them."""
+"""Differences of two figures with interval and p-values over speakers and seeds, and Holm's correction for many."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,26 +10,40 @@ from emodarts.results.statistics.estimates import (
     LEVEL,
     RESAMPLES,
     Bootstrap,
+    CombinedError,
     Error,
     Estimate,
     SignedTallies,
-    combined,
     jackknife,
-    over_seeds,
+    luck_of_seeds,
     same_speakers,
 )
 from emodarts.results.statistics.intervals import Interval
 from emodarts.results.statistics.tallies import Metric, Tally
 
+MARGIN = 0.02  # of UAR, WAR or macro-F1: what is surely less apart is as good
+
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """A difference, its interval and the two-sided p-value against 0; the last three are NaN with one speaker.
+    """A difference, its interval, its standard error, and two p-values; all but the value are NaN with one speaker.
 
-    p is at most 1 - level where the interval leaves 0 out. Neither is corrected for other comparisons: see `holm`.
+    `p`: two-sided, against 0; at most 1 - level where the interval leaves 0 out. `p_equivalence`: against being
+    `MARGIN` or more apart, the larger of two one-sided tests (Schuirmann 1987): .05 where the interval of level .9 lies
+    within the margin. Neither is corrected for other comparisons: see `holm`. `over_seeds`: the error holds the luck of
+    seeds, so that it is a difference of methods.
     """
 
+    error: float
     p: float
+    p_equivalence: float
+    over_seeds: bool = False
+
+    @classmethod
+    def by_t(cls, value: float, error: Error | CombinedError, level: float, over_seeds: bool = False) -> "Difference":
+        """That of a value with an error."""
+        half, p, p_equivalence = error.half(level), 2 * error.tail(abs(value)), error.tail(MARGIN - abs(value))
+        return cls(value, value - half, value + half, error.size, p, p_equivalence, over_seeds)
 
 
 def difference(
@@ -55,16 +69,13 @@ def difference_over_seeds(
 ) -> Difference:
     """The same difference with an error that also holds the luck of the seeds: for claims about methods.
 
-    `error^2` = that of the jackknife over speakers (any number of them) + `sd^2 / seeds` of each system, degrees of
-    freedom by Satterthwaite. Utterances' share in the seeds' sd is counted twice, so it errs to the wide side (as does
-    resampling both factors, Owen 2007). NaN limits with one seed. Raises EmodartsError as `difference` does.
+    Half the interval is the root of the sum of the squares of two: that of the jackknife over speakers (any number of
+    them), and that of the seeds (`luck_of_seeds`). docs/statistics.md has its rates of false verdicts. NaN limits with
+    one seed. Raises EmodartsError as `difference` does.
     """
     estimate = _paired(system, reference, metric)
-    return _by_t(
-        estimate.value,
-        combined([jackknife(estimate), over_seeds(system, metric), over_seeds(reference, metric)]),
-        level,
-    )
+    error = CombinedError((jackknife(estimate), luck_of_seeds(estimate)))
+    return Difference.by_t(estimate.value, error, level, over_seeds=True)
 
 
 def optimism(
@@ -136,10 +147,8 @@ def _has_labels_of(tally: Tally, other: Tally) -> bool:
 
 def _difference(estimate: Estimate, level: float, resamples: int, seed: int) -> Difference:
     if estimate.few_speakers():
-        return _by_t(estimate.value, jackknife(estimate), level)
+        return Difference.by_t(estimate.value, jackknife(estimate), level)
     bootstrap = Bootstrap.of(estimate, resamples, seed)
-    return Difference(estimate.value, *bootstrap.limits(level), bootstrap.p())
-
-
-def _by_t(value: float, error: Error, level: float) -> Difference:
-    return Difference(value, value - error.half(level), value + error.half(level), error.p(value))
+    p_equivalence = max(bootstrap.share(bootstrap.values <= -MARGIN), bootstrap.share(bootstrap.values >= MARGIN))
+    error = float(bootstrap.values.std(ddof=1))
+    return Difference(estimate.value, *bootstrap.limits(level), error, bootstrap.p(), p_equivalence)

@@ -4,12 +4,13 @@ Few speakers take the delete-one-speaker jackknife with quantiles of Student's t
 too little with 4 to 10 speakers. Many take the bootstrap. docs/statistics.md has the coverage of both.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import optimize, special, stats
 
 from emodarts.errors import EmodartsError
 from emodarts.results.statistics.tallies import METRICS, Floats, Metric, Tally, aligned
@@ -17,6 +18,7 @@ from emodarts.results.statistics.tallies import METRICS, Floats, Metric, Tally, 
 BOOTSTRAP_FROM = 30  # speakers
 RESAMPLES = 9_999  # the smallest p-value is 2 / (RESAMPLES + 1), so that Holm's correction can still find something
 LEVEL = 0.95
+_MOST_Z = 30  # normal quantile of the smallest p-value that is told from 0, 5e-198
 _AT_ONCE = 2_000_000  # numbers in memory at a time
 
 
@@ -62,13 +64,16 @@ class Estimate:
         factors = np.concatenate([np.full(len(t.tallies), t.sign / len(t.tallies)) for t in terms])
         return cls(np.stack([aligned(t, speakers) for t in tallies]), factors, strata, metric)
 
-    def at(self, weights: Floats) -> Floats:
-        """The figure where speakers count `weights (..., speakers)` times: `(...)`."""
+    def by_tally(self, weights: Floats) -> Floats:
+        """The figure of each tally where speakers count `weights (..., speakers)` times: `(..., tallies)`."""
         by_speaker = self.counts.transpose(1, 0, 2, 3)
         sums = weights @ by_speaker.reshape(len(by_speaker), -1)
-        matrices = sums.reshape(*weights.shape[:-1], *by_speaker.shape[1:])
+        return METRICS[self.metric](sums.reshape(*weights.shape[:-1], *by_speaker.shape[1:]))
+
+    def at(self, weights: Floats) -> Floats:
+        """The figure where speakers count `weights (..., speakers)` times: `(...)`."""
         # Equal figures must differ by exactly 0: what is left of rounding would be tested against an error as small.
-        return np.asarray(np.round(METRICS[self.metric](matrices) @ self.factors, 12))
+        return np.asarray(np.round(self.by_tally(weights) @ self.factors, 12))
 
     @property
     def value(self) -> float:
@@ -91,11 +96,43 @@ class Error:
         """Half the width of the interval: `t * error`."""
         return float(stats.t.ppf(0.5 + level / 2, self.freedom) * self.size)
 
-    def p(self, value: float) -> float:
-        """Two-sided p-value of `value` against 0; with no error at all it is 1 for 0 and 0 for anything else."""
+    def tail(self, distance: float) -> float:
+        """The chance that the figure lies further above its truth than `distance`; with no error at all 1, .5 or 0."""
         if self.size == 0:
-            return float(value == 0)
-        return float(2 * stats.t.sf(abs(value) / self.size, self.freedom))
+            return float(1 - np.sign(distance)) / 2
+        return float(stats.t.sf(distance / self.size, self.freedom))
+
+
+@dataclass(frozen=True)
+class CombinedError:
+    """The error of a sum of independent parts, of which some have few degrees of freedom.
+
+    Half the interval is `sqrt(sum_i half_i^2)`, which is never too short (Banerjee 1961); a t with Satterthwaite's
+    degrees of freedom is, where a part of two degrees happens to look small.
+    """
+
+    parts: tuple[Error, ...]
+
+    @property
+    def size(self) -> float:
+        """The standard error."""
+        return math.hypot(*(part.size for part in self.parts))
+
+    def half(self, level: float) -> float:
+        """Half the width of the interval."""
+        return math.hypot(*(part.half(level) for part in self.parts))
+
+    def tail(self, distance: float) -> float:
+        """As `Error.tail`: half of 1 - level of the interval that ends at this distance."""
+        if math.isnan(self.size) or self.size == 0 or distance == 0:
+            return Error(self.size, 1).tail(distance)
+
+        def excess(z: float) -> float:  # of the distance at which the interval with the tails of this z ends
+            quantiles = -special.stdtrit([part.freedom for part in self.parts], special.ndtr(-z))
+            return math.hypot(*(quantiles * [part.size for part in self.parts])) - abs(distance)
+
+        tail = float(special.ndtr(-optimize.brentq(excess, 0, _MOST_Z))) if excess(_MOST_Z) > 0 else 0.0
+        return tail if distance > 0 else 1 - tail
 
 
 def combined(errors: Sequence[Error]) -> Error:
@@ -119,11 +156,24 @@ def jackknife(estimate: Estimate) -> Error:
     return combined([_of_group(without[estimate.strata == h]) for h in np.unique(estimate.strata)])
 
 
-def over_seeds(tallies: Sequence[Tally], metric: Metric) -> Error:
-    """The error of a mean over seeds, from how much seeds differ: `sd / sqrt(n)`; NaN for one seed."""
-    values = np.array([t.value(metric) for t in tallies])
-    n = len(values)
-    return Error(float(values.std(ddof=1) / np.sqrt(n)), n - 1) if n > 1 else Error(float("nan"), float("nan"))
+def luck_of_seeds(estimate: Estimate) -> Error:
+    """The error of a difference of two methods' means over seeds (an `Estimate` of two terms) that seeds alone make.
+
+    Variance `sum (sd^2 / seeds - shared)` over the methods, at least 0, with the degrees of freedom of Welch (1947) for
+    `sd^2 / seeds`. `shared` is what the jackknife over speakers holds already: the jackknife variance of each seed's
+    deviation from the mean over seeds, mean over seeds, divided by seeds - 1. NaN where a method has one seed.
+    """
+    values, without = (estimate.by_tally(w) for w in (np.ones(len(estimate.strata)), 1 - np.eye(len(estimate.strata))))
+    between, shared = [], 0.0
+    for of_method in (estimate.factors > 0, estimate.factors < 0):
+        n = int(of_method.sum())
+        if n < 2:
+            return Error(math.nan, math.nan)
+        between.append(Error(float(values[of_method].std(ddof=1) / np.sqrt(n)), n - 1))
+        deviations = without[:, of_method] - without[:, of_method].mean(1, keepdims=True)
+        shared += sum(_of_group(of_seed).size ** 2 for of_seed in deviations.T) / n / (n - 1)
+    error = combined(between)
+    return Error(float(np.sqrt(max(0, error.size**2 - shared))), error.freedom)
 
 
 @dataclass(frozen=True)
@@ -154,8 +204,11 @@ class Bootstrap:
 
         At most 1 - level exactly where the percentile interval of that level leaves 0 out, if `(B + 1) q` is whole.
         """
-        beyond = min(int((self.values <= 0).sum()), int((self.values >= 0).sum()))
-        return min(1.0, 2 * (1 + beyond) / (len(self.values) + 1))
+        return min(1.0, 2 * min(self.share(self.values <= 0), self.share(self.values >= 0)))
+
+    def share(self, beyond: NDArray[np.bool_]) -> float:
+        """One-sided: `(1 + number beyond) / (B + 1)`."""
+        return (1 + int(beyond.sum())) / (len(self.values) + 1)
 
 
 def same_speakers(tallies: Sequence[Tally]) -> None:
