@@ -41,7 +41,9 @@ def foretold(demo, demo_store, tiny):
         (made,) = settings.systems.values()
         return forecast.forecast_units(settings, SearchSpace.of(settings, made), data)
 
-    return measured
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forecast, "_MAX_UTTERANCES", 64)
+        yield measured
 
 
 @pytest.mark.slow
