@@ -159,6 +159,7 @@ def test_no_circle_between_rooms(package):
     assert circle is None, " imports ".join(reversed(circle or []))
 
 
+@pytest.mark.slow
 def test_no_test_module_imports_another():
     importers = [
         f"{path} imports {target}"
@@ -293,6 +294,7 @@ def test_files_that_documents_name_are_there():
     assert not missing, "\n".join(missing)
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_every_data_file(tmp_path):
     """What is not named in pyproject's package-data is there in a checkout and missing after `pip install`."""
     packed = {name for name in zipfile.ZipFile(build_wheel(tmp_path)).namelist() if ".dist-info/" not in name}

@@ -62,6 +62,7 @@ def test_every_operation_is_the_same_in_onnx(cnn, sequence):
     assert difference(Classifier([member(DiscreteNetwork(SHAPE, genotype(cnn, sequence)))], None)) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{"over_time": True, "sequence_shortcut": True}, {"frequency_pooling": "mean", "cells": 4}]
 )
@@ -125,6 +126,7 @@ def test_features_in_the_graph_are_those_of_the_store(name):
         assert float((mine[:count] == expected.half().float()).float().mean()) > 0.9  # float16 hides most rounding
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPECTRA)
 def test_from_samples_to_probabilities_in_onnx(name):
     spectra = SpectraGraph(SPECTRA[name])
@@ -155,6 +157,7 @@ def test_features_that_no_graph_can_compute_are_refused(settings, message):
         SpectraGraph(settings)
 
 
+@pytest.mark.slow
 def test_recordings_by_predict_and_by_the_torch_pipeline(recordings):
     """From file to probabilities on EmoDB (16 kHz) and RAVDESS (48 kHz, resampled), with a decided network."""
     found = (sorted((recordings / corpus).rglob("*.flac")) for corpus in ("emodb", "ravdess"))

@@ -68,6 +68,7 @@ def test_a_difference_of_the_war_of_few_speakers_is_scipys_paired_t_test():
     assert (found.low, found.high, found.p) == pytest.approx((limits.low, limits.high, expected.pvalue))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["uar", "macro_f1"])
 def test_a_difference_of_many_speakers_is_scipys_percentile_bootstrap(metric):
     rng = np.random.default_rng(4)

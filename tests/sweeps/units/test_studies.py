@@ -36,6 +36,7 @@ def test_a_whole_sweep(tmp_path, study_per):
         assert sorted(seed for s, t, seed, *_ in found if s == study and t == winner) == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_more_trials_later_continue_the_study(tmp_path):
     run_all(begin(tmp_path, trials=2))
     before = rows(tmp_path)
@@ -94,6 +95,7 @@ def run_both(systems, failing=()):
     return order
 
 
+@pytest.mark.slow
 def test_systems_take_turns_and_keep_their_own_rows(tmp_path):
     order = run_both(two_systems(tmp_path, trials=3))
     assert order == ["emodarts", "svm"] * 6
