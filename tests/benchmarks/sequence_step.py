@@ -92,6 +92,7 @@ class _Problem:
             case.operations,
             lambda name, _: SEQUENCE_OPERATIONS[name](case.width, False),
             (LinearNorm(case.width, case.width, False), LinearNorm(case.width, case.width, False)),
+            reduction=False,
         )
         self.cell: nn.Module = FusedCell(plain, FusedSequenceOperations) if fused else plain
         self.alphas = torch.zeros(edges, len(case.operations), requires_grad=True)
