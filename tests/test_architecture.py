@@ -1,6 +1,7 @@
 """The walls of the house: which room may import which, no circles, and names and sizes that hold everywhere."""
 
 import ast
+import importlib
 import re
 import zipfile
 from collections import defaultdict
@@ -176,6 +177,20 @@ def test_the_tests_stand_in_a_tree_that_mirrors_the_rooms():
     rooms |= {Path(*path.parent.parts[1:]) for path in python_files("emodarts")}
     rooms |= {path.parent for path in python_files("sweeps")}
     assert folders <= rooms, f"no room of this name: {sorted(map(str, folders - rooms))}"
+
+
+@pytest.mark.parametrize("path", python_files("tests/benchmarks"), ids=lambda path: path.stem)
+def test_what_benchmarks_import_is_there(path):
+    """They are run by hand: a name that moved would be missed on the day somebody wants a figure."""
+    missing = [
+        f"{path}:{node.lineno} {node.module}.{alias.name}"
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] in ("emodarts", "sweeps", "tests")
+        for alias in node.names
+        if not hasattr(importlib.import_module(node.module), alias.name)
+        and f"{node.module}.{alias.name}" not in MODULES
+    ]
+    assert not missing, "\n".join(missing)
 
 
 # Sizes
