@@ -58,13 +58,13 @@ class Encoder(LayerEncoder):
         for kernel, stride in reversed(self._convolutions):
             needed = (needed - 1) * stride + kernel
         samples = F.pad(samples, (0, max(0, needed - len(samples))))
-        features, _ = self._model.feature_extractor(samples[None], None)
+        features, _ = self.model.feature_extractor(samples[None], None)
         result: Tensor = features[0]
         return result
 
     def _hidden(self, features: Tensor, lengths: Tensor) -> list[Tensor]:
         """The same steps as `Wav2Vec2Model.extract_features`, whose mask WavLM's attention does not take."""
-        encoder, transformer = self._model.encoder, self._model.encoder.transformer
+        encoder, transformer = self.model.encoder, self.model.encoder.transformer
         padding = padding_mask(lengths, features.shape[1], features.device)
         x = encoder.feature_projection(features)
         if padding is not None:
@@ -81,7 +81,7 @@ class Encoder(LayerEncoder):
                 masks["attention_mask"] = additive
         outputs = [x]
         position_bias = None
-        for layer in transformer.layers[: max(self._layers)]:
+        for layer in transformer.layers[: max(self.layers)]:
             x, position_bias = layer(x, position_bias=position_bias, **masks)
             outputs.append(x)
         return outputs

@@ -23,20 +23,22 @@ class LayerEncoder(ABC):
 
     An utterance gives the same frames in any batch: what takes statistics over time or pads with zeros sees it alone
     (`_front`), and its padding is masked in the transformer (`_hidden`). `longest`: samples of a window; a longer
-    utterance goes through in windows of nearly equal length, each by itself. `pooling`: frames averaged into one.
+    utterance goes through in windows of nearly equal length, each by itself. `cpu_frames`: padded frames of a batch on
+    a CPU, whose caches want few. `pooling`: frames averaged into one.
     """
 
     longest: int | None = None
+    cpu_frames: int | None = None
     in_batches = True
 
     def __init__(
         self, model: nn.Module, width: int, layers: Sequence[int], weighting: str, pooling: int, precision: str
     ):
-        self._model: Any = model.eval().requires_grad_(False)
-        self._layers, self._mean = tuple(layers), weighting == "mean"
+        self.model: Any = model.eval().requires_grad_(False)
+        self.layers, self._mean = tuple(layers), weighting == "mean"
         self._pooling, self._dtype = pooling, getattr(torch, precision)
         self.bins = width
-        self.channels = 1 if self._mean else len(self._layers)
+        self.channels = 1 if self._mean else len(self.layers)
 
     @abstractmethod
     def frames(self, samples: int) -> int:
@@ -53,12 +55,12 @@ class LayerEncoder(ABC):
     @torch.no_grad()
     def __call__(self, utterances: list[Samples], device: str = "cpu") -> list[Tensor]:
         """Float32 frames `(time, channels * bins)` on the CPU, one tensor an utterance."""
-        self._model.to(device)
+        self.model.to(device)
         counts = [self._window_count(len(x)) for x in utterances]
         windows = [window for x, count in zip(utterances, counts, strict=True) for window in _cut(x, count)]
         results: dict[int, Tensor] = {}
         with _full_precision(), torch.autocast(torch.device(device).type, self._dtype, self._dtype != torch.float32):
-            for batch in self._batches([len(x) for x in windows]):
+            for batch in self._batches([len(x) for x in windows], device):
                 front = [self._front(torch.as_tensor(windows[i], device=device)) for i in batch]
                 results.update(zip(batch, self._transform(front), strict=True))
         frames = (results[i] for i in range(len(windows)))
@@ -72,12 +74,13 @@ class LayerEncoder(ABC):
     def _window_count(self, samples: int) -> int:
         return 1 if self.longest is None else max(1, -(-samples // self.longest))
 
-    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+    def _batches(self, lengths: Sequence[int], device: str) -> Iterator[list[int]]:
         """Positions in batches of similar lengths that fit into memory."""
+        most = self.cpu_frames if self.cpu_frames and device == "cpu" else _FRAMES
         batch: list[int] = []
         for i in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
             longest, count = self.frames(lengths[i]), len(batch) + 1
-            full = count * longest > _FRAMES or count * longest**2 > _SQUARES or not self.in_batches
+            full = count * longest > most or count * longest**2 > _SQUARES or not self.in_batches
             if batch and full:
                 yield batch
                 batch = []
@@ -93,7 +96,7 @@ class LayerEncoder(ABC):
 
     def _choose(self, outputs: Sequence[Tensor]) -> Tensor:
         """The wanted layers side by side, `(batch, time, channels * width)`, or their mean."""
-        chosen = torch.stack([outputs[layer] for layer in self._layers], 2)
+        chosen = torch.stack([outputs[layer] for layer in self.layers], 2)
         return chosen.mean(2) if self._mean else chosen.flatten(2)
 
 
