@@ -4,8 +4,8 @@
 
 Anger, happiness, neutral, sadness. Mean and deviation over time of each value of a frame; standardised by all training
 speakers (`train`), or first by each speaker's own utterances, without labels (`speaker`); scikit-learn's LinearSVC, C
-.01, classes balanced. Nothing is chosen by it: it shows that a store holds what published figures were measured on. Last
-line: one JSON object with `uar`.
+.01, classes balanced. Nothing is chosen by it: it shows that a store holds what published figures were measured on.
+Last line: one JSON object with `uar`.
 """
 
 import argparse

@@ -10,8 +10,8 @@ from emodarts.export.onnx import OnnxSession, check_parity, to_onnx
 from emodarts.features.extractors.extractor import make_extractor
 from emodarts.features.settings import FeatureSettings
 from emodarts.networks.network import DiscreteNetwork, NetworkShape
-from tests.export.test_export_graph import SHAPE, genotype, member, padded
 from tests.support.encoders import sounds
+from tests.support.exported import SHAPE, genotype, member, padded
 from tests.support.files import REPOSITORY
 from tests.support.transformers_models import save_model
 
