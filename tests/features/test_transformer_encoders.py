@@ -21,6 +21,7 @@ from emodarts.experiment.unit import run_fold
 from emodarts.features.extractors import layer_encoder, model_files
 from emodarts.features.extractors.extractor import extractor_identity, frame_shape, make_extractor
 from emodarts.features.extractors.layer_encoder import average_frames
+from emodarts.features.extractors.transformer_encoders import TransformersEncoder
 from emodarts.features.settings import FeatureSettings
 from emodarts.features.store.building import build_store
 from emodarts.features.store.inventory import describe_settings
@@ -58,6 +59,12 @@ def whisper(folders, tmp_path):
     """A copy of the small Whisper, to be changed."""
     shutil.copytree(folders["whisper"], tmp_path / "whisper")
     return tmp_path / "whisper"
+
+
+@pytest.fixture
+def in_batches(monkeypatch):
+    """Batches on this CPU as on a GPU."""
+    monkeypatch.setattr(TransformersEncoder, "alone_on", ())
 
 
 def settings_of(folder, **changes):
@@ -105,17 +112,17 @@ def test_the_middle_layer_is_the_default(folders, family):
     assert torch.equal(default([sound])[0], explicit([sound])[0])
 
 
-def test_frames_are_the_same_alone_and_in_any_batch(folders, family):
+def test_frames_are_the_same_alone_and_in_any_batch(folders, family, in_batches):
     encoder = make_extractor(settings_of(folders[family], layers="learned"))
     batch = sounds(0.4, 3.0, 0.1, 1.1, 0.02)
     for sound, together in zip(batch, encoder(batch), strict=True):
         (alone,) = encoder([sound])
-        assert len(alone) == encoder.frames(len(sound)) or not encoder.in_batches
+        assert len(alone) == encoder.frames(len(sound)) or family == "data2vec"
         torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("family", ["whisper", "wav2vec2 base", "wavlm large"])
-def test_padding_would_show_without_the_mask(folders, family, monkeypatch):
+def test_padding_would_show_without_the_mask(folders, family, monkeypatch, in_batches):
     encoder = make_extractor(settings_of(folders[family], layers=[2]))
     short, long = sounds(0.4, 3.0)
     alone = encoder([short])[0]
@@ -161,12 +168,12 @@ def test_fewer_frames_a_second_are_means(folders, rate, count):
     assert torch.equal(average_frames(all_frames, 1), all_frames)
 
 
-def test_bfloat16_is_near_and_another_store(folders, small_corpus):
-    (sound,) = sounds(0.5)
-    exact, rough = settings_of(folders["hubert"]), settings_of(folders["hubert"], precision="bfloat16")
-    (a,), (b,) = (make_extractor(settings)([sound]) for settings in (exact, rough))
-    assert b.dtype == torch.float32
-    assert 1e-4 < float((a - b).abs().max()) < 0.5
+def test_bfloat16_is_near_and_another_store(folders, family, small_corpus, in_batches):
+    exact, rough = settings_of(folders[family]), settings_of(folders[family], precision="bfloat16")
+    batch = sounds(0.5, 1.1)
+    for a, b in zip(*(make_extractor(settings)(batch) for settings in (exact, rough)), strict=True):
+        assert b.dtype == torch.float32
+        assert 1e-4 < float((a - b).abs().max()) < 0.5
     assert store_name(exact, small_corpus) != store_name(rough, small_corpus)
 
 
@@ -342,12 +349,45 @@ def test_a_whole_unit_on_frames_of_a_model(folders, small_corpus, tiny, tmp_path
             assert json.loads(records.genotypes[0].network_json)["layer_weighting"] is (layers == "learned")
 
 
+@pytest.mark.slow
+def test_no_label_and_no_sound_of_the_test_part_reaches_the_dev_side(folders, demo, tiny, tmp_path):
+    """With learned layer weights, on a CPU: bit for bit."""
+    settings = settings_of(folders["whisper"], layers="learned", frames_per_second=25.0)
+    configuration = replace(tiny, features=settings)
+    corpus_settings = CorpusSettings(name="demo", root=str(tmp_path / "demo"))
+
+    def run(permute=False):
+        corpus = corpora.read(corpus_settings)
+        store = build_store(corpus.utterances, corpus.root, settings, tmp_path / "cache", processes=1)
+        fold = make_folds(corpus_settings, corpus.utterances, label_utterances(corpus.utterances, corpus_settings))[0]
+        test = fold.tests["demo/test"]
+        if permute:
+            labels = np.random.default_rng(0).permutation([fold.labels[u] for u in test]).tolist()
+            fold = replace(fold, labels={**fold.labels, **dict(zip(test, labels, strict=True))})
+        records = run_fold(store, fold, configuration, seed=3)
+        dev = [(e.stage, e.probabilities.tobytes()) for e in records.evaluations if e.role == "dev"]
+        epochs = [replace(epoch, seconds=0.0) for epoch in records.epochs]
+        return ([g.genotype_json for g in records.genotypes], epochs, dev), records.evaluations[-1], corpus, test
+
+    undisturbed, before, corpus, test = run()
+    permuted, other_labels, *_ = run(permute=True)
+    assert permuted == undisturbed
+    assert other_labels.labels != before.labels
+    paths = dict(zip(*(corpus.utterances[name].to_pylist() for name in ("utterance", "path")), strict=True))
+    rng = np.random.default_rng(0)
+    for utterance in test:
+        soundfile.write(corpus.root / paths[utterance], rng.normal(0, 0.1, 12000), 16000, subtype="PCM_16")
+    noisy, after, *_ = run()
+    assert noisy == undisturbed
+    assert not np.array_equal(before.probabilities, after.probabilities)
+
+
 def test_a_listing_names_the_model(folders):
     text = describe_settings(settings_of(folders["whisper"], layers=[0, 2], frames_per_second=12.5))
     assert text.startswith(f"{folders['whisper']} layers [0, 2] stack 12.5/s float32")
 
 
-def test_the_real_whisper_on_a_recording(recordings):
+def test_the_real_whisper_on_a_recording(recordings, in_batches):
     if not ENCODERS.is_dir():
         pytest.skip("needs Whisper's weights in shared/encoders beside the repository")
     files = sorted((recordings / "emodb").rglob("*.*"))

@@ -23,13 +23,12 @@ class LayerEncoder(ABC):
 
     An utterance gives the same frames in any batch: what takes statistics over time or pads with zeros sees it alone
     (`_front`), and its padding is masked in the transformer (`_hidden`). `longest`: samples of a window; a longer
-    utterance goes through in windows of nearly equal length, each by itself. `cpu_frames`: padded frames of a batch on
-    a CPU, whose caches want few. `pooling`: frames averaged into one.
+    utterance goes through in windows of nearly equal length, each by itself. `alone_on`: devices where each runs by
+    itself, so that its bits do not depend on others. `pooling`: frames averaged into one.
     """
 
     longest: int | None = None
-    cpu_frames: int | None = None
-    in_batches = True
+    alone_on: tuple[str, ...] = ()
 
     def __init__(
         self, model: nn.Module, width: int, layers: Sequence[int], weighting: str, pooling: int, precision: str
@@ -76,11 +75,11 @@ class LayerEncoder(ABC):
 
     def _batches(self, lengths: Sequence[int], device: str) -> Iterator[list[int]]:
         """Positions in batches of similar lengths that fit into memory."""
-        most = self.cpu_frames if self.cpu_frames and device == "cpu" else _FRAMES
+        alone = torch.device(device).type in self.alone_on
         batch: list[int] = []
         for i in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
             longest, count = self.frames(lengths[i]), len(batch) + 1
-            full = count * longest > most or count * longest**2 > _SQUARES or not self.in_batches
+            full = count * longest > _FRAMES or count * longest**2 > _SQUARES or alone
             if batch and full:
                 yield batch
                 batch = []

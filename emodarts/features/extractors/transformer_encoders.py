@@ -17,7 +17,6 @@ from emodarts.features.extractors.model_files import find_model, from_pretrained
 from emodarts.features.settings import FRAME_SAMPLES, FeatureSettings
 
 _WINDOW = 1500 * FRAME_SAMPLES  # 30 s: Whisper's positions, and a bound on the memory of others
-_CPU_FRAMES = 1500  # whisper-tiny.en, EmoDB: as fast as 300 to 1500, a sixth faster than 150 and 2600
 _SHORTEST = 400  # samples that one frame takes, of spectra and of convolutions
 _WAVE_MODELS = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat")  # the same front, the same encoder
 
@@ -26,7 +25,7 @@ class TransformersEncoder(LayerEncoder):
     """A model of transformers with its feature extractor. Longer sound than 30 s goes through in windows."""
 
     longest = _WINDOW
-    cpu_frames = _CPU_FRAMES
+    alone_on: tuple[str, ...] = ("cpu",)  # batches would save a sixth there
 
     def __init__(self, model: nn.Module, feature_extractor: Any, settings: FeatureSettings):
         sizes = read_sizes(settings)
@@ -35,13 +34,14 @@ class TransformersEncoder(LayerEncoder):
         super().__init__(model, sizes.width, layers, settings.weighting, pooling, settings.precision)
 
     def _extracted(self, samples: Tensor, **options: Any) -> Any:
-        return self.feature_extractor(samples.cpu().numpy(), sampling_rate=16000, return_tensors="pt", **options)
+        with torch.autocast("cpu", enabled=False):  # spectra in float32, whatever the precision of the model
+            return self.feature_extractor(samples.cpu().numpy(), sampling_rate=16000, return_tensors="pt", **options)
 
 
 class WholeModelEncoder(TransformersEncoder):
     """Any model, as the library has it: one utterance at a time, and its `hidden_states`."""
 
-    in_batches = False
+    alone_on = ("cpu", "cuda")
 
     def frames(self, samples: int) -> int:
         """50 a second."""
