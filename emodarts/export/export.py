@@ -109,7 +109,7 @@ def _model_card(
         agreements=tuple(agreements),
         corpus=corpus.settings,
         sources=corpus.sources,
-        seconds=corpus.seconds(trained[0], export.features.frames_per_second),
+        seconds=corpus.seconds(trained[0], export.features.frame_rate),
         parity=parity,
     )
 

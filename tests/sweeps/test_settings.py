@@ -264,3 +264,29 @@ def test_settings_of_a_pruner_that_is_not_taken_change_nothing():
     ]
     names |= {settings(*given).sweep_name for given in by_asha}
     assert len(names) == 3
+
+
+@pytest.mark.parametrize("group", ["whisper", "encoder", "wavlm", "wav2vec2", "hubert"])
+def test_a_model_of_transformers_takes_the_place_of_a_bundle(group, tmp_path):
+    chosen = of_command(f"features={group}", f"features.model={tmp_path}", "features.frames_per_second=25").features
+    assert (chosen.kind, chosen.model, chosen.layers, chosen.frame_rate) == ("encoder", str(tmp_path), None, 25)
+    assert chosen.speeds == [1.0]
+    weighted = of_command(f"features={group}", f"features.model={tmp_path}", "features.layers=learned").features
+    assert weighted.learned_layers
+    assert of_command("features=wavlm", f"features.model={tmp_path}", "features.layers=[0,2]").features.layers == [0, 2]
+
+
+def test_without_a_model_bundles_are_what_they_were():
+    assert [of_command(f"features={group}").features.layers for group in ("wav2vec2", "hubert")] == [[9], [9]]
+    wavlm = of_command("features=wavlm").features
+    assert (wavlm.kind, wavlm.learned_layers, wavlm.content["layers"]) == ("pretrained", True, list(range(1, 13)))
+    for group in ("whisper", "encoder"):
+        with pytest.raises(EmodartsError, match=r"features\.model is missing"):
+            of_command(f"features={group}")
+
+
+def test_a_model_counts_by_its_name_and_the_wish_to_download_not_at_all(tmp_path):
+    first, other = (of_command("features=whisper", f"features.model={tmp_path}/{place}/x") for place in "ab")
+    assert first.sweep_name == other.sweep_name
+    asked = of_command("features=whisper", f"features.model={tmp_path}/a/x", "features.download=true")
+    assert asked.sweep_name == first.sweep_name
