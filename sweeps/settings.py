@@ -19,7 +19,7 @@ from emodarts.corpora.readers import describe
 from emodarts.corpora.settings import SINGLE_CORPUS_SETTINGS, CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import SEARCHED, SYSTEMS, FoldSettings
-from emodarts.features.settings import BatchSettings, FeatureSettings
+from emodarts.features.settings import BY_TRAIN, BatchSettings, FeatureSettings
 from emodarts.search.settings import SearchSettings
 from emodarts.settings import check_settings, is_used, setting
 from emodarts.training.settings import TrainingSettings
@@ -220,6 +220,8 @@ class Settings:
         # A file counts by its name: fold hashes and the store's key stand for what is in it.
         if self.features.checkpoint is not None:
             content["features"]["checkpoint"] = PurePath(self.features.checkpoint).name
+        if self.features.normalisation == BY_TRAIN:  # as before there was a choice
+            content["features"].pop("normalisation")
         unused = [declared.name for declared in fields(self.sweep) if not is_used(declared, self.sweep)]
         for name in (*_OF_A_START, *unused):
             content["sweep"].pop(name)

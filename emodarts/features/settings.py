@@ -1,5 +1,6 @@
 """Settings of the features room. Defaults are those that mattered on EmoDB and RAVDESS."""
 
+import re
 from dataclasses import dataclass, fields
 
 from emodarts.errors import EmodartsError
@@ -30,7 +31,15 @@ EGEMAPS_VALUES = 88  # functionals an utterance
 _SPECTRA = ("kind", "log_mel", "mfcc")
 _ENCODER = ("kind", "pretrained")
 # What a store's key has in other forms: the copies of each recording, and the content of a checkpoint.
-_NOT_CONTENT = ("speeds", "noise_snr_db", "checkpoint")
+_NOT_CONTENT = ("speeds", "noise_snr_db", "checkpoint", "normalisation")  # the last: what reads a store applies it
+BY_TRAIN, BY_SPEAKER, BY_UTTERANCE = "train", "speaker", "utterance"  # normalisations, beside `speaker@k`
+_ENROLLED = re.compile(rf"{BY_SPEAKER}@([1-9]\d{{0,3}})")
+
+
+def enrolment_size(normalisation: str) -> int | None:
+    """The k of `speaker@k`; None for the others, which take all of a speaker's recordings, or none."""
+    match = _ENROLLED.fullmatch(normalisation)
+    return int(match[1]) if match else None
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,10 @@ class Variant:
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """What frames are made of: spectra, a pre-trained encoder, or functionals. All of it is part of a store's key."""
+    """What frames are made of: spectra, a pre-trained encoder, or functionals; and how they are normalised.
+
+    All of it is part of a store's key, but `normalisation`.
+    """
 
     kind: str = setting(
         "log_mel",
@@ -78,6 +90,13 @@ class FeatureSettings:
         "further copies to train on, with noise at these signal-to-noise ratios",
         check=lambda ratios: all(-20 <= ratio <= 100 for ratio in ratios),
         allowed="from -20 to 100 dB",
+    )
+    normalisation: str = setting(
+        BY_TRAIN,
+        "whose mean and deviation standardise a recording: the train part's, its speaker's in the same role (k "
+        "recordings drawn by name; training speakers have all of theirs), or its own",
+        check=lambda name: name in (BY_TRAIN, BY_SPEAKER, BY_UTTERANCE) or enrolment_size(name) is not None,
+        allowed="train | speaker | utterance | speaker@k, k from 1 to 9999",
     )
     minimum_ms: float = setting(100.0, "shorter utterances (after trimming) are dropped", at_least=0, unit="ms")
     bundle: str = setting(
@@ -139,6 +158,11 @@ class FeatureSettings:
         if self.kind == "pretrained" and self.sample_rate != 16000:
             raise EmodartsError(
                 f"features.sample_rate={self.sample_rate} is out of range: 16000 Hz, which pre-trained encoders hear"
+            )
+        if self.kind == "egemaps" and self.normalisation in (BY_UTTERANCE, f"{BY_SPEAKER}@1"):
+            raise EmodartsError(
+                f"features.normalisation={self.normalisation} leaves nothing of features.kind=egemaps, which has one "
+                f"frame a recording: take {BY_TRAIN}, {BY_SPEAKER} or {BY_SPEAKER}@k with more of them"
             )
         distinct, count = set(self.layers), BUNDLES[self.bundle].layers
         if not 1 <= len(distinct) == len(self.layers) or not distinct <= set(range(1, count + 1)):

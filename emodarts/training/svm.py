@@ -65,9 +65,9 @@ def fit(part: FoldPart, classes: int, penalty: float, seed: int) -> TrainedSvm:
 
 def functionals(part: FoldPart) -> NDArray[np.float64]:
     """Mean and deviation over time of each value of a standardised frame: `(utterances, 2 * channels * bins)`."""
-    mean, deviation = (values.double().numpy() for values in (part.standardiser.mean, part.standardiser.deviation))
     rows = []
     for position in part.rows.tolist():
+        mean, deviation = (x.double().numpy().ravel() for x in part.standardiser.statistics(np.array([position])))
         frames = (part.store.read(position).astype(np.float64) - mean) / deviation
         rows.append(np.concatenate([frames.mean(0), frames.std(0)]))
     return np.stack(rows)

@@ -18,7 +18,7 @@ from emodarts.report.sections.systems import over_speakers
 from emodarts.report.tables import Cell, ReportTable, format_cell, head, slug
 from emodarts.results.statistics import Interval, Tally
 
-_NORMALISED_BY = {"train": "the training corpus", "test": "the test corpus"}
+_NORMALISED_BY = {"train": "the training corpus", "test": "the test corpus", "speaker": "each speaker"}
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,10 @@ def cross_corpus_section(data: ReportData) -> Section | None:
             groups[system.classes, features_name(system)].append(system)
     elements: list[Element] = []
     for (classes, features), systems in sorted(groups.items()):
-        for normalisation, whose in _NORMALISED_BY.items():
+        present = {part.normalisation for system in systems for part in system.parts("cross")}
+        for normalisation in sorted(present, key=lambda name: (name == "test", name)):
             cells = [cell for system in systems for cell in _cells(system, normalisation)]
+            whose = _NORMALISED_BY.get(normalisation, normalisation)
             title = f"Normalised by {whose} ({features}, {len(classes)} classes)"
             name = f"cross {features} {len(classes)} {normalisation}"
             elements += _matrix(name, title, "trained on", cells, 1 / len(classes))
