@@ -18,7 +18,12 @@ from emodarts.report.sections.systems import over_speakers
 from emodarts.report.tables import Cell, ReportTable, format_cell, head, slug
 from emodarts.results.statistics import Interval, Tally
 
-_NORMALISED_BY = {"train": "the training corpus", "test": "the test corpus", "speaker": "each speaker"}
+_NORMALISED_BY = {
+    "train": "the training corpus",
+    "test": "the test corpus",
+    "speaker": "each speaker",
+    "utterance": "each recording",
+}
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,8 @@ def transfer_section(comparisons: Sequence[Comparison], data: ReportData) -> Sec
 
 def _cells(system: SystemResults, normalisation: str) -> list[MatrixCell]:
     row, cross = system.corpora_name, [p for p in system.parts("cross") if p.normalisation == normalisation]
-    own = [MatrixCell.of(system, part, system.pooled(part), row, True) for part in system.parts("test")]
+    own_parts = [p for p in system.parts("test") if normalisation in (p.normalisation, "test")]
+    own = [MatrixCell.of(system, part, system.pooled(part), row, True) for part in own_parts]
     return [*own, *(MatrixCell.of(system, part, system.models(part), row, False) for part in cross)]
 
 
