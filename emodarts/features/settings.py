@@ -42,6 +42,11 @@ def enrolment_size(normalisation: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def is_by_speaker(normalisation: str) -> bool:
+    """Whether recordings of a speaker are needed when predicting."""
+    return normalisation == BY_SPEAKER or enrolment_size(normalisation) is not None
+
+
 @dataclass(frozen=True)
 class Variant:
     """One copy of an utterance in the store: played `speed` times as fast, with noise at `snr_db` (None: without)."""

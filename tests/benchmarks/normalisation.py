@@ -6,8 +6,8 @@ FOLDER holds copies of EmoDB and RAVDESS. Four classes, the corpora's default pr
 nothing of its test part: UAR, the mean over folds. Training speakers have all of their recordings; `speaker@k` takes k
 recordings of each dev speaker, in the mean over some draws. `neutral alone` enrols a dev speaker by its neutral
 recordings, `70 % neutral` by these and 3/7 as many others: acted corpora have the classes in equal parts, life has not.
-Last line: one JSON object, with UAR by neutral recordings alone over that by all of a speaker's, of the corpora's means:
-`neutral_enrolment_ratio`.
+Last line: one JSON object. `neutral_enrolment_ratio`: UAR by neutral recordings alone over that by all of a speaker's,
+of the corpora's means.
 """
 
 import argparse
