@@ -8,24 +8,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from emodarts import cli
 from emodarts.experiment.fold_data import FoldData
 from emodarts.experiment.stages import predict as predict_by_torch
 from emodarts.experiment.unit import run_fold
 from emodarts.export import predict
-from emodarts.export.graph import Classifier, SpectraGraph
 from emodarts.export.package import load_export
-from emodarts.features.settings import FeatureSettings
-from emodarts.networks import baselines
 from emodarts.records import TrialRecord, UnitKey
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from emodarts.seeds import unit_seed
 from emodarts.storage import Storage
 from sweeps.settings import Settings, flatten
-from tests.export.test_export_graph import SHAPE, difference, member, padded, sounds
 
 
 @pytest.fixture(scope="module", params=["speaker", "utterance"])
@@ -146,26 +141,3 @@ def test_the_library_adds_statistics_up_and_unknown_speakers_are_the_train_parts
     assert frames == len(stored)
     np.testing.assert_allclose(sums, stored.sum(0), rtol=1e-3, atol=0.1)
     np.testing.assert_allclose(squares, np.square(stored).sum(0), rtol=1e-3)
-
-
-@pytest.mark.parametrize("rule", ["speaker", "speaker@2", "utterance"])
-@pytest.mark.parametrize("kind", ["frames", "log_mel", "mfcc with deltas"])
-def test_the_graph_is_the_same_in_onnx(rule, kind):
-    settings = {
-        "frames": None,
-        "log_mel": FeatureSettings(n_mels=32),
-        "mfcc with deltas": FeatureSettings(kind="mfcc", n_mels=32, n_mfcc=20, deltas=True),
-    }[kind]
-    spectra = SpectraGraph(settings) if settings else None
-    shape = replace(SHAPE, bins=spectra.bins, input_channels=spectra.channels) if spectra else SHAPE
-    torch.manual_seed(1)
-    members = [member(baselines.build_network("cnn_lstm_attention", shape), shape, seed) for seed in range(2)]
-    classifier = Classifier(members, spectra, rule)
-    assert difference(classifier, shape, settings.sample_rate if settings else 50) < 1e-4
-    if spectra is None or rule != "utterance":
-        return
-    rows, lengths = padded(sounds())
-    with torch.no_grad():
-        together = classifier(rows, lengths)
-        alone = [classifier(torch.from_numpy(x)[None], torch.tensor([len(x)]))[0] for x in sounds()]
-    torch.testing.assert_close(together, torch.stack(alone), atol=1e-5, rtol=0)
