@@ -19,7 +19,7 @@ from emodarts.corpora.readers import describe
 from emodarts.corpora.settings import SINGLE_CORPUS_SETTINGS, CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import SEARCHED, SYSTEMS, FoldSettings
-from emodarts.features.settings import BatchSettings, FeatureSettings
+from emodarts.features.settings import BY_TRAIN, BatchSettings, FeatureSettings
 from emodarts.search.settings import SearchSettings
 from emodarts.settings import check_settings, is_used, setting
 from emodarts.training.settings import TrainingSettings
@@ -223,6 +223,8 @@ class Settings:
         for name in ("checkpoint", "model"):
             if content["features"][name] is not None:
                 content["features"][name] = PurePath(content["features"][name]).name
+        if self.features.normalisation == BY_TRAIN:  # as before there was a choice
+            content["features"].pop("normalisation")
         unused = [declared.name for declared in fields(self.sweep) if not is_used(declared, self.sweep)]
         for name in (*_OF_A_START, *unused):
             content["sweep"].pop(name)

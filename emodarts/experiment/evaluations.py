@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.experiment.fold_data import CrossCorpusTest, FoldData
 from emodarts.features.batches import FoldPart
-from emodarts.features.normalisation import Standardiser
+from emodarts.features.normalisation import Normaliser, Standardiser
 from emodarts.records import LATE_DEV, Evaluation
 from emodarts.search.task import SearchResult
 
@@ -20,30 +20,28 @@ def supernet_evaluations(data: FoldData, search_result: SearchResult | None) -> 
     """The supernet's own predictions on dev; none where the search trains no supernet."""
     if search_result is None or search_result.dev_probabilities is None:
         return []
-    return [evaluation(data.fold, data.fold.dev, "supernet", "dev", "dev", search_result.dev_probabilities)]
+    rule, probabilities = data.settings.features.normalisation, search_result.dev_probabilities
+    return [evaluation(data.fold, data.fold.dev, "supernet", "dev", "dev", rule, probabilities)]
 
 
 def final_evaluations(
     data: FoldData, predict: Predict, tests: bool, cross_corpus_tests: Sequence[CrossCorpusTest]
 ) -> list[Evaluation]:
     """The final predictions on dev and, where `tests`, on each test set and those of other corpora."""
-    fold = data.fold
+    fold, rule = data.fold, data.settings.features.normalisation
     parts = [("dev", "dev", fold.dev), *(("test", name, ids) for name, ids in fold.tests.items() if tests)]
-    own_tests = [evaluation(fold, ids, "final", role, name, predict(data.part(ids))) for role, name, ids in parts]
+    own_tests = [evaluation(fold, ids, "final", role, name, rule, predict(data.part(ids))) for role, name, ids in parts]
     return own_tests + [e for test in cross_corpus_tests if tests for e in _cross_evaluations(data, predict, test)]
 
 
 def _cross_evaluations(data: FoldData, predict: Predict, test: CrossCorpusTest) -> list[Evaluation]:
-    """Predictions on another corpus, normalised by the statistics of the fold's train part, and by its own."""
+    """Predictions on another corpus, normalised as the fold's other parts are, and by the corpus's own statistics."""
     fold = replace(data.fold, labels=test.labels, speakers=test.speakers)
-    evaluations = []
-    for normalisation in ("train", "test"):
-        by_own = normalisation == "test"
-        standardiser = Standardiser.fit(test.store, test.utterances) if by_own else data.standardiser
-        probabilities = predict(FoldPart.of(test.store, standardiser, fold, test.utterances))
-        by_train = evaluation(fold, test.utterances, "final", "cross", test.name, probabilities)
-        evaluations.append(replace(by_train, normalisation=normalisation))
-    return evaluations
+    rule, ids = data.settings.features.normalisation, test.utterances
+    normaliser = Normaliser(test.store, rule, {"cross": ids}, test.speakers, data.standardiser)
+    standardisers = {rule: normaliser.standardiser(ids), "test": Standardiser.fit(test.store, ids)}
+    parts = {by: FoldPart.of(test.store, standardiser, fold, ids) for by, standardiser in standardisers.items()}
+    return [evaluation(fold, ids, "final", "cross", test.name, by, predict(part)) for by, part in parts.items()]
 
 
 def evaluation(
@@ -52,6 +50,7 @@ def evaluation(
     stage: str,
     role: str,
     test_set: str,
+    normalisation: str,
     probabilities: NDArray[np.float32],
     epoch_rule: str = LATE_DEV,
 ) -> Evaluation:
@@ -61,7 +60,7 @@ def evaluation(
         epoch_rule=epoch_rule,
         role=role,
         test_set=test_set,
-        normalisation="train",
+        normalisation=normalisation,
         utterances=utterances,
         speakers=tuple(fold.speakers.get(u) for u in utterances),
         labels=tuple(fold.labels.get(u) for u in utterances),

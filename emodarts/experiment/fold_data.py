@@ -8,7 +8,7 @@ from emodarts.corpora.protocols.folds import Fold, check_fold
 from emodarts.errors import EmodartsError
 from emodarts.experiment.train_parts import subsample
 from emodarts.features.batches import FoldPart
-from emodarts.features.normalisation import Standardiser
+from emodarts.features.normalisation import Normaliser, Standardiser
 from emodarts.features.resident import ResidentFrames, keep_on_device
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.features.store.joined import AnyStore
@@ -60,9 +60,9 @@ class FoldSettings:
 
 @dataclass(frozen=True)
 class FoldData:
-    """A fold's features, standardised by its train part; train and dev on the device where they fit.
+    """A fold's features, standardised as `features.normalisation` says; train and dev on the device where they fit.
 
-    No features of a test set are read before they are predicted on.
+    `standardiser` has the statistics of the train part. No features of a test part are read before it is predicted on.
     """
 
     store: AnyStore
@@ -98,6 +98,13 @@ class FoldData:
         return self.part(self.fold.dev)
 
     @cached_property
+    def normaliser(self) -> Normaliser:
+        """Whose statistics standardise the fold's utterances."""
+        roles = {"train": self.fold.train, "dev": self.fold.dev, "test": self.fold.test_ids}
+        rule = self.settings.features.normalisation
+        return Normaliser(self.store, rule, roles, self.fold.speakers, self.standardiser)
+
+    @cached_property
     def search_fold(self) -> Fold:
         """The fold as the search sees it: with a part of train alone where `search.subsample` says so."""
         s = self.settings.search
@@ -108,7 +115,7 @@ class FoldData:
     def part(self, utterances: Sequence[str]) -> FoldPart:
         """Any utterances of the fold, ready to be drawn from, in this order."""
         resident = self.resident if set(utterances) <= {*self.fold.train, *self.fold.dev} else None
-        return FoldPart.of(self.store, self.standardiser, self.fold, utterances, resident)
+        return FoldPart.of(self.store, self.normaliser.standardiser(utterances), self.fold, utterances, resident)
 
 
 @dataclass(frozen=True)

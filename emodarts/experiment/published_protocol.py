@@ -41,7 +41,7 @@ def run_published_protocol(
         training_checkpoints(checkpoints, data, architecture.genotype, seed),
     )
     evaluations = [
-        evaluation(fold, fold.tests[name], "final", "test", name, probabilities, rule)
+        evaluation(fold, fold.tests[name], "final", "test", name, settings.features.normalisation, probabilities, rule)
         for name, predicted in predictions.items()
         for rule, probabilities in ((LAST, predicted.last), (BEST_TEST, predicted.best))
     ]

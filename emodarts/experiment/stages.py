@@ -19,7 +19,7 @@ from emodarts.experiment.unit_checkpoints import (
 )
 from emodarts.experiment.unit_spec import TransferredGenotype
 from emodarts.features.batches import FoldPart
-from emodarts.features.normalisation import Standardiser
+from emodarts.features.normalisation import Normaliser, Standardiser
 from emodarts.networks import baselines
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import DiscreteNetwork, NetworkShape
@@ -120,10 +120,12 @@ def refit(
 ) -> tuple[DiscreteNetwork, Standardiser]:
     """Train the architecture's network on any utterances of the fold, for so many epochs: nothing chooses one of them.
 
-    Returned with the statistics of these utterances, by which its inputs are standardised.
+    Returned with the statistics of these utterances, by which its inputs are standardised where the normalisation is
+    `train`; by the others, each speaker has those of all its recordings among them.
     """
-    standardiser = Standardiser.fit(data.store, utterances)
-    part = FoldPart.of(data.store, standardiser, data.fold, utterances)
+    standardiser, rule = Standardiser.fit(data.store, utterances), data.settings.features.normalisation
+    normaliser = Normaliser(data.store, rule, {"train": utterances}, data.fold.speakers, standardiser)
+    part = FoldPart.of(data.store, normaliser.standardiser(utterances), data.fold, utterances)
     task = replace(training_task(data, seed), part=part)
     return training.refit(architecture.build, task, epochs, on_epoch_end), standardiser
 

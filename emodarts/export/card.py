@@ -9,6 +9,7 @@ from emodarts.corpora.settings import CorpusSettings
 from emodarts.export.data import CorpusCredit
 from emodarts.export.units import ExportedUnit
 from emodarts.export.weights import DevAgreement
+from emodarts.features.settings import enrolment_size, is_by_speaker
 from emodarts.records import SHARED_STUDY
 from emodarts.templates import render_template
 
@@ -68,6 +69,8 @@ class ModelCard:
             key=first.key,
             is_shared=first.key.study == SHARED_STUDY,
             features=first.settings.features,
+            by_speaker=is_by_speaker(first.settings.features.normalisation),
+            enrolment=enrolment_size(first.settings.features.normalisation),
             version=__version__,
             members=list(zip(self.units, self.parts, strict=True)),
             agreements=list(zip(self.units, self.agreements, strict=False)),

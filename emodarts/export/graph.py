@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from emodarts.errors import EmodartsError
 from emodarts.export.fourier import fourier_kernels
 from emodarts.features.extractors.spectra import Spectra
-from emodarts.features.normalisation import Standardiser
-from emodarts.features.settings import FeatureSettings
+from emodarts.features.normalisation import Standardiser, own_statistics
+from emodarts.features.settings import BY_TRAIN, BY_UTTERANCE, FeatureSettings, is_by_speaker
 from emodarts.networks.masking import image_mask, time_mask
 from emodarts.networks.network import DiscreteNetwork
 from emodarts.networks.operations import AveragePool, same_padding
@@ -113,32 +113,52 @@ def features_graph(settings: FeatureSettings) -> nn.Module:
 class Classifier(nn.Module):
     """Probabilities of an utterance: the mean over the members, each with its own standardiser.
 
-    Input: samples, or frames where `spectra` is None. Networks are copied, in evaluation mode.
+    Input: samples, or frames where `spectra` is None. Networks are copied, in evaluation mode. `normalisation` as in
+    FeatureSettings: by speaker, what is known of each speaker is a further input, and what a recording adds to it a
+    further output.
     """
 
-    def __init__(self, members: list[Member], spectra: nn.Module | None):
+    def __init__(self, members: list[Member], spectra: nn.Module | None, normalisation: str = BY_TRAIN):
         super().__init__()
-        self.spectra = spectra
+        self.spectra, self.normalisation = spectra, normalisation
+        self.by_speaker = is_by_speaker(normalisation)
         self.networks = nn.ModuleList(_exportable(member.network) for member in members)
         for number, member in enumerate(members):
             self.register_buffer(f"mean{number}", member.standardiser.mean.clone())
             self.register_buffer(f"deviation{number}", member.standardiser.deviation.clone())
         self.eval()
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Samples `(batch, samples)` or frames `(batch, channels, bins, time)`, and lengths -> `(batch, classes)`."""
+    def forward(self, x: Tensor, lengths: Tensor, *speaker: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Samples `(batch, samples)` or frames `(batch, channels, bins, time)`, and lengths -> `(batch, classes)`.
+
+        By speaker `speaker` and what is returned behind the probabilities are numbers of frames `(batch,)`, and float64
+        sums of their values and of their squares `(batch, channels * bins)`: those of all recordings at hand of an
+        utterance's speaker (no frames: the train part's statistics), and those of the utterance itself.
+        """
         if self.spectra is not None:
             x, lengths = self.spectra(x, lengths)
         mask = image_mask(lengths, x.shape[3], x.dtype)
+        own: tuple[Tensor, ...] = ()
+        if self.normalisation != BY_TRAIN:
+            values = (x * mask).double().flatten(1, 2)
+            own = lengths, values.sum(2), values.square().sum(2)
         total: Tensor | None = None
         for number, network in enumerate(self.networks):
-            mean, deviation = (
-                self.get_buffer(f"{name}{number}").view(1, *x.shape[1:3], 1) for name in ("mean", "deviation")
-            )
+            statistics = self._statistics(number, own if self.normalisation == BY_UTTERANCE else speaker)
+            mean, deviation = (values.view(-1, *x.shape[1:3], 1) for values in statistics)
             probabilities = F.softmax(network((x - mean) / deviation * mask, lengths), 1)
             total = probabilities if total is None else total + probabilities
         assert total is not None
-        return total / len(self.networks)
+        mean_probabilities = total / len(self.networks)
+        return (mean_probabilities, *own) if self.by_speaker else mean_probabilities
+
+    def _statistics(self, number: int, own: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Mean and deviation `(1 or batch, channels * bins)` for a member; `own` as `speaker` in `forward`."""
+        mean, deviation = (self.get_buffer(f"{name}{number}") for name in ("mean", "deviation"))
+        if self.normalisation == BY_TRAIN:
+            return mean, deviation
+        frames, sums, squares = own
+        return own_statistics(frames[:, None], sums, squares, Standardiser(mean, deviation))
 
 
 class _SummingPool(AveragePool):

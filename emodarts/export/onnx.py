@@ -17,6 +17,9 @@ from emodarts.errors import EmodartsError
 from emodarts.export.graph import Classifier, features_graph
 from emodarts.features.settings import FeatureSettings
 
+# What is known of a speaker, and what a recording adds: see Classifier.forward. `predict.py` has these names, too.
+SPEAKER_INPUTS = ("speaker_frames", "speaker_sums", "speaker_squares")
+SPEAKER_OUTPUTS = ("frame_count", "sums", "squares")
 TOLERANCE = 1e-4  # of a probability
 OPSET = 17
 _CHECKED = ((1, 0.7), (1, 3.1), (4, 0.7), (4, 3.1))  # batch, seconds
@@ -31,13 +34,18 @@ def check_exportable(features: FeatureSettings) -> None:
 
 def to_onnx(classifier: Classifier, bins: int, channels: int, classes: Sequence[str]) -> bytes:
     """The classifier as an ONNX model: inputs `samples (batch, samples)`, or without spectra `frames (batch, channels,
-    bins, time)`, and `lengths (batch,)` in samples or frames; output `probabilities (batch, classes)`.
+    bins, time)`, and `lengths (batch,)` in samples or frames; output `probabilities (batch, classes)`. Where it is
+    normalised by speaker, SPEAKER_INPUTS and SPEAKER_OUTPUTS beside them.
 
     Batch and time are dynamic; the classes stand in the model's metadata. Raises EmodartsError without `onnx`.
     """
     onnx = _optional("onnx")
     name = "frames" if classifier.spectra is None else "samples"
-    axes = {name: {0: "batch", (3 if name == "frames" else 1): name}, "lengths": {0: "batch"}}
+    inputs, outputs = [name, "lengths"], ["probabilities"]
+    if classifier.by_speaker:
+        inputs, outputs = [*inputs, *SPEAKER_INPUTS], [*outputs, *SPEAKER_OUTPUTS]
+    axes = {value: {0: "batch"} for value in (*inputs, *outputs)}
+    axes[name][3 if name == "frames" else 1] = name
     example = random_inputs(classifier, bins, channels, 2, 100 if name == "frames" else 16000, seed=0)
     # The exporter by tracing, not the newer one by `torch.export`: that one cannot take recurrent layers over a
     # dynamic time (torch 2.14).
@@ -50,9 +58,9 @@ def to_onnx(classifier: Classifier, bins: int, channels: int, classes: Sequence[
             file,
             dynamo=False,
             opset_version=OPSET,
-            input_names=[name, "lengths"],
-            output_names=["probabilities"],
-            dynamic_axes={**axes, "probabilities": {0: "batch"}},
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_axes=axes,
         )
         model = onnx.load(file)
     onnx.checker.check_model(model)
@@ -63,29 +71,40 @@ def to_onnx(classifier: Classifier, bins: int, channels: int, classes: Sequence[
 
 def random_inputs(
     classifier: Classifier, bins: int, channels: int, batch: int, size: int, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Random samples or frames, and lengths of which the first is the whole `size` and the others are shorter."""
+) -> tuple[Tensor, ...]:
+    """Random samples or frames, and lengths of which the first is the whole `size` and the others are shorter.
+
+    By speaker, that nothing is known of the speakers.
+    """
     rng = np.random.default_rng(seed)
     shape = (batch, channels, bins, size) if classifier.spectra is None else (batch, size)
     level = 1.0 if classifier.spectra is None else 0.1
     lengths = np.sort(rng.integers(1, size + 1, batch))[::-1].copy()
     lengths[0] = size
     x = rng.normal(0, level, shape).astype(np.float32)
-    return torch.from_numpy(x), torch.from_numpy(lengths)
+    inputs = torch.from_numpy(x), torch.from_numpy(lengths)
+    if not classifier.by_speaker:
+        return inputs
+    nothing = torch.zeros(batch, bins * channels, dtype=torch.float64)
+    return *inputs, torch.zeros(batch, dtype=torch.int64), nothing, nothing.clone()
 
 
 def check_parity(model: bytes, classifier: Classifier, bins: int, channels: int, per_second: float) -> float:
     """The largest difference of a probability between torch and ONNX, at two lengths and two batch sizes.
 
+    By speaker, by the train part's statistics and by those of the recordings themselves, each by its own program.
     `per_second`: samples or frames a second. Raises EmodartsError where it is above TOLERANCE.
     """
     run = OnnxSession(model)
     worst = 0.0
     for seed, (batch, seconds) in enumerate(_CHECKED):
-        x, lengths = random_inputs(classifier, bins, channels, batch, max(1, round(seconds * per_second)), seed)
-        with torch.no_grad():
-            expected = classifier(x, lengths).numpy()
-        worst = max(worst, float(np.abs(run(x.numpy(), lengths.numpy()) - expected).max()))
+        inputs = random_inputs(classifier, bins, channels, batch, max(1, round(seconds * per_second)), seed)
+        by_torch, by_onnx = _run_torch(classifier, *inputs), run(*(x.numpy() for x in inputs))
+        worst = max(worst, float(np.abs(by_torch[0] - by_onnx[0]).max()))
+        if classifier.by_speaker:
+            by_torch = _run_torch(classifier, *inputs[:2], *map(torch.from_numpy, by_torch[1:]))
+            by_onnx = run(*(x.numpy() for x in inputs[:2]), *by_onnx[1:])
+            worst = max(worst, float(np.abs(by_torch[0] - by_onnx[0]).max()))
     if not worst <= TOLERANCE:
         raise EmodartsError(
             f"the ONNX model differs from the network by {worst:.1e} of a probability, more than {TOLERANCE:g}: "
@@ -94,21 +113,26 @@ def check_parity(model: bytes, classifier: Classifier, bins: int, channels: int,
     return worst
 
 
+def _run_torch(classifier: Classifier, *inputs: Tensor) -> list[NDArray[Any]]:
+    with torch.no_grad():
+        outputs = classifier(*inputs)
+    return [x.numpy() for x in (outputs if isinstance(outputs, tuple) else (outputs,))]
+
+
 class OnnxSession:
-    """An ONNX model to call: (inputs, lengths) -> probabilities `(batch, classes)`."""
+    """An ONNX model to call: its inputs in their order -> its outputs, probabilities `(batch, classes)` first."""
 
     def __init__(self, model: bytes):
         runtime = _optional("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = 1
         self._session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self._name = self._session.get_inputs()[0].name
+        self._names = [value.name for value in self._session.get_inputs()]
 
-    def __call__(self, x: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Samples or frames, and lengths -> probabilities."""
-        probabilities: NDArray[np.float32]
-        (probabilities,) = self._session.run(["probabilities"], {self._name: x, "lengths": lengths})
-        return probabilities
+    def __call__(self, *inputs: NDArray[Any]) -> list[NDArray[Any]]:
+        """Samples or frames, lengths, and what is known of the speakers -> all outputs."""
+        outputs: list[NDArray[Any]] = self._session.run(None, dict(zip(self._names, inputs, strict=True)))
+        return outputs
 
 
 def _optional(name: str) -> Any:

@@ -46,7 +46,7 @@ class Export:
 
     def classifier(self) -> Classifier:
         """The module that becomes the ONNX model. Raises EmodartsError for features that cannot be in it."""
-        return Classifier(list(self.members), features_graph(self.features))
+        return Classifier(list(self.members), features_graph(self.features), self.features.normalisation)
 
 
 def check_target(folder: Path) -> None:
@@ -116,6 +116,7 @@ def _about(export: Export) -> dict[str, Any]:
         "trim_db": f.trim_db,
         "minimum_ms": f.minimum_ms,
         "longest_seconds": LONGEST_ENCODED if f.is_encoder else LONGEST_SECONDS,
+        "normalisation": f.normalisation,
         "features": f.content,
         "members": [_about_member(u, m) for u, m in zip(export.units, export.members, strict=True)],
     }

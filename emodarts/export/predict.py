@@ -4,17 +4,19 @@
     python predict.py --json a.wav                  JSON lines
     cat a.wav | python predict.py -                 from standard input
     python predict.py --window 4 --step 2 long.wav  a long recording, piece by piece, with times in seconds
+    python predict.py --enrol anna/ new.wav         a model that normalises by speaker, of whom these are recordings
 
 As a library: `model = Model.load(folder)`, then `model.probabilities([model.prepare(samples, rate)])`.
 """
 
 import argparse
+import csv
 import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,15 @@ import soxr
 from numpy.typing import NDArray
 
 Samples = NDArray[np.float32]
+Statistics = tuple[Any, ...]  # of recordings: number of frames, sums `(values,)` of their values and squares
+Known = Sequence[Statistics | None]  # of the speaker of each recording; None: unknown
+Source = str | io.BytesIO
+SpeakerOf = Callable[[str], str | None]  # of a file
+_FOLDER: SpeakerOf = lambda name: Path(name).absolute().parent.name  # noqa: E731
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".au", ".w64", ".sph")
 VERSION = 1  # of model.json
+_SPEAKER_INPUTS = ("speaker_frames", "speaker_sums", "speaker_squares")
+_SPEAKER_OUTPUTS = ("frame_count", "sums", "squares")
 _UNKNOWN_LENGTH = 1 << 40  # samples: what libsndfile tells of a FLAC file that was written to a pipe
 _UNKNOWN_SIZE = 0x7FFF0000  # bytes of a WAV file, as its header says
 
@@ -39,7 +48,7 @@ class Unusable(Exception):
 @dataclass(frozen=True)
 class Piece:
     """A recording, or a part of it from `start` to `end` (s): clean samples, or none. `reason`: why there are none, or
-    what else is wrong with it.
+    what else is wrong with it. `statistics`: those of its speaker, None: unknown.
     """
 
     file: str
@@ -47,6 +56,7 @@ class Piece:
     end: float
     samples: Samples | None
     reason: str = ""
+    statistics: Statistics | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,7 @@ class Model:
     trim_db: float | None
     minimum_ms: float
     longest_seconds: float
+    by_speaker: bool = False  # whether statistics of its speaker normalise a recording
 
     @classmethod
     def load(cls, folder: Path, threads: int = 1) -> "Model":
@@ -70,8 +81,9 @@ class Model:
         options.intra_op_num_threads = threads
         content = (folder / "model.onnx").read_bytes()
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        names = ("sample_rate", "trim_db", "minimum_ms", "longest_seconds")
-        return cls(session, tuple(about["classes"]), **{name: about[name] for name in names})
+        known = {name: about[name] for name in ("sample_rate", "trim_db", "minimum_ms", "longest_seconds")}
+        by_speaker = about.get("normalisation", "train").startswith("speaker")
+        return cls(session, tuple(about["classes"]), **known, by_speaker=by_speaker)
 
     def prepare(self, samples: Samples, rate: int) -> Samples:
         """Mono samples at `rate` (Hz) -> without DC, without silence at both ends, at the model's rate.
@@ -91,15 +103,33 @@ class Model:
             return samples
         return np.ascontiguousarray(soxr.resample(samples, rate, self.sample_rate, quality="HQ"), np.float32)
 
-    def probabilities(self, sounds: Sequence[Samples]) -> NDArray[np.float32]:
-        """Prepared samples -> probabilities `(sounds, classes)`; they do not depend on what shares the batch."""
+    def probabilities(self, sounds: Sequence[Samples], speakers: Known = ()) -> NDArray[np.float32]:
+        """Prepared samples -> probabilities `(sounds, classes)`; they do not depend on what shares the batch.
+
+        `speakers`: statistics of the recordings at hand of each sound's speaker, summed up.
+        """
+        probabilities: NDArray[np.float32]
+        (probabilities,) = self._run(["probabilities"], sounds, speakers)
+        return probabilities
+
+    def statistics(self, samples: Samples) -> Statistics:
+        """Of the prepared samples of one recording."""
+        return tuple(values[0] for values in self._run(_SPEAKER_OUTPUTS, [samples], ()))
+
+    def _run(self, outputs: Sequence[str], sounds: Sequence[Samples], speakers: Known) -> Any:
         lengths = np.array([len(x) for x in sounds], np.int64)
         padded = np.zeros((len(sounds), lengths.max()), np.float32)
         for row, x in zip(padded, sounds, strict=True):
             row[: len(x)] = x
-        probabilities: NDArray[np.float32]
-        (probabilities,) = self.session.run(["probabilities"], {"samples": padded, "lengths": lengths})
-        return probabilities
+        inputs = {"samples": padded, "lengths": lengths}
+        if self.by_speaker:
+            width = self.session.get_inputs()[-1].shape[1]
+            unknown = np.int64(0), np.zeros(width), np.zeros(width)
+            rows = zip(*(known or unknown for known in speakers or [None] * len(sounds)), strict=True)
+            inputs |= dict(zip(_SPEAKER_INPUTS, map(np.stack, rows), strict=True))
+        options = onnxruntime.RunOptions()
+        options.only_execute_path_to_fetches = True
+        return self.session.run(list(outputs), inputs, options)
 
     def _trimmed(self, samples: Samples, rate: int) -> Samples:
         """Between the first and the last frame of 20 ms that is within `trim_db` of the active level."""
@@ -119,7 +149,9 @@ def _mono(samples: Samples) -> Samples:
     return samples[:, 0] if samples.shape[1] == 1 else samples.mean(1)
 
 
-def _opened(source: str | io.BytesIO) -> soundfile.SoundFile:
+def _opened(source: Source) -> soundfile.SoundFile:
+    if isinstance(source, io.BytesIO):
+        source.seek(0)
     try:
         file = soundfile.SoundFile(source)
     except (soundfile.LibsndfileError, OSError) as error:
@@ -132,7 +164,7 @@ def _opened(source: str | io.BytesIO) -> soundfile.SoundFile:
     return file
 
 
-def _missing(source: str | io.BytesIO) -> str:
+def _missing(source: Source) -> str:
     """What a WAV file lacks by its own header, nothing if it is whole: libsndfile shortens it without a word."""
     if isinstance(source, io.BytesIO):
         head, size = source.getbuffer()[:12].tobytes(), source.getbuffer().nbytes
@@ -153,7 +185,7 @@ def _reason(error: Exception) -> str:
     return f"cannot be decoded: {'no sound found in it' if 'File does not exist' in words else words}"
 
 
-def whole(model: Model, name: str, source: str | io.BytesIO) -> Iterator[Piece]:
+def whole(model: Model, name: str, source: Source) -> Iterator[Piece]:
     """A recording as one piece."""
     seconds = 0.0
     try:
@@ -178,7 +210,7 @@ def whole(model: Model, name: str, source: str | io.BytesIO) -> Iterator[Piece]:
         yield Piece(name, 0.0, seconds, prepared, _missing(source))
 
 
-def windows(model: Model, name: str, source: str | io.BytesIO, window: float, step: float) -> Iterator[Piece]:
+def windows(model: Model, name: str, source: Source, window: float, step: float) -> Iterator[Piece]:
     """A recording in windows of `window` s, one every `step` s, each taken as an utterance; never all in memory."""
     start = 0.0
     try:
@@ -216,7 +248,7 @@ def _piece(model: Model, name: str, start: float, samples: Samples, rate: int, m
         return Piece(name, start, end, None, str(reason))
 
 
-def sources(names: Sequence[str]) -> Iterator[tuple[str, str | io.BytesIO]]:
+def sources(names: Sequence[str]) -> Iterator[tuple[str, Source]]:
     """Names and what to open: files as they are, the audio files below folders, standard input for `-`."""
     for name in names:
         if name == "-":
@@ -228,12 +260,41 @@ def sources(names: Sequence[str]) -> Iterator[tuple[str, str | io.BytesIO]]:
             yield name, name
 
 
+def enrol(model: Model, recordings: Iterable[tuple[str, Source]], speaker_of: SpeakerOf) -> dict[str, Statistics]:
+    """Speaker -> the statistics of its recordings; says on standard error who has not several."""
+    by_speaker: dict[str, list[Statistics]] = {}
+    for name, source in recordings:
+        speaker, size = speaker_of(name), model.longest_seconds
+        pieces = windows(model, name, source, size, size) if speaker else ()
+        if statistics := [model.statistics(piece.samples) for piece in pieces if piece.samples is not None]:
+            by_speaker.setdefault(speaker or "", []).append(_sum(statistics))
+    for speaker in (speaker for speaker, recorded in by_speaker.items() if len(recorded) == 1):
+        print(f"{speaker}: one recording only, so its own mean and deviation are all there is", file=sys.stderr)
+    return {speaker: _sum(recorded) for speaker, recorded in by_speaker.items()}
+
+
+def _sum(statistics: Sequence[Statistics]) -> Statistics:
+    return tuple(map(sum, zip(*statistics, strict=True)))
+
+
+def read_speakers(table: str) -> SpeakerOf:
+    """What knows the speakers of a CSV table with the columns file (relative to the table) and speaker."""
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            rows = [(row["file"], row["speaker"] or None) for row in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError) as error:
+        raise argparse.ArgumentTypeError(f"{table} is no table with the columns file and speaker: {error}") from error
+    speakers = {os.path.abspath(os.path.join(os.path.dirname(table), file)): speaker for file, speaker in rows}
+    return lambda name: speakers.get(os.path.abspath(name))
+
+
 def labelled(model: Model, pieces: Iterable[Piece], batch: int) -> Iterator[tuple[Piece, NDArray[np.float32] | None]]:
     """Each piece with its probabilities `(classes,)`, None where it has no samples; `batch` pieces at once."""
     pending = iter(pieces)
     while chunk := list(islice(pending, batch)):
         sounds = [piece.samples for piece in chunk if piece.samples is not None]
-        rows = iter(model.probabilities(sounds) if sounds else ())
+        speakers = [piece.statistics for piece in chunk if piece.samples is not None]
+        rows = iter(model.probabilities(sounds, speakers) if sounds else ())
         for piece in chunk:
             yield piece, None if piece.samples is None else next(rows)
 
@@ -267,9 +328,18 @@ def main() -> int:
         print(f"error: {options.model} holds no whole model: {error}", file=sys.stderr)
         return 1
     step = options.step or options.window
+    recordings = list(sources(options.recordings))
+    speaker_of = options.speaker_of or (lambda name: "the speaker" if options.enrol else None)
+    if not model.by_speaker and (options.speaker_of or options.enrol):
+        print("error: this model does not normalise by speaker: leave speakers and --enrol out", file=sys.stderr)
+        return 1
+    enrolled = sources(options.enrol) if options.enrol else recordings
+    known = enrol(model, enrolled, speaker_of) if model.by_speaker else {}
+    if unknown := model.by_speaker and sum(speaker_of(name) not in known for name, _ in recordings):
+        print(f"normalised by the training data, since nothing is known of the speaker: {unknown}", file=sys.stderr)
     pieces = (
-        piece
-        for name, source in sources(options.recordings)
+        replace(piece, statistics=known.get(speaker_of(name) or ""))
+        for name, source in recordings
         for piece in (
             windows(model, name, source, options.window, step) if options.window else whole(model, name, source)
         )
@@ -296,6 +366,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="JSON lines in the place of a table")
     parser.add_argument("--window", type=_positive, metavar="S", help="cut recordings into windows of so many s")
     parser.add_argument("--step", type=_positive, metavar="S", help="a window every so many s (default: --window)")
+    who = parser.add_mutually_exclusive_group()
+    who.add_argument("--speaker-column", dest="speaker_of", type=read_speakers, metavar="CSV", help="who speaks where")
+    who.add_argument("--speakers-by-folder", dest="speaker_of", action="store_const", const=_FOLDER, help="its folder")
+    parser.add_argument("--enrol", action="append", metavar="PATH", help="recordings of the speaker; may come again")
     parser.add_argument("--batch", type=int, default=8, help="recordings or windows computed at once (default: 8)")
     parser.add_argument("--threads", type=int, default=1, help="of the network (default: 1)")
     parser.add_argument("--model", type=Path, default=Path(__file__).resolve().parent, help=argparse.SUPPRESS)

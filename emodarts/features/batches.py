@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emodarts.corpora.protocols.folds import Fold
-from emodarts.features.normalisation import Standardiser
+from emodarts.features.normalisation import AnyStandardiser, standardise_
 from emodarts.features.resident import ResidentFrames
 from emodarts.features.settings import BatchSettings
 from emodarts.features.store.joined import AnyStore
@@ -40,7 +40,7 @@ class FoldPart:
     """
 
     store: AnyStore
-    standardiser: Standardiser
+    standardiser: AnyStandardiser
     utterances: tuple[str, ...]
     labels: Ints
     rows: Ints
@@ -50,7 +50,7 @@ class FoldPart:
     def of(
         cls,
         store: AnyStore,
-        standardiser: Standardiser,
+        standardiser: AnyStandardiser,
         fold: Fold,
         utterances: Sequence[str],
         resident: ResidentFrames | None = None,
@@ -150,7 +150,7 @@ def _batch(part: FoldPart, cuts: _Cuts, device: str) -> Batch:
     else:
         frames = _read(part.store, rows, cuts)
     # float16 on its way to the device: half the bytes. Each step rounds a value by itself, so batches do not matter.
-    inputs = part.standardiser.standardise_(frames.to(device).float())
+    inputs = standardise_(frames.to(device).float(), part.standardiser, rows)
     padding = np.flatnonzero(np.arange(inputs.shape[1]) >= cuts.counts[:, None])
     if len(padding):
         inputs.flatten(0, 1).index_fill_(0, torch.from_numpy(padding).to(device), 0.0)
@@ -174,7 +174,7 @@ def _read(store: AnyStore, rows: Ints, cuts: _Cuts) -> Tensor:
 
 
 def spec_augment(batch: Batch, settings: BatchSettings, rng: np.random.Generator) -> Batch:
-    """The batch with masks over time and over bands set to zero, which is the train part's mean (Park et al. 2019).
+    """The batch with masks over time and bands set to zero, which is the normalisation's mean (Park et al. 2019).
 
     Widths are drawn from 0 to the allowed one, places within the utterance's own frames; each utterance has its own
     masks, the same for all channels. No time mask covers more than `time_mask_fraction` of an utterance.

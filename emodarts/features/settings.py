@@ -1,5 +1,6 @@
 """Settings of the features room. Defaults are those that mattered on EmoDB and RAVDESS."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -33,9 +34,23 @@ _SPECTRA = ("kind", "log_mel", "mfcc")
 ENCODER_RATE, FRAME_SAMPLES = 50.0, 320  # frames a second of every encoder, at 16 kHz
 _BUNDLE_LAYER = 12
 _BUNDLE, _MODEL, _ENCODERS = ("kind", "pretrained"), ("kind", "encoder"), ("kind", "pretrained", "encoder")
-# What a store's key has in other forms: the copies of each recording, and the content of a model's files.
-_NOT_CONTENT = ("speeds", "noise_snr_db", "checkpoint", "model", "download")
+# What a store's key has in other forms: the copies of each recording, and the content of a model's files;
+# normalisation is applied by what reads a store.
+_NOT_CONTENT = ("speeds", "noise_snr_db", "checkpoint", "model", "download", "normalisation")
 _NOT_AT_DEFAULT = ("frames_per_second", "precision")  # so that the key of older stores stays
+BY_TRAIN, BY_SPEAKER, BY_UTTERANCE = "train", "speaker", "utterance"  # normalisations, beside `speaker@k`
+_ENROLLED = re.compile(rf"{BY_SPEAKER}@([1-9]\d{{0,3}})")
+
+
+def enrolment_size(normalisation: str) -> int | None:
+    """The k of `speaker@k`; None for the others, which take all of a speaker's recordings, or none."""
+    match = _ENROLLED.fullmatch(normalisation)
+    return int(match[1]) if match else None
+
+
+def is_by_speaker(normalisation: str) -> bool:
+    """Whether recordings of a speaker are needed when predicting."""
+    return normalisation == BY_SPEAKER or enrolment_size(normalisation) is not None
 
 
 @dataclass(frozen=True)
@@ -48,7 +63,10 @@ class Variant:
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """What frames are made of: spectra, a pre-trained encoder, or functionals. All of it is part of a store's key."""
+    """What frames are made of: spectra, a pre-trained encoder, or functionals; and how they are normalised.
+
+    All of it is part of a store's key, but `normalisation`.
+    """
 
     kind: str = setting(
         "log_mel",
@@ -83,6 +101,13 @@ class FeatureSettings:
         "further copies to train on, with noise at these signal-to-noise ratios",
         check=lambda ratios: all(-20 <= ratio <= 100 for ratio in ratios),
         allowed="from -20 to 100 dB",
+    )
+    normalisation: str = setting(
+        BY_TRAIN,
+        "whose mean and deviation standardise a recording: the train part's, its speaker's in the same role (k "
+        "recordings drawn by name; training speakers have all of theirs), or its own",
+        check=lambda name: name in (BY_TRAIN, BY_SPEAKER, BY_UTTERANCE) or enrolment_size(name) is not None,
+        allowed="train | speaker | utterance | speaker@k, k from 1 to 9999",
     )
     minimum_ms: float = setting(100.0, "shorter utterances (after trimming) are dropped", at_least=0, unit="ms")
     bundle: str = setting(
@@ -205,6 +230,11 @@ class FeatureSettings:
         if self.is_encoder and self.sample_rate != 16000:
             raise EmodartsError(
                 f"features.sample_rate={self.sample_rate} is out of range: 16000 Hz, which pre-trained encoders hear"
+            )
+        if self.kind == "egemaps" and self.normalisation in (BY_UTTERANCE, f"{BY_SPEAKER}@1"):
+            raise EmodartsError(
+                f"features.normalisation={self.normalisation} leaves nothing of features.kind=egemaps, which has one "
+                f"frame a recording: take {BY_TRAIN}, {BY_SPEAKER} or {BY_SPEAKER}@k with more of them"
             )
         if self.kind == "encoder" and not self.model:
             raise EmodartsError(

@@ -116,11 +116,13 @@ def _without_systems(system: SystemResults, part: EvaluationPart) -> Comparison:
 def _with_names(
     members: Sequence[tuple[SystemResults, EvaluationPart]], data: ReportData
 ) -> tuple[ComparedSystem, ...]:
-    """Names with all that they need to differ: source of the genotypes, features, sweep."""
+    """Names with all that they need to differ: source of the genotypes, features, normalisation, sweep."""
     names = [s.system if s.source is None else f"{s.system}, genotypes of {s.source}" for s, _ in members]
     features = [features_name(system) for system, _ in members]
     if len(set(features)) > 1:
         names = [f"{name}, {kind}" for name, kind in zip(names, features, strict=True)]
+    if len({part.normalisation for _, part in members}) > 1:
+        names = [f"{name}, normalised by {part.normalisation}" for name, (_, part) in zip(names, members, strict=True)]
     counts = Counter(names)
     compared = [
         ComparedSystem(name if counts[name] == 1 else f"{name} ({s.sweep})", data.colour_number(s), s, part)

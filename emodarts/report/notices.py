@@ -43,6 +43,12 @@ def comparability_notices(systems: Sequence[SystemResults]) -> list[str]:
     for test_set, name in sorted(absent):
         notices.append(f"{test_set}: no utterance of class {name} in some fold; its UAR is a mean over the others")
     notices += sorted({f"{s.protocol}: {s.protocol_caveat}" for s in systems if s.protocol_caveat})
+    by_speaker = sorted({row["normalisation"] for row in rows if row["normalisation"].startswith("speaker")})
+    if by_speaker:
+        notices.append(
+            f"normalised by {', '.join(by_speaker)}: several recordings of a speaker are supposed at hand when "
+            "predicting, without labels; those that the statistics are taken from are scored, too"
+        )
     if any(s.shared for s in systems):
         notices.append("study_per=sweep: the selection saw these speakers in other folds; no figure for a comparison")
     return notices

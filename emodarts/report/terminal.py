@@ -124,6 +124,8 @@ def print_published(data: ReportData, console: Console) -> None:
 
 def _system_table(system: SystemResults, part: EvaluationPart) -> Table:
     summary, mark = summarise(system, part), ", study_per=sweep" if system.shared else ""
+    if part.normalisation != "train":
+        mark += f", normalised by {part.normalisation}"
     title = f"{system.system} on {part.test_set}, {system.protocol}, {len(system.classes)} classes{mark}"
     table = _new_table(title, ("fold", "winner", "dev UAR", "test UAR", "test WAR", "test F1", "n"))
     for fold in summary.folds:

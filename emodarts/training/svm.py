@@ -71,9 +71,9 @@ def functionals(part: FoldPart, mean_over_layers: bool = False) -> NDArray[np.fl
     """Mean and deviation over time of each value of a standardised frame: `(utterances, 2 * channels * bins)`, or
     `(utterances, 2 * bins)` of the mean over layers.
     """
-    mean, deviation = (values.double().numpy() for values in (part.standardiser.mean, part.standardiser.deviation))
     rows = []
     for position in part.rows.tolist():
+        mean, deviation = (x.double().numpy().ravel() for x in part.standardiser.statistics(np.array([position])))
         frames = (part.store.read(position).astype(np.float64) - mean) / deviation
         if mean_over_layers:
             frames = frames.reshape(len(frames), part.store.channels, part.store.bins).mean(1)

@@ -1,5 +1,7 @@
 """The exported graph against the torch pipeline: every operation, the features, several networks."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -107,6 +109,25 @@ def test_from_samples_to_probabilities_in_onnx(name):
         each = [Classifier([one], spectra)(rows, lengths) for one in members]
     torch.testing.assert_close(together, torch.stack(alone), atol=1e-5, rtol=0)
     torch.testing.assert_close(together, (each[0] + each[1]) / 2)
+
+
+@pytest.mark.parametrize("rule", ["speaker", "speaker@2", "utterance"])
+@pytest.mark.parametrize("kind", ["frames", "default", "mfcc with deltas"])
+def test_normalisation_is_the_same_in_onnx(rule, kind):
+    settings = SPECTRA.get(kind)
+    spectra = SpectraGraph(settings) if settings else None
+    shape = replace(SHAPE, bins=spectra.bins, input_channels=spectra.channels) if spectra else SHAPE
+    torch.manual_seed(1)
+    members = [member(baselines.build_network("cnn_lstm_attention", shape), shape, seed) for seed in range(2)]
+    classifier = Classifier(members, spectra, rule)
+    assert difference(classifier, shape, settings.sample_rate if settings else 50) < 1e-4
+    if spectra is None or rule != "utterance":
+        return
+    rows, lengths = padded(sounds())
+    with torch.no_grad():
+        together = classifier(rows, lengths)
+        alone = [classifier(torch.from_numpy(x)[None], torch.tensor([len(x)]))[0] for x in sounds()]
+    torch.testing.assert_close(together, torch.stack(alone), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,26 @@ def test_from_four_corpora_on_there_is_a_mean_over_corpora(tmp_path):
     assert row[-1] == "method worse"
 
 
+def test_normalisations_are_named_and_said_to_need_recordings(tmp_path, capsys):
+    for made in (BETA, replace(BETA, name="beta-s", normalisation="speaker@5", skills={"emodarts": 0.8})):
+        write(tmp_path, made)
+    page = build_page(reader.open(tmp_path))
+    (found,) = group_comparisons(load_report_data(reader.open(tmp_path)))
+    assert {s.name for s in found.systems} == {
+        "emodarts, normalised by train",
+        "emodarts, normalised by speaker@5",
+    }
+    assert [notice for notice in page.notices if "several recordings of a speaker are supposed at hand" in notice]
+    for normalisation, cells in (("train", 2), ("speaker-5", 2), ("test", 4)):
+        assert len(sheet(page, f"cross-log_mel-4-{normalisation}-values").rows) == cells
+    assert cli.main(["report", str(tmp_path)]) == 0
+    words = capsys.readouterr().out
+    assert "normalised by speaker@5" in words
+    assert "scored, too" in " ".join(words.split())
+    write(tmp_path / "alone", BETA)
+    assert not any("recordings of a speaker" in n for n in build_page(reader.open(tmp_path / "alone")).notices)
+
+
 def test_figures_are_those_of_the_predictions(page, root):
     """The headline again from the rows, by scikit-learn: winners by dev, all folds pooled, mean over seeds."""
     found = reader.open(root, sweep="alpha-1")

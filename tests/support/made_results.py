@@ -38,6 +38,7 @@ class Made:
     source: str | None = None
     marks: str = "h"  # of the fold hashes
     beside: tuple[str, ...] = ()  # corpora that were trained on, too
+    normalisation: str = "train"
     again: int | None = None  # fold i tests the speakers of fold i mod so many
 
     def key(self, system, fold, trial=0, seed=0):
@@ -89,9 +90,12 @@ def unit(made, system, fold, skill, rng):
     """Records of a unit: dev is the test part of the next fold, as in rotating folds."""
     groups = made.again or made.folds
     parts = [("dev", f"{made.corpus}/dev", (fold + 1) % groups), ("test", f"{made.corpus}/test", fold % groups)]
-    evaluations = [evaluation(made, made.corpus, role, name, skill, rng, group) for role, name, group in parts]
+    evaluations = [
+        replace(evaluation(made, made.corpus, role, name, skill, rng, group), normalisation=made.normalisation)
+        for role, name, group in parts
+    ]
     for corpus, there in made.crosses.items():
-        for normalisation in ("train", "test"):
+        for normalisation in (made.normalisation, "test"):
             found = evaluation(made, corpus, "cross", f"{corpus}/all", there, rng, 0)
             evaluations.append(replace(found, normalisation=normalisation))
     searched = system.startswith("emodarts")

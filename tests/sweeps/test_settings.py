@@ -69,6 +69,17 @@ def test_what_is_stored_where_does_not_count():
     assert settings("corpus=emodb", "batches.bucket_size=0").sweep_name != whole
 
 
+def test_a_normalisation_makes_another_sweep_and_the_default_the_one_that_it_made():
+    names = {settings("corpus=emodb", f"features.normalisation={rule}").sweep_name for rule in ("speaker", "speaker@5")}
+    plain = settings("corpus=emodb")
+    assert settings("corpus=emodb", "features.normalisation=train").sweep_name == plain.sweep_name not in names
+    assert len(names) == 2
+    assert "features.normalisation" not in plain.hashed_settings()  # as before there was a choice
+    by_speaker = settings("corpus=emodb", "features.normalisation=speaker@5")
+    assert by_speaker.hashed_settings()["features.normalisation"] == "speaker@5"
+    assert by_speaker.systems["emodarts"].features.content == plain.systems["emodarts"].features.content
+
+
 @pytest.mark.slow
 def test_a_control_is_another_system_and_another_sweep():
     plain, control = settings("corpus=emodb"), settings("corpus=emodb", "search.method=random_search")

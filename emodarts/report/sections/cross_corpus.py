@@ -18,7 +18,12 @@ from emodarts.report.sections.systems import over_speakers
 from emodarts.report.tables import Cell, ReportTable, format_cell, head, slug
 from emodarts.results.statistics import Interval, Tally
 
-_NORMALISED_BY = {"train": "the training corpus", "test": "the test corpus"}
+_NORMALISED_BY = {
+    "train": "the training corpus",
+    "test": "the test corpus",
+    "speaker": "each speaker",
+    "utterance": "each recording",
+}
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,10 @@ def cross_corpus_section(data: ReportData) -> Section | None:
             groups[system.classes, features_name(system)].append(system)
     elements: list[Element] = []
     for (classes, features), systems in sorted(groups.items()):
-        for normalisation, whose in _NORMALISED_BY.items():
+        present = {part.normalisation for system in systems for part in system.parts("cross")}
+        for normalisation in sorted(present, key=lambda name: (name == "test", name)):
             cells = [cell for system in systems for cell in _cells(system, normalisation)]
+            whose = _NORMALISED_BY.get(normalisation, normalisation)
             title = f"Normalised by {whose} ({features}, {len(classes)} classes)"
             name = f"cross {features} {len(classes)} {normalisation}"
             elements += _matrix(name, title, "trained on", cells, 1 / len(classes))
@@ -97,7 +104,8 @@ def transfer_section(comparisons: Sequence[Comparison], data: ReportData) -> Sec
 
 def _cells(system: SystemResults, normalisation: str) -> list[MatrixCell]:
     row, cross = system.corpora_name, [p for p in system.parts("cross") if p.normalisation == normalisation]
-    own = [MatrixCell.of(system, part, system.pooled(part), row, True) for part in system.parts("test")]
+    own_parts = [p for p in system.parts("test") if normalisation in (p.normalisation, "test")]
+    own = [MatrixCell.of(system, part, system.pooled(part), row, True) for part in own_parts]
     return [*own, *(MatrixCell.of(system, part, system.models(part), row, False) for part in cross)]
 
 
