@@ -33,6 +33,7 @@ _UNIT_COLUMNS = ("system", "study", "trial", "seed", "fold")
 _KEYS = {
     "trials": ("system", "study", "trial", "seed"),
     "rungs": ("system", "study", "trial", "seed", "fold", "rung"),
+    "ensembles": ("sweep",),  # written as a whole
     "importances": ("system", "study"),
     "corpora": ("corpus",),
 }
@@ -165,6 +166,8 @@ class SweepTables:
 
     def _read_compacted(self, name: str, columns: Sequence[str] | None, where: pc.Expression | None) -> pa.Table:
         assert self.compacted is not None
+        if name not in self.compacted.files:  # compacted before there was this table
+            return _select(TABLES[name].empty_table(), columns, None)
         path = self.storage.path(self.compacted.files[name])
         try:
             dataset = self._datasets.get(path) or self._datasets.setdefault(path, self._open_dataset(path, name))
@@ -217,7 +220,8 @@ class Results:
         return tuple(commit for part in self.parts for commit in part.commits)
 
     def table(self, name: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.Table:
-        """Rows of `trials`, `rungs`, `folds`, `predictions`, `epochs`, `genotypes`, `importances` or `corpora`.
+        """Rows of `trials`, `rungs`, `folds`, `predictions`, `epochs`, `genotypes`, `ensembles`, `importances` or
+        `corpora`.
 
         All columns, or those named; all rows, or those for which `where` holds: `pc.field("role") == "test"`.
         """

@@ -243,7 +243,7 @@ def test_a_corpus_that_joined_folds_test_again_counts_once(tmp_path):
     made = replace(ALPHA, folds=4, seeds=1, skills={"emodarts": 0.7}, crosses={}, suffix="/joined", again=2)
     made = replace(made, beside=("beta",))
     write(tmp_path, made)
-    (entry,) = load_report_data(reader.open(tmp_path)).systems
+    (entry,) = load_report_data(reader.open(tmp_path), top=0).systems
     (part,) = entry.parts("test")
     (tally,) = entry.pooled(part)
     each = [entry.tallies[part][fold, 0] for fold in range(4)]
@@ -273,7 +273,7 @@ def test_what_must_not_be_mixed_stands_apart(tmp_path):
         ("e", {"classes": CLASSES[:2]}),
     ):
         write(tmp_path, replace(ALPHA, name=name, seeds=1, skills={"emodarts": 0.7}, **change))
-    found = group_comparisons(load_report_data(reader.open(tmp_path)))
+    found = group_comparisons(load_report_data(reader.open(tmp_path), top=0))
     assert [len(c.systems) for c in found] == [1] * 5
     assert found[-1].shared
     made = build_page(reader.open(tmp_path))
@@ -287,7 +287,8 @@ def test_one_system_of_two_sweeps_is_told_apart(tmp_path):
     for name in ("first", "second"):
         write(tmp_path, replace(ALPHA, name=name, seeds=1, skills={"emodarts": 0.7}))
     (found,) = group_comparisons(load_report_data(reader.open(tmp_path)))
-    assert {c.name for c in found.systems} == {"emodarts (first)", "emodarts (second)"}
+    names = ["emodarts (first)", "emodarts (second)", "emodarts+top5 (first)", "emodarts+top5 (second)"]
+    assert [c.name for c in found.systems] == names
     assert compare(found)[1].from_first.p == 1
 
 
