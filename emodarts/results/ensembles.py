@@ -108,12 +108,16 @@ def evaluate_ensembles(
     Raises EmodartsError where the members' predictions on a part are of different utterances.
     """
     for ensemble in choose_ensembles(rank_configurations(sweep) if ranking is None else ranking, top, systems):
-        rows, predictions = (_read_members(sweep, table, ensemble) for table in ("folds", "predictions"))
-        for part in sorted(predictions, key=str):
-            if all(m in predictions[part] and m in rows.get(part, {}) for m in ensemble.members):
-                members = [predictions[part][m] for m in ensemble.members]
-                of_members = tuple(rows[part][m].to_pylist()[0] for m in ensemble.members)
-                yield _evaluate(sweep.name, ensemble, of_members, members)
+        yield from evaluate_ensemble(sweep, ensemble)
+
+
+def evaluate_ensemble(sweep: SweepTables, ensemble: Ensemble) -> Iterator[EnsembleEvaluation]:
+    """An ensemble on each part with each seed that all its members have. Raises EmodartsError as the above."""
+    rows, predictions = (_read_members(sweep, table, ensemble) for table in ("folds", "predictions"))
+    for part in sorted(predictions, key=str):
+        if all(m in predictions[part] and m in rows.get(part, {}) for m in ensemble.members):
+            of_members = tuple(rows[part][m].to_pylist()[0] for m in ensemble.members)
+            yield _evaluate(sweep.name, ensemble, of_members, [predictions[part][m] for m in ensemble.members])
 
 
 def stored_ensembles(sweep: SweepTables) -> tuple[int, tuple[str, ...]] | None:

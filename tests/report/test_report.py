@@ -207,6 +207,9 @@ def test_figures_are_those_of_the_predictions(page, root):
 def test_winners_are_chosen_on_dev_and_told(page):
     table = sheet(page, "folds-0-alpha-speaker3-alpha-test-winners")
     rows = [dict(zip([c.title for c in table.columns], row, strict=True)) for row in table.rows]
+    of_ensembles = [r for r in rows if r["system"].endswith("+top5")]
+    assert {r["configuration"] for r in of_ensembles} == {", ".join(f"{s}/{t}" for t in range(3)) for s in SKILLS}
+    rows = [r for r in rows if r not in of_ensembles]
     assert {(r["trial"], r["of"]) for r in rows} == {(0, 3)}
     assert [r["dev UAR"] for r in rows if r["system"] == "svm"] == [pytest.approx(0.9 + 0.001 * f) for f in range(3)]
     assert all(json.loads(r["configuration"])["search.nodes"] == 1 for r in rows)
@@ -217,10 +220,17 @@ def test_matrices_of_corpora(page):
         table = sheet(page, f"cross-log_mel-4-{normalisation}-values")
         places = {row[1:4]: row[4].value for row in table.rows}
         assert set(places) == {
-            *((s, "alpha*", "alpha") for s in SKILLS),
-            *((s, "alpha", "beta") for s in SKILLS),
-            ("emodarts", "beta*", "beta"),
-            ("emodarts", "beta", "alpha"),
+            *(
+                (f"{s}{of}", row, column)
+                for s in SKILLS
+                for of in ("", "+top5")
+                for row, column in (("alpha*", "alpha"), ("alpha", "beta"))
+            ),
+            *(
+                (f"emodarts{of}", row, column)
+                for of in ("", "+top5")
+                for row, column in (("beta*", "beta"), ("beta", "alpha"))
+            ),
         }
         assert 0.35 < places["emodarts", "alpha", "beta"] < 0.65 < places["emodarts", "alpha*", "alpha"]
     transfer = {row[2:4]: row[4].value for row in sheet(page, "transfer-4-values").rows}
