@@ -78,12 +78,11 @@ def run_job(job: SweepJob, storage: Storage, console: Console) -> tuple[SystemQu
 
 
 def write_ensembles(settings: Settings, writer: SweepWriter, storage: Storage) -> None:
-    """Write the table `ensembles` anew, from the trials that have ended; what proposes trials never reads it."""
-    if settings.sweep.top:
-        (sweep,) = Results.of(storage, [settings.sweep_name]).parts
-        ensembles = evaluate_ensembles(sweep, settings.sweep.top, settings.ensemble)
-        if rows := [ensemble.row for ensemble in ensembles]:
-            writer.write_ensembles(rows)
+    """Write the table `ensembles` anew where the trials that have ended make another one; no study ever reads it."""
+    (sweep,) = Results.of(storage, [settings.sweep_name]).parts
+    rows = [e.row for e in evaluate_ensembles(sweep, settings.sweep.top, settings.ensemble)]
+    if rows and rows != sweep.table("ensembles").to_pylist():
+        writer.write_ensembles(rows)
 
 
 def register_job(job: SweepJob, storage: Storage) -> None:
