@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sweep", help="which sweep, where the folder holds several")
     parser.add_argument(
-        "--system", metavar="NAME", help="which system, where the sweep has several; a&b: both, averaged"
+        "--system", metavar="NAME", help="which system, where the sweep has several; A,B: both, averaged"
     )
     parser.add_argument(
         "--root",

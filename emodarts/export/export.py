@@ -19,7 +19,6 @@ from emodarts.export.weights import DevAgreement, labelled, refit, retrain
 from emodarts.processors import check_device
 from emodarts.records import EpochRecord
 from emodarts.results import reader
-from emodarts.results.ensembles import JOINED_BY
 from emodarts.results.reader import Results
 from emodarts.results.sweep_file import settings_of
 from emodarts.results.winners import rank_on_dev
@@ -35,7 +34,7 @@ def export_model(options: argparse.Namespace) -> None:
     package.check_target(out)
     results = _open_sweep(options)
     settings = settings_of(results.parts[0].storage, results.sweeps[0])
-    systems = [None] if options.system is None else options.system.split(JOINED_BY)
+    systems = [None] if options.system is None else list(dict.fromkeys(options.system.split(",")))
     units = [u for name in systems for u in chosen_units(results, settings, name, options.fold, options.top)]
     if options.refit:
         columns = ([u.dev_uar for u in units], [u.parameters for u in units], [u.key.fold for u in units])

@@ -57,7 +57,7 @@ class EnsembleEvaluation:
         first, e, rows = self.member_rows[0], self.evaluation, self.member_rows
         labelled = [row for row, label in enumerate(e.labels) if label is not None]
         labels = np.array([first["classes"].index(e.labels[row]) for row in labelled], np.int64)
-        each = self.member_probabilities[:, labelled]
+        members_ece = [metrics.expected_calibration_error(labels, p) for p in self.member_probabilities[:, labelled]]
         figures = compute_figures(e, tuple(first["classes"]))
         costs = {name: sum(row[name] or 0 for row in rows) for name in _SUMS}
         return {
@@ -73,7 +73,7 @@ class EnsembleEvaluation:
             "agreement": _known(metrics.mean_pairwise_agreement(self.member_probabilities.argmax(2))),
             "ece": _known(metrics.expected_calibration_error(labels, e.probabilities[labelled])),
             "members_uar": float(np.mean([row["uar"] for row in rows])) if labelled else None,
-            "members_ece": _known(float(np.mean([metrics.expected_calibration_error(labels, p) for p in each]))),
+            "members_ece": _known(float(np.mean(members_ece))),
         }
 
 
