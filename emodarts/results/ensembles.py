@@ -28,6 +28,8 @@ JOINED_BY = "&"  # between the systems of an ensemble over several
 TrialKey = tuple[str, str, int]  # system, study, trial
 # What the members' predictions have in common, beside the utterances.
 _SHARED = ["seed", "fold", "fold_hash", "epoch_rule", "role", "test_set", "normalisation", "condition"]
+_MEMBER = ["system", "study", "trial"]
+_PREDICTED = ["utterance", "speaker", "label", "probabilities"]
 _SUMS = ("parameters", "macs", "search_seconds", "train_seconds")
 
 
@@ -113,7 +115,8 @@ def evaluate_ensembles(
 
 def evaluate_ensemble(sweep: SweepTables, ensemble: Ensemble) -> Iterator[EnsembleEvaluation]:
     """An ensemble on each part with each seed that all its members have. Raises EmodartsError as the above."""
-    rows, predictions = (_read_members(sweep, table, ensemble) for table in ("folds", "predictions"))
+    rows = _read_members(sweep, "folds", ensemble, None)
+    predictions = _read_members(sweep, "predictions", ensemble, [*_SHARED, *_MEMBER, *_PREDICTED])
     for part in sorted(predictions, key=str):
         if all(m in predictions[part] and m in rows.get(part, {}) for m in ensemble.members):
             of_members = tuple(rows[part][m].to_pylist()[0] for m in ensemble.members)
@@ -128,12 +131,14 @@ def stored_ensembles(sweep: SweepTables) -> tuple[int, tuple[str, ...]] | None:
     return (int(parts[0][1]), joint) if parts else None
 
 
-def _read_members(sweep: SweepTables, name: str, ensemble: Ensemble) -> dict[tuple[Any, ...], dict[TrialKey, pa.Table]]:
+def _read_members(
+    sweep: SweepTables, name: str, ensemble: Ensemble, columns: list[str] | None
+) -> dict[tuple[Any, ...], dict[TrialKey, pa.Table]]:
     """The rows of the final networks that predict classes: part -> member -> rows."""
     where = (pc.field("stage") == "final") & pc.field("target").is_null()
     divided: dict[tuple[Any, ...], dict[TrialKey, pa.Table]] = {}
-    for piece in sweep.read_trials(name, set(ensemble.members), None, where):
-        keys = [*_SHARED, "system", "study", "trial"]
+    for piece in sweep.read_trials(name, set(ensemble.members), columns, where):
+        keys = [*_SHARED, *_MEMBER]
         numbered = piece.select(keys).append_column("row", pa.array(np.arange(len(piece))))
         groups = numbered.group_by(keys, use_threads=False).aggregate([("row", "list")])
         for *key, rows in zip(*(groups[column].to_pylist() for column in [*keys, "row_list"]), strict=True):

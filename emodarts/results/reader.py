@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from operator import and_
+from itertools import groupby
+from operator import and_, or_
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -81,9 +82,10 @@ class SweepTables:
         Nothing else is read: of compacted files the row groups that hold them, of small files those of their units.
         """
         if self.compacted is not None:
-            for trial in sorted(trials):
-                of_trial = _equal(_UNIT_COLUMNS[:3], trial)
-                yield self._read_compacted(name, columns, of_trial if where is None else of_trial & where)
+            for study, of_study in groupby(sorted(trials), key=lambda trial: trial[:2]):  # whose rows stand together
+                is_one = reduce(or_, (pc.field("trial") == number for *_, number in of_study))
+                of_trials = _equal(_UNIT_COLUMNS[:2], study) & is_one
+                yield self._read_compacted(name, columns, of_trials if where is None else of_trials & where)
         units = [c for c in self._small_commits if (c.key.system, c.key.study, c.key.trial) in trials]
         yield from self._read_files(name, self._unit_paths(name, units), columns, where)
 
