@@ -21,7 +21,7 @@ from rich.console import Console  # noqa: E402
 from emodarts.console import output  # noqa: E402
 from emodarts.errors import EmodartsError  # noqa: E402
 from sweeps.hydra_errors import format_hydra_error  # noqa: E402
-from sweeps.settings import from_hydra, known_settings, register_schema, with_corpus_group  # noqa: E402
+from sweeps.settings import from_hydra, known_settings, register_schema, with_chosen_groups  # noqa: E402
 from sweeps.settings_help import settings_help  # noqa: E402
 
 
@@ -44,7 +44,7 @@ def run(config: DictConfig) -> None:
     console = output()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's SIGTERM is taken as Ctrl-C
     try:
-        settings = from_hydra(with_corpus_group(config))
+        settings = from_hydra(with_chosen_groups(config))
         from sweeps.sweep import run_sweep  # after the settings: a mistyped setting is refused at once
 
         code = run_sweep(settings, console, HydraConfig.get().overrides.task)

@@ -32,6 +32,7 @@ JOINED = "joined"  # the `corpus` of a sweep that trains on several
 _OF_A_START = ("name", "trials", "folds", "seeds", "seeds_of", "top", "time_budget_hours", "max_failures", "forecast")
 _ASHA, _WILCOXON = ("pruner", "asha"), ("pruner", "wilcoxon")
 _SEEDS_OF = ("winner", "members")
+_BUNDLE_GROUPS = ("wavlm", "wav2vec2", "hubert")  # of sweeps/conf/features
 _RUNGS = "rising fractions above 0, at most 1"
 
 
@@ -249,8 +250,10 @@ class Settings:
         content["corpus"].pop("root")
         content["batches"].pop("device_memory_fraction")
         # A file counts by its name: fold hashes and the store's key stand for what is in it.
-        if self.features.checkpoint is not None:
-            content["features"]["checkpoint"] = PurePath(self.features.checkpoint).name
+        content["features"].pop("download")
+        for name in ("checkpoint", "model"):
+            if content["features"][name] is not None:
+                content["features"][name] = PurePath(content["features"][name]).name
         unused = [declared.name for declared in fields(self.sweep) if not is_used(declared, self.sweep)]
         for name in (*_OF_A_START, *unused):
             content["sweep"].pop(name)
@@ -282,20 +285,25 @@ def register_schema() -> None:
     ConfigStore.instance().store(name="schema", node=_schema())
 
 
-def with_corpus_group(config: DictConfig) -> DictConfig:
-    """The configuration of the running command with the `corpus` group that `train_corpora` calls for.
+def with_chosen_groups(config: DictConfig) -> DictConfig:
+    """The configuration of the running command with the groups that `train_corpora` and `features.model` call for.
 
-    The group that is there by default is the demo corpus's, whose budget is one of minutes: it must not stay beside
-    other corpora. One corpus takes its own group, several take `joined`; a group on the command line stays. Raises
+    The `corpus` group that is there by default is the demo corpus's, whose budget is one of minutes: it must not stay
+    beside other corpora. One corpus takes its own group, several take `joined`; a group on the command line stays. With
+    a model of transformers, the layers that `features=wavlm` has of its bundle of torchaudio do not count. Raises
     EmodartsError for an unknown corpus.
     """
     names, hydra = list(config.train_corpora), HydraConfig.get()
     overrides = list(hydra.overrides.task)
-    if not names or any(text.partition("=")[0].lstrip("+~") == "corpus" for text in overrides):
-        return config
-    for name in names:
-        describe(name)
-    return compose(hydra.job.config_name, [*overrides, f"corpus={names[0] if len(names) == 1 else JOINED}"])
+    chosen = overrides
+    if config.features.model is not None:
+        bundles = [f"features={name}" for name in _BUNDLE_GROUPS]
+        chosen = ["features=encoder" if text.lstrip("+~") in bundles else text for text in overrides]
+    if names and not any(text.partition("=")[0].lstrip("+~") == "corpus" for text in overrides):
+        for name in names:
+            describe(name)
+        chosen = [*chosen, f"corpus={names[0] if len(names) == 1 else JOINED}"]
+    return config if chosen == overrides else compose(hydra.job.config_name, chosen)
 
 
 def known_settings() -> list[str]:

@@ -22,14 +22,17 @@ from tests.support.files import REPOSITORY, write_tone
 
 RECORDINGS = REPOSITORY.parent / "shared" / "corpora"
 torch.set_num_threads(1)
+USUAL_SECONDS = {"slow": 2, "cluster": 30}  # of a test with this mark; others say theirs, as in `slow(seconds=50)`
 
 
 def pytest_collection_modifyitems(items):
     """Files that take longest begin first, so that no process is left alone with one at the end."""
-    weights = Counter()
+    seconds = Counter()
     for item in items:
-        weights[item.path] += 5 * ("cluster" in item.keywords) + ("slow" in item.keywords)
-    items.sort(key=lambda item: -weights[item.path])
+        for name, usual in USUAL_SECONDS.items():
+            if (marker := item.get_closest_marker(name)) is not None:
+                seconds[item.path] += marker.kwargs.get("seconds", usual)
+    items.sort(key=lambda item: -seconds[item.path])
     if not torch.cuda.is_available():
         skip = pytest.mark.skip(reason="needs a CUDA device")
         for item in items:

@@ -13,6 +13,7 @@ def test_a_class_that_is_only_predicted_does_not_count():
     assert metrics.absent_classes(np.array([0, 0, 1]), 3) == (2,)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60))
 def test_against_scikit_learn(pairs):

@@ -45,6 +45,7 @@ def test_files_on_an_object_store(storage):
         storage.read("a/b.txt")
 
 
+@pytest.mark.slow
 def test_a_unit_on_an_object_store_goes_on_after_its_worker_died(storage, demo, demo_store, tiny):
     fold = demo[2][0]
     expected = without_times(run_fold(demo_store, fold, tiny, 3))
@@ -117,6 +118,7 @@ def test_a_full_disk_is_told_at_once(tmp_path, monkeypatch):
     assert storage.list("") == []
 
 
+@pytest.mark.slow
 def test_a_store_that_does_not_answer_is_told_soon():
     storage = Storage.open("s3://test:test@nowhere/x?scheme=http&endpoint_override=127.0.0.1:9&region=us-east-1")
     with pytest.raises(StorageError, match="cannot write nowhere/x"):
@@ -132,6 +134,7 @@ def test_an_access_key_is_not_told_to_anybody():
     assert "the corpus at s4://emotions/x cannot be read" in str(told.value)
 
 
+@pytest.mark.slow
 def test_a_corpus_on_an_object_store(storage, bucket, small_corpus, tmp_path, monkeypatch):
     monkeypatch.setenv("EMODARTS_CACHE", str(tmp_path / "cache"))
     for path in small_corpus.rglob("*"):

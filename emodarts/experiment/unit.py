@@ -38,7 +38,8 @@ def run_fold(
     """
     data = FoldData.of(store, fold, settings, device)
     if settings.system == SVM:
-        machine = svm.fit(data.train, len(fold.classes), settings.training.svm_penalty, seed)
+        learned = settings.features.learned_layers
+        machine = svm.fit(data.train, len(fold.classes), settings.training.svm_penalty, seed, learned)
         final = final_evaluations(data, machine.predict, tests, cross_corpus_tests)
         return unit_records(data, None, machine, final)
     search_result = None

@@ -119,7 +119,7 @@ def _model_card(
         agreements=tuple(agreements),
         corpus=corpus.settings,
         sources=corpus.sources,
-        seconds=corpus.seconds(trained[0], export.features.frames_per_second),
+        seconds=corpus.seconds(trained[0], export.features.frame_rate),
         parity=parity,
         ensemble_figures=ensemble_figures,
     )

@@ -5,7 +5,6 @@ operations that ONNX has.
 """
 
 import copy
-import math
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,7 @@ import torchaudio
 from torch import Tensor, nn
 
 from emodarts.errors import EmodartsError
+from emodarts.export.fourier import fourier_kernels
 from emodarts.features.extractors.spectra import Spectra
 from emodarts.features.normalisation import Standardiser
 from emodarts.features.settings import FeatureSettings
@@ -21,7 +21,7 @@ from emodarts.networks.masking import image_mask, time_mask
 from emodarts.networks.network import DiscreteNetwork
 from emodarts.networks.operations import AveragePool, same_padding
 
-IN_GRAPH = ("log_mel", "mfcc")
+IN_GRAPH = ("log_mel", "mfcc")  # and of encoders, Whisper
 _LARGEST_TRANSFORM = 256e6  # bytes of the Fourier transform's weights: a window of 200 ms at 32 kHz has 210 MB
 _DELTA = 2  # frames to each side of torchaudio's `compute_deltas`
 
@@ -44,7 +44,8 @@ class SpectraGraph(nn.Module):
         super().__init__()
         if settings.kind not in IN_GRAPH:
             raise EmodartsError(
-                f"features.kind={settings.kind} cannot be exported: the graph can compute {' and '.join(IN_GRAPH)}"
+                f"features.kind={settings.kind} cannot be exported: the graph can compute "
+                f"{', '.join(IN_GRAPH)} and Whisper by features.model"
             )
         spectra = Spectra(settings)
         self.settings, self.hop, self.window = settings, spectra.hop, spectra.window
@@ -56,7 +57,7 @@ class SpectraGraph(nn.Module):
                 f"features.window_ms={settings.window_ms:g} at {settings.sample_rate} Hz cannot be exported: the "
                 f"transform alone would take {8 * bins * self.window / 1e6:.0f} MB; shorter windows can"
             )
-        self.register_buffer("transform", _fourier(spectra.size, spectra.get_buffer("shape")))
+        self.register_buffer("transform", fourier_kernels(spectra.size, spectra.get_buffer("shape")))
         filters = torchaudio.functional.melscale_fbanks(
             bins, 0.0, settings.sample_rate / 2, settings.n_mels, settings.sample_rate
         )
@@ -89,14 +90,6 @@ class SpectraGraph(nn.Module):
         return (power @ self.get_buffer("filters") + self.settings.log_floor).log()
 
 
-def _fourier(size: int, window: Tensor) -> Tensor:
-    """Kernels `(2 * (size // 2 + 1), 1, window)`: cosines, then sines, times the window."""
-    steps = torch.arange(len(window), dtype=torch.float64)
-    bins = torch.arange(size // 2 + 1, dtype=torch.float64)[:, None]
-    angles = 2 * math.pi / size * ((bins * steps) % size)
-    return (torch.cat([angles.cos(), angles.sin()]) * window.double()).float()[:, None]
-
-
 def _deltas(x: Tensor, lengths: Tensor) -> Tensor:
     """torchaudio's `compute_deltas` of `(batch, time, bins)`: beyond both ends the first and the last frame go on."""
     steps, last = torch.arange(x.shape[1])[None, :], lengths[:, None] - 1
@@ -108,13 +101,22 @@ def _deltas(x: Tensor, lengths: Tensor) -> Tensor:
     return total / (2 * sum(shift**2 for shift in range(1, _DELTA + 1)))
 
 
+def features_graph(settings: FeatureSettings) -> nn.Module:
+    """The module `(samples, lengths) -> (frames, lengths)` of these settings. Raises EmodartsError for others."""
+    if settings.kind == "encoder":
+        from emodarts.export.encoder_graph import WhisperGraph
+
+        return WhisperGraph(settings)
+    return SpectraGraph(settings)
+
+
 class Classifier(nn.Module):
     """Probabilities of an utterance: the mean over the members, each with its own standardiser.
 
     Input: samples, or frames where `spectra` is None. Networks are copied, in evaluation mode.
     """
 
-    def __init__(self, members: list[Member], spectra: SpectraGraph | None):
+    def __init__(self, members: list[Member], spectra: nn.Module | None):
         super().__init__()
         self.spectra = spectra
         self.networks = nn.ModuleList(_exportable(member.network) for member in members)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emodarts.errors import EmodartsError
-from emodarts.export.graph import Classifier, SpectraGraph
+from emodarts.export.graph import Classifier, features_graph
 from emodarts.features.settings import FeatureSettings
 
 TOLERANCE = 1e-4  # of a probability
@@ -24,7 +24,7 @@ _CHECKED = ((1, 0.7), (1, 3.1), (4, 0.7), (4, 3.1))  # batch, seconds
 
 def check_exportable(features: FeatureSettings) -> None:
     """Refuse (EmodartsError) features that the graph cannot compute, and missing packages: before any training."""
-    SpectraGraph(features)
+    features_graph(features)
     for name in ("onnx", "onnxruntime"):
         _optional(name)
 

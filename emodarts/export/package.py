@@ -15,7 +15,7 @@ from emodarts import __version__
 from emodarts.errors import EmodartsError
 from emodarts.experiment.stages import Architecture
 from emodarts.export.card import ModelCard
-from emodarts.export.graph import Classifier, Member, SpectraGraph
+from emodarts.export.graph import Classifier, Member, features_graph
 from emodarts.export.units import ExportedUnit
 from emodarts.features.normalisation import Standardiser
 from emodarts.features.settings import FeatureSettings
@@ -25,7 +25,7 @@ from emodarts.networks.network import NetworkShape
 
 KINDS = ("fold", "ensemble", "refit")
 VERSION = 1  # of model.json, as in predict.py, which runs without this package
-LONGEST_SECONDS = 60.0  # that predict.py takes as one utterance
+LONGEST_SECONDS, LONGEST_ENCODED = 60.0, 30.0  # that predict.py takes as one utterance; Whisper has no more positions
 MODEL, WEIGHTS, ABOUT, CARD = "model.onnx", "weights.safetensors", "model.json", "MODEL_CARD.md"
 _COPIED = ("predict.py", "requirements.txt")
 
@@ -46,7 +46,7 @@ class Export:
 
     def classifier(self) -> Classifier:
         """The module that becomes the ONNX model. Raises EmodartsError for features that cannot be in it."""
-        return Classifier(list(self.members), SpectraGraph(self.features))
+        return Classifier(list(self.members), features_graph(self.features))
 
 
 def check_target(folder: Path) -> None:
@@ -115,7 +115,7 @@ def _about(export: Export) -> dict[str, Any]:
         "sample_rate": f.sample_rate,
         "trim_db": f.trim_db,
         "minimum_ms": f.minimum_ms,
-        "longest_seconds": LONGEST_SECONDS,
+        "longest_seconds": LONGEST_ENCODED if f.is_encoder else LONGEST_SECONDS,
         "features": f.content,
         "members": [_about_member(u, m) for u, m in zip(export.units, export.members, strict=True)],
     }

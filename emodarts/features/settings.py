@@ -1,6 +1,8 @@
 """Settings of the features room. Defaults are those that mattered on EmoDB and RAVDESS."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 from emodarts.errors import EmodartsError
 from emodarts.settings import check_settings, default_of, is_used, setting
@@ -8,7 +10,7 @@ from emodarts.settings import check_settings, default_of, is_used, setting
 
 @dataclass(frozen=True)
 class Bundle:
-    """Sizes of a pre-trained encoder: transformer layers, and values a frame of each layer."""
+    """Sizes of a pre-trained encoder: transformer blocks, and values a frame of each layer."""
 
     layers: int
     width: int
@@ -28,9 +30,12 @@ BUNDLES = {
 }
 EGEMAPS_VALUES = 88  # functionals an utterance
 _SPECTRA = ("kind", "log_mel", "mfcc")
-_ENCODER = ("kind", "pretrained")
-# What a store's key has in other forms: the copies of each recording, and the content of a checkpoint.
-_NOT_CONTENT = ("speeds", "noise_snr_db", "checkpoint")
+ENCODER_RATE, FRAME_SAMPLES = 50.0, 320  # frames a second of every encoder, at 16 kHz
+_BUNDLE_LAYER = 12
+_BUNDLE, _MODEL, _ENCODERS = ("kind", "pretrained"), ("kind", "encoder"), ("kind", "pretrained", "encoder")
+# What a store's key has in other forms: the copies of each recording, and the content of a model's files.
+_NOT_CONTENT = ("speeds", "noise_snr_db", "checkpoint", "model", "download")
+_NOT_AT_DEFAULT = ("frames_per_second", "precision")  # so that the key of older stores stays
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,8 @@ class FeatureSettings:
 
     kind: str = setting(
         "log_mel",
-        "log-mel or MFCC, a pre-trained encoder, eGeMAPS",
-        choices=("log_mel", "mfcc", "pretrained", "egemaps"),
+        "log-mel or MFCC, a pre-trained encoder of torchaudio (pretrained) or transformers (encoder), eGeMAPS",
+        choices=("log_mel", "mfcc", "pretrained", "encoder", "egemaps"),
     )
     sample_rate: int = setting(16000, "rate that recordings are resampled to", at_least=4000, at_most=96000, unit="Hz")
     n_mels: int = setting(64, "mel bands", at_least=8, at_most=256, only_with=_SPECTRA)
@@ -85,14 +90,41 @@ class FeatureSettings:
         "name of a bundle of torchaudio.pipelines",
         choices=BUNDLES,
         allowed=f"one of {', '.join(sorted(BUNDLES))}",
-        only_with=_ENCODER,
+        only_with=_BUNDLE,
     )
-    layers: list[int] = setting([12], "transformer layers whose outputs are taken, from 1", only_with=_ENCODER)
+    model: str | None = setting(
+        None,
+        "a speech encoder of transformers: a folder in its layout, or a name (owner/name, or owner/name@revision) in "
+        "that library's cache",
+        only_with=_MODEL,
+    )
+    download: bool = setting(False, "fetch features.model into the cache where it is not there yet", only_with=_MODEL)
+    layers: Any = setting(
+        None,
+        "layers that are taken; 0: the input of the first block; learned: all, weighted by the network; "
+        f"null: the middle one (of a bundle the {_BUNDLE_LAYER}th)",
+        check=lambda layers: layers in (None, "learned") or _are_layers(layers),
+        allowed="an integer from 0, a list of them (none twice), learned, null",
+        only_with=_ENCODERS,
+    )
     layer_weighting: str = setting(
         "stack",
         "several layers: as input channels, their mean, or a mean whose weights the network learns (SUPERB, 2021)",
         choices=("stack", "mean", "learned"),
-        only_with=_ENCODER,
+        only_with=_ENCODERS,
+    )
+    frames_per_second: float = setting(
+        ENCODER_RATE,
+        "an encoder's frames, averaged where fewer than its own are wanted",
+        check=lambda rate: rate in (50, 25, 12.5),
+        allowed="50, 25 or 12.5",
+        only_with=_ENCODERS,
+    )
+    precision: str = setting(
+        "float32",
+        "of an encoder's computation; bfloat16 is for GPUs that have it",
+        choices=("float32", "bfloat16"),
+        only_with=_ENCODERS,
     )
     checkpoint: str | None = setting(None, "a local file of an encoder's weights; null: torchaudio's own cache")
 
@@ -106,25 +138,59 @@ class FeatureSettings:
     def content(self) -> dict[str, object]:
         """The settings that the stored frames depend on, beside `variants`: those of the kind."""
         content = {
-            s.name: getattr(self, s.name) for s in fields(self) if is_used(s, self) and s.name not in _NOT_CONTENT
+            s.name: getattr(self, s.name)
+            for s in fields(self)
+            if is_used(s, self)
+            and s.name not in _NOT_CONTENT
+            and not (s.name in _NOT_AT_DEFAULT and getattr(self, s.name) == default_of(s))
         }
-        if self.kind == "pretrained" and self.layer_weighting != "mean":
+        if self.is_encoder and self.weighting != "mean":
             content["layer_weighting"] = "each layer"
+        if self.kind == "pretrained":
+            content["layers"] = self.layers_of(BUNDLES[self.bundle].layers)
         return content
 
     @property
-    def frames_per_second(self) -> float:
+    def frame_rate(self) -> float:
         """Frames a second of sound, by a hop of whole samples; 0 for functionals: one frame, however long."""
         if self.kind == "egemaps":
             return 0.0
-        if self.kind == "pretrained":
-            return 50.0
+        if self.is_encoder:
+            return self.frames_per_second
         return self.sample_rate / round(self.hop_ms * self.sample_rate / 1000)
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether the frames are those of a pre-trained encoder, whose values have no order."""
+        return self.kind in _ENCODERS[1:]
+
+    @property
+    def averaged_frames(self) -> int:
+        """How many frames of the encoder are averaged into one."""
+        return round(ENCODER_RATE / self.frames_per_second)
+
+    @property
+    def weighting(self) -> str:
+        """`layer_weighting`, which `layers=learned` says too."""
+        return "learned" if self.layers == "learned" else self.layer_weighting
 
     @property
     def learned_layers(self) -> bool:
         """Whether the network learns one weight for each layer of the encoder."""
-        return self.kind == "pretrained" and self.layer_weighting == "learned"
+        return self.is_encoder and self.weighting == "learned"
+
+    def layers_of(self, blocks: int) -> list[int]:
+        """The layers that are taken of an encoder of so many blocks. Raises EmodartsError where it has them not."""
+        if self.layers is None:
+            chosen = [_BUNDLE_LAYER if self.kind == "pretrained" else blocks // 2]
+        elif self.layers == "learned":
+            chosen = list(range(blocks + 1))
+        else:
+            chosen = [self.layers] if isinstance(self.layers, int) else list(self.layers)
+        if max(chosen) > blocks:
+            name = self.bundle if self.kind == "pretrained" else self.model
+            raise EmodartsError(f"features.layers={self.layers} is out of range: {name} has layers 0 to {blocks}")
+        return chosen
 
     def __post_init__(self) -> None:
         for other in fields(self):
@@ -136,14 +202,23 @@ class FeatureSettings:
         check_settings(self, "features")
         if self.kind == "mfcc" and self.n_mfcc > self.n_mels:
             raise EmodartsError(f"features.n_mfcc={self.n_mfcc} is out of range: 8 to features.n_mels")
-        if self.kind == "pretrained" and self.sample_rate != 16000:
+        if self.is_encoder and self.sample_rate != 16000:
             raise EmodartsError(
                 f"features.sample_rate={self.sample_rate} is out of range: 16000 Hz, which pre-trained encoders hear"
             )
-        distinct, count = set(self.layers), BUNDLES[self.bundle].layers
-        if not 1 <= len(distinct) == len(self.layers) or not distinct <= set(range(1, count + 1)):
-            allowed = f"one or more of 1 to {count} ({self.bundle}), none twice"
-            raise EmodartsError(f"features.layers={self.layers} is out of range: {allowed}")
+        if self.kind == "encoder" and not self.model:
+            raise EmodartsError(
+                "features.model is missing: the folder of a speech encoder in the layout of transformers, or its name "
+                "(such as openai/whisper-base) in that library's cache"
+            )
+        if self.kind == "pretrained":
+            self.layers_of(BUNDLES[self.bundle].layers)
+
+
+def _are_layers(layers: Any) -> bool:
+    numbers = list(layers) if isinstance(layers, Sequence) else [layers]
+    whole = all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in numbers)
+    return whole and 1 <= len(set(numbers)) == len(numbers)
 
 
 @dataclass(frozen=True)

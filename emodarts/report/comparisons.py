@@ -94,8 +94,8 @@ def group_comparisons(data: ReportData) -> list[Comparison]:
 def features_name(system: SystemResults) -> str:
     """The kind of features, and the model where it is a pre-trained one."""
     features = json.loads(system.rows[0]["settings"]).get("features", {})
-    model = features.get("checkpoint") or features.get("bundle")
-    return f"{model}" if features.get("kind") == "pretrained" and model else str(features.get("kind", ""))
+    model = features.get("model") or features.get("checkpoint") or features.get("bundle")
+    return f"{model}" if features.get("kind") in ("pretrained", "encoder") and model else str(features.get("kind", ""))
 
 
 def _without_systems(system: SystemResults, part: EvaluationPart) -> Comparison:

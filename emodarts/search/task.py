@@ -60,7 +60,7 @@ class SearchTask:
             layer_weighting=self.features.learned_layers,
             frequency_pooling=s.frequency_pooling,
             sequence_shortcut=s.sequence_shortcut,
-            over_time=self.features.kind in ("pretrained", "egemaps"),  # bins without an order
+            over_time=self.features.is_encoder or self.features.kind == "egemaps",  # bins without an order
         )
 
 

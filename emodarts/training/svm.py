@@ -27,6 +27,7 @@ class TrainedSvm:
     pipeline: "Pipeline"
     classes: int
     seconds: float
+    mean_over_layers: bool = False
 
     @property
     def parameters(self) -> int:
@@ -41,7 +42,7 @@ class TrainedSvm:
 
     def predict(self, part: FoldPart) -> NDArray[np.float32]:
         """Scores `(utterances, classes)` that sum to 1; 0 for a class that train does not have."""
-        distances = self.pipeline.decision_function(functionals(part))
+        distances = self.pipeline.decision_function(functionals(part, self.mean_over_layers))
         if distances.ndim == 1:  # two classes have one hyperplane
             distances = np.stack([-distances, distances], 1)
         shifted = np.exp(distances - distances.max(1, keepdims=True))
@@ -50,8 +51,11 @@ class TrainedSvm:
         return scores
 
 
-def fit(part: FoldPart, classes: int, penalty: float, seed: int) -> TrainedSvm:
-    """Fit on the part's recordings as they are, without copies; `penalty` is the machine's C."""
+def fit(part: FoldPart, classes: int, penalty: float, seed: int, mean_over_layers: bool = False) -> TrainedSvm:
+    """Fit on the part's recordings as they are, without copies; `penalty` is the machine's C.
+
+    `mean_over_layers`: where networks learn a weighting of an encoder's layers, which a machine cannot.
+    """
     from sklearn.pipeline import make_pipeline  # an import of seconds, needed here alone
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import LinearSVC
@@ -59,15 +63,19 @@ def fit(part: FoldPart, classes: int, penalty: float, seed: int) -> TrainedSvm:
     start = time.perf_counter()
     machine = LinearSVC(C=penalty, class_weight="balanced", random_state=seed % 2**31, max_iter=_ITERATIONS)
     pipeline = make_pipeline(StandardScaler(), machine)
-    pipeline.fit(functionals(part), part.labels)
-    return TrainedSvm(pipeline, classes, time.perf_counter() - start)
+    pipeline.fit(functionals(part, mean_over_layers), part.labels)
+    return TrainedSvm(pipeline, classes, time.perf_counter() - start, mean_over_layers)
 
 
-def functionals(part: FoldPart) -> NDArray[np.float64]:
-    """Mean and deviation over time of each value of a standardised frame: `(utterances, 2 * channels * bins)`."""
+def functionals(part: FoldPart, mean_over_layers: bool = False) -> NDArray[np.float64]:
+    """Mean and deviation over time of each value of a standardised frame: `(utterances, 2 * channels * bins)`, or
+    `(utterances, 2 * bins)` of the mean over layers.
+    """
     mean, deviation = (values.double().numpy() for values in (part.standardiser.mean, part.standardiser.deviation))
     rows = []
     for position in part.rows.tolist():
         frames = (part.store.read(position).astype(np.float64) - mean) / deviation
+        if mean_over_layers:
+            frames = frames.reshape(len(frames), part.store.channels, part.store.bins).mean(1)
         rows.append(np.concatenate([frames.mean(0), frames.std(0)]))
     return np.stack(rows)

@@ -91,7 +91,7 @@ def refit(build: Build, task: TrainingTask, epochs: int, on_epoch_end: OnEpochEn
 
 def crop_frames(crop_seconds: float, features: FeatureSettings) -> int:
     """The longest piece of an utterance that a training batch takes, in frames."""
-    return max(1, round(crop_seconds * features.frames_per_second))
+    return max(1, round(crop_seconds * features.frame_rate))
 
 
 class TrainingState:

@@ -151,6 +151,7 @@ def test_silent_recordings_are_named_and_are_no_duplicates():
     assert found.recordings.duplicates == ()
 
 
+@pytest.mark.slow
 def test_shared_texts_are_counted_per_fold():
     texts = ["" if i % 20 else "hello" for i in range(120)]  # the first utterance of each speaker
     texts = [text or f"own {i}" for i, text in enumerate(texts)]
@@ -167,6 +168,7 @@ def test_shared_texts_are_counted_per_fold():
     assert everywhere.texts.shared_by_speakers == 1
 
 
+@pytest.mark.slow
 def test_a_planted_cue_gives_a_high_figure_and_without_it_chance(monkeypatch):
     monkeypatch.setattr(cue_room, "TREES", 20)
     planted = {"angry": 0.004, "happy": 0.002, "neutral": 0.0, "sad": -0.002}
@@ -181,6 +183,7 @@ def test_a_planted_cue_gives_a_high_figure_and_without_it_chance(monkeypatch):
     assert about(dirty, "DC offset")[0].severity == "warning"  # of .001 and more in three classes of four
 
 
+@pytest.mark.slow
 def test_cue_figures_use_no_test_speaker(monkeypatch):
     """A DC offset that differs by speaker and class, but follows no rule over speakers, must not look like a cue."""
     monkeypatch.setattr(cue_room, "TREES", 20)
@@ -338,6 +341,7 @@ def test_emodb_gives_its_labels_away_by_dc_before_all(real):
     assert found.recordings.duplicates == ()
 
 
+@pytest.mark.slow
 def test_ravdess_has_one_duplicate_and_two_sentences(real):
     found = real["ravdess"]
     assert found.cues.figure(cue_room.ALL) == pytest.approx(0.32, abs=0.05)
@@ -349,6 +353,7 @@ def test_ravdess_has_one_duplicate_and_two_sentences(real):
     assert about(found, "published counts")[0].severity == "ok"
 
 
+@pytest.mark.slow
 def test_measuring_in_processes_gives_the_same_as_in_one(recordings):
     settings = CorpusSettings(name="emodb", root=str(recordings / "emodb"))
     corpus = corpora.read(settings)

@@ -150,6 +150,7 @@ def test_too_few_speakers_are_told_and_the_rest_is_audited(small_corpus, capsys)
     assert "by speaker" in flat
 
 
+@pytest.mark.slow
 def test_a_protocol_that_does_not_fit_says_which_do(recordings, capsys):
     root = recordings / "emodb"
     code, shown, _ = run(capsys, "emodb", "--root", root, "--protocol", "session5")
@@ -204,6 +205,7 @@ def test_a_worker_that_dies_is_an_error_and_not_a_hang(small_corpus, monkeypatch
         measure_recordings(corpus.utterances, corpus.root, processes=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.2, 1.5])
 def test_ctrl_c_is_one_line(seconds, recordings):
     command = [sys.executable, "-c", START, "audit", "ravdess", "--root", str(recordings / "ravdess")]

@@ -121,7 +121,7 @@ def together(pipes, way, piece):
 
 def measure(recordings, folder, hop_ms, rounds):
     """Best seconds of each way."""
-    from emodarts.features.store.building import finish
+    from emodarts.features.store.building import finish_store
 
     made = plans(recordings, hop_ms)
     for plan in made:
@@ -142,7 +142,7 @@ def measure(recordings, folder, hop_ms, rounds):
         seconds = {(way, piece): together(pipes, way, piece) for piece in range(PIECES) for way in WAYS}
         started = time.perf_counter()
         for plan in made:
-            finish(plan, folder / plan.name)
+            finish_store(plan, folder / plan.name)
         seconds["extract", "index"] = time.perf_counter() - started
         if number:  # the first round warms up
             best = {key: min(value, best.get(key, value)) for key, value in seconds.items()}

@@ -16,7 +16,7 @@ import os
 import sys
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -42,7 +42,7 @@ from emodarts.networks.genotype import Genotype
 from emodarts.records import UnitKey, is_late
 from emodarts.results import reader
 from emodarts.results.lease import Lease
-from emodarts.results.statistics import Interval, Tally, difference, interval
+from emodarts.results.statistics import Interval, Tally, compare_systems, interval
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from emodarts.search.settings import SearchSettings
@@ -318,13 +318,16 @@ def _screening(opened: reader.Results) -> list[str]:
 
 
 def _minus(final: list[dict[str, Any]], condition: str, other: str) -> str:
-    """Mean and standard error of the differences to another condition, paired by fold and seed."""
+    """Mean difference to another condition and its standard error over folds, each the mean over common seeds first."""
     of = {(r["study"], r["sweep"], r["fold"], r["seed"]): r["uar"] for r in final}
-    mine = {tuple(rest): uar for (study, *rest), uar in of.items() if study == condition}
-    pairs = [uar - of[other, *rest] for rest, uar in mine.items() if (other, *rest) in of]
-    if condition == other or len(pairs) < 2:
+    by_fold: dict[tuple[Any, ...], list[float]] = defaultdict(list)
+    for (study, *fold, seed), uar in of.items():
+        if study == condition and (other, *fold, seed) in of:
+            by_fold[tuple(fold)].append(uar - of[other, *fold, seed])
+    means = [_mean(differences) for differences in by_fold.values()]
+    if condition == other or len(means) < 2:
         return "-"
-    return f"{np.mean(pairs):+.3f} ± {np.std(pairs, ddof=1) / len(pairs) ** 0.5:.3f}".replace("0.", ".")
+    return f"{_mean(means):+.3f} ± {np.std(means, ddof=1) / len(means) ** 0.5:.3f}".replace("0.", ".")
 
 
 def _changes(opened: reader.Results) -> list[str]:
@@ -358,7 +361,7 @@ def _changes(opened: reader.Results) -> list[str]:
 
 
 def _comparison(opened: reader.Results) -> list[str]:
-    """Stage 2: pooled test UAR with intervals over speakers, and differences to the default."""
+    """Stage 2: pooled test UAR with intervals over speakers, and differences to the default (of methods from 3 on)."""
     rows = [r for r in opened.table("predictions").to_pylist() if r["role"] == "test" and r["stage"] == "final"]
     folds = _rows(opened, "2", "folds", role="test", stage="final")
     lines = [
@@ -380,7 +383,7 @@ def _comparison(opened: reader.Results) -> list[str]:
             own, default = tallies[corpus][condition], tallies[corpus]["default"]
             cells.append(_interval(interval(own)) if own else "-")
             comparable = own and default and condition != "default"
-            cells.append(_interval(difference(own, default), "+") if comparable else "-")
+            cells.append(_interval(compare_systems(own, default), "+") if comparable else "-")
         cells.append(_choices(condition, _rows(opened, "2", "epochs", study=condition, phase="search")))
         cells.append(f"{_mean([r['parameters'] for r in mine]):,.0f}")
         cells += [f"{_mean([r[name] for r in mine]):.0f}" for name in ("search_seconds", "train_seconds")]

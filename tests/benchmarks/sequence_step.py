@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from emodarts.networks.cell import MixedCell, edges_of
 from emodarts.networks.fused.cell import FusedCell
 from emodarts.networks.fused.mixed_sequence import FusedSequenceOperations
-from emodarts.networks.network import SequencePreprocess
+from emodarts.networks.network import LinearNorm
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
 from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES
 
@@ -91,7 +91,8 @@ class _Problem:
             case.nodes,
             case.operations,
             lambda name, _: SEQUENCE_OPERATIONS[name](case.width, False),
-            (SequencePreprocess(case.width, case.width, False), SequencePreprocess(case.width, case.width, False)),
+            (LinearNorm(case.width, case.width, False), LinearNorm(case.width, case.width, False)),
+            reduction=False,
         )
         self.cell: nn.Module = FusedCell(plain, FusedSequenceOperations) if fused else plain
         self.alphas = torch.zeros(edges, len(case.operations), requires_grad=True)

@@ -50,8 +50,8 @@ def rates(corpus: Corpus, ratio: float, simulations: int, rng: np.random.Generat
         Methods(corpus, ratio, GAIN),
         Methods(corpus, ratio, MARGIN),
     )
-    one, apart, margin = ([compare_systems(*p) for p in m.comparisons(rng, simulations)] for m in others)
-    told = [share(alone), *(share([d.p for d in differences]) for differences in (equal, one, apart))]
+    without_luck, apart, margin = ([compare_systems(*p) for p in m.comparisons(rng, simulations)] for m in others)
+    told = [share(alone), *(share([d.p for d in differences]) for differences in (equal, without_luck, apart))]
     return [*told, *(share([d.p_equivalence for d in differences]) for differences in (equal, margin))]
 
 

@@ -184,6 +184,7 @@ def submit(tmp_path, job, sweep, term_after=None):
     return code, (folder / "log").read_text().splitlines(), folder
 
 
+@pytest.mark.slow
 def test_the_slurm_file_starts_a_head_and_nodes_with_ports_of_the_job(tmp_path):
     sweep = (
         "import os, sys\n"
@@ -209,6 +210,7 @@ def test_the_slurm_file_starts_a_head_and_nodes_with_ports_of_the_job(tmp_path):
     assert not mine & theirs, "two jobs on one node do not meet"
 
 
+@pytest.mark.slow
 def test_the_slurm_file_stops_the_sweep_and_queues_the_job_again(tmp_path):
     sweep = (
         "import signal, sys, time\n"

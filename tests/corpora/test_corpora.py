@@ -49,6 +49,7 @@ class TestRavdess(CorpusContract):
     def corpus(self, recordings):
         return read("ravdess", recordings / "ravdess")[0]
 
+    @pytest.mark.slow
     def test_golden_counts(self, corpus, recordings):
         assert corpus.utterances.num_rows == 1440
         assert len(read("ravdess", recordings / "ravdess")[1].by_utterance) == 672
@@ -186,6 +187,7 @@ def test_a_protocol_that_does_not_fit(demo):
         make_folds(CorpusSettings(protocol="demo/speaker9"), corpus.utterances, labels)
 
 
+@pytest.mark.slow
 @given(
     sizes=st.lists(st.integers(4, 9), min_size=4, max_size=9),
     k=st.integers(3, 4),

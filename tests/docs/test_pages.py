@@ -41,6 +41,7 @@ def test_the_results_page_runs_and_names_every_table(tmp_path, monkeypatch, caps
     assert all(f"| `{table}` |" in page for table in TABLES)
 
 
+@pytest.mark.slow
 def test_the_report_page_computes_what_the_report_says(tmp_path, monkeypatch, capsys):
     from emodarts.report.page import build_page
     from emodarts.results import reader
@@ -65,6 +66,7 @@ def test_a_fold_takes_six_lines():
     assert len(code.splitlines()) == 6
 
 
+@pytest.mark.slow
 def test_the_statistics_page_computes_intervals_and_differences(tmp_path, monkeypatch, capsys):
     from tests.support.made_results import Made, write
 

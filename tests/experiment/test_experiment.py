@@ -53,6 +53,7 @@ def test_same_seed_same_bits_and_another_seed_differs(demo, demo_store, tiny, un
     assert dev_side(run_fold(demo_store, demo[2][0], tiny, seed=4)) != dev_side(undisturbed)
 
 
+@pytest.mark.slow
 def test_permuted_test_labels_change_nothing_on_the_dev_side(demo, demo_store, tiny, undisturbed):
     fold = demo[2][0]
     test = fold.tests["demo/test"]
@@ -221,6 +222,7 @@ def test_several_test_sets_one_without_public_labels(demo, demo_store, tiny, und
             np.testing.assert_allclose(probabilities, whole[utterance], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "batches",
     [BatchSettings(pad="repeat"), BatchSettings(time_masks=2), BatchSettings(frequency_masks=2)],
@@ -230,6 +232,7 @@ def test_how_batches_are_drawn_changes_the_training(demo, demo_store, tiny, undi
     assert records.epochs[0].train_loss != undisturbed.epochs[0].train_loss
 
 
+@pytest.mark.slow
 def test_crops_are_seconds_at_any_hop(demo, demo_store, tiny, monkeypatch):
     """`crop_seconds` becomes frames by the features' own rate; a pre-trained encoder has no hop."""
     from emodarts.training import train as module
@@ -250,6 +253,7 @@ def test_halves_share_no_speaker_and_lose_nobody(demo):
     assert not {fold.groups[u] for u in weight} & {fold.groups[u] for u in alpha}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimisation", ["bilevel", "single"])
 def test_a_search_learns_from_train_alone_in_halves_or_whole(demo, demo_store, tiny, monkeypatch, optimisation):
     fold, tasks = demo[2][0], []
@@ -271,6 +275,7 @@ def test_second_order_runs_and_differs(demo, demo_store, tiny):
     assert second.alpha_loss != first.alpha_loss
 
 
+@pytest.mark.slow
 def test_a_diverging_training_says_so(demo, demo_store, tiny, monkeypatch):
     from emodarts.training import train
 

@@ -139,6 +139,7 @@ def test_the_winner_of_a_fold_predicts_what_its_unit_predicted(export, alone, sw
     assert "no test figure" not in card
 
 
+@pytest.mark.slow
 def test_the_ensemble_is_the_mean_and_says_that_it_has_no_test_figure(export, alone, demo, demo_store, tmp_path):
     code, output, _ = export()
     assert code == 0
@@ -224,6 +225,7 @@ def _settings():
     return FoldSettings(FeatureSettings(n_mels=32))
 
 
+@pytest.mark.slow
 def test_a_refit_trains_on_everything_and_says_that_nothing_measured_it(export, alone, demo, tmp_path, monkeypatch):
     from emodarts.training import train
 
@@ -244,6 +246,7 @@ def test_a_refit_trains_on_everything_and_says_that_nothing_measured_it(export, 
     assert output.splitlines()[0].split("\t") == ["file", "start", "end", "label", *fold.classes]
 
 
+@pytest.mark.slow
 def test_without_a_fold_a_refit_takes_the_best_on_dev(export, swept, tmp_path):
     assert export("--refit")[0] == 0
     about = json.loads((tmp_path / "model" / "model.json").read_text())
@@ -253,6 +256,7 @@ def test_without_a_fold_a_refit_takes_the_best_on_dev(export, swept, tmp_path):
     assert (about["members"][0]["fold"], about["members"][0]["trial"]) == (best["fold"], best["trial"])
 
 
+@pytest.mark.slow
 def test_another_network_than_the_stored_one_is_told(export, tmp_path, monkeypatch):
     """A GPU, another machine: the tables cannot be wrong about what was measured, but the weights may be others."""
     from emodarts.export import units
@@ -462,6 +466,7 @@ def test_a_folder_with_broken_recordings_of_all_kinds(model, alone, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_other_rates_and_channels_are_close_to_the_torch_pipeline(model, alone, tmp_path):
     """The same resampler and the same mean over channels."""
     from emodarts.features.audio import at_speed, decode, prepare

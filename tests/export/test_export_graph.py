@@ -7,42 +7,15 @@ import torch
 
 from emodarts.errors import EmodartsError
 from emodarts.export import onnx, predict
-from emodarts.export.graph import Classifier, Member, SpectraGraph
+from emodarts.export.graph import Classifier, SpectraGraph
 from emodarts.features.audio import at_speed, decode, prepare
 from emodarts.features.extractors.spectra import Spectra
-from emodarts.features.normalisation import Standardiser
 from emodarts.features.settings import FeatureSettings
 from emodarts.networks import baselines
-from emodarts.networks.genotype import Edge, Genotype
 from emodarts.networks.network import DiscreteNetwork, NetworkShape
-from emodarts.networks.operations import CNN_OPERATIONS, MaskedBatchNorm
+from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
-
-SHAPE = NetworkShape(
-    classes=4, input_channels=1, bins=12, cells=2, nodes=2, channels=4, sequence_cells=1, sequence_nodes=2,
-    sequence_width=8, stem_channels=4, stem_strides=(2, 2),
-)  # fmt: skip
-
-
-def genotype(cnn="sep_conv_3x3", sequence="lstm_1"):
-    """A node that reads both inputs, and one that reads an input and the first node; all by one operation."""
-
-    def cell(name):
-        return (Edge(name, 0), Edge(name, 1)), (Edge(name, 0), Edge(name, 2))
-
-    return Genotype(cell(cnn), cell(cnn), cell(sequence))
-
-
-def member(network, shape=SHAPE, seed=0):
-    """A network with weights and running statistics that matter, standardised by something."""
-    rng = torch.Generator().manual_seed(seed)
-    for module in network.modules():
-        if isinstance(module, MaskedBatchNorm):
-            module.running_mean.normal_(0, 0.3, generator=rng)
-            module.running_var.uniform_(0.5, 2, generator=rng)
-    values = shape.bins * shape.input_channels
-    statistics = torch.randn(values, generator=rng), 0.5 + torch.rand(values, generator=rng)
-    return Member(network.eval(), Standardiser(*statistics))
+from tests.support.exported import SHAPE, genotype, member, padded
 
 
 def difference(classifier, shape=SHAPE, per_second=50):
@@ -62,6 +35,7 @@ def test_every_operation_is_the_same_in_onnx(cnn, sequence):
     assert difference(Classifier([member(DiscreteNetwork(SHAPE, genotype(cnn, sequence)))], None)) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{"over_time": True, "sequence_shortcut": True}, {"frequency_pooling": "mean", "cells": 4}]
 )
@@ -104,14 +78,6 @@ def sounds(seed=0):
     return [(rng.normal(0, 0.1, n) * np.linspace(0, 1, n) ** 3).astype(np.float32) for n in (16000, 7001, 300)]
 
 
-def padded(found):
-    lengths = torch.tensor([len(x) for x in found])
-    rows = torch.full((len(found), int(lengths.max())), 0.5)  # what pads does not count, whatever it is
-    for row, x in zip(rows, found, strict=True):
-        row[: len(x)] = torch.from_numpy(x)
-    return rows, lengths
-
-
 @pytest.mark.parametrize("name", SPECTRA)
 def test_features_in_the_graph_are_those_of_the_store(name):
     settings = SPECTRA[name]
@@ -125,6 +91,7 @@ def test_features_in_the_graph_are_those_of_the_store(name):
         assert float((mine[:count] == expected.half().float()).float().mean()) > 0.9  # float16 hides most rounding
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPECTRA)
 def test_from_samples_to_probabilities_in_onnx(name):
     spectra = SpectraGraph(SPECTRA[name])
@@ -155,6 +122,7 @@ def test_features_that_no_graph_can_compute_are_refused(settings, message):
         SpectraGraph(settings)
 
 
+@pytest.mark.slow
 def test_recordings_by_predict_and_by_the_torch_pipeline(recordings):
     """From file to probabilities on EmoDB (16 kHz) and RAVDESS (48 kHz, resampled), with a decided network."""
     found = (sorted((recordings / corpus).rglob("*.flac")) for corpus in ("emodb", "ravdess"))

@@ -16,7 +16,7 @@ from emodarts.corpora.protocols.folds import make_folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment.unit import run_fold
-from emodarts.features.extractors import encoders
+from emodarts.features.extractors import layer_encoder
 from emodarts.features.extractors.encoders import Encoder
 from emodarts.features.extractors.extractor import extractor_identity, frame_shape, make_extractor
 from emodarts.features.extractors.spectra import Spectra
@@ -108,7 +108,7 @@ def test_large_batches_are_cut_and_keep_their_order(monkeypatch):
     sizes = []
     original = Encoder._transform
     monkeypatch.setattr(Encoder, "_transform", lambda self, front: sizes.append(len(front)) or original(self, front))
-    monkeypatch.setattr(encoders, "_FRAMES", 45)
+    monkeypatch.setattr(layer_encoder, "_FRAMES", 45)
     for one, other in zip(whole, encoder(batch), strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
     assert sizes == [2, 1, 1, 1]
@@ -133,7 +133,7 @@ def test_the_table_of_bundles_is_torchaudios():
         bundle = getattr(torchaudio.pipelines, name)
         strides = [stride for _, _, stride in bundle._params["extractor_conv_layer_config"]]
         settings = FeatureSettings(kind="pretrained", bundle=name)
-        assert bundle.sample_rate / np.prod(strides) == settings.frames_per_second == 50
+        assert bundle.sample_rate / np.prod(strides) == settings.frame_rate == 50
         assert bundle.sample_rate == settings.sample_rate
 
 
@@ -230,9 +230,13 @@ def test_files_that_are_no_weights_are_refused_and_never_run(small_bundle):
     ("changes", "message"),
     [
         ({"bundle": "WAV2VEC"}, "bundle=WAV2VEC is out of range: one of HUBERT_ASR_LARGE, .*WAVLM_LARGE"),
-        ({"bundle": "HUBERT_BASE", "layers": [13]}, r"layers=\[13\] .* 1 to 12 \(HUBERT_BASE\)"),
+        ({"bundle": "HUBERT_BASE", "layers": [13]}, r"layers=\[13\] .* HUBERT_BASE has layers 0 to 12"),
         ({"layers": []}, "layers"),
-        ({"layers": [0]}, "layers"),
+        ({"layers": [-1]}, "layers"),
+        ({"layers": True}, "layers"),
+        ({"layers": "all"}, "learned"),
+        ({"frames_per_second": 20}, r"50, 25 or 12\.5"),
+        ({"precision": "float16"}, r"float32 \| bfloat16"),
         ({"layers": [3, 3]}, "none twice"),
         ({"layer_weighting": "sum"}, r"stack \| mean \| learned"),
         ({"sample_rate": 8000}, "16000 Hz"),
@@ -247,9 +251,9 @@ def test_settings_out_of_range(changes, message):
 
 
 def test_frames_per_second_come_from_one_place():
-    assert FeatureSettings(hop_ms=10).frames_per_second == 100
-    assert FeatureSettings(kind="pretrained").frames_per_second == 50
-    assert FeatureSettings(sample_rate=11025, hop_ms=20).frames_per_second == 11025 / 220
+    assert FeatureSettings(hop_ms=10).frame_rate == 100
+    assert FeatureSettings(kind="pretrained").frame_rate == 50
+    assert FeatureSettings(sample_rate=11025, hop_ms=20).frame_rate == 11025 / 220
 
 
 SHAPE = NetworkShape(4, 3, 16, 2, 1, 4, 1, 1, 8, 4, (2, 2))

@@ -43,7 +43,9 @@ def test_builds_and_says_what(build, small_corpus, tmp_path):
     code, output, errors = build("--set", "features.n_mels=32", "--set", "features.speeds=[1.0]", "--processes", "1")
     assert (code, errors) == (0, "")
     size, folder, counts, dropped = output.splitlines()
-    assert size.startswith("features of manifest: 32 utterances, one copy of each, at most ")
+    assert size.startswith(
+        "features of manifest: 32 utterances, one copy of each, 50 frames a second of 32 values, at most "
+    )
     assert "are free" in size
     assert folder == str(only(tmp_path).folder)
     assert counts.startswith("31 utterances, 1 dropped, ")
@@ -118,7 +120,7 @@ def test_what_is_being_built_is_not_deleted(build, features, tmp_path):
         (["manifest", "--root", "/nowhere"], "/nowhere, does not exist"),
         (["demo", "--device", "tpu"], "there is no such device"),
         (["demo", "--processes", "0"], "give 1 or more"),
-        (["demo", "--set", "features.kind=mel"], "log_mel | mfcc | pretrained | egemaps"),
+        (["demo", "--set", "features.kind=mel"], "log_mel | mfcc | pretrained | encoder | egemaps"),
         (["demo", "--set", "features.nothing=1"], "there is no setting features.nothing"),
     ],
 )

@@ -15,6 +15,7 @@ from emodarts.features.store.building import build_store
 EGEMAPS = FeatureSettings(kind="egemaps", speeds=[1.0])
 
 
+@pytest.mark.slow
 def test_one_frame_of_88_values_an_utterance(small_corpus, tmp_path):
     opensmile = pytest.importorskip("opensmile")
     corpus = corpora.read(CorpusSettings(name="manifest", root=str(small_corpus), class_set="full"))

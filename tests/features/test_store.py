@@ -237,7 +237,8 @@ def test_the_size_is_logged_first_and_too_small_a_disk_refused(small_corpus, tmp
     building.build_planned(plan, tmp_path)
     assert len(caplog.messages) == 2
     assert caplog.messages[0].startswith(
-        f"features of manifest: 32 utterances, 4 copies of each, at most {files.format_bytes(plan.size)}"
+        "features of manifest: 32 utterances, 4 copies of each, 50 frames a second of 32 values, at most "
+        f"{files.format_bytes(plan.size)} ({plan.size} bytes) in "
     )
 
 

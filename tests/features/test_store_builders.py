@@ -96,6 +96,7 @@ def test_an_interrupted_build_resumes_to_the_same_bytes(small_corpus, tmp_path, 
     assert_same_bytes(whole.folder, folder)
 
 
+@pytest.mark.slow
 def test_twenty_kills_leave_the_same_bytes(small_corpus, tmp_path):
     """SIGKILL at random moments: of builders that work alone, and of some with workers, which end by themselves."""
     for number in range(32, 40):  # more shards to die in
@@ -127,6 +128,7 @@ def test_twenty_kills_leave_the_same_bytes(small_corpus, tmp_path):
     until(lambda: not workers_of(folder))
 
 
+@pytest.mark.slow
 def test_one_builds_the_others_wait_and_go_on_if_it_dies(small_corpus, tmp_path):
     cache, folder = tmp_path / "cache", tmp_path / "cache" / plan_of(small_corpus, 1).name
     first, _ = start(cache, small_corpus, 1, 1, 5)

@@ -177,6 +177,7 @@ def test_unknown_names_are_refused():
             operation_costs("conv_9x9", kind, 8, (8, 8))
 
 
+@pytest.mark.slow
 def test_the_sequence_part_is_a_sane_share_of_the_parameters():
     choices = {
         name: SMALL_SEQUENCE_OPERATIONS if name == "emodarts" else SPACES[name].sequence_operations for name in SPACES

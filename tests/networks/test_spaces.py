@@ -72,6 +72,7 @@ def test_supernet_learns_and_does_not_mix_utterances(name, shape):
     assert_independent_of_the_batch(network.eval(), shape)
 
 
+@pytest.mark.slow
 @INPUTS
 @NAMES
 def test_every_operation_stands_in_a_derived_network(name, shape):

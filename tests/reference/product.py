@@ -25,7 +25,7 @@ from torchaudio.pipelines import Wav2Vec2Bundle
 from emodarts.audit import cues
 from emodarts.features.settings import BUNDLES, Bundle
 from emodarts.results import reader
-from sweeps.settings import Settings, from_hydra, register_schema, with_corpus_group
+from sweeps.settings import Settings, from_hydra, register_schema, with_chosen_groups
 from sweeps.sweep import run_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -192,7 +192,7 @@ def _compose(overrides: Sequence[str]) -> Settings:
         with open_dict(config):
             del config["hydra"]
         try:
-            return from_hydra(with_corpus_group(config))
+            return from_hydra(with_chosen_groups(config))
         finally:
             HydraConfig.instance().cfg = None
 

@@ -29,7 +29,7 @@ def history():
             pytest.skip(f"needs the history back to {commit[:12]}, which is not in this checkout")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=40)
 @pytest.mark.timeout(900)
 def test_the_working_tree_gives_the_figures_of_the_base(capsys):
     code = compare_commits.main([BASE, ".", "--units", *_UNITS])

@@ -26,7 +26,7 @@ def runner(recorded):
         yield units.UnitRunner(Path(folder))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=4)
 @pytest.mark.parametrize("name", units.unit_names())
 def test_figures_are_the_recorded_ones(runner, recorded, name):
     for package in runner.content["units"][name].get("packages", []):

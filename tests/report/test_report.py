@@ -109,6 +109,7 @@ def test_the_page_needs_nothing_else(html):
     assert read.open == []
 
 
+@pytest.mark.slow
 def test_figures_are_drawings_in_the_colour_of_the_page(page):
     figures = [part for part in page.tables_and_figures() if isinstance(part, Figure)]
     names = [(type(part), part.name) for part in page.tables_and_figures()]
@@ -123,6 +124,7 @@ def test_figures_are_drawings_in_the_colour_of_the_page(page):
         assert figure.svg() == text
 
 
+@pytest.mark.slow
 def test_compacted_results_give_the_same_tables(page, tmp_path):
     for made in MADE:
         write(tmp_path, made)
@@ -262,6 +264,7 @@ def test_a_corpus_that_joined_folds_test_again_counts_once(tmp_path):
     np.testing.assert_allclose(tally.counts, np.concatenate(means))
 
 
+@pytest.mark.slow
 def test_the_published_habit_stands_apart(tmp_path):
     write(tmp_path, replace(ALPHA, seeds=1))
     base = replace(ALPHA, seeds=1, crosses={}, trials=1, suffix="-no-dev", protocol_caveat="no dev part", marks="p")
@@ -274,6 +277,7 @@ def test_the_published_habit_stands_apart(tmp_path):
     assert any("no dev part" in notice for notice in made.notices)
 
 
+@pytest.mark.slow
 def test_what_must_not_be_mixed_stands_apart(tmp_path):
     write(tmp_path, replace(ALPHA, name="a", seeds=1, skills={"emodarts": 0.7}))
     for name, change in (
@@ -293,6 +297,7 @@ def test_what_must_not_be_mixed_stands_apart(tmp_path):
     assert any("several protocols" in notice for notice in made.notices)
 
 
+@pytest.mark.slow
 def test_one_system_of_two_sweeps_is_told_apart(tmp_path):
     for name in ("first", "second"):
         write(tmp_path, replace(ALPHA, name=name, seeds=1, skills={"emodarts": 0.7}))
@@ -302,6 +307,7 @@ def test_one_system_of_two_sweeps_is_told_apart(tmp_path):
     assert compare(found)[1].from_first.p == 1
 
 
+@pytest.mark.slow
 def test_names_that_come_again_are_told_apart(tmp_path):
     for name, system in (("a", "b_c"), ("a-b_c", "d"), ("a-b", "c-d"), ("A", "b_c")):
         write(tmp_path, replace(BETA, name=name, skills={system: 0.7}, crosses={}))
@@ -309,6 +315,7 @@ def test_names_that_come_again_are_told_apart(tmp_path):
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.slow
 def test_seeds_that_not_all_folds_have_count_nowhere(tmp_path):
     write(tmp_path, replace(ALPHA, skills={"emodarts": 0.7}, crosses={}))
     (tmp_path / "alpha-1" / "folds" / "emodarts.fold1.t00000.s2.f1.parquet").unlink()
@@ -338,6 +345,7 @@ def test_the_best_test_epoch_is_never_an_ordinary_table(tmp_path, capsys):
     assert "BEST ON TEST" in told
 
 
+@pytest.mark.slow
 def test_other_speakers_under_the_same_folds_stand_apart(tmp_path):
     for name, speakers in (("one", 4), ("two", 3)):
         write(tmp_path, replace(ALPHA, name=name, speakers=speakers, skills={"emodarts": 0.7}, seeds=1, crosses={}))
@@ -346,6 +354,7 @@ def test_other_speakers_under_the_same_folds_stand_apart(tmp_path):
     assert any("of other speakers" in notice for notice in made.notices)
 
 
+@pytest.mark.slow
 def test_folds_that_are_missing_are_told(tmp_path):
     for name in ("whole", "part"):
         write(tmp_path, replace(ALPHA, name=name, skills={"emodarts": 0.7}, seeds=1, crosses={}))
@@ -364,6 +373,7 @@ def test_one_speaker_has_no_interval(tmp_path):
     assert any("One speaker" in note for note in table.notes)
 
 
+@pytest.mark.slow
 def test_a_class_that_no_fold_tests_is_named(tmp_path):
     made = replace(ALPHA, seeds=1, skills={"emodarts": 0.7})
     path = write(tmp_path, made)
@@ -421,6 +431,7 @@ def test_two_copies_of_a_sweep_are_refused(tmp_path):
         load_report_data(reader.open(tmp_path / "one", tmp_path / "two"))
 
 
+@pytest.mark.slow
 def test_the_command_writes_page_tables_and_figures(root, tmp_path, capsys):
     places = [tmp_path / "deep" / "out.html", tmp_path / "tables", tmp_path / "figures"]
     arguments = [
@@ -438,6 +449,7 @@ def test_the_command_writes_page_tables_and_figures(root, tmp_path, capsys):
     assert not list(tmp_path.rglob(".*"))
 
 
+@pytest.mark.slow
 def test_a_place_that_cannot_be_written_is_named(root, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert cli.main(["report", str(root / "beta-1"), "--html", str(tmp_path / "file" / "out.html")]) == 1

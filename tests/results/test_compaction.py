@@ -58,6 +58,7 @@ def storage(request, tmp_path):
     return Storage.open(request.getfixturevalue("bucket").format(request.node.name.partition("[")[0]))
 
 
+@pytest.mark.slow
 def test_rows_are_the_same_and_the_small_files_are_gone(storage):
     fill(storage)
     before = rows(storage)
@@ -69,6 +70,7 @@ def test_rows_are_the_same_and_the_small_files_are_gone(storage):
     assert rows(storage) == before
 
 
+@pytest.mark.slow
 def test_a_compacted_sweep_goes_on_and_is_compacted_again(storage):
     writer = fill(storage)
     compact(storage, "s")
@@ -88,6 +90,7 @@ def test_a_compacted_sweep_goes_on_and_is_compacted_again(storage):
     assert len(storage.list("s/compact")) == len(TABLES) + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", range(0, 27, 2))
 def test_a_kill_at_any_moment_loses_and_doubles_nothing(tmp_path, monkeypatch, step):
     storage = Storage.open(tmp_path)
@@ -120,6 +123,7 @@ def test_a_kill_at_any_moment_loses_and_doubles_nothing(tmp_path, monkeypatch, s
     assert not any(storage.list(f"s/{name}") for name in TABLES)
 
 
+@pytest.mark.slow
 def test_studies_are_rebuilt_from_compacted_tables(tmp_path):
     whole = run_all(begin(tmp_path / "a", trials=3))
     run_all(begin(tmp_path / "b", trials=2))

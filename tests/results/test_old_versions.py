@@ -88,6 +88,7 @@ def test_commands_refuse_old_results(old, tmp_path, capsys, command):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", ["sweep.name=old", "genotypes_from={old}"])
 def test_a_sweep_refuses_old_results(environment, small_corpus, old, setting):
     printed = run_here(environment, *manifest(small_corpus, old.parent, setting.format(old=old)), code=1)

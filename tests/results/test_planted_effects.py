@@ -49,6 +49,7 @@ def test_systems_that_do_not_differ_are_told_apart_at_the_nominal_rate(corpus, m
     assert all((d.p <= 0.05) == (d.low > 0 or d.high < 0) for d in found)
 
 
+@pytest.mark.slow
 def test_holm_holds_the_rate_of_any_false_verdict_in_a_table():
     rng, systems = np.random.default_rng(2), Recognition(TEN, (2.3,) * 6)
     raw = [[difference([first], [t]).p for t in others] for first, *others in draws(systems, rng)]
@@ -56,6 +57,7 @@ def test_holm_holds_the_rate_of_any_false_verdict_in_a_table():
     assert rate(min(holm(p)) <= 0.05 for p in raw) <= 0.09
 
 
+@pytest.mark.slow
 def test_under_holm_the_one_true_difference_is_found_and_the_others_are_not():
     rng, systems = np.random.default_rng(3), Recognition(FORTY, (2.3, 3.0, 2.3, 2.3))
     corrected = np.array(
@@ -85,6 +87,7 @@ def test_a_planted_drop_from_dev_to_test_is_found_and_no_drop_is_not():
     assert 0.015 <= rate(d.p <= 0.05 for d in none) <= 0.09
 
 
+@pytest.mark.slow
 def test_shared_selection_among_equal_configurations_is_optimistic_and_nested_selection_is_not():
     """40 configurations, equally good over all speakers; each speaker is dev of one fold and test of another."""
     rng, configurations = np.random.default_rng(6), Recognition(TEN, (2.3,) * 40)

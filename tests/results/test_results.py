@@ -192,6 +192,7 @@ def test_the_second_holder_is_told_who_holds_the_sweep(storage):
     assert not storage.exists("s/lease.json")
 
 
+@pytest.mark.slow
 def test_the_start_of_a_process_with_a_title_that_is_cut_within_a_character():
     """As those of Ray's workers are: `ray::trial 12 · fold 3`."""
     title = "from ray._raylet import setproctitle as s; s('ray::trial 12 \u00b7 x'); print(1, flush=True); input()"

@@ -26,6 +26,7 @@ from emodarts.results.statistics.estimates import Bootstrap, Estimate, SignedTal
 from tests.support.statistics import METRICS, by_scikit_learn, predictions
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60))
 def test_a_tally_has_scikit_learns_figures_and_confusion_matrix(rows):
@@ -68,6 +69,7 @@ def test_the_wars_interval_of_speakers_of_one_size_is_students(speakers, level):
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_interval_of_many_speakers_is_scipys_percentile_bootstrap(metric):
     names, labels, predicted = predictions(np.random.default_rng(9), speakers=40, utterances=10)
@@ -85,6 +87,7 @@ def test_the_interval_of_many_speakers_is_scipys_percentile_bootstrap(metric):
     assert (found.low, found.high) == pytest.approx(limits, abs=0.3 * expected.standard_error)
 
 
+@pytest.mark.slow
 def test_the_interval_of_many_speakers_is_that_of_confidence_intervals():
     names, labels, predicted = predictions(np.random.default_rng(10), speakers=60, utterances=10)
     by_speaker = np.stack([labels.reshape(60, 10), predicted.reshape(60, 10)], axis=1)

@@ -126,6 +126,7 @@ def test_the_oldest_dies_however_good_it_is(monkeypatch):
     assert found.epoch == max(range(40), key=lambda i: (uar[i], -found.epochs[i].dev_loss))
 
 
+@pytest.mark.slow
 def test_evolution_gets_further_than_chance():
     best = {
         method: [
@@ -180,6 +181,7 @@ def test_the_formula_of_the_budget():
     assert candidate_macs(made, genotype) == frames * len(made.train_part.utterances) * 5
 
 
+@pytest.mark.slow
 def test_the_budget_counts_the_passes_that_are_made(monkeypatch):
     """Utterances that went forward and backward, counted in the search itself, are those of the formula."""
     for settings in ({}, {"unrolled": True}, {"warmup_epochs": 2}, {"method": "frozen"}, {"optimisation": "single"}):
@@ -236,6 +238,7 @@ def alphas_of(monkeypatch, made):
     return moved, used, found, net
 
 
+@pytest.mark.slow
 def test_frozen_alphas_do_not_move_and_a_coin_derives(monkeypatch):
     moved, _, found, net = alphas_of(monkeypatch, given(method="frozen"))
     assert moved == {"N": 0.0, "R": 0.0, "S": 0.0}

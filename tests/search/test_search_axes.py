@@ -449,6 +449,7 @@ def test_what_cannot_be_is_refused(given, message):
 # Together
 
 
+@pytest.mark.slow
 def test_all_axes_go_together():
     """Combinations that are allowed run, and find an architecture."""
     values = itertools.product(("softmax", "sigmoid"), ("beta_decay", "skip_dropout"), ("skips", "eigenvalue"))

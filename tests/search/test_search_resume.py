@@ -22,6 +22,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", VARIANTS, ids=lambda s: "-".join(map(str, s.values())) or "plain")
 def test_a_search_that_was_stopped_goes_on_bit_for_bit(settings, tmp_path):
     given = task(*noise(), **{**PLAIN, "epochs": 4, **settings})

@@ -97,7 +97,7 @@ def share(found, *wanted):
     return float(np.mean([operation in wanted for operations in found for operation in operations]))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=50)
 def test_the_default_finds_the_teacher_more_often_than_plain_darts(taught):
     by_default, by_plain = found(taught, DEFAULT), found(taught, PLAIN)
     told = f"default {by_default}, plain {by_plain}"
@@ -106,7 +106,7 @@ def test_the_default_finds_the_teacher_more_often_than_plain_darts(taught):
     assert share(by_plain, "skip_connect") >= 2 * share(by_default, "skip_connect"), told
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=30)
 def test_where_memory_pays_late_plain_darts_ends_in_skips_and_the_default_does_not():
     """Skip connections serve at once, an LSTM over 32 frames after some epochs: plain alphas have decided by then."""
     taught = teach(*sounds(frames=48, gap=32))

@@ -18,7 +18,7 @@ from emodarts.audit import cues
 from emodarts.errors import EmodartsError
 from emodarts.results import reader
 from sweeps.execution import local
-from sweeps.settings import from_hydra, register_schema, with_corpus_group
+from sweeps.settings import from_hydra, register_schema, with_chosen_groups
 from sweeps.sweep import run_sweep
 from tests.support.files import REPOSITORY
 
@@ -68,7 +68,7 @@ def of_command(*given):
         with open_dict(config):
             del config["hydra"]
         try:
-            return from_hydra(with_corpus_group(config))
+            return from_hydra(with_chosen_groups(config))
         finally:
             HydraConfig.instance().cfg = None
 

@@ -42,6 +42,7 @@ def test_each_corpus_has_a_file_with_its_default_protocol_and_source(corpus):
         assert found.source == describe(corpus).sources[0]
 
 
+@pytest.mark.slow
 def test_spellings_of_one_protocol_make_one_sweep():
     names = {
         settings("corpus=iemocap", *given).sweep_name
@@ -73,12 +74,14 @@ def test_ensembles_that_cannot_be_are_refused(given, refusal):
         settings(*given)
 
 
+@pytest.mark.slow
 def test_a_file_counts_by_its_name_wherever_it_lies():
     names = {settings("corpus=savee", f"protocol={folder}/mine.csv").sweep_name for folder in ("/a", "/b/c", ".")}
     assert len(names) == 1
     assert settings("corpus=savee", "protocol=/a/other.csv").sweep_name not in names
 
 
+@pytest.mark.slow
 def test_what_is_stored_where_does_not_count():
     whole = settings("corpus=emodb").sweep_name
     assert (
@@ -87,6 +90,7 @@ def test_what_is_stored_where_does_not_count():
     assert settings("corpus=emodb", "batches.bucket_size=0").sweep_name != whole
 
 
+@pytest.mark.slow
 def test_a_control_is_another_system_and_another_sweep():
     plain, control = settings("corpus=emodb"), settings("corpus=emodb", "search.method=random_search")
     assert (*plain.systems, *control.systems) == ("emodarts", "emodarts:random_search:joint")
@@ -114,10 +118,12 @@ def test_each_system_has_the_dimensions_that_do_something_for_it():
     assert dimensions["emodarts"] - drawn == {f"search.{n}" for n in ("alpha_learning_rate", "epochs", "learning_rate")}
 
 
+@pytest.mark.slow
 def test_systems_of_one_sweep_may_be_named_one_after_the_other():
     assert len({settings(f"system={s}").sweep_name for s in ("emodarts", "cnn", "[cnn,svm]")}) == 1
 
 
+@pytest.mark.slow
 def test_controls_stand_beside_the_search_in_one_list():
     found = settings("system=[emodarts,emodarts:random_search:joint,emodarts:darts:cnn_only,cnn_lstm_attention,svm]")
     names = ["emodarts", "emodarts:random_search:joint", "emodarts:darts:cnn_only", "cnn_lstm_attention", "svm"]
@@ -166,6 +172,7 @@ def test_the_published_search_has_no_remedies():
     assert (len(published.seqnn_operations), published.sequence_shortcut) == (14, False)
 
 
+@pytest.mark.slow
 def test_several_corpora_make_one_sweep_in_any_order():
     first, second = (of_command(f"train_corpora=[{names}]") for names in ("ravdess,emodb", "emodb,ravdess"))
     assert first.hashed_settings() == second.hashed_settings()
@@ -176,6 +183,7 @@ def test_several_corpora_make_one_sweep_in_any_order():
     assert len({*names, first.sweep_name}) == 3
 
 
+@pytest.mark.slow
 def test_several_corpora_share_class_set_and_policies_and_have_their_own_rest():
     given = [
         "train_corpora=[ravdess,crema_d]",
@@ -191,6 +199,7 @@ def test_several_corpora_share_class_set_and_policies_and_have_their_own_rest():
     assert of_command(*given).sweep_name == of_command(*given[:-1]).sweep_name, "folders do not count"
 
 
+@pytest.mark.slow
 def test_the_demo_s_budget_is_the_demo_s_alone():
     joined, one, demo = (of_command(*given) for given in (["train_corpora=[emodb,savee]"], ["corpus=emodb"], []))
     assert (joined.search, joined.training, joined.sweep) == (one.search, one.training, one.sweep)
@@ -198,6 +207,7 @@ def test_the_demo_s_budget_is_the_demo_s_alone():
     assert of_command("train_corpora=[demo]") == demo
 
 
+@pytest.mark.slow
 def test_one_corpus_in_the_list_is_that_corpus():
     alone = settings("corpus=emodb", "corpus.root=/x")
     assert of_command("train_corpora=[emodb]", "roots.emodb=/x") == replace(alone, roots={"emodb": "/x"})
@@ -266,6 +276,7 @@ def test_workers_without_ray_are_refused():
         settings("ray.address=none", "resources.max_concurrent_trials=2")
 
 
+@pytest.mark.slow
 def test_settings_of_a_pruner_that_is_not_taken_change_nothing():
     names = {settings(*given).sweep_name for given in ([], ["sweep.reduction_factor=4"], ["sweep.p_threshold=0.2"])}
     assert len(names) == 1
@@ -274,3 +285,29 @@ def test_settings_of_a_pruner_that_is_not_taken_change_nothing():
     ]
     names |= {settings(*given).sweep_name for given in by_asha}
     assert len(names) == 3
+
+
+@pytest.mark.parametrize("group", ["whisper", "encoder", "wavlm", "wav2vec2", "hubert"])
+def test_a_model_of_transformers_takes_the_place_of_a_bundle(group, tmp_path):
+    chosen = of_command(f"features={group}", f"features.model={tmp_path}", "features.frames_per_second=25").features
+    assert (chosen.kind, chosen.model, chosen.layers, chosen.frame_rate) == ("encoder", str(tmp_path), None, 25)
+    assert chosen.speeds == [1.0]
+    weighted = of_command(f"features={group}", f"features.model={tmp_path}", "features.layers=learned").features
+    assert weighted.learned_layers
+    assert of_command("features=wavlm", f"features.model={tmp_path}", "features.layers=[0,2]").features.layers == [0, 2]
+
+
+def test_without_a_model_bundles_are_what_they_were():
+    assert [of_command(f"features={group}").features.layers for group in ("wav2vec2", "hubert")] == [[9], [9]]
+    wavlm = of_command("features=wavlm").features
+    assert (wavlm.kind, wavlm.learned_layers, wavlm.content["layers"]) == ("pretrained", True, list(range(1, 13)))
+    for group in ("whisper", "encoder"):
+        with pytest.raises(EmodartsError, match=r"features\.model is missing"):
+            of_command(f"features={group}")
+
+
+def test_a_model_counts_by_its_name_and_the_wish_to_download_not_at_all(tmp_path):
+    first, other = (of_command("features=whisper", f"features.model={tmp_path}/{place}/x") for place in "ab")
+    assert first.sweep_name == other.sweep_name
+    asked = of_command("features=whisper", f"features.model={tmp_path}/a/x", "features.download=true")
+    assert asked.sweep_name == first.sweep_name

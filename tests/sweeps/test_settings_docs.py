@@ -29,6 +29,7 @@ def test_every_setting_has_a_meaning_of_one_line():
         assert len(meaning) < 200, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [("corpus=emodb",), ("search=paper", "corpus=iemocap", "sweep.trials=7")])
 def test_page_and_help_have_the_same_words(given, tmp_path):
     done = subprocess.run([*RUN, *given, "--help"], env=variables(tmp_path), capture_output=True, text=True, check=True)

@@ -63,6 +63,7 @@ def test_a_sweep_from_recordings_to_tables_and_on_after_kill(environment, small_
     assert "pooled" in done.stdout
 
 
+@pytest.mark.slow
 def test_without_ray_units_are_pruned_and_interrupted_alike(environment, small_corpus, tmp_path, monkeypatch):
     asked = manifest(small_corpus, tmp_path / "results", *VARIED, "sweep.trials=5", "sweep.folds=[0]")
     asked += ["sweep.pruner=asha", "sweep.sampler=random", "sweep.training_rungs=[0.5]", "training.epochs=2"]
@@ -172,6 +173,7 @@ def test_interrupt_keeps_what_is_finished(environment, small_corpus, tmp_path):
     assert reader.open(results).commits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "message"),
     [

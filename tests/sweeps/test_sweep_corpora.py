@@ -18,6 +18,7 @@ def run(environment, *given, code=0):
     return run_here(environment, *TINY, *ONE_TRIAL, *given, code=code)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layout", "protocol", "folds", "test_sets"),
     [
@@ -86,6 +87,7 @@ def podcast(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_subsample_stands_in_every_row_and_hidden_labels_in_the_report(environment, podcast, capsys):
     arguments = ["corpus=msp_podcast", f"corpus.root={podcast / 'corpus'}", f"results={podcast / 'results'}"]
     run(environment, *arguments, "search.subsample=24")
@@ -100,6 +102,7 @@ def test_subsample_stands_in_every_row_and_hidden_labels_in_the_report(environme
     assert "emodarts on msp_podcast/test2" in told
 
 
+@pytest.mark.slow
 def test_systems_side_by_side_and_tested_on_another_corpus(environment, tmp_path):
     savee.write_corpus(tmp_path / "corpora" / "savee")
     crema_d.write_corpus(tmp_path / "elsewhere")
@@ -164,6 +167,7 @@ def test_a_user_s_own_split(environment, small_corpus, tmp_path):
     assert "was begun with other settings or data: recordings was" in told
 
 
+@pytest.mark.slow
 def test_what_a_sweep_refuses(environment, tmp_path):
     iemocap.write_corpus(tmp_path / "corpus", junk=False)
     root = f"corpus.root={tmp_path / 'corpus'}"

@@ -117,6 +117,7 @@ def test_each_corpus_has_a_row_and_an_audit_by_its_own_protocol(told, folder):
     assert given["search.stem_strides"] != [8, 2], "the demo's budget is the demo's alone"
 
 
+@pytest.mark.slow
 def test_the_same_corpora_in_another_order_have_nothing_left_to_do(told, run, folder):
     before = comparable(folder / "results")
     files = sorted(path.name for path in (folder / "results").rglob("*.parquet"))
@@ -185,6 +186,7 @@ def test_a_weak_part_is_told(data):
     assert found.all_folds[0].protocol_caveat == SHARED
 
 
+@pytest.mark.slow
 def test_what_cannot_be_joined_is_told_before_extraction(data, monkeypatch):
     from sweeps.data import preparation
 
@@ -202,6 +204,7 @@ def test_what_cannot_be_joined_is_told_before_extraction(data, monkeypatch):
         data("train_corpora=[savee,emodb]")
 
 
+@pytest.mark.slow
 def test_recordings_that_stand_in_two_corpora_are_told(data, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(cues, "TREES", 2)
     shutil.copytree(folder / "corpora" / "tess", tmp_path / "tess")

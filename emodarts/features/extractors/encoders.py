@@ -1,13 +1,10 @@
-"""Frames of pre-trained encoders (wav2vec 2.0, HuBERT, WavLM of torchaudio): chosen transformer layers, as published.
+"""Frames of torchaudio's pre-trained encoders (wav2vec 2.0, HuBERT, WavLM): chosen transformer layers, as published.
 
 Weights come from a local file or from torchaudio's own cache; nothing is downloaded.
 """
 
-import hashlib
 import pickle
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
 
 import safetensors.torch
@@ -20,21 +17,17 @@ from torchaudio.models import Wav2Vec2Model, wav2vec2_model, wavlm_model
 from torchaudio.models.wav2vec2.wavlm_attention import WavLMSelfAttention
 
 from emodarts.errors import EmodartsError
-from emodarts.features.audio import Samples
-from emodarts.features.settings import FeatureSettings
+from emodarts.features.extractors.layer_encoder import LayerEncoder, additive_mask, padding_mask
+from emodarts.features.settings import BUNDLES, FeatureSettings
 
 _BUILDERS = {"Wav2Vec2": wav2vec2_model, "WavLM": wavlm_model}
 _DOWNLOADS = "https://download.pytorch.org/torchaudio/models"
-# What goes through the transformer at once: padded frames (the layers' outputs), and frames squared (the attention).
-_FRAMES, _SQUARES = 6_000, 4_000_000
 
 
-class Encoder:
-    """Layers (from 1) of an encoder as an Extractor: 16 kHz samples -> `(time, channels * width)`.
-
-    An utterance gives the same frames in any batch: its waveform is normalised (where the model wants that) and goes
-    through the convolutions alone, since group norm takes its statistics over time; the transformer runs on batches,
-    padding zeroed before the positional convolution, as that pads with zeros itself, and masked in the attention.
+class Encoder(LayerEncoder):
+    """A bundle of torchaudio. The waveform is normalised (where the model wants that) and goes through the convolutions
+    alone, since group norm takes its statistics over time; padding is zeroed before the positional convolution, as that
+    pads with zeros itself.
     """
 
     def __init__(
@@ -43,42 +36,19 @@ class Encoder:
         layers: Sequence[int],
         weighting: str = "stack",
         normalise: bool = False,
+        pooling: int = 1,
+        precision: str = "float32",
     ):
-        self._model = model.eval().requires_grad_(False)
-        self._layers, self._mean = tuple(layers), weighting == "mean"
+        width = model.encoder.feature_projection.projection.out_features
+        super().__init__(model, width, layers, weighting, pooling, precision)
         self._normalise = normalise
         self._convolutions = [(layer.kernel_size, layer.stride) for layer in model.feature_extractor.conv_layers]
-        self.bins: int = model.encoder.feature_projection.projection.out_features
-        self.channels = 1 if self._mean else len(self._layers)
 
     def frames(self, samples: int) -> int:
-        """Number of frames of so many samples: 50 a second less the convolutions' rim, at least 1."""
+        """50 a second less the convolutions' rim, at least 1."""
         for kernel, stride in self._convolutions:
             samples = (samples - kernel) // stride + 1
         return max(1, samples)
-
-    @torch.no_grad()
-    def __call__(self, utterances: list[Samples], device: str = "cpu") -> list[Tensor]:
-        """Float32 frames `(time, channels * bins)` on the CPU, one tensor an utterance."""
-        self._model.to(device)
-        results: dict[int, Tensor] = {}
-        with _full_precision():
-            for batch in self._batches([len(x) for x in utterances]):
-                front = [self._front(torch.as_tensor(utterances[i], device=device)) for i in batch]
-                results.update(zip(batch, self._transform(front), strict=True))
-        return [results[i] for i in range(len(utterances))]
-
-    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Positions in batches of similar lengths that fit into memory."""
-        batch: list[int] = []
-        for i in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-            longest, count = self.frames(lengths[i]), len(batch) + 1
-            if batch and (count * longest > _FRAMES or count * longest**2 > _SQUARES):
-                yield batch
-                batch = []
-            batch.append(i)
-        if batch:
-            yield batch
 
     def _front(self, samples: Tensor) -> Tensor:
         """One waveform `(samples,)` through the convolutions: `(time, features)`."""
@@ -88,40 +58,30 @@ class Encoder:
         for kernel, stride in reversed(self._convolutions):
             needed = (needed - 1) * stride + kernel
         samples = F.pad(samples, (0, max(0, needed - len(samples))))
-        features, _ = self._model.feature_extractor(samples[None], None)
+        features, _ = self.model.feature_extractor(samples[None], None)
         result: Tensor = features[0]
         return result
 
-    def _transform(self, front: list[Tensor]) -> list[Tensor]:
-        """The chosen layers of a batch of `(time, features)`, without padding, on the CPU."""
-        lengths = [len(x) for x in front]
-        outputs = self._hidden(nn.utils.rnn.pad_sequence(front, batch_first=True), torch.tensor(lengths))
-        chosen = torch.stack([outputs[layer - 1] for layer in self._layers], 2)
-        frames = chosen.mean(2) if self._mean else chosen.flatten(2)
-        return [x[:n].cpu() for x, n in zip(frames, lengths, strict=True)]
-
     def _hidden(self, features: Tensor, lengths: Tensor) -> list[Tensor]:
-        """Outputs `(batch, time, width)` of the transformer's layers up to the last wanted one.
-
-        The same steps as `Wav2Vec2Model.extract_features`, whose mask WavLM's attention does not take.
-        """
-        encoder, transformer = self._model.encoder, self._model.encoder.transformer
-        batch, frames = features.shape[:2]
-        padding = (torch.arange(frames) >= lengths[:, None]).to(features.device)
-        x = encoder.feature_projection(features).masked_fill(padding[:, :, None], 0.0)
+        """The same steps as `Wav2Vec2Model.extract_features`, whose mask WavLM's attention does not take."""
+        encoder, transformer = self.model.encoder, self.model.encoder.transformer
+        padding = padding_mask(lengths, features.shape[1], features.device)
+        x = encoder.feature_projection(features)
+        if padding is not None:
+            x = x.masked_fill(padding[:, :, None], 0.0)
         x = x + transformer.pos_conv_embed(x)
         if transformer.layer_norm_first:
             x = transformer.layer_norm(x)
         masks: dict[str, Tensor] = {}
-        if padding.any():
-            additive = torch.zeros_like(padding, dtype=x.dtype).masked_fill(padding, float("-inf"))
+        if padding is not None:
+            additive = additive_mask(padding, x.dtype)
             if isinstance(transformer.layers[0].attention, WavLMSelfAttention):
-                masks["key_padding_mask"] = additive
+                masks["key_padding_mask"] = additive[:, 0, 0]
             else:
-                masks["attention_mask"] = additive[:, None, None, :].expand(batch, 1, frames, frames)
-        outputs: list[Tensor] = []
+                masks["attention_mask"] = additive
+        outputs = [x]
         position_bias = None
-        for layer in transformer.layers[: max(self._layers)]:
+        for layer in transformer.layers[: max(self.layers)]:
             x, position_bias = layer(x, position_bias=position_bias, **masks)
             outputs.append(x)
         return outputs
@@ -137,7 +97,10 @@ def load_encoder(settings: FeatureSettings) -> Encoder:
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced at once
         model = _BUILDERS[bundle._model_type](**{**bundle._params, "aux_num_out": None})
     _fill(model, read_checkpoint(path), path, settings.bundle)
-    return Encoder(model, settings.layers, settings.layer_weighting, bundle._normalize_waveform)
+    layers = settings.layers_of(BUNDLES[settings.bundle].layers)
+    return Encoder(
+        model, layers, settings.weighting, bundle._normalize_waveform, settings.averaged_frames, settings.precision
+    )
 
 
 def find_checkpoint(settings: FeatureSettings) -> Path:
@@ -189,27 +152,3 @@ def _fill(model: nn.Module, weights: dict[str, Tensor], path: Path, bundle: str)
 def _first_of(problems: Sequence[str], shown: int = 3) -> str:
     more = f" and {len(problems) - shown} more" if len(problems) > shown else ""
     return "; ".join(problems[:shown]) + more
-
-
-def checkpoint_hash(path: Path) -> str:
-    """16 hex digits of a file's content."""
-    stat = path.stat()
-    return _hash(path, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=8)
-def _hash(path: Path, size: int, changed: int) -> str:
-    # Size and time stand in the cache's key: files of gigabytes are read once, and again when they change.
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """Convolutions in float32 on GPUs too: their default there, TF32, rounds differently from batch to batch."""
-    allowed = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = allowed

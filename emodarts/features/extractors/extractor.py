@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from emodarts.features.settings import BUNDLES, EGEMAPS_VALUES, FeatureSettings
+from emodarts.features.settings import BUNDLES, EGEMAPS_VALUES, Bundle, FeatureSettings
 
 if TYPE_CHECKING:  # the sizes of frames and the key of a store are wanted where torch is not
     from torch import Tensor
@@ -28,6 +29,10 @@ def make_extractor(settings: FeatureSettings) -> Extractor:
         from emodarts.features.extractors.functionals import Functionals
 
         return Functionals(settings)
+    if settings.kind == "encoder":
+        from emodarts.features.extractors.transformer_encoders import load_transformers_encoder
+
+        return load_transformers_encoder(settings)
     if settings.kind != "pretrained":
         from emodarts.features.extractors.spectra import Spectra
 
@@ -38,12 +43,32 @@ def make_extractor(settings: FeatureSettings) -> Extractor:
 
 
 def frame_shape(settings: FeatureSettings) -> tuple[int, int]:
-    """(bins, channels) of the frames, known without torchaudio and without weights."""
+    """(bins, channels) of the frames, known without torchaudio and without reading weights.
+
+    Raises EmodartsError where a model of transformers is not at hand.
+    """
     if settings.kind == "egemaps":
         return EGEMAPS_VALUES, 1
-    if settings.kind == "pretrained":
-        return BUNDLES[settings.bundle].width, 1 if settings.layer_weighting == "mean" else len(settings.layers)
+    if settings.is_encoder:
+        sizes = _encoder_sizes(settings)
+        return sizes.width, 1 if settings.weighting == "mean" else len(settings.layers_of(sizes.layers))
     return settings.n_mfcc if settings.kind == "mfcc" else settings.n_mels, 3 if settings.deltas else 1
+
+
+def with_layers(settings: FeatureSettings) -> FeatureSettings:
+    """The settings with an encoder's layers by number, where they say `learned` or leave them to the model."""
+    if settings.kind != "encoder":
+        return settings
+    layers = settings.layers_of(_encoder_sizes(settings).layers)
+    return replace(settings, layers=layers, layer_weighting=settings.weighting)
+
+
+def _encoder_sizes(settings: FeatureSettings) -> Bundle:
+    if settings.kind == "pretrained":
+        return BUNDLES[settings.bundle]
+    from emodarts.features.extractors.model_files import read_sizes
+
+    return read_sizes(settings)
 
 
 def extractor_identity(settings: FeatureSettings) -> str:
@@ -56,8 +81,12 @@ def extractor_identity(settings: FeatureSettings) -> str:
         from emodarts.features.extractors.functionals import opensmile_version
 
         return opensmile_version()
-    if settings.kind != "pretrained":
+    if not settings.is_encoder:
         return ""
-    from emodarts.features.extractors.encoders import checkpoint_hash, find_checkpoint
+    from emodarts.features.extractors.model_files import file_hash, find_model, model_hash
 
-    return checkpoint_hash(find_checkpoint(settings))
+    if settings.kind == "encoder":
+        return model_hash(find_model(settings))
+    from emodarts.features.extractors.encoders import find_checkpoint
+
+    return file_hash(find_checkpoint(settings))

@@ -31,7 +31,7 @@ Progress = Callable[[int, int], None]  # utterances done, of so many
 # Rough costs of one core, which decide whether further processes are worth their start.
 _START_SECONDS = 3.0  # a process that imports torch
 _DECODING, _SPECTRA, _RESAMPLED = 3e-4, 1e-4, 6e-4  # seconds a second of sound (and copy)
-_TRANSFORM = {"pretrained": 0.1, "egemaps": 0.02}
+_TRANSFORM = {"pretrained": 0.1, "encoder": 0.1, "egemaps": 0.02}
 _ENCODER_BYTES = 4 << 30
 
 
@@ -100,7 +100,7 @@ def _extract(
     plan: ExtractionPlan, folder: Path, missing: list[int], device: str, processes: int | None
 ) -> Generator[int, None, None]:
     """Write the missing shards; yields their numbers as they are done."""
-    if plan.settings.kind != "pretrained":
+    if not plan.settings.is_encoder:
         device = "cpu"  # decoding is the limit, and so the bytes do not depend on the machine
     count = 1 if device != "cpu" else min(len(missing), processes or _worthwhile_processes(plan, len(missing)))
     if count > 1:
@@ -120,7 +120,7 @@ def _worthwhile_processes(plan: ExtractionPlan, missing: int) -> int:
     copies = len(native) * _TRANSFORM.get(plan.settings.kind, _SPECTRA)
     work = plan.seconds * missing / plan.shards * (_DECODING + copies + _RESAMPLED * native.count(False))
     most = processors()
-    if plan.settings.kind == "pretrained":  # each process has the weights, and its activations
+    if plan.settings.is_encoder:  # each process has the weights, and its activations
         most = max(1, min(most, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _ENCODER_BYTES))
     return 1 if work < 2 * _START_SECONDS else min(most, 1 + int(work / _START_SECONDS))
 
@@ -195,10 +195,13 @@ def _check_disk(plan: ExtractionPlan, folder: Path, missing: Sequence[int]) -> N
     needed = size * len(missing) // plan.shards
     copies = len(plan.settings.variants)
     times = "one copy" if copies == 1 else f"{copies} copies"
+    bins, channels = frame_shape(plan.settings)
+    layers = f"{channels} x {bins}" if channels > 1 else f"{bins}"
+    rate = f"{plan.settings.frame_rate:g} frames a second" if plan.settings.frame_rate else "one frame"
     present = "" if len(missing) == plan.shards else f", {plan.shards - len(missing)} of {plan.shards} shards are there"
     logger.info(
-        f"features of {plan.corpus}: {plan.rows.num_rows} utterances, {times} of each, "
-        f"at most {format_bytes(size)} in {folder}{present}; {format_bytes(free)} are free"
+        f"features of {plan.corpus}: {plan.rows.num_rows} utterances, {times} of each, {rate} of {layers} values, "
+        f"at most {format_bytes(size)} ({size} bytes) in {folder}{present}; {format_bytes(free)} are free"
     )
     if needed > free:
         raise EmodartsError(

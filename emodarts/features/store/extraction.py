@@ -102,7 +102,7 @@ def _load(root: Path, row: Row, settings: FeatureSettings) -> Loaded | Dropped:
         measures = {"utterance": row["utterance"], **measure(samples, rate)}
         sound = prepare(samples, rate, settings)
         if settings.kind == "pretrained" and len(sound) > LONGEST_ENCODED * rate:
-            raise UnusableAudio(f"longer than {LONGEST_ENCODED} s: an encoder's memory grows with the square; cut it")
+            raise UnusableAudio(f"longer than {LONGEST_ENCODED} s: a bundle's memory grows with the square; cut it")
     except UnreadableAudio as reason:
         raise EmodartsError(f"{path}: {reason}; what is finished is kept: run again") from reason
     except UnusableAudio as reason:

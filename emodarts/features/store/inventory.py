@@ -92,8 +92,10 @@ def _unfinished(folder: Path, size: int, damaged: str | None) -> StoreListing:
 
 def describe_settings(settings: FeatureSettings) -> str:
     """The settings that tell stores apart, in one line."""
-    if settings.kind == "pretrained":
-        parts = [settings.bundle, f"layers {','.join(map(str, settings.layers))} {settings.layer_weighting}"]
+    if settings.is_encoder:
+        layers = settings.layers if isinstance(settings.layers, list) else settings.content["layers"]
+        parts = [settings.model or settings.bundle, f"layers {layers} {settings.weighting}"]
+        parts.append(f"{settings.frames_per_second:g}/s {settings.precision}")
     elif settings.kind == "egemaps":
         parts = ["eGeMAPS functionals"]
     else:

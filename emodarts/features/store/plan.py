@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from emodarts.errors import EmodartsError
 from emodarts.features.audio import UNKNOWN_LENGTH
-from emodarts.features.extractors.extractor import extractor_identity, frame_shape
+from emodarts.features.extractors.extractor import extractor_identity, frame_shape, with_layers
 from emodarts.features.settings import FeatureSettings
 from emodarts.features.store.files import PLAN, SCHEMA_VERSION, map_table, write_table
 
@@ -54,6 +54,7 @@ class ExtractionPlan:
             raise EmodartsError(f"{root}: some utterance ids occur twice; features are kept by id")
         if rows.num_rows == 0:
             raise EmodartsError(f"{root}: no utterances to extract features of")
+        settings = with_layers(settings)
         sizes, times = _stat(root, rows["path"].to_pylist())
         rows = rows.append_column("size", pa.array(sizes)).append_column("time", pa.array(times))
         corpus = "+".join(sorted(pc.unique(utterances["corpus"]).to_pylist()))
@@ -128,7 +129,7 @@ def estimate_bytes(utterances: pa.Table, settings: FeatureSettings) -> int:
     bins, channels = frame_shape(settings)
     seconds = seconds_of(utterances)
     # Two frames more than the time holds: one at its end, and one for a sample that resampling may add.
-    frames = [np.ceil(seconds / v.speed * settings.frames_per_second) + 2 for v in settings.variants]
+    frames = [np.ceil(seconds / v.speed * settings.frame_rate) + 2 for v in settings.variants]
     values = float(np.sum(frames)) * bins * channels * 2
     texts = sum(pc.sum(pc.binary_length(utterances[name])).as_py() for name in ("utterance", "utterance", "path"))
     rows = 2 * (texts + utterances.num_rows * (_ROW_BYTES + 12 * len(settings.variants)))  # plan, shards and index

@@ -151,8 +151,8 @@ def _over_corpora(compared: Sequence[tuple[Comparison, list[SystemFigures]]]) ->
         for (names, m), v in zip(means.items(), verdicts, strict=True)
     ]
     notes = (
-        "Random-effects means, each corpus one vote: the interval is for corpora like these. p is corrected for the "
-        "comparisons of this table (Holm).",
+        "Random-effects means, each corpus one vote, however many of its protocols were compared: the interval is for "
+        "corpora like these. p is corrected for the comparisons of this table (Holm).",
     )
     title = "Differences over corpora"
     return [ReportTable("over-corpora", title, _CORPORA_COLUMNS, tuple(rows), notes)] if rows else []
@@ -193,7 +193,7 @@ def _notes(comparison: Comparison) -> list[str]:
     speakers = len(tally.speakers)
     notes = [
         f"{round(float(tally.counts.sum())):,} test utterances of {speakers} speakers, all folds pooled; the figure of "
-        "each seed, then the mean. Intervals are over speakers."
+        "each seed, then the mean. Intervals of the UAR are over speakers."
     ]
     if len(systems) > 1:
         notes.append(

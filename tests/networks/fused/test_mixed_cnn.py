@@ -243,6 +243,7 @@ def problem(dtype, sequence=SMALL_SEQUENCE_OPERATIONS):
     return fast, plain_twin(fast), loss(slice(0, 3)), loss(slice(3, 6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over_time", [False, True])
 def test_a_plain_supernet_is_drawn_and_converted_alike(over_time):
     shape = NetworkShape(3, 1, 12, 4, 2, 4, 2, 2, 8, 4, (1, 1), over_time=over_time)
@@ -267,6 +268,7 @@ def test_a_plain_supernet_is_drawn_and_converted_alike(over_time):
     torch.testing.assert_close(fast(x, lengths), plain(x, lengths), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @DTYPES
 def test_supernet_and_weight_step(dtype):
     fast, plain, weight_loss, _ = problem(dtype)
@@ -278,6 +280,7 @@ def test_supernet_and_weight_step(dtype):
         torch.testing.assert_close(f, p, atol=OUTPUTS[dtype], rtol=OUTPUTS[dtype])
 
 
+@pytest.mark.slow
 @DTYPES
 def test_first_order_alpha_step(dtype):
     fast, plain, _, alpha_loss = problem(dtype)
@@ -327,6 +330,7 @@ def test_second_order_alpha_step(dtype, monkeypatch):
         assert dtype == torch.float32 or tolerance < 1e-5 * float(e.norm())
 
 
+@pytest.mark.slow
 def test_at_most_half_is_kept_for_the_backward_pass():
     torch.manual_seed(0)
     shape = NetworkShape(3, 1, 32, 4, 4, 8, 0, 1, 8, 24, (1, 1))

@@ -10,7 +10,7 @@ from tests.support.chaos import Chaos, local_cluster
 from tests.support.commands import RUN, VARIED, comparable, manifest, run_here
 
 
-@pytest.mark.cluster
+@pytest.mark.cluster(seconds=70)
 @pytest.mark.timeout(600)
 def test_kills_leave_no_trace_in_the_tables(environment, small_corpus, tmp_path):
     longer = ["search.epochs=8", "training.epochs=12", "~sweep.space.search.epochs"]

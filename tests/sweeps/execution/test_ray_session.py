@@ -46,7 +46,7 @@ def run(studies, does, workers=2):
     return studies
 
 
-@pytest.mark.cluster
+@pytest.mark.cluster(seconds=8)
 def test_pruned_units_stop_and_their_worker_goes_on_with_the_next(cluster, tmp_path):
     folder, record = str(tmp_path), EpochRecord("search", 0, 1.0, 1.0, 0.5, 0.5, 0.1)
 
@@ -83,7 +83,7 @@ def test_pruned_units_stop_and_their_worker_goes_on_with_the_next(cluster, tmp_p
     assert {t.user_attrs["trial"]: t.state.name.lower() for t in kept.trials} == statuses
 
 
-@pytest.mark.cluster
+@pytest.mark.cluster(seconds=8)
 def test_workers_that_die_are_begun_again_three_times(cluster, tmp_path):
     folder = str(tmp_path)
 
@@ -108,7 +108,7 @@ def test_workers_that_die_are_begun_again_three_times(cluster, tmp_path):
     assert "its worker died 3 times" in failed.reason
 
 
-@pytest.mark.cluster
+@pytest.mark.cluster(seconds=8)
 def test_results_that_are_away_end_the_sweep_and_fail_nothing(cluster, tmp_path):
     def does(unit):
         raise StorageError("cannot write results: No space left on device; make room")
@@ -124,7 +124,7 @@ def test_results_that_are_away_end_the_sweep_and_fail_nothing(cluster, tmp_path)
     assert again.complete
 
 
-@pytest.mark.cluster
+@pytest.mark.cluster(seconds=8)
 def test_figures_of_units_reach_the_metrics_page(cluster):
     telemetry = UnitMetrics("trial 12 · fold 3", "s", "emodarts", 40)
     before = psutil.Process().cmdline()
@@ -152,7 +152,7 @@ LISTENERS = {  # what may be reached from other hosts, each behind Ray's token
 }
 
 
-@pytest.mark.cluster
+@pytest.mark.cluster(seconds=8)
 def test_what_listens_is_known_and_the_token_is_asked_for(cluster):
     listening = [
         (psutil.Process(c.pid), c.laddr)
@@ -171,13 +171,13 @@ def test_what_listens_is_known_and_the_token_is_asked_for(cluster):
     assert os.stat(token).st_mode & 0o077 == 0
 
 
-@pytest.mark.cluster
+@pytest.mark.cluster(seconds=8)
 def test_what_a_unit_asks_for(cluster):
     assert trial_resources(ResourceSettings()) == {"cpu": 1, "gpu": 0}
     assert trial_resources(ResourceSettings(cpus_per_trial=2, gpus_per_trial=0.5)) == {"cpu": 2, "gpu": 0.5}
 
 
-@pytest.mark.cluster
+@pytest.mark.cluster(seconds=8)
 def test_all_slots_are_taken_from_the_start(cluster, tmp_path):
     folder = str(tmp_path)
 
@@ -218,7 +218,7 @@ def test_slots_are_those_of_the_nodes_that_are_there(monkeypatch):
     assert ConcurrencyLimiter({"cpu": 1, "gpu": 0.25}, 32)() == 32
 
 
-@pytest.mark.cluster
+@pytest.mark.cluster(seconds=8)
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "127.0.0.1:notaport"])
 def test_a_cluster_that_does_not_answer_is_one_sentence(address):
     with (

@@ -94,6 +94,7 @@ def stop_and_go_on(store, fold, settings, folder, stop):
     return without_times(run_fold(store, fold, settings, SEED, checkpoints=folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _STEPS)
 @pytest.mark.parametrize("part", range(6))
 def test_stopped_at_a_random_step(demo_store, fold, settings, undisturbed, tmp_path, name, part):
@@ -103,6 +104,7 @@ def test_stopped_at_a_random_step(demo_store, fold, settings, undisturbed, tmp_p
     assert stop_and_go_on(demo_store, fold, chosen(settings, name), tmp_path, stop) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*list(WAYS)[3:], "hand-designed"])
 def test_every_other_way_to_an_architecture(demo_store, fold, settings, undisturbed, tmp_path, name):
     expected, steps = undisturbed(name)
@@ -110,6 +112,7 @@ def test_every_other_way_to_an_architecture(demo_store, fold, settings, undistur
     assert stop_and_go_on(demo_store, fold, chosen(settings, name), tmp_path, stop) == expected
 
 
+@pytest.mark.slow
 def test_stopped_after_every_epoch_and_told_of_all_epochs(demo_store, fold, settings, undisturbed, tmp_path):
     """Six times the callback raises: each run gets one epoch further; the last one tells of every epoch, in order."""
     expected, _ = undisturbed("single level")
@@ -150,6 +153,7 @@ def test_a_finished_search_is_not_searched_again(demo_store, fold, settings, und
     assert steps["steps"] == 2 * per_epoch  # of the training, which was stopped after its first epoch
 
 
+@pytest.mark.slow
 def test_the_best_epoch_may_lie_before_the_stop(demo_store, fold, settings, tmp_path, monkeypatch):
     """Dev UAR falls from epoch to epoch, so the first of the last quarter is the best: here the fourth of five."""
     from emodarts.search import loop
@@ -187,6 +191,7 @@ def test_the_best_epoch_may_lie_before_the_stop(demo_store, fold, settings, tmp_
     assert without_times(run(checkpoints=tmp_path)) == without_times(expected)
 
 
+@pytest.mark.slow
 def test_stopped_while_a_checkpoint_is_written(demo_store, fold, settings, undisturbed, tmp_path, monkeypatch):
     expected, _ = undisturbed("single level")
     written = Counter()
@@ -203,6 +208,7 @@ def test_stopped_while_a_checkpoint_is_written(demo_store, fold, settings, undis
     assert without_times(run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)) == expected
 
 
+@pytest.mark.slow
 def test_checkpoints_change_nothing_and_are_kept_until_discarded(demo_store, fold, settings, undisturbed, tmp_path):
     expected, _ = undisturbed("single level")
     folder = tmp_path / "unit"
@@ -242,6 +248,7 @@ def stopping(record):
     raise Stopped
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_refused_and_a_deleted_one_starts_anew(
     demo_store, fold, settings, undisturbed, tmp_path
 ):
@@ -273,6 +280,7 @@ run_fold(store, fold, settings, seed, on_epoch_end=tell, checkpoints=Path(folder
 """
 
 
+@pytest.mark.slow
 def test_killed_at_a_random_moment(demo_store, fold, settings, undisturbed, tmp_path):
     import pickle
 
@@ -295,6 +303,7 @@ def test_killed_at_a_random_moment(demo_store, fold, settings, undisturbed, tmp_
     )
 
 
+@pytest.mark.slow
 def test_a_search_alone_goes_on_too(demo_store, fold, settings, tmp_path):
     from emodarts.experiment.fold_data import FoldData
 

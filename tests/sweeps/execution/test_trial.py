@@ -143,6 +143,7 @@ def test_rungs_are_reported_with_all_epochs_so_far_and_then_the_end(undisturbed)
     assert end["parameters"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["folder", "object store"])
 def test_a_killed_unit_goes_on_bit_for_bit_and_reports_its_rungs_again(at, undisturbed, monkeypatch, request, where):
     place = at() if where == "folder" else at(request.getfixturevalue("bucket").format("killed"))
@@ -175,6 +176,7 @@ def test_a_pruned_unit_leaves_no_checkpoints_and_writes_nothing(at, monkeypatch)
     assert commits(place) == [("pruned", "at the first rung")]
 
 
+@pytest.mark.slow
 def test_a_unit_whose_worker_died_after_its_commit_is_told_and_not_run_again(at, undisturbed, monkeypatch):
     place = at()
     Reports(monkeypatch, 3, raising(Killed()))
@@ -197,6 +199,7 @@ def test_a_unit_that_is_stopped_with_the_experiment_keeps_its_checkpoints(at, mo
     assert commits(place) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_fails_no_unit_and_costs_no_training(at, undisturbed, monkeypatch):
     place = at()
     original = Storage._write_local
@@ -222,6 +225,7 @@ def test_a_full_disk_fails_no_unit_and_costs_no_training(at, undisturbed, monkey
     assert kept(place) == []
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_code_means_a_new_start(at, undisturbed, monkeypatch):
     place = at()
     Reports(monkeypatch, 2, raising(Killed()))
@@ -238,6 +242,7 @@ def test_a_checkpoint_of_other_code_means_a_new_start(at, undisturbed, monkeypat
     assert rows(place) == undisturbed[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [FloatingPointError("the loss is not finite"), RuntimeError("CUDA out of memory")])
 def test_a_mistake_of_the_units_own_is_committed_with_its_epochs(at, monkeypatch, error):
     place = at()

@@ -70,6 +70,7 @@ def test_phases_and_folds_are_never_compared(tmp_path):
     assert studies.should_prune(second, 0, epochs("search", 0.5))
 
 
+@pytest.mark.slow
 def test_a_restart_keeps_every_decision_and_compares_with_all_that_was(tmp_path):
     values = [0.5, 0.4, 0.6, 0.3, 0.45, 0.7, 0.2, 0.65]
     whole = asha(tmp_path / "whole")

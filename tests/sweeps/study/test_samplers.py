@@ -31,6 +31,7 @@ class TestCmaEs(SamplerContract):
     sampler = "cmaes"
 
 
+@pytest.mark.slow
 class TestGaussianProcess(SamplerContract):
     sampler = "gp"
 
@@ -39,6 +40,7 @@ class TestNsga2(SamplerContract):
     sampler, objectives = "nsga2", ("dev_uar", "parameters")
 
 
+@pytest.mark.slow
 def test_cma_es_comes_nearer_than_chance():
     numeric = {"search": {"learning_rate": DIMENSIONS["search"]["learning_rate"]}, "training": DIMENSIONS["training"]}
 

@@ -70,6 +70,7 @@ def test_fewer_trials_than_members(tmp_path):
     assert [(t, seed) for _, t, seed, *_ in rows(tmp_path)] == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
+@pytest.mark.slow
 def test_more_trials_later_continue_the_study(tmp_path):
     run_all(begin(tmp_path, trials=2))
     before = rows(tmp_path)
@@ -128,6 +129,7 @@ def run_both(systems, failing=()):
     return order
 
 
+@pytest.mark.slow
 def test_systems_take_turns_and_keep_their_own_rows(tmp_path):
     order = run_both(two_systems(tmp_path, trials=3))
     assert order == ["emodarts", "svm"] * 6

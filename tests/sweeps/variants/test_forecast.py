@@ -41,9 +41,12 @@ def foretold(demo, demo_store, tiny):
         (made,) = settings.systems.values()
         return forecast.forecast_units(settings, SearchSpace.of(settings, made), data)
 
-    return measured
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forecast, "_MAX_UTTERANCES", 64)
+        yield measured
 
 
+@pytest.mark.slow
 def test_hours_follow_units_and_slots(foretold):
     few, many = foretold(trials=4), foretold(trials=16, seeds=2)
     assert len(few.seconds) == 16
@@ -60,12 +63,14 @@ def test_hours_follow_units_and_slots(foretold):
     assert "this machine's CPU" in told
 
 
+@pytest.mark.slow
 def test_what_is_not_searched_is_foretold_too(foretold):
     searched, by_hand, machine = (foretold(system=s).seconds.mean() for s in ("emodarts", "cnn", "svm"))
     assert searched > by_hand > machine > 0
     assert searched > foretold(method="random_architecture").seconds.mean() > machine
 
 
+@pytest.mark.slow
 def test_a_dearer_search_is_foretold_to_be_dearer(foretold):
     cheap, dear = foretold(optimisation="bilevel"), foretold(optimisation="bilevel", unrolled=True, nodes=2)
     assert dear.seconds.mean() > 1.5 * cheap.seconds.mean()
@@ -108,6 +113,7 @@ def test_methods_without_a_supernet_are_refused(foretold):
         foretold(method="random_search")
 
 
+@pytest.mark.slow
 def test_nothing_is_written(foretold, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = set(os.listdir(tmp_path))

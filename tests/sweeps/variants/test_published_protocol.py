@@ -82,6 +82,7 @@ def test_looking_at_test_changes_nothing_of_search_and_training(demo_store, fold
     assert expected.tobytes() == undisturbed.evaluations[0].probabilities.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epoch", [("search", 0), ("train", 1), ("train", 3)])
 def test_killed_it_goes_on_bit_for_bit(demo_store, fold, short, undisturbed, tmp_path, epoch):
     class Killed(Exception):
@@ -113,6 +114,7 @@ def test_what_needs_a_dev_part_is_refused(demo, demo_store, fold, tiny):
         runnable_without_dev({"svm": systems["svm"]})
 
 
+@pytest.mark.slow
 def test_a_network_designed_by_hand_and_other_searches(demo_store, fold, short):
     for changed in ({"system": "cnn"}, {"search": replace(short.search, method="random_architecture")}):
         records = run_published_protocol(demo_store, fold, replace(short, **changed))
@@ -137,6 +139,7 @@ def experiment(tmp_path_factory):
     return root / "results", said[0]
 
 
+@pytest.mark.slow
 def test_the_experiment_runs_the_published_protocol_beside_the_clean_one(experiment):
     opened = reader.open(experiment[0])
     clean, name = opened.sweeps
@@ -159,6 +162,7 @@ def test_the_experiment_runs_the_published_protocol_beside_the_clean_one(experim
     assert {e["phase"] for e in epochs} == {"search", "train"}
 
 
+@pytest.mark.slow
 def test_nothing_of_it_enters_a_choice(experiment):
     results, said = experiment
     name = next(p.name for p in results.iterdir() if p.name.endswith("-published"))
@@ -181,6 +185,7 @@ def test_nothing_of_it_enters_a_choice(experiment):
     assert "choosing the epoch on test is worth" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layout", "name", "folds", "tests", "about"),
     [

@@ -63,6 +63,7 @@ def taken(run, source, tmp_path_factory):
     return given, root / "results", run(*given)
 
 
+@pytest.mark.slow
 def test_each_fold_trains_the_winner_of_its_fold_of_the_source(source, taken):
     found, opened = reader.open(source[0]), reader.open(taken[1])
     dev = {(t.study, t.trial): t.values[0] for t in found.trials() if t.system == "emodarts"}
@@ -102,6 +103,7 @@ def test_each_fold_trains_the_winner_of_its_fold_of_the_source(source, taken):
     assert f"fold 3 takes {rows[0]['genotype_from']}" in taken[2]
 
 
+@pytest.mark.slow
 def test_a_second_start_does_nothing_and_another_seed_is_added(run, taken):
     given, results, _ = taken
     before = {p: p.stat().st_mtime_ns for p in results.glob("*/*/*.parquet")}
@@ -116,6 +118,7 @@ def test_a_second_start_does_nothing_and_another_seed_is_added(run, taken):
     assert before.items() <= {p: p.stat().st_mtime_ns for p in results.glob("*/*/*.parquet")}.items()
 
 
+@pytest.mark.slow
 def test_what_was_transferred_can_be_exported(taken, tmp_path):
     """The network that a unit trained is made again from its rows, to the last bit."""
     (name,) = reader.open(taken[1]).sweeps
@@ -129,6 +132,7 @@ def test_what_was_transferred_can_be_exported(taken, tmp_path):
     assert (agreement.difference, agreement.changed_labels) == (0.0, 0)
 
 
+@pytest.mark.slow
 def test_a_control_s_genotypes_and_the_source_s_own_corpus(run, source):
     """On its own corpus each fold takes its own winner; the system is that of the source."""
     folder, corpus = source
@@ -151,6 +155,7 @@ def test_a_control_s_genotypes_and_the_source_s_own_corpus(run, source):
         found.assign({}, replace(resolved, extra_tests=["manifest"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "told"),
     [
@@ -173,6 +178,7 @@ def test_what_would_be_ignored_is_refused(source, given, told):
         found.resolve(settings("corpus=savee", given), ["corpus=savee", given])
 
 
+@pytest.mark.slow
 def test_what_changes_nothing_may_be_said(source):
     found = SourceSweep.open(str(source[0].parent), "emodarts")  # results that hold one sweep
     said = [
@@ -187,6 +193,7 @@ def test_what_changes_nothing_may_be_said(source):
     assert plain.sweep_name == more.sweep_name != settings("corpus=savee").sweep_name
 
 
+@pytest.mark.slow
 def test_a_source_that_changed_its_winners(source, taken, tmp_path):
     found = SourceSweep.open(str(source[0]), "emodarts")
     resolved = found.resolve(settings("corpus=savee"), [])
@@ -202,6 +209,7 @@ def test_a_source_that_changed_its_winners(source, taken, tmp_path):
         refuse_changed(storage, again.sweep_name, changed.hashed_settings(again))
 
 
+@pytest.mark.slow
 def test_sources_that_cannot_be_taken(source, taken, tmp_path):
     def begun_with(name, value):
         folder = tmp_path / "results" / "s"
