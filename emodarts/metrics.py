@@ -76,6 +76,31 @@ def absent_classes(labels: Indices, n_classes: int) -> tuple[int, ...]:
     return tuple(sorted(set(range(n_classes)) - set(np.unique(labels).tolist())))
 
 
+def mean_pairwise_agreement(predicted: Indices) -> float:
+    """The mean over all pairs of models of the part of the utterances for which both predict the same class.
+
+    `predicted (models, utterances)` are class indices. NaN for a single model, and without utterances.
+    """
+    models = len(predicted)
+    pairs = [(predicted[i] == predicted[j]).mean() for i in range(models) for j in range(i)] if predicted.size else []
+    return float(np.mean(pairs)) if pairs else float("nan")
+
+
+def expected_calibration_error(labels: Indices, probabilities: NDArray[np.floating], bins: int = 15) -> float:
+    """How far confidences, the largest probabilities, are from how often they are right (Guo et al. 2017, eq. 3).
+
+    `ECE = sum_b n_b / n * |accuracy_b - mean confidence_b|` over `bins` bins of equal width, `(b / bins, (b + 1) /
+    bins]`, where `n_b` of the `n` utterances lie in bin b. `probabilities (utterances, classes)`; NaN without any.
+    """
+    confidence = np.asarray(probabilities, np.float64).max(1, initial=0)
+    right = probabilities.argmax(1) == np.asarray(labels)
+    if not right.size:
+        return float("nan")
+    numbers = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    gaps = np.bincount(numbers, right - confidence, bins)  # a bin's n_b * (accuracy_b - mean confidence_b)
+    return float(np.abs(gaps).sum() / right.size)
+
+
 def _pair(labels: Indices, predicted: Indices) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     y, p = np.asarray(labels, np.int64), np.asarray(predicted, np.int64)
     if y.shape != p.shape:

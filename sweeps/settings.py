@@ -20,6 +20,7 @@ from emodarts.corpora.settings import SINGLE_CORPUS_SETTINGS, CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import SEARCHED, SYSTEMS, FoldSettings
 from emodarts.features.settings import BY_TRAIN, BatchSettings, FeatureSettings
+from emodarts.results.ensembles import DEFAULT_TOP
 from emodarts.search.settings import SearchSettings
 from emodarts.settings import check_settings, is_used, setting
 from emodarts.training.settings import TrainingSettings
@@ -28,8 +29,9 @@ from sweeps.hydra_errors import format_omegaconf_error
 NO_RAY = "none"  # as ray.address
 JOINED = "joined"  # the `corpus` of a sweep that trains on several
 # What may differ from one start of a sweep to the next: no part of its hash.
-_OF_A_START = ("name", "trials", "folds", "seeds", "time_budget_hours", "max_failures", "forecast")
+_OF_A_START = ("name", "trials", "folds", "seeds", "seeds_of", "top", "time_budget_hours", "max_failures", "forecast")
 _ASHA, _WILCOXON = ("pruner", "asha"), ("pruner", "wilcoxon")
+_SEEDS_OF = ("winner", "members")
 _BUNDLE_GROUPS = ("wavlm", "wav2vec2", "hubert")  # of sweeps/conf/features
 _RUNGS = "rising fractions above 0, at most 1"
 
@@ -51,6 +53,12 @@ class SweepSettings:
     trials: int = setting(10, "configurations a study, over all starts of the command", at_least=1, at_most=100_000)
     folds: list[int] | None = setting(None, "numbers of the folds to run, from 0; null: all")
     seeds: int = setting(1, "seeds of each study's winner; trials have the first alone", at_least=1, at_most=100)
+    seeds_of: str = setting(
+        "winner", "who gets further seeds: each study's winner, or all members of its ensemble", choices=_SEEDS_OF
+    )
+    top: int = setting(
+        DEFAULT_TOP, "members of a study's ensemble, its best trials on dev; 0: no ensembles", at_least=0, at_most=100
+    )
     seed: int = setting(0, "the first seed", at_least=0)
     time_budget_hours: float | None = setting(None, "no unit is begun after so many; null: no limit", above=0)
     study_per: str = setting(
@@ -85,6 +93,15 @@ class SweepSettings:
 
     def __post_init__(self) -> None:
         check_settings(self, "sweep")
+        if self.seeds_of == "members" and not self.top:
+            raise EmodartsError(
+                "sweep.seeds_of=members and sweep.top=0: there are no members; set sweep.top, or leave it"
+            )
+
+    @property
+    def seeded(self) -> int:
+        """How many of a study's best trials are run with all seeds."""
+        return self.top if self.seeds_of == "members" else 1
 
 
 @dataclass(frozen=True)
@@ -135,6 +152,7 @@ class Settings:
     system: Any = setting(
         SEARCHED, f"compared, one or a list: {SEARCHED}, `{SEARCHED}:<method>:<scope>`, {', '.join(SYSTEMS[1:])}"
     )
+    ensemble: list[str] = setting([], "systems whose ensembles also make one together: their members of each study")
     extra_tests: list[str] = setting([], "further corpora that every network is tested on, labelled as `corpus` says")
     roots: dict[str, str] = setting({}, "folders of other corpora than `corpus`; else `$EMODARTS_CORPORA/<name>`")
     train_corpora: list[str] = setting([], "trained on together, labelled as `corpus` says; none: `corpus` alone")
@@ -148,6 +166,7 @@ class Settings:
             if twice is not None:
                 raise EmodartsError(f"{name}=[{','.join(corpora)}]: {twice} is named twice, name it once")
         self._check_training()
+        self._check_ensemble()
         if self.ray.address == NO_RAY and self.resources.max_concurrent_trials not in (None, 1):
             raise EmodartsError(
                 f"resources.max_concurrent_trials={self.resources.max_concurrent_trials}: ray.address={NO_RAY} has one "
@@ -174,6 +193,18 @@ class Settings:
             raise EmodartsError(
                 f"{command} names several corpora, and {', '.join(single) or 'protocol'} would speak of one: leave it "
                 "out. Each has its own default protocol and labels; folders are named with roots.<corpus>"
+            )
+
+    def _check_ensemble(self) -> None:
+        """Raise EmodartsError where `ensemble` names what is no system here, or fewer than two."""
+        names = self.ensemble
+        unknown = [name for name in names if name not in self.systems]
+        if unknown:
+            have = ", ".join(self.systems)
+            raise EmodartsError(f"ensemble=[{','.join(names)}]: {unknown[0]} is none of the systems: {have}")
+        if names and not (1 < len(set(names)) == len(names) and self.sweep.top):
+            raise EmodartsError(
+                f"ensemble=[{','.join(names)}]: name two systems or more, none twice, and set sweep.top to 1 or more"
             )
 
     @property

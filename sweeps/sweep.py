@@ -17,6 +17,7 @@ from emodarts.features.extractors.extractor import extractor_identity
 from emodarts.report.report_data import load_report_data
 from emodarts.report.terminal import print_published, print_report, print_sweeps
 from emodarts.results import reader
+from emodarts.results.ensembles import evaluate_ensembles
 from emodarts.results.lease import Lease
 from emodarts.results.reader import Results
 from emodarts.results.sweep_file import register
@@ -71,7 +72,17 @@ def run_job(job: SweepJob, storage: Storage, console: Console) -> tuple[SystemQu
         queues = job.make_queues(writer, results, journal.add)
         journal.begin(queues)
         interrupted = not queues.finished and run_units(settings, sweep, queues, console)
+        if not (interrupted or queues.stopped):
+            write_ensembles(settings, writer, storage)
     return queues, interrupted
+
+
+def write_ensembles(settings: Settings, writer: SweepWriter, storage: Storage) -> None:
+    """Write the table `ensembles` anew where the trials that have ended make another one; no study ever reads it."""
+    (sweep,) = Results.of(storage, [settings.sweep_name]).parts
+    rows = [e.row for e in evaluate_ensembles(sweep, settings.sweep.top, settings.ensemble)]
+    if rows and rows != sweep.table("ensembles").to_pylist():
+        writer.write_ensembles(rows)
 
 
 def register_job(job: SweepJob, storage: Storage) -> None:
@@ -109,10 +120,10 @@ def print_results(job: SweepJob, storage: Storage, console: Console) -> None:
     """Print the tables of a sweep; the published protocol beside its clean sweep."""
     name = job.settings.sweep_name
     if job.clean_sweep is None:
-        print_report(Results.of(storage, [name]), console)
+        print_report(Results.of(storage, [name]), console, job.settings.sweep.top, job.settings.ensemble)
     else:
-        print_sweeps(load_report_data(Results.of(storage, [name])), console)
-        print_published(load_report_data(Results.of(storage, [job.clean_sweep, name])), console)
+        print_sweeps(load_report_data(Results.of(storage, [name]), top=0), console)
+        print_published(load_report_data(Results.of(storage, [job.clean_sweep, name]), top=0), console)
 
 
 def conclude(job: SweepJob, queues: SystemQueues, interrupted: bool, console: Console) -> int:

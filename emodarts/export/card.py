@@ -7,7 +7,7 @@ from emodarts import __version__
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.export.data import CorpusCredit
-from emodarts.export.units import ExportedUnit
+from emodarts.export.units import ExportedUnit, ReportedFigures
 from emodarts.export.weights import DevAgreement
 from emodarts.features.settings import enrolment_size, is_by_speaker
 from emodarts.records import SHARED_STUDY
@@ -35,7 +35,7 @@ class ModelCard:
     """All that the card says. `agreements` and `parts` have one entry a unit; of a refit there is no agreement.
 
     `corpus`: class set and policies, which hold for all `sources`. `seconds`: 5th, 50th and 95th percentile of the
-    training utterances. `parity`: between torch and ONNX.
+    training utterances. `parity`: between torch and ONNX. `ensemble_figures`: of the mean of several units of one fold.
     """
 
     kind: str
@@ -46,6 +46,7 @@ class ModelCard:
     sources: tuple[CorpusCredit, ...]
     seconds: tuple[float, float, float]
     parity: float
+    ensemble_figures: tuple[ReportedFigures, ...] = ()
 
     @property
     def title(self) -> str:
@@ -55,7 +56,12 @@ class ModelCard:
     @property
     def rotates(self) -> bool:
         """Whether the members' test speakers are other members' training speakers."""
-        return len(self.units) > 1
+        return len(self.folds) > 1
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """The folds of the members."""
+        return tuple(sorted({unit.key.fold for unit in self.units}))
 
     def render(self) -> str:
         """The card as Markdown."""

@@ -14,7 +14,7 @@ from emodarts.export.card import ModelCard, TrainingPart
 from emodarts.export.data import SweepCorpus, corpora_settings, read_sweep_corpus
 from emodarts.export.graph import Member
 from emodarts.export.onnx import check_exportable, check_parity, to_onnx
-from emodarts.export.units import ExportedUnit, chosen_units
+from emodarts.export.units import ExportedUnit, ReportedFigures, chosen_units, ensemble_figures
 from emodarts.export.weights import DevAgreement, labelled, refit, retrain
 from emodarts.processors import check_device
 from emodarts.records import EpochRecord
@@ -34,7 +34,8 @@ def export_model(options: argparse.Namespace) -> None:
     package.check_target(out)
     results = _open_sweep(options)
     settings = settings_of(results.parts[0].storage, results.sweeps[0])
-    units = chosen_units(results, settings, options.system, options.fold)
+    systems = [None] if options.system is None else list(dict.fromkeys(options.system.split(",")))
+    units = [u for name in systems for u in chosen_units(results, settings, name, options.fold, options.top)]
     if options.refit:
         columns = ([u.dev_uar for u in units], [u.parameters for u in units], [u.key.fold for u in units])
         units = [units[rank_on_dev(*columns)[0]]]
@@ -50,7 +51,8 @@ def export_model(options: argparse.Namespace) -> None:
     classifier, store = export.classifier(), corpus.store
     model = to_onnx(classifier, store.bins, store.channels, export.classes)
     parity = check_parity(model, classifier, store.bins, store.channels, features.sample_rate)
-    package.write_export(out, export, model, _model_card(export, corpus, agreements, parity))
+    figures = () if options.refit else ensemble_figures(results, units)
+    package.write_export(out, export, model, _model_card(export, corpus, agreements, parity, figures))
     console.print(f"torch and ONNX differ by at most {parity:.1e} of a probability")
     console.print(f"{out}: {_describe(export)}; try `python {out / 'predict.py'} <recording>`, and read {package.CARD}")
 
@@ -58,7 +60,11 @@ def export_model(options: argparse.Namespace) -> None:
 def _check_options(options: argparse.Namespace) -> None:
     if options.threads < 1:
         raise EmodartsError(f"--threads {options.threads}: give 1 or more")
+    if options.top < 1:
+        raise EmodartsError(f"--top {options.top}: give 1 or more")
     check_device(options.device)
+    if options.refit and options.top > 1:
+        raise EmodartsError(f"--refit makes one network, --top {options.top} the mean of several: give one of them")
     if options.refit and options.ensemble:
         raise EmodartsError("--refit makes one network of all data, --ensemble one a fold: give one of them")
 
@@ -98,7 +104,11 @@ def _train(
 
 
 def _model_card(
-    export: package.Export, corpus: SweepCorpus, agreements: Sequence[DevAgreement], parity: float
+    export: package.Export,
+    corpus: SweepCorpus,
+    agreements: Sequence[DevAgreement],
+    parity: float,
+    ensemble_figures: tuple[ReportedFigures, ...],
 ) -> ModelCard:
     folds = [corpus.fold(unit.key) for unit in export.units]
     trained = [labelled(fold) if export.kind == "refit" else fold.train for fold in folds]
@@ -111,6 +121,7 @@ def _model_card(
         sources=corpus.sources,
         seconds=corpus.seconds(trained[0], export.features.frame_rate),
         parity=parity,
+        ensemble_figures=ensemble_figures,
     )
 
 
@@ -120,4 +131,8 @@ def _describe(export: package.Export) -> str:
         return "one network of all data, without a test figure of its own"
     if export.kind == "fold":
         return f"the winner of fold {export.units[0].key.fold}"
-    return f"an ensemble of {len(export.units)} folds, without a test figure of its own"
+    folds, networks = {unit.key.fold for unit in export.units}, f"{len(export.units)} networks"
+    if len(folds) == 1:
+        return f"an ensemble of {networks}, the best on dev of fold {export.units[0].key.fold}"
+    how_many = "" if len(folds) == len(export.units) else f" ({networks})"
+    return f"an ensemble of {len(folds)} folds{how_many}, without a test figure of its own"

@@ -1,9 +1,11 @@
 """Which finished units of a sweep are exported: winners, chosen on dev alone, and all that the tables say of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from emodarts.errors import EmodartsError
@@ -13,8 +15,9 @@ from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import NetworkShape
 from emodarts.records import EpochRecord, TrialRecord, UnitKey, late_dev_epoch
 from emodarts.results.commits import Commit
+from emodarts.results.ensembles import Ensemble, evaluate_ensemble
 from emodarts.results.reader import Results, SweepTables
-from emodarts.results.winners import winners
+from emodarts.results.winners import rank_configurations
 from emodarts.seeds import unit_seed
 
 
@@ -48,6 +51,7 @@ class ExportedUnit:
     dev_utterances: tuple[str, ...]
     dev_probabilities: NDArray[np.float32]
     parameters: int
+    macs: int
     git_revision: str | None
 
     @property
@@ -57,16 +61,21 @@ class ExportedUnit:
 
 
 def chosen_units(
-    results: Results, sweep_settings: dict[str, Any], system: str | None, fold: int | None
+    results: Results, sweep_settings: dict[str, Any], system: str | None, fold: int | None, top: int = 1
 ) -> list[ExportedUnit]:
-    """The winner of each fold, or of one, by dev UAR; ordered by fold.
+    """The winner of each fold, or of one, by dev UAR, or the `top` best of each; ordered by fold, the best first.
 
     `results` are those of one sweep. Raises EmodartsError where a system has to be named, or nothing is finished.
     """
     trials = results.trials()
     system = _choose_system(results, trials, system)
     studies = {trial.study for trial in trials if trial.system == system}
-    best = {winner.study: winner.trial for winner in winners(results) if winner.system == system}
+    (sweep,) = results.parts
+    ranking = rank_configurations(sweep)
+    ranks: dict[str, list[int]] = {}
+    for row in ranking.filter(pc.is_finite(ranking["value"])).to_pylist():
+        if row["system"] == system and len(ranks.setdefault(row["study"], [])) < top:
+            ranks[row["study"]].append(row["trial"])
     without_dev = {t.study for t in trials if t.system == system and t.status == "complete" and not t.values}
     if without_dev:
         raise EmodartsError(
@@ -77,17 +86,29 @@ def chosen_units(
         commit
         for commit in results.commits
         if (commit.status, commit.key.system, commit.key.seed) == ("complete", system, 0)
-        and best.get(commit.key.study) == commit.key.trial
+        and commit.key.trial in ranks.get(commit.key.study, [])
         and fold in (None, commit.key.fold)
     ]
-    _check_choice(results, commits, sorted(studies - best.keys()) if fold is None else [], fold)
+    _check_choice(results, commits, sorted(studies - ranks.keys()) if fold is None else [], fold)
+    commits.sort(key=lambda commit: (commit.key.fold, ranks[commit.key.study].index(commit.key.trial)))
     sweep_seed = int(sweep_settings.get("sweep.seed", 0))
+    return [_read_unit(sweep, commit, sweep_seed) for commit in commits]
+
+
+def ensemble_figures(results: Results, units: Sequence[ExportedUnit]) -> tuple[ReportedFigures, ...]:
+    """What the mean of several units of one fold reached on its dev and test parts; of other units nothing is known."""
+    first = units[0].key
+    if len(units) == 1 or {unit.key.fold for unit in units} != {first.fold}:
+        return ()
+    members = tuple((unit.key.system, unit.key.study, unit.key.trial) for unit in units)
     (sweep,) = results.parts
-    return [_read_unit(sweep, commit, sweep_seed) for commit in sorted(commits, key=lambda commit: commit.key.fold)]
+    rows = [e.row for e in evaluate_ensemble(sweep, Ensemble("the ensemble", first.study, members))]
+    rows = [r for r in rows if (r["fold"], r["seed"]) == (first.fold, first.seed) and r["role"] != "cross"]
+    return tuple(ReportedFigures(**{field.name: row[field.name] for field in fields(ReportedFigures)}) for row in rows)
 
 
 def _check_choice(results: Results, commits: list[Commit], unfinished: list[str], fold: int | None) -> None:
-    where, folds = f"sweep '{results.sweeps[0]}'", [commit.key.fold for commit in commits]
+    where, folds = f"sweep '{results.sweeps[0]}'", {commit.key.fold for commit in commits}
     if unfinished:
         raise EmodartsError(
             f"{where}: no configuration of {', '.join(unfinished)} is finished yet; let the sweep go on, or export the "
@@ -98,7 +119,7 @@ def _check_choice(results: Results, commits: list[Commit], unfinished: list[str]
         which = "no fold" if fold is None else f"fold {fold}"
         finished = ", ".join(map(str, have)) or "none"
         raise EmodartsError(f"{where}: {which} has a finished winner; folds with finished units: {finished}")
-    if len(set(folds)) < len(folds):
+    if len({(commit.key.study, commit.key.fold) for commit in commits}) > len(folds):
         studies = ", ".join(sorted({commit.key.study for commit in commits}))
         raise EmodartsError(
             f"{where} has several winners of one fold ({studies}): it was run with both ways of sweep.study_per; take "
@@ -140,6 +161,7 @@ def _read_unit(sweep: SweepTables, commit: Commit, sweep_seed: int) -> ExportedU
         dev_utterances=tuple(row["utterance"] for row in dev),
         dev_probabilities=np.array([row["probabilities"] for row in dev], np.float32),
         parameters=rows[0]["parameters"],
+        macs=rows[0]["macs"],
         git_revision=rows[0]["git_revision"],
     )
 

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from emodarts.errors import EmodartsError
 from emodarts.files import write_output
 
 
@@ -14,6 +15,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a page that needs no network and no scripts")
     parser.add_argument("--tables", metavar="FOLDER", type=Path, help="write all tables as CSV, Markdown and LaTeX")
     parser.add_argument("--figures", metavar="FOLDER", type=Path, help="write all figures as SVG and PDF")
+    parser.add_argument(
+        "--top",
+        metavar="K",
+        type=int,
+        help="members of an ensemble in each study; 0: none (default: as the sweep had it, else 5)",
+    )
+    parser.add_argument(
+        "--ensemble", metavar="A,B", default="", help="systems whose members also make one ensemble together"
+    )
     parser.set_defaults(run=run)
 
 
@@ -21,18 +31,21 @@ def run(options: argparse.Namespace) -> None:
     """Print, or write what was asked for. Raises EmodartsError."""
     from emodarts.results import reader
 
+    if options.top is not None and options.top < 0:
+        raise EmodartsError(f"--top {options.top}: give 0 or more")
+    ensembles = options.top, tuple(filter(None, options.ensemble.split(",")))
     results = reader.open(*options.results)
     if not (options.html or options.tables or options.figures):
         from emodarts.console import output
         from emodarts.report.terminal import print_report
 
-        print_report(results, output())
+        print_report(results, output(), *ensembles)
         return
     from emodarts.report.figures import Figure
     from emodarts.report.page import build_page, render_page
     from emodarts.report.tables import FORMATS, ReportTable
 
-    page = build_page(results)
+    page = build_page(results, *ensembles)
     tables = [element for element in page.tables_and_figures() if isinstance(element, ReportTable)]
     figures = [element for element in page.tables_and_figures() if isinstance(element, Figure)]
     if options.html:

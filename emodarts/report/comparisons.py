@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import mean
+from typing import Any
 
 from emodarts.records import LATE_DEV
 from emodarts.report.report_data import EvaluationPart, ReportData, SystemResults
@@ -128,9 +129,12 @@ def _with_names(
         ComparedSystem(name if counts[name] == 1 else f"{name} ({s.sweep})", data.colour_number(s), s, part)
         for name, (s, part) in zip(names, members, strict=True)
     ]
-    # The searched system is the reference; without one, what is best on dev.
-    return tuple(
-        sorted(
-            compared, key=lambda c: (c.results.system != _REFERENCE, bool(c.results.source), -(c.dev_uar or 0), c.name)
-        )
-    )
+    dev_uars = {(c.results.sweep, c.results.system): c.dev_uar or 0 for c in compared}
+
+    def rank(c: ComparedSystem) -> tuple[Any, ...]:
+        """The searched system is the reference; without one, what is best on dev. An ensemble stands after its own."""
+        system = c.results.system.rpartition("+top")[0] if c.results.is_ensemble else c.results.system
+        dev_uar = dev_uars.get((c.results.sweep, system), c.dev_uar or 0)
+        return system != _REFERENCE, bool(c.results.source), -dev_uar, system, c.results.is_ensemble, c.name
+
+    return tuple(sorted(compared, key=rank))

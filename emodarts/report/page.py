@@ -12,6 +12,7 @@ from emodarts.report.notices import all_notices
 from emodarts.report.report_data import ReportData, load_report_data
 from emodarts.report.sections.breakdowns import classes_section, folds_section, speakers_section
 from emodarts.report.sections.cross_corpus import cross_corpus_section, transfer_section
+from emodarts.report.sections.ensembles import ensembles_section
 from emodarts.report.sections.genotypes import genotypes_section
 from emodarts.report.sections.hyperparameters import hyperparameters_section
 from emodarts.report.sections.learning_curves import learning_curves_section
@@ -40,14 +41,18 @@ class Page:
         return [element for section in self.sections for element in iter_tables_and_figures(section.elements)]
 
 
-def build_page(results: Results) -> Page:
-    """Read and compute everything. Raises EmodartsError for results that are damaged or contradict each other."""
-    data = load_report_data(results)
+def build_page(results: Results, top: int | None = None, ensemble: Sequence[str] = ()) -> Page:
+    """Read and compute everything; `top`, `ensemble`: see `load_report_data`.
+
+    Raises EmodartsError for results that are damaged or contradict each other.
+    """
+    data = load_report_data(results, top, ensemble)
     comparisons = group_comparisons(data)
     clean = [comparison for comparison in comparisons if comparison.epoch_rule == LATE_DEV]
     compared = [(comparison, compare(comparison)) for comparison in clean]
     sections = (
         systems_section(compared),
+        ensembles_section(data),
         selection_section(data),
         published_section(data),
         cross_corpus_section(data),
@@ -88,7 +93,8 @@ def render_page(page: Page) -> str:
 
 def _tiles(data: ReportData, compared: Sequence[tuple[Comparison, list[SystemFigures]]]) -> list[tuple[str, str]]:
     """The first figures of the page: a name and a value each."""
-    tiles = [("sweeps", str(len(data.sweeps))), ("systems", str(len(data.system_names)))]
+    systems = {system.system for system in data.systems if not system.is_ensemble}
+    tiles = [("sweeps", str(len(data.sweeps))), ("systems", str(len(systems)))]
     tiles.append(("configurations", f"{sum(n for record in data.sweeps for n in record.statuses.values()):,}"))
     for comparison, (first, *_) in [c for c in compared if not c[0].shared][:1]:  # a shared choice heads nothing
         caveat = " (weak protocol)" if comparison.protocol_caveat else ""

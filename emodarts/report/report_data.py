@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from emodarts.errors import EmodartsError
 from emodarts.records import SHARED_STUDY
+from emodarts.results.ensembles import DEFAULT_TOP, Ensemble, EnsembleEvaluation, evaluate_ensembles, stored_ensembles
 from emodarts.results.reader import Results, SweepTables
 from emodarts.results.statistics import Tally, pooled
 from emodarts.results.sweep_file import settings_of
@@ -68,7 +69,8 @@ class SystemResults:
     """A system of a sweep under one protocol: the winner of each fold, its rows of `folds`, and its predictions.
 
     `tallies`: part -> (fold, seed) -> counts by speaker, where there are labels. `source`: the sweep whose genotypes
-    were taken, or None. `shared`: one study chose for all folds.
+    were taken, or None. `shared`: one study chose for all folds. Of an ensemble the rows are those of `ensembles`, and
+    a fold's winner is its first member, with the ensemble's own dev UAR.
     """
 
     sweep: str
@@ -88,6 +90,11 @@ class SystemResults:
     def hashes(self) -> tuple[tuple[int, str], ...]:
         """Fold and its hash; more than one of a fold where the data changed on the way."""
         return tuple(sorted({(row["fold"], row["fold_hash"]) for row in self.rows}))
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether its predictions are means over trials."""
+        return "n_members" in self.rows[0]
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -198,8 +205,9 @@ class ReportData:
 
     @property
     def system_names(self) -> tuple[str, ...]:
-        """Names of the systems, the searched one first."""
-        return tuple(sorted({s.system for s in self.systems}, key=lambda name: (name != "emodarts", name)))
+        """Names of the systems, the searched one first, and of ensembles."""
+        names = {(s.is_ensemble, s.system != "emodarts", s.system) for s in self.systems}
+        return tuple(dict.fromkeys(name for _, _, name in sorted(names)))
 
     def colour_number(self, system: SystemResults) -> int:
         """The number of a system's colour; with genotypes from elsewhere it has its own."""
@@ -221,8 +229,12 @@ class ReportData:
         return rows
 
 
-def load_report_data(results: Results) -> ReportData:
-    """Read what a report needs. Raises EmodartsError for files that are none, and sweeps of one name that differ."""
+def load_report_data(results: Results, top: int | None = None, ensemble: Sequence[str] = ()) -> ReportData:
+    """Read what a report needs. Raises EmodartsError for files that are none, and sweeps of one name that differ.
+
+    `top`: members of an ensemble in each study, 0 for none; None: as many as the sweep's table `ensembles` has, else 5.
+    `ensemble`: systems whose members also make one together; none: as that table has it.
+    """
     doubled = [name for name, count in Counter(results.sweeps).items() if count > 1]
     if doubled:
         raise EmodartsError(
@@ -232,6 +244,10 @@ def load_report_data(results: Results) -> ReportData:
     rankings = {sweep.name: rank_configurations(sweep) for sweep in results.parts}
     winners = {sweep.name: first_of_studies(sweep, rankings[sweep.name]) for sweep in results.parts}
     systems = [s for sweep in results.parts for s in _read_systems(sweep, {w.key: w for w in winners[sweep.name]})]
+    for sweep in results.parts:
+        stored_top, stored_systems = stored_ensembles(sweep) or (DEFAULT_TOP, ())
+        chosen = stored_top if top is None else top, ensemble or stored_systems
+        systems += _group_ensembles(sweep.name, list(evaluate_ensembles(sweep, *chosen, rankings[sweep.name])))
     sweeps = tuple(map(SweepRecord.read, results.parts))
     return ReportData(results, tuple(w for ws in winners.values() for w in ws), tuple(systems), sweeps, rankings)
 
@@ -240,6 +256,37 @@ def _read_systems(sweep: SweepTables, winners: dict[tuple[str, str, int], Winner
     final = pc.field("stage") == "final"
     rows = [row for piece in sweep.read_trials("folds", set(winners), None, final) for row in piece.to_pylist()]
     tallies = count_predictions(sweep, set(winners), {EvaluatedUnit.of(row): tuple(row["classes"]) for row in rows})
+    return _group_rows(sweep.name, rows, tallies, winners)
+
+
+def _group_ensembles(sweep: str, evaluations: Sequence[EnsembleEvaluation]) -> Iterator[SystemResults]:
+    tallies: dict[EvaluatedUnit, Tallies] = defaultdict(dict)
+    dev_uars: dict[Ensemble, list[float]] = defaultdict(list)
+    for e in evaluations:
+        predictions, classes = e.evaluation, tuple(e.row["classes"])
+        labelled = [i for i, label in enumerate(predictions.labels) if label is not None]
+        speakers = [predictions.speakers[i] or UNKNOWN for i in labelled]
+        labels = [classes.index(str(predictions.labels[i])) for i in labelled]
+        if labelled:
+            predicted = predictions.probabilities[labelled].argmax(1)
+            tally = Tally.of(speakers, labels, predicted, len(classes))
+            tallies[EvaluatedUnit.of(e.row)][EvaluationPart.of(e.row)] = tally
+        if predictions.role == "dev" and e.row["seed"] == 0:
+            dev_uars[e.ensemble].append(e.row["uar"])
+    first_members = {
+        (e.system, e.study, None): Winner(sweep, e.system, e.study, e.members[0][2], mean(uars), {}, len(e.members))
+        for e, uars in dev_uars.items()
+    }
+    return _group_rows(sweep, [e.row for e in evaluations], tallies, first_members)
+
+
+def _group_rows(
+    sweep: str,
+    rows: Sequence[dict[str, Any]],
+    tallies: Mapping[EvaluatedUnit, Tallies],
+    winners: Mapping[Any, Winner],
+) -> Iterator[SystemResults]:
+    """The systems of rows of `folds` or `ensembles`; `winners` by system, study and trial."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         group = [tuple(value) if isinstance(value := row[name], list) else value for name in _GROUP]
@@ -248,11 +295,11 @@ def _read_systems(sweep: SweepTables, winners: dict[tuple[str, str, int], Winner
     for (system, protocol, classes, corpora, rule, shared, source), members in sorted(groups.items(), key=str):
         by_part: dict[EvaluationPart, dict[tuple[int, int], Tally]] = defaultdict(dict)
         for unit in {EvaluatedUnit.of(row) for row in members}:
-            for part, tally in tallies[unit].items():
+            for part, tally in tallies.get(unit, {}).items():
                 by_part[part][unit.fold, unit.seed] = tally
         best = {row["fold"]: winners[row["system"], row["study"], row["trial"]] for row in members}
         caveat = members[0]["protocol_caveat"]
-        about = (sweep.name, system, protocol, caveat, classes, corpora, rule, source, shared)
+        about = (sweep, system, protocol, caveat, classes, corpora, rule, source, shared)
         yield SystemResults(*about, best, tuple(members), dict(by_part))
 
 

@@ -12,6 +12,7 @@ from emodarts.console import print_line
 from emodarts.records import LATE_DEV
 from emodarts.report.notices import comparability_notices
 from emodarts.report.report_data import EvaluationPart, ReportData, SystemResults, load_report_data
+from emodarts.report.sections.ensembles import column_mean
 from emodarts.report.sections.published_protocol import EPOCH_RULES, compare_epoch_rules
 from emodarts.results.reader import Results
 from emodarts.results.statistics import Metrics, Spread, compute_metrics, majority, mean_metrics, spread
@@ -64,9 +65,9 @@ def summarise(system: SystemResults, part: EvaluationPart) -> SystemSummary:
     return SystemSummary(tuple(folds), mean_metrics(pooled), compute_metrics(majority(pooled[0]).confusion()))
 
 
-def print_report(results: Results, console: Console) -> None:
-    """Print the summary of each sweep, and published protocols."""
-    data = load_report_data(results)
+def print_report(results: Results, console: Console, top: int | None = None, ensemble: Sequence[str] = ()) -> None:
+    """Print the summary of each sweep, and published protocols; `top`, `ensemble`: see `load_report_data`."""
+    data = load_report_data(results, top, ensemble)
     print_sweeps(data, console)
     print_published(data, console)
 
@@ -77,9 +78,12 @@ def print_sweeps(data: ReportData, console: Console) -> None:
         systems = [system for system in data.systems if system.sweep == record.sweep]
         # What no dev part chose stands in a table of its own (`print_published`), and never beside these.
         clean = [system for system in systems if system.epoch_rule == LATE_DEV]
-        for system in clean:
+        for system in (system for system in clean if not system.is_ensemble):
             for part in system.parts("test"):
                 console.print(_system_table(system, part))
+        ensembles = [(s, part) for s in clean if s.is_ensemble for part in s.parts("test")]
+        for test_set in sorted({part.test_set for _, part in ensembles}):
+            console.print(_ensembles_table(test_set, [(s, p) for s, p in ensembles if p.test_set == test_set]))
         if any(system.parts("cross") for system in clean):
             console.print(_cross_table(clean))
         statuses: Counter[str] = Counter()
@@ -142,6 +146,23 @@ def _system_table(system: SystemResults, part: EvaluationPart) -> Table:
     return table
 
 
+def _ensembles_table(test_set: str, ensembles: Sequence[tuple[SystemResults, EvaluationPart]]) -> Table:
+    table = _new_table(
+        f"means of each study's best trials on dev, on {test_set}, all folds pooled",
+        ("system", "trials", "UAR", "F1", "agree", "ECE", "ECE of one"),
+    )
+    table.columns[0].overflow = "fold"
+    for system, part in ensembles:
+        uar, _, macro_f1 = _figures(mean_metrics(system.pooled(part)))
+        sureness = (_figure(column_mean(system, part, column)) for column in ("agreement", "ece", "members_ece"))
+        table.add_row(_marked_name(system), f"{column_mean(system, part, 'n_members'):.3g}", uar, macro_f1, *sureness)
+    return table
+
+
+def _marked_name(system: SystemResults) -> str:
+    return f"{system.system}, study_per=sweep" if system.shared else system.system
+
+
 def _cross_table(systems: Sequence[SystemResults]) -> Table:
     table = _new_table(
         "other corpora: means over the models of the folds",
@@ -150,9 +171,8 @@ def _cross_table(systems: Sequence[SystemResults]) -> Table:
     for system, part in ((s, part) for s in systems for part in s.parts("cross")):
         uar, war, macro_f1 = (spread(list(system.by_fold(part, name).values())) for name in _METRICS)
         figures = map(_figure, (uar.mean, uar.deviation, war.mean, macro_f1.mean))
-        name = f"{system.system}, study_per=sweep" if system.shared else system.system
         n, chance = str(system.rows_of(part)[0]["n"]), _figure(1 / len(system.classes))
-        table.add_row(name, part.test_set, part.normalisation, str(uar.n), *figures, n, chance)
+        table.add_row(_marked_name(system), part.test_set, part.normalisation, str(uar.n), *figures, n, chance)
     return table
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from operator import and_
+from itertools import groupby
+from operator import and_, or_
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ _UNIT_COLUMNS = ("system", "study", "trial", "seed", "fold")
 _KEYS = {
     "trials": ("system", "study", "trial", "seed"),
     "rungs": ("system", "study", "trial", "seed", "fold", "rung"),
+    "ensembles": ("sweep",),  # written as a whole
     "importances": ("system", "study"),
     "corpora": ("corpus",),
 }
@@ -80,9 +82,10 @@ class SweepTables:
         Nothing else is read: of compacted files the row groups that hold them, of small files those of their units.
         """
         if self.compacted is not None:
-            for trial in sorted(trials):
-                of_trial = _equal(_UNIT_COLUMNS[:3], trial)
-                yield self._read_compacted(name, columns, of_trial if where is None else of_trial & where)
+            for study, of_study in groupby(sorted(trials), key=lambda trial: trial[:2]):  # whose rows stand together
+                is_one = reduce(or_, (pc.field("trial") == number for *_, number in of_study))
+                of_trials = _equal(_UNIT_COLUMNS[:2], study) & is_one
+                yield self._read_compacted(name, columns, of_trials if where is None else of_trials & where)
         units = [c for c in self._small_commits if (c.key.system, c.key.study, c.key.trial) in trials]
         yield from self._read_files(name, self._unit_paths(name, units), columns, where)
 
@@ -165,6 +168,8 @@ class SweepTables:
 
     def _read_compacted(self, name: str, columns: Sequence[str] | None, where: pc.Expression | None) -> pa.Table:
         assert self.compacted is not None
+        if name not in self.compacted.files:  # compacted before there was this table
+            return _select(TABLES[name].empty_table(), columns, None)
         path = self.storage.path(self.compacted.files[name])
         try:
             dataset = self._datasets.get(path) or self._datasets.setdefault(path, self._open_dataset(path, name))
@@ -217,7 +222,8 @@ class Results:
         return tuple(commit for part in self.parts for commit in part.commits)
 
     def table(self, name: str, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.Table:
-        """Rows of `trials`, `rungs`, `folds`, `predictions`, `epochs`, `genotypes`, `importances` or `corpora`.
+        """Rows of `trials`, `rungs`, `folds`, `predictions`, `epochs`, `genotypes`, `ensembles`, `importances` or
+        `corpora`.
 
         All columns, or those named; all rows, or those for which `where` holds: `pc.field("role") == "test"`.
         """

@@ -36,6 +36,18 @@ _UNIT: Columns = [
 # valence, dominance), null: the class
 _PART = _columns("role test_set normalisation condition target", _STRING)
 
+# What is known of evaluated networks: the figures of their predictions, what they cost, and how they were made.
+_FIGURES: Columns = [
+    ("n", _LONG),
+    # ccc and rmse (in the dimension's scale) are of dimensions, the figures before them of classes
+    *_columns("uar war macro_f1 ccc rmse", _FLOAT),
+    ("absent_classes", pa.list_(_STRING)),
+    *_columns("parameters macs", _LONG),
+    *_columns("search_seconds train_seconds peak_memory_mb", _FLOAT),
+    *_columns("place git_revision packages settings", _STRING),  # place: node and GPU; the last two are JSON
+    ("schema_version", _INT),
+]
+
 TABLES: dict[str, pa.Schema] = {
     "trials": pa.schema(
         [
@@ -56,20 +68,7 @@ TABLES: dict[str, pa.Schema] = {
             ("decided_at", _TIME),
         ]
     ),
-    "folds": pa.schema(
-        [
-            *_UNIT,
-            *_PART,
-            ("n", _LONG),
-            # ccc and rmse (in the dimension's scale) are of dimensions, the figures before them of classes
-            *_columns("uar war macro_f1 ccc rmse", _FLOAT),
-            ("absent_classes", pa.list_(_STRING)),
-            *_columns("parameters macs", _LONG),
-            *_columns("search_seconds train_seconds peak_memory_mb", _FLOAT),
-            *_columns("place git_revision packages settings", _STRING),  # place: node and GPU; the last two are JSON
-            ("schema_version", _INT),
-        ]
-    ),
+    "folds": pa.schema([*_UNIT, *_PART, *_FIGURES]),
     "predictions": pa.schema(
         [
             *_UNIT,
@@ -92,6 +91,16 @@ TABLES: dict[str, pa.Schema] = {
         ]
     ),
     "genotypes": pa.schema([*_UNIT, *_columns("genotype network", _STRING), ("derived_at", _INT)]),
+    "ensembles": pa.schema(
+        [
+            *_UNIT,  # trial is null
+            *_PART,
+            *_FIGURES,  # costs are sums over the members, peak memory is their largest; the rest is the first member's
+            ("members", pa.list_(_STRING)),  # system/trial, of each system the best on dev first
+            ("n_members", _INT),
+            *_columns("agreement ece members_uar members_ece", _FLOAT),  # the last two: means of the members' own
+        ]
+    ),
     "importances": pa.schema([*_STUDY, ("parameter", _STRING), ("value", _FLOAT)]),
     "corpora": pa.schema(
         [

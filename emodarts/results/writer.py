@@ -61,6 +61,10 @@ class SweepWriter:
         rows = [{**head, "parameter": name, "value": value} for name, value in values.items()]
         self._write("importances", f"importances/{system}.{study}.parquet".replace(":", "-"), rows)
 
+    def write_ensembles(self, rows: list[dict[str, Any]]) -> None:
+        """Write all rows of the table `ensembles` (`results.ensembles`), in the place of those that there were."""
+        self._write("ensembles", "ensembles/all.parquet", rows)
+
     def commit(self, key: UnitKey, records: UnitRecords, attempt: str) -> Commit:
         """Write everything of a unit; until the last file is there, nothing of it counts.
 
@@ -107,6 +111,23 @@ class SweepWriter:
         self.storage.write(f"{self.sweep}/{path}", sink.getvalue().to_pybytes())
 
 
+def compute_figures(e: Evaluation, classes: tuple[str, ...]) -> dict[str, Any]:
+    """n, UAR, WAR, macro-F1 and the absent classes of what has a label; figures are None where nothing has."""
+    labelled = [row for row, label in enumerate(e.labels) if label is not None]
+    if not labelled:
+        return {"n": 0, "uar": None, "war": None, "macro_f1": None, "absent_classes": list(classes)}
+    index = {name: number for number, name in enumerate(classes)}
+    y = np.array([index[str(e.labels[row])] for row in labelled])
+    p = np.asarray(e.probabilities)[labelled].argmax(1)
+    return {
+        "n": len(y),
+        "uar": metrics.uar(y, p, len(classes)),
+        "war": metrics.war(y, p),
+        "macro_f1": metrics.macro_f1(y, p, len(classes)),
+        "absent_classes": [classes[c] for c in metrics.absent_classes(y, len(classes))],
+    }
+
+
 def _unit_columns(key: UnitKey, stage: str | None, epoch_rule: str | None) -> dict[str, Any]:
     return {**asdict(key), "stage": stage, "epoch_rule": epoch_rule}
 
@@ -129,28 +150,11 @@ def _prediction_rows(key: UnitKey, e: Evaluation) -> list[dict[str, Any]]:
     return [{**columns, **dict(zip(names, row, strict=True))} for row in values]
 
 
-def _compute_figures(e: Evaluation, classes: tuple[str, ...]) -> dict[str, Any]:
-    """n, UAR, WAR, macro-F1 and the absent classes of what has a label; figures are None where nothing has."""
-    labelled = [row for row, label in enumerate(e.labels) if label is not None]
-    if not labelled:
-        return {"n": 0, "uar": None, "war": None, "macro_f1": None, "absent_classes": list(classes)}
-    index = {name: number for number, name in enumerate(classes)}
-    y = np.array([index[str(e.labels[row])] for row in labelled])
-    p = np.asarray(e.probabilities)[labelled].argmax(1)
-    return {
-        "n": len(y),
-        "uar": metrics.uar(y, p, len(classes)),
-        "war": metrics.war(y, p),
-        "macro_f1": metrics.macro_f1(y, p, len(classes)),
-        "absent_classes": [classes[c] for c in metrics.absent_classes(y, len(classes))],
-    }
-
-
 def _fold_row(key: UnitKey, e: Evaluation, records: UnitRecords) -> dict[str, Any]:
     costs = ("parameters", "macs", "search_seconds", "train_seconds", "peak_memory_mb", "git_revision")
     return {
         **_evaluation_columns(key, e),
-        **_compute_figures(e, key.classes),
+        **compute_figures(e, key.classes),
         **{name: getattr(records, name) for name in costs},
         "packages": records.packages_json,
         "settings": records.settings_json,

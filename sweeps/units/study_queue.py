@@ -7,6 +7,7 @@ Under `study_per=fold` each outer fold has a study of its own whose objective is
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 
 from optuna.trial import FrozenTrial
 
@@ -79,7 +80,8 @@ class StudyQueue(UnitQueue):
     @property
     def _units_requested(self) -> int:
         """Pruned configurations may need fewer."""
-        return sum(len(f) * (self.settings.trials + self.settings.seeds - 1) for f in self.folds.values())
+        seeded = min(self.settings.seeded, self.settings.trials)
+        return sum(len(f) * (self.settings.trials + (self.settings.seeds - 1) * seeded) for f in self.folds.values())
 
     def _refill(self) -> None:
         self._propose()
@@ -103,18 +105,21 @@ class StudyQueue(UnitQueue):
         return self.studies[study].trial_count >= self.settings.trials
 
     def _missing_seeds(self, study: str) -> list[tuple[int, int]]:
-        """The winner's number, and a seed that it has not been begun with, for each of these."""
-        if self.settings.seeds == 1 or (winner := self.history.winner(study)) is None:
+        """The number of the winner, or of each member of the ensemble (`seeds_of`), and a seed that it has not been
+        begun with, for each of these.
+        """
+        if self.settings.seeds == 1:
             return []
-        return [(winner, seed) for seed in range(1, self.settings.seeds) if (winner, seed) not in self.trials[study]]
+        runs = product(self.history.ranked(study)[: self.settings.seeded], range(1, self.settings.seeds))
+        return [run for run in runs if run not in self.trials[study]]
 
     def _add_seeds(self) -> None:
-        """Run the winner of each study that has ended with further seeds."""
+        """Run the winner, or the members, of each study that has ended with further seeds."""
         for study, trials in self.trials.items():
             if self._all_proposed(study) and self.history.study_has_ended(study):
-                for winner, seed in self._missing_seeds(study):
-                    parameters = trials[winner, 0].parameters
-                    self._begin(TrialRecord(self.system, study, winner, seed, parameters, proposed_at=now()))
+                for number, seed in self._missing_seeds(study):
+                    parameters = trials[number, 0].parameters
+                    self._begin(TrialRecord(self.system, study, number, seed, parameters, proposed_at=now()))
 
     def _begin(self, trial: TrialRecord) -> None:
         self.history.write(trial)

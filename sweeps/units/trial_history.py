@@ -34,9 +34,13 @@ class TrialHistory:
 
     def winner(self, study: str) -> int | None:
         """The best complete configuration of a study by `rank_on_dev`."""
+        return next(iter(self.ranked(study)), None)
+
+    def ranked(self, study: str) -> list[int]:
+        """The complete configurations of a study, the best first (`rank_on_dev`)."""
         complete = [t for (_, seed), t in self.trials[study].items() if seed == 0 and t.status == "complete"]
         keys = ([t.values[0] for t in complete], [self._parameters(t) for t in complete], [t.trial for t in complete])
-        return complete[rank_on_dev(*keys)[0]].trial if complete else None
+        return [complete[position].trial for position in rank_on_dev(*keys)]
 
     def objective_values(self, trial: TrialRecord, objectives: Sequence[str]) -> tuple[float, ...]:
         """The objectives of a configuration whose units are complete: means over its folds; none without dev parts."""

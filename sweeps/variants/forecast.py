@@ -101,7 +101,7 @@ class Forecast:
 
 def forecast_units(settings: Settings, space: SearchSpace, data: SweepData) -> Forecast:
     """Measure, and forecast the seconds of each unit of a system. Raises EmodartsError for a search by candidates."""
-    method, start = space.settings.search.method, time.perf_counter()
+    sweep, method, start = settings.sweep, space.settings.search.method, time.perf_counter()
     if space.settings.searches and method not in ("darts", "frozen", "random_architecture"):
         raise EmodartsError(f"search.method={method} has no supernet to measure")
     device = choose_device(settings.resources.device)
@@ -115,7 +115,7 @@ def forecast_units(settings: Settings, space: SearchSpace, data: SweepData) -> F
     model = _TimeModel([_measure(sample[i], macs[i], data, part, device) for i in extremes])
     seconds = np.array([model.seconds(fold_settings, m) for fold_settings, m in zip(sample, macs, strict=True)])
     folds = len(data.folds)
-    count = folds * (settings.sweep.trials + settings.sweep.seeds - 1)
+    count = folds * (sweep.trials + (sweep.seeds - 1) * min(sweep.seeded, sweep.trials))
     # The preset's own configuration comes first on every fold.
     units = np.concatenate([np.full(folds, seconds[0]), np.resize(seconds[1:], max(0, count - folds))])[:count]
     return Forecast(units, device, len(part.train), len(fold.train), _memory_mb(device), time.perf_counter() - start)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,12 +21,13 @@ from emodarts.experiment.stages import predict
 from emodarts.export import package
 from emodarts.export.data import corpora_settings, corpus_settings
 from emodarts.export.predict import VERSION
-from emodarts.export.units import chosen_units
+from emodarts.export.units import chosen_units, ensemble_figures
 from emodarts.features.settings import FeatureSettings
 from emodarts.records import TrialRecord
 from emodarts.results import reader
+from emodarts.results.ensembles import evaluate_ensembles
 from emodarts.results.sweep_file import register
-from emodarts.results.winners import winners
+from emodarts.results.winners import rank_configurations, winners
 from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage
 from sweeps.data.placement import StoreLocation
@@ -44,20 +46,24 @@ def swept(demo, demo_store, tiny, tmp_path_factory):
     results = tmp_path_factory.mktemp("results")
     corpus = replace(Settings().corpus, name="demo", protocol="demo/speaker4")
     settings = Settings(corpus, tiny.features, tiny.batches, tiny.search, tiny.training, SweepSettings(seed=5))
-    folds = {fold.index: fold for fold in demo[2][:2]}
-    store = StoreLocation(str(demo_store.folder), socket.gethostname(), None)
-    specs = UnitSpecFactory("s", "emodarts", SearchSpace(tiny), folds, ("demo",), sweep_seed=5, device="cpu")
-    sweep = SweepSpec("s", str(results), (store,), folds, threads=1)
     storage = Storage.open(results)
     register(storage, "s", settings.hashed_settings())
+    for fold, number in ((0, 0), (0, 1), (1, 0)):
+        run_trial(storage, demo, demo_store, tiny, fold, number)
+    return results
+
+
+def run_trial(storage, demo, demo_store, settings, fold, number):
+    """A unit as a sweep's worker runs it, and the row of its trial; `settings.system` is its system."""
+    folds = {fold.index: fold for fold in demo[2][:2]}
+    store = StoreLocation(str(demo_store.folder), socket.gethostname(), None)
+    specs = UnitSpecFactory("s", settings.system, SearchSpace(settings), folds, ("demo",), sweep_seed=5, device="cpu")
+    sweep = SweepSpec("s", storage.root, (store,), folds, threads=1)
+    trial = TrialRecord(settings.system, f"fold{fold}", number, 0, {"training.learning_rate": (3e-3, 1e-5)[number]})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metrics, "setproctitle", lambda title: None)
-        for fold, number in ((0, 0), (0, 1), (1, 0)):
-            parameters = {"training.learning_rate": (3e-3, 1e-5)[number]}
-            trial = TrialRecord("emodarts", f"fold{fold}", number, 0, parameters)
-            outcome = worker.run_unit_locally(specs.make(trial, fold), sweep)
-            SweepWriter(storage, "s").write_trial(replace(trial, status="complete", values=(outcome.dev_uar,)))
-    return results
+        outcome = worker.run_unit_locally(specs.make(trial, fold), sweep)
+    SweepWriter(storage, "s").write_trial(replace(trial, status="complete", values=(outcome.dev_uar,)))
 
 
 @pytest.fixture
@@ -148,6 +154,70 @@ def test_the_ensemble_is_the_mean_and_says_that_it_has_no_test_figure(export, al
         each.append(predict(data, member.network, utterances))
     _, output, _ = alone(folder, "--json", *paths_of(demo[0], utterances))
     np.testing.assert_allclose(probabilities(json_rows(output)), np.mean(each, 0), atol=1e-4)
+
+
+def test_the_best_trials_of_a_fold_are_one_graph_with_figures_of_its_own(export, alone, swept, demo, tmp_path):
+    """What predict.py says of test recordings is the ensemble of the tables, and the card has its figures and costs."""
+    code, output, errors = export("--top", "5", "--fold", "0")
+    assert (code, errors) == (0, "")
+    assert "an ensemble of 2 networks, the best on dev of fold 0; try" in output
+    (sweep,) = reader.open(swept).parts
+    found = {e.row["role"]: e for e in evaluate_ensembles(sweep, 5) if e.row["fold"] == 0}
+    test = found["test"].evaluation
+    utterances = test.utterances[::16]
+    code, output, _ = alone(tmp_path / "model", "--json", *paths_of(demo[0], utterances))
+    np.testing.assert_allclose(probabilities(json_rows(output)), test.probabilities[::16], atol=1e-4)
+    card = (tmp_path / "model" / "MODEL_CARD.md").read_text()
+    for role in ("dev", "test demo/test"):
+        row = found[role.split()[0]].row
+        figures = " | ".join(f"{row[name]:.3f}" for name in ("uar", "war", "macro_f1"))
+        assert f"| 0 | **mean of all 2** | {role} | {row['n']} | {figures} |" in card
+    assert f"| together | | {found['test'].row['parameters']} | {found['test'].row['macs']} | | |" in card
+    assert "no test figure" not in card
+    members = json.loads((tmp_path / "model" / "model.json").read_text())["members"]
+    assert [f"{m['system']}/{m['trial']}" for m in members] == found["test"].row["members"]
+    assert len(package.load_export(tmp_path / "model")) == 2
+
+
+def test_systems_together_are_one_graph(swept, demo, demo_store, tiny, cache, alone, tmp_path, monkeypatch, capsys):
+    """A searched network and one designed by hand, whose mean is the ensemble over both in the tables."""
+    results, model = tmp_path / "results", tmp_path / "model"
+    shutil.copytree(swept, results)
+    for number in range(2):
+        run_trial(Storage.open(results), demo, demo_store, replace(tiny, system="cnn_lstm_attention"), 0, number)
+    monkeypatch.setenv("EMODARTS_CACHE", str(cache / "export"))
+    systems = ("emodarts", "cnn_lstm_attention")
+    given = ["--system", ",".join(systems), "--fold", "0", "--top", "2", "--root", str(demo[0].root)]
+    assert cli.main(["export", str(results), "--out", str(model), *given]) == 0, capsys.readouterr().err
+    (sweep,) = reader.open(results).parts
+    (test,) = (
+        e.evaluation
+        for e in evaluate_ensembles(sweep, 2, systems)
+        if (e.ensemble.system, e.row["role"]) == ("emodarts&cnn_lstm_attention+top2", "test") and e.row["fold"] == 0
+    )
+    _, output, _ = alone(model, "--json", *paths_of(demo[0], test.utterances[::16]))
+    np.testing.assert_allclose(probabilities(json_rows(output)), test.probabilities[::16], atol=1e-4)
+    card = (model / "MODEL_CARD.md").read_text()
+    assert "system emodarts, cnn\\_lstm\\_attention" in card
+    assert "**mean of all 4**" in card
+
+
+def test_the_best_trials_of_all_folds_and_what_cannot_be(export, swept, tmp_path):
+    settings = {"sweep.seed": 5}
+    units = chosen_units(reader.open(swept), settings, None, None, top=5)
+    ranking = rank_configurations(reader.open(swept).parts[0]).to_pylist()
+    best = [row["trial"] for row in ranking if row["study"] == "fold0"]
+    assert [(u.key.fold, u.key.trial) for u in units] == [(0, best[0]), (0, best[1]), (1, 0)]
+    assert ensemble_figures(reader.open(swept), units) == ()
+    for given, refusal in (
+        (("--top", "0"), "--top 0: give 1 or more"),
+        (("--top", "2", "--refit"), "--refit makes one network, --top 2 the mean of several"),
+        (("--system", "emodarts,svm"), "--system svm: sweep 's' has emodarts"),
+    ):
+        code, _, errors = export(*given)
+        assert code == 1
+        assert refusal in errors
+    assert not (tmp_path / "model").exists()
 
 
 def _settings():

@@ -229,6 +229,9 @@ def test_figures_are_those_of_the_predictions(page, root):
 def test_winners_are_chosen_on_dev_and_told(page):
     table = sheet(page, "folds-0-alpha-speaker3-alpha-test-winners")
     rows = [dict(zip([c.title for c in table.columns], row, strict=True)) for row in table.rows]
+    of_ensembles = [r for r in rows if r["system"].endswith("+top5")]
+    assert {r["configuration"] for r in of_ensembles} == {", ".join(f"{s}/{t}" for t in range(3)) for s in SKILLS}
+    rows = [r for r in rows if r not in of_ensembles]
     assert {(r["trial"], r["of"]) for r in rows} == {(0, 3)}
     assert [r["dev UAR"] for r in rows if r["system"] == "svm"] == [pytest.approx(0.9 + 0.001 * f) for f in range(3)]
     assert all(json.loads(r["configuration"])["search.nodes"] == 1 for r in rows)
@@ -239,10 +242,17 @@ def test_matrices_of_corpora(page):
         table = sheet(page, f"cross-log_mel-4-{normalisation}-values")
         places = {row[1:4]: row[4].value for row in table.rows}
         assert set(places) == {
-            *((s, "alpha*", "alpha") for s in SKILLS),
-            *((s, "alpha", "beta") for s in SKILLS),
-            ("emodarts", "beta*", "beta"),
-            ("emodarts", "beta", "alpha"),
+            *(
+                (f"{s}{of}", row, column)
+                for s in SKILLS
+                for of in ("", "+top5")
+                for row, column in (("alpha*", "alpha"), ("alpha", "beta"))
+            ),
+            *(
+                (f"emodarts{of}", row, column)
+                for of in ("", "+top5")
+                for row, column in (("beta*", "beta"), ("beta", "alpha"))
+            ),
         }
         assert 0.35 < places["emodarts", "alpha", "beta"] < 0.65 < places["emodarts", "alpha*", "alpha"]
     transfer = {row[2:4]: row[4].value for row in sheet(page, "transfer-4-values").rows}
@@ -265,7 +275,7 @@ def test_a_corpus_that_joined_folds_test_again_counts_once(tmp_path):
     made = replace(ALPHA, folds=4, seeds=1, skills={"emodarts": 0.7}, crosses={}, suffix="/joined", again=2)
     made = replace(made, beside=("beta",))
     write(tmp_path, made)
-    (entry,) = load_report_data(reader.open(tmp_path)).systems
+    (entry,) = load_report_data(reader.open(tmp_path), top=0).systems
     (part,) = entry.parts("test")
     (tally,) = entry.pooled(part)
     each = [entry.tallies[part][fold, 0] for fold in range(4)]
@@ -297,7 +307,7 @@ def test_what_must_not_be_mixed_stands_apart(tmp_path):
         ("e", {"classes": CLASSES[:2]}),
     ):
         write(tmp_path, replace(ALPHA, name=name, seeds=1, skills={"emodarts": 0.7}, **change))
-    found = group_comparisons(load_report_data(reader.open(tmp_path)))
+    found = group_comparisons(load_report_data(reader.open(tmp_path), top=0))
     assert [len(c.systems) for c in found] == [1] * 5
     assert found[-1].shared
     made = build_page(reader.open(tmp_path))
@@ -312,7 +322,8 @@ def test_one_system_of_two_sweeps_is_told_apart(tmp_path):
     for name in ("first", "second"):
         write(tmp_path, replace(ALPHA, name=name, seeds=1, skills={"emodarts": 0.7}))
     (found,) = group_comparisons(load_report_data(reader.open(tmp_path)))
-    assert {c.name for c in found.systems} == {"emodarts (first)", "emodarts (second)"}
+    names = ["emodarts (first)", "emodarts (second)", "emodarts+top5 (first)", "emodarts+top5 (second)"]
+    assert [c.name for c in found.systems] == names
     assert compare(found)[1].from_first.p == 1
 
 

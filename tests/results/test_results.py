@@ -101,7 +101,7 @@ def test_hidden_labels_stay_out_of_the_figures(storage):
 
 def system_results(storage):
     """What a report has of the one system, on its one test set."""
-    (system,) = load_report_data(reader.open(storage.root)).systems
+    (system,) = load_report_data(reader.open(storage.root), top=0).systems
     (part,) = system.parts("test")
     return system, part
 

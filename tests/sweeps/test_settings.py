@@ -53,6 +53,27 @@ def test_spellings_of_one_protocol_make_one_sweep():
     assert settings("corpus=iemocap", "corpus.source=null").sweep_name in names
 
 
+def test_ensembles_and_seeds_are_no_part_of_the_hash():
+    plain = settings("system=[emodarts,svm]").sweep_name
+    asked = ["sweep.top=0"], ["sweep.top=9", "sweep.seeds_of=members", "sweep.seeds=3"], ["ensemble=[svm,emodarts]"]
+    assert {settings("system=[emodarts,svm]", *given).sweep_name for given in asked} == {plain}
+
+
+@pytest.mark.parametrize(
+    ("given", "refusal"),
+    [
+        (["ensemble=[emodarts,svm]"], "svm is none of the systems: emodarts"),
+        (["ensemble=[emodarts]"], "name two systems or more, none twice"),
+        (["system=[emodarts,svm]", "ensemble=[svm,svm]"], "name two systems or more, none twice"),
+        (["system=[emodarts,svm]", "ensemble=[emodarts,svm]", "sweep.top=0"], "set sweep.top to 1 or more"),
+        (["sweep.top=0", "sweep.seeds_of=members"], "there are no members"),
+    ],
+)
+def test_ensembles_that_cannot_be_are_refused(given, refusal):
+    with pytest.raises(EmodartsError, match=refusal):
+        settings(*given)
+
+
 @pytest.mark.slow
 def test_a_file_counts_by_its_name_wherever_it_lies():
     names = {settings("corpus=savee", f"protocol={folder}/mine.csv").sweep_name for folder in ("/a", "/b/c", ".")}

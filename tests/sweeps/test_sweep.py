@@ -14,6 +14,7 @@ import soundfile
 from sklearn.metrics import f1_score, recall_score
 
 from emodarts.results import reader
+from emodarts.results.ensembles import evaluate_ensembles
 from sweeps.execution import local
 from sweeps.execution.worker import run_unit_locally
 from tests.support.commands import RUN, VARIED, comparable, manifest, run, run_here
@@ -88,6 +89,37 @@ def test_without_ray_units_are_pruned_and_interrupted_alike(environment, small_c
     trained = [e["epoch"] for e in opened.table("epochs").to_pylist() if e["phase"] == "train" and e["trial"] in pruned]
     assert set(trained) == {0}, "they stopped at their rung"
     assert not list((tmp_path / "results").glob("*/checkpoints/*"))
+
+
+def test_ensembles_are_written_at_the_end_and_nobody_who_proposes_hears_of_them(environment, small_corpus, tmp_path):
+    def asked(results, *more):
+        systems = ["system=[emodarts,cnn_lstm_attention]", "ensemble=[emodarts,cnn_lstm_attention]"]
+        more = ["sweep.trials=2", "sweep.folds=[0,2]", "sweep.name=s", *more]
+        return manifest(small_corpus, tmp_path / results, *VARIED, *systems, *more)
+
+    told = run_here(environment, *asked("with"))
+    assert "emodarts+top5" in told.replace("│\n│ ", "")
+    run_here(environment, *asked("without", "sweep.top=0", "ensemble=[]"))
+    assert comparable(tmp_path / "with") == comparable(tmp_path / "without")
+    assert reader.open(tmp_path / "without").table("ensembles").num_rows == 0
+    (sweep,) = reader.open(tmp_path / "with").parts
+    rows = sweep.table("ensembles").to_pylist()
+    assert rows == [e.row for e in evaluate_ensembles(sweep, 5, ("emodarts", "cnn_lstm_attention"))]
+    names = ["cnn_lstm_attention+top5", "emodarts&cnn_lstm_attention+top5", "emodarts+top5"]
+    assert sorted({(r["system"], r["fold"], r["n_members"]) for r in rows}) == [
+        (name, fold, 4 if "&" in name else 2) for name in names for fold in (0, 2)
+    ]
+    (file,) = (tmp_path / "with" / "s" / "ensembles").iterdir()
+    before = file.stat().st_mtime_ns
+    run_here(environment, *asked("with"))
+    assert file.stat().st_mtime_ns == before, "the same ones are not written again"
+    run_here(environment, *asked("without", "sweep.top=1", "sweep.trials=3", "sweep.seeds=2", "sweep.seeds_of=members"))
+    found = reader.open(tmp_path / "without").table("ensembles").to_pylist()
+    assert {(r["system"], r["seed"]) for r in found} == {
+        (f"{name}+top1", seed)
+        for name in ("emodarts", "cnn_lstm_attention", "emodarts&cnn_lstm_attention")
+        for seed in (0, 1)
+    }
 
 
 def _check_figures(opened):

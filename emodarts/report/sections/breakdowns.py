@@ -61,9 +61,10 @@ def _fold_tables(comparison: Comparison, number: int) -> list[Element]:
     for system in comparison.systems:
         for fold in comparison.folds:
             w, row = system.results.winners[fold], system.results.rows_of(system.part, fold)[0]
-            parameters = json.dumps(w.parameters, sort_keys=True)
+            is_ensemble = system.results.is_ensemble
+            configuration = ", ".join(row["members"]) if is_ensemble else json.dumps(w.parameters, sort_keys=True)
             figures = (w.dev_uar, row["uar"], row["parameters"])
-            winners.append((system.name, str(fold), w.trial, w.of, *figures, parameters))
+            winners.append((system.name, str(fold), None if is_ensemble else w.trial, w.of, *figures, configuration))
     columns = (*head("fold | n: count"), *(Column(s.name, "figure") for s in comparison.systems))
     name = slug(f"folds {number} {comparison.protocol} {comparison.test_set}")
     how = "by the mean over the dev parts of all folds" if comparison.shared else "on the fold's dev part alone"

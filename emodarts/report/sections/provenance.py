@@ -51,7 +51,7 @@ def losses_section(data: ReportData) -> Section:
 
 def _runs_table(data: ReportData) -> ReportTable:
     rows: list[tuple[Cell, ...]] = []
-    for s in data.systems:
+    for s in (s for s in data.systems if not s.is_ensemble):
         revisions = sorted({str(r["git_revision"])[:12] for r in s.rows if r["git_revision"]})
         subsamples = sorted({str(r["subsample"]) for r in s.rows if r["subsample"]})
         data_of_run = (s.corpora_name, s.protocol, ", ".join(s.classes), len(s.folds))

@@ -34,7 +34,8 @@ def selection_section(data: ReportData) -> Section | None:
     for sweep in data.results.parts:
         sampler = str(data.sweep_record(sweep.name).settings.get("sweep.sampler", "unknown"))
         for system in data.systems:
-            if system.sweep == sweep.name and system.epoch_rule == LATE_DEV and system.source is None:
+            is_chosen = system.source is None and not system.is_ensemble
+            if system.sweep == sweep.name and system.epoch_rule == LATE_DEV and is_chosen:
                 gains += [(about, gain, sampler) for about, gain in _optimism_rows(system, sweep)]
     if not gains:
         return None

@@ -36,6 +36,40 @@ def test_a_whole_sweep(tmp_path, study_per):
         assert sorted(seed for s, t, seed, *_ in found if s == study and t == winner) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("study_per", ["fold", "sweep"])
+def test_further_seeds_of_the_members(tmp_path, study_per):
+    asked = {"trials": 5, "study_per": study_per, "seeds": 3, "seeds_of": "members", "top": 2}
+    studies = begin(tmp_path, **asked)
+    folds = 1 if study_per == "fold" else 3
+    while (unit := studies.next_unit()) is not None:  # the driver dies after every unit
+        studies.on_unit_end(unit, commit(studies, unit))
+        studies = begin(tmp_path, **asked)
+    assert studies.complete
+    assert studies.units_ended == studies.units_total == len(studies.folds) * folds * (5 + 2 * 2)
+    for study in studies.folds:
+        by_dev = sorted(
+            (-v[0], trial)
+            for s, trial, seed, _, status, v in rows(tmp_path)
+            if (s, seed, status) == (study, 0, "complete")
+        )
+        members = {trial for _, trial in by_dev[:2]}
+        assert members == set(studies.history.ranked(study)[:2])
+        further = {(trial, seed) for s, trial, seed, *_ in rows(tmp_path) if s == study and seed}
+        assert further == {(trial, seed) for trial in members for seed in (1, 2)}
+    again = begin(tmp_path, **{**asked, "top": 3})
+    assert not again.complete
+    assert run_all(again).units_ended == len(studies.folds) * folds * (5 + 3 * 2)
+    assert [t.values for t in again.studies[study].study.trials] == [
+        t.values for t in studies.studies[study].study.trials
+    ]
+
+
+def test_fewer_trials_than_members(tmp_path):
+    studies = run_all(begin(tmp_path, folds=(0,), trials=2, seeds=2, seeds_of="members"))
+    assert studies.complete
+    assert [(t, seed) for _, t, seed, *_ in rows(tmp_path)] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
 @pytest.mark.slow
 def test_more_trials_later_continue_the_study(tmp_path):
     run_all(begin(tmp_path, trials=2))
@@ -198,17 +232,19 @@ class Disturbed(RuleBasedStateMachine):
     """A sweep whose driver and workers may die at any moment."""
 
     @initialize(
+        seeds_of=st.sampled_from(["winner", "members"]),
         study_per=st.sampled_from(["fold", "sweep"]),
         sampler=st.sampled_from(["random", "tpe", "cmaes"]),
         pruner=st.sampled_from(["none", "asha", "wilcoxon"]),
     )
-    def start(self, study_per, sampler, pruner):
+    def start(self, study_per, sampler, pruner, seeds_of):
         self.folder = tempfile.TemporaryDirectory()
         self.root = Path(self.folder.name)
         if pruner == "wilcoxon":
             study_per = "sweep"
         self.asked = {
-            "trials": 3, "seeds": 2, "study_per": study_per, "sampler": sampler, "pruner": pruner,
+            "trials": 3, "seeds": 2, "seeds_of": seeds_of, "top": 2,
+            "study_per": study_per, "sampler": sampler, "pruner": pruner,
             "folds": tuple(range(6)) if pruner == "wilcoxon" else (0, 1),
         }  # fmt: skip
         self.drawn, self.decided, self.ended, self.begun = {}, {}, [], set()
