@@ -11,7 +11,7 @@ from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS, family_of, operations_of
 from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES, OperationSpace
 from emodarts.settings import check_settings, setting
-from emodarts.training.settings import COMPILE_MODES, PRECISIONS, are_strides
+from emodarts.training.settings import COMPILE_MODES, PRECISIONS, STRIDES_TEXT, are_strides
 
 METHODS = ("darts", "frozen", "random_architecture", "random_search", "evolution")
 SCOPES = ("joint", "cnn_only", "seqnn_only", "one_after_the_other")
@@ -64,7 +64,7 @@ class SupernetSettings:
     seqnn: str = setting("all", "all, or one family of the sequence operations: lstm, rnn, lstm_attention, gru, ...")
     stem_channels: int = setting(16, "channels of the stem's convolutions", at_least=1, at_most=256)
     stem_strides: list[int] = setting(
-        [8, 4], "strides of the stem: frequency, time", check=are_strides, allowed="[1..8, 1..8]"
+        [8, 4], "strides of the stem: frequency, time", check=are_strides, allowed=STRIDES_TEXT
     )
     frequency_pooling: str = setting(
         "mean", "of the bins left before the sequence cells; flatten: they become channels", choices=("mean", "flatten")
@@ -156,19 +156,20 @@ class RobustnessSettings:
     )
     selection: str = setting(
         "magnitude",
-        "how the genotype is derived: by the mixing weights, or by perturbation (DARTS-PT, Wang et al. 2021)",
+        "how the genotype is derived: by the mixing weights, or by perturbation (DARTS-PT, Wang et al. 2021), measured "
+        "on the alphas' half of train, so with optimisation=bilevel",
         choices=("magnitude", "perturbation"),
     )
     perturbation_steps: int = setting(
         10, "steps of the weights between two decisions", at_least=0, at_most=100_000, only_with=_PERTURBATION
     )
     perturbation_batches: int = setting(
-        8, "batches of what the alphas learn from, for a decision", at_least=1, at_most=100_000, only_with=_PERTURBATION
+        8, "batches of the alphas' half, for a decision", at_least=1, at_most=100_000, only_with=_PERTURBATION
     )
     stop: str = setting(
         "none",
         "end at skip connections in a cell (DARTS+, Liang et al. 2019), or as the alphas' dominant Hessian eigenvalue "
-        "rises (R-DARTS, Zela et al. 2020)",
+        "rises (R-DARTS, Zela et al. 2020), measured on the alphas' half of train, so with optimisation=bilevel",
         choices=("none", "skips", "eigenvalue"),
     )
     stop_skips: int = setting(
@@ -305,6 +306,13 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
                 "search.unrolled=true looks ahead from one half of the train part to the other, and "
                 "search.optimisation=single has no halves: set search.unrolled=false, or search.optimisation=bilevel"
             )
+        held_out = {"selection": "perturbation", "stop": "eigenvalue"}
+        for name in (name for name, value in held_out.items() if getattr(self, name) == value):
+            if self.optimisation == "single":
+                yield (
+                    f"search.{name}={held_out[name]} measures on utterances that the weights did not learn from, and "
+                    f"search.optimisation=single leaves none of train: set search.optimisation=bilevel"
+                )
         if self.unrolled and self.precision == "bfloat16":
             yield (
                 "search.unrolled=true differs two losses at weights that are the same in bfloat16: set "

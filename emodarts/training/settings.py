@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from emodarts.networks.stem import STEM_STRIDES, STEM_STRIDES_TEXT
 from emodarts.settings import check_settings, setting
 
 PRECISIONS = ("float32", "bfloat16")
 COMPILE_MODES = ("none", "default", "reduce-overhead")
+STRIDES_TEXT = f"[frequency, time], each one of {STEM_STRIDES_TEXT}"
 
 
 def are_strides(strides: Sequence[int]) -> bool:
     """Whether these can be the strides of a stem, in frequency and in time."""
-    return len(strides) == 2 and all(1 <= stride <= 8 for stride in strides)
+    return len(strides) == 2 and set(strides) <= set(STEM_STRIDES)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class TrainingSettings:
         [8, 2],
         "strides of the stem: frequency, time; null: as in the search",
         check=are_strides,
-        allowed="[1..8, 1..8]",
+        allowed=STRIDES_TEXT,
     )
     learning_rate: float = setting(3e-3, "of AdamW, at the peak of one cycle (Smith & Topin 2019)", above=0, below=10)
     weight_decay: float = setting(1e-2, "of AdamW", at_least=0, below=1)

@@ -93,8 +93,13 @@ WITHOUT_SUPERNET = {
 WITH_SUPERNET = {
     "supernet": {},
     "frozen": {"method": "frozen"},
-    "perturbation": {"selection": "perturbation", "perturbation_steps": 1, "perturbation_batches": 1},
-    "eigenvalue": {"stop": "eigenvalue", "stop_window": 1},
+    "perturbation": {
+        "optimisation": "bilevel",
+        "selection": "perturbation",
+        "perturbation_steps": 1,
+        "perturbation_batches": 1,
+    },
+    "eigenvalue": {"optimisation": "bilevel", "stop": "eigenvalue", "stop_window": 1},
 }
 
 

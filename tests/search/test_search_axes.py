@@ -413,7 +413,8 @@ AXES = {
 
 @pytest.mark.parametrize(("axis", "value"), [(axis, v) for axis, values in AXES.items() for v in values])
 def test_each_value_is_one_switch(axis, value):
-    assert getattr(composed(f"search.{axis}={value}").search, axis) == value
+    two_levels = ["search.optimisation=bilevel"] if value in ("perturbation", "eigenvalue") else []
+    assert getattr(composed(f"search.{axis}={value}", *two_levels).search, axis) == value
 
 
 def test_searching_in_turn_is_a_switch():
@@ -438,6 +439,8 @@ def test_searching_in_turn_is_a_switch():
         ({"optimisation": "bilevel", "unrolled": True, "precision": "bfloat16"}, "set search.precision=float32"),
         ({"optimisation": "upper"}, "search.optimisation=upper is out of range: single | bilevel"),
         ({"optimisation": "single", "unrolled": True}, "set search.unrolled=false, or search.optimisation=bilevel"),
+        ({"selection": "perturbation"}, "selection=perturbation measures .* set search.optimisation=bilevel"),
+        ({"stop": "eigenvalue"}, "stop=eigenvalue measures .* set search.optimisation=bilevel"),
         ({"population": 2, "tournament": 3}, "search.tournament=3"),
     ],
 )
