@@ -168,8 +168,8 @@ class RobustnessSettings:
     )
     stop: str = setting(
         "none",
-        "end at skip connections in a cell (DARTS+, Liang et al. 2019), or as the alphas' dominant Hessian eigenvalue "
-        "rises (R-DARTS, Zela et al. 2020), measured on the alphas' half of train, so with optimisation=bilevel",
+        "end at skip connections in a cell (DARTS+, Liang et al. 2019), or as the dominant eigenvalue rises on the "
+        "alphas' half of train, so with optimisation=bilevel (R-DARTS, Zela et al. 2020)",
         choices=("none", "skips", "eigenvalue"),
     )
     stop_skips: int = setting(
@@ -180,6 +180,12 @@ class RobustnessSettings:
     )
     stop_window: int = setting(
         5, "epochs averaged over, and gone back at the end", at_least=1, at_most=100, only_with=_EIGENVALUE
+    )
+    derive_at: str = setting(
+        "last",
+        "epoch whose genotype is taken where no rule stops the search: the last, or the supernet's best on dev of the "
+        "last quarter",
+        choices=("last", "best_dev"),
     )
     warmup_epochs: int | None = setting(
         None,

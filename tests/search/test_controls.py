@@ -291,6 +291,23 @@ def test_the_second_part_is_searched_at_the_derived_first_one(monkeypatch):
         assert torch.equal(used[2][kind], used[3][kind])
 
 
+@pytest.mark.parametrize("relaxation", ["softmax", "sigmoid"])
+def test_no_operation_of_the_part_that_waits_begins_untrained(monkeypatch, relaxation):
+    made = given(scope="one_after_the_other", nodes=2, cells=2, relaxation=relaxation)
+    _, used, _, net = alphas_of(monkeypatch, made)
+    for weights in used[:2]:
+        assert weights["S"].shape == net.alphas["S"].shape
+        assert torch.equal(weights["S"], weights["S"][:1, :1].expand_as(weights["S"]))
+        assert weights["S"][0, 0] == (0.5 if relaxation == "sigmoid" else 1 / weights["S"].shape[1])
+    task = replace(made, settings=replace(made.settings, epochs=2, warmup_epochs=0))
+    searching = loop.SupernetSearch(task)
+    assert task.settings.sequence_start_epoch == 1
+    before = {name: value.clone() for name, value in searching.supernet.sequence_cells.named_parameters()}
+    searching.run_epoch(0)
+    after = dict(searching.supernet.sequence_cells.named_parameters())
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+
+
 def test_fixed_parts_are_those_of_the_space():
     for name, convolution in (("compact", "conv_3x3"), ("emodarts", "sep_conv_3x3")):
         cells = fixed_cells(SearchSettings(space=name, nodes=2, warmup_epochs=0))

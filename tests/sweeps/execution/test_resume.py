@@ -161,7 +161,8 @@ def test_the_best_epoch_may_lie_before_the_stop(demo_store, fold, settings, tmp_
     from emodarts.search import loop
     from emodarts.training import train
 
-    five = replace(settings, search=replace(settings.search, epochs=5), training=replace(settings.training, epochs=5))
+    search_of_five = replace(settings.search, epochs=5, derive_at="best_dev")
+    five = replace(settings, search=search_of_five, training=replace(settings.training, epochs=5))
 
     def worse_and_worse(name, seen):
         original = {"figures_of": loop.figures_of, "dev_figures": train.dev_figures}[name]
