@@ -40,6 +40,8 @@ def run_search(
     EmodartsError for a checkpoint that is damaged or another search's.
     """
     match task.settings.method:
+        case "fixed":
+            return controls.fixed_architecture(task)
         case "random_architecture":
             return controls.random_architecture(task)
         case "random_search":

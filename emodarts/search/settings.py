@@ -7,13 +7,14 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from emodarts.errors import EmodartsError
+from emodarts.networks.baselines import DESIGNS
 from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS, family_of, operations_of
 from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES, OperationSpace
 from emodarts.settings import check_settings, setting
 from emodarts.training.settings import COMPILE_MODES, PRECISIONS, STRIDES_TEXT, are_strides
 
-METHODS = ("darts", "frozen", "random_architecture", "random_search", "evolution")
+METHODS = ("darts", "frozen", "random_architecture", "random_search", "evolution", "fixed")
 SCOPES = ("joint", "cnn_only", "seqnn_only", "one_after_the_other")
 # The setting, and its values, without which others do nothing.
 _SIGMOID = ("relaxation", "sigmoid")
@@ -206,10 +207,16 @@ class ControlSettings:
 
     method: str = setting(
         "darts",
-        "the search, or a control: alphas left at their start, chance, chance at equal cost, ...",
+        "the search, or a control: alphas left at their start, chance, chance at equal cost, no search, ...",
         choices=METHODS,
     )
     scope: str = setting("joint", "parts of the network that are searched", choices=SCOPES)
+    match_parameters: str | None = setting(
+        None,
+        "a hand-designed network with whose number of parameters the fixed architecture is built, within 5 %",
+        choices=tuple(DESIGNS),
+        only_with=("method", "fixed"),
+    )
     candidates: int | None = setting(
         None, "tried; null: as many as the supernet's cost pays for", at_least=1, at_most=100_000, only_with=_CANDIDATES
     )
@@ -273,9 +280,13 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
     def for_system(self, system: str) -> "SearchSettings":
         """These settings with method and scope of `emodarts:<method>:<scope>`: the reverse of `system`.
 
+        `emodarts:fixed` is short for `emodarts:fixed:joint`: where nothing is searched there is one scope.
+
         Raises EmodartsError for a name that there is not.
         """
         _, *parts = system.split(":")
+        if parts == ["fixed"]:
+            parts = ["fixed", "joint"]
         if len(parts) != 2 or parts[0] not in METHODS or parts[1] not in SCOPES:
             raise EmodartsError(
                 f"system={system} is unknown: a search is emodarts:<method>:<scope> with the method "
@@ -298,7 +309,9 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
             )
         if self.sequence_cells == 0 and self.scope != "joint":
             yield f"search.scope={self.scope} needs a sequence part, and search.sequence_cells=0"
-        if self.searches_parts_in_turn and self.method != "darts":
+        if self.method == "fixed" and self.scope != "joint":
+            yield f"search.method=fixed searches no part, so search.scope={self.scope} means nothing: set it to joint"
+        if self.searches_parts_in_turn and self.method not in ("darts", "fixed"):
             yield f"{in_turn} has no meaning for search.method={self.method}: only alphas can move in turn"
         if self.searches_parts_in_turn and self.stop != "none":
             yield (

@@ -257,5 +257,11 @@ def _schedule(optimiser: torch.optim.Optimizer, s: TrainingSettings, steps: int)
     """The learning rate of each of so many steps: one cycle, or a cosine from the first to the final one."""
     if s.schedule == "cosine":
         return CosineAnnealingLR(optimiser, steps, s.final_learning_rate)
-    momentum = {"cycle_momentum": False} if s.optimiser == "sgd" else {}
-    return OneCycleLR(optimiser, s.learning_rate, total_steps=max(_LEAST_STEPS, steps), pct_start=0.25, **momentum)
+    cycles_momentum = s.optimiser == "adamw"
+    return OneCycleLR(
+        optimiser,
+        s.learning_rate,
+        total_steps=max(_LEAST_STEPS, steps),
+        pct_start=0.25,
+        cycle_momentum=cycles_momentum,
+    )

@@ -102,7 +102,7 @@ class Forecast:
 def forecast_units(settings: Settings, space: SearchSpace, data: SweepData) -> Forecast:
     """Measure, and forecast the seconds of each unit of a system. Raises EmodartsError for a search by candidates."""
     method, start = space.settings.search.method, time.perf_counter()
-    if space.settings.searches and method not in ("darts", "frozen", "random_architecture"):
+    if space.settings.searches and method not in ("darts", "frozen", "random_architecture", "fixed"):
         raise EmodartsError(f"search.method={method} has no supernet to measure")
     device = choose_device(settings.resources.device)
     torch.set_num_threads(settings.resources.cpus_per_trial)

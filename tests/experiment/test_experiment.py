@@ -87,6 +87,7 @@ WITHOUT_SUPERNET = {
     "hand-designed": {"system": "cnn_lstm_attention"},
     "svm": {"system": "svm"},
     "random architecture": {"method": "random_architecture"},
+    "fixed": {"method": "fixed"},
     "random search": {"method": "random_search", "candidates": 2, "candidate_epochs": 1},
     "evolution": {"method": "evolution", "candidates": 3, "candidate_epochs": 1, "population": 2, "tournament": 1},
 }

@@ -64,6 +64,14 @@ def test_random_architectures_are_uniform():
     assert all(len({e.source for e in node}) == 2 for cell in found for node in cell)
 
 
+def test_the_fixed_architecture_is_the_spaces_own_and_costs_nothing():
+    made = given(method="fixed", nodes=2)
+    found = run_search(made, None)
+    assert found.genotype.cells == fixed_cells(made.settings)
+    assert (found.epochs, found.seconds, found.dev_probabilities) == ((), 0.0, None)
+    assert run_search(replace(made, seed=9), None).genotype == found.genotype
+
+
 def test_a_random_architecture_costs_no_search():
     first = run_search(given(method="random_architecture"), None)
     assert (first.epochs, first.dev_probabilities) == ((), None)

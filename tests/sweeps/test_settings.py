@@ -135,6 +135,18 @@ def test_systems_are_names_none_twice(given):
         _ = settings(f"system={given}").systems
 
 
+def test_the_fixed_architecture_has_a_short_name():
+    asked = settings("system=[emodarts,emodarts:fixed]", "search.match_parameters=cnn")
+    assert list(asked.systems) == ["emodarts", "emodarts:fixed:joint"]
+    fixed = asked.systems["emodarts:fixed:joint"]
+    assert (fixed.search.method, fixed.search.scope, fixed.search.match_parameters) == ("fixed", "joint", "cnn")
+    dimensions = set(SearchSpace.of(asked, fixed).free)
+    assert "search.nodes" in dimensions
+    assert not dimensions & {"search.epochs", "search.learning_rate", "search.alpha_learning_rate"}
+    with pytest.raises(EmodartsError, match="none twice"):
+        _ = settings("system=[emodarts:fixed,emodarts:fixed:joint]").systems
+
+
 def test_an_unknown_system_is_refused():
     with pytest.raises(EmodartsError, match="system=resnet is unknown: emodarts, cnn, lstm"):
         SearchSpace.of(settings("system=resnet"))
