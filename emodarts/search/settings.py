@@ -218,7 +218,11 @@ class ControlSettings:
         only_with=("method", "fixed"),
     )
     candidates: int | None = setting(
-        None, "tried; null: as many as the supernet's cost pays for", at_least=1, at_most=100_000, only_with=_CANDIDATES
+        None,
+        "tried; null: as many as a supernet's search is worth",
+        at_least=1,
+        at_most=100_000,
+        only_with=_CANDIDATES,
     )
     candidate_epochs: int | None = setting(
         None, "epochs of a candidate; null: those of the supernet", at_least=1, at_most=10_000, only_with=_CANDIDATES
