@@ -33,6 +33,7 @@ from sweeps.execution.sweep_spec import SweepSpec
 from sweeps.execution.worker import delete_checkpoints_of_ended_units, run_unit
 from sweeps.settings import NO_RAY, Settings
 from sweeps.units.system_queues import SystemQueues
+from sweeps.variants.equal_cost import with_candidates
 from sweeps.variants.forecast import print_forecasts
 from sweeps.variants.jobs import SweepJob, make_jobs
 
@@ -69,6 +70,7 @@ def run_job(job: SweepJob, storage: Storage, console: Console) -> tuple[SystemQu
         delete_checkpoints_of_ended_units(storage, results)
         sweep = SweepSpec.publish(settings, storage, job.data, published_protocol=job.clean_sweep is not None)
         journal = DashboardJournal(storage, name)
+        job = with_candidates(job, results, console)
         queues = job.make_queues(writer, results, journal.add)
         journal.begin(queues)
         interrupted = not queues.finished and run_units(settings, sweep, queues, console)

@@ -10,7 +10,7 @@ from emodarts.corpora.protocols.folds import Fold
 from emodarts.experiment.fold_data import CrossCorpusTest, FoldData
 from emodarts.features.batches import FoldPart
 from emodarts.features.normalisation import Normaliser, Standardiser
-from emodarts.records import LATE_DEV, Evaluation
+from emodarts.records import LAST, LATE_DEV, Evaluation
 from emodarts.search.task import SearchResult
 
 Predict = Callable[[FoldPart], NDArray[np.float32]]  # probabilities (utterances, classes) of a part
@@ -20,8 +20,9 @@ def supernet_evaluations(data: FoldData, search_result: SearchResult | None) -> 
     """The supernet's own predictions on dev; none where the search trains no supernet."""
     if search_result is None or search_result.dev_probabilities is None:
         return []
-    rule, probabilities = data.settings.features.normalisation, search_result.dev_probabilities
-    return [evaluation(data.fold, data.fold.dev, "supernet", "dev", "dev", rule, probabilities)]
+    normalisation, probabilities = data.settings.features.normalisation, search_result.dev_probabilities
+    epoch_rule = LATE_DEV if data.settings.search.derive_at == "best_dev" else LAST
+    return [evaluation(data.fold, data.fold.dev, "supernet", "dev", "dev", normalisation, probabilities, epoch_rule)]
 
 
 def final_evaluations(

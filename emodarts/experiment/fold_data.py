@@ -21,7 +21,8 @@ from emodarts.training.settings import TrainingSettings
 SEARCHED = "emodarts"
 SVM = "svm"
 _PENALTY = "training.svm_penalty"
-_DRAWN = {f"search.{name}" for name in ("method", "scope", *(declared.name for declared in fields(SupernetSettings)))}
+_CONTROL = ("method", "scope", "match_parameters")
+_DRAWN = {f"search.{name}" for name in (*_CONTROL, *(declared.name for declared in fields(SupernetSettings)))}
 SYSTEMS = (SEARCHED, *baselines.DESIGNS, SVM)
 
 
@@ -47,13 +48,14 @@ class FoldSettings:
     def uses(self, name: str) -> bool:
         """Whether a setting (`search.nodes`) changes what the system does.
 
-        Only a search has those of `search`, a random architecture those of the network alone; an SVM has its penalty.
+        Only a search has those of `search`, an architecture that is drawn or fixed those of the network alone; an SVM
+        has its penalty.
         """
         if self.system == SVM or name == _PENALTY:
             return self.system == SVM and name == _PENALTY
         if not name.startswith("search."):
             return True
-        if self.searches and self.search.method == "random_architecture":
+        if self.searches and self.search.method in ("random_architecture", "fixed"):
             return name in _DRAWN
         return self.searches
 

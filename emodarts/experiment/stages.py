@@ -22,6 +22,7 @@ from emodarts.features.batches import FoldPart
 from emodarts.features.normalisation import Normaliser, Standardiser
 from emodarts.networks import baselines
 from emodarts.networks.genotype import Genotype
+from emodarts.networks.matching import match_parameters
 from emodarts.networks.network import DiscreteNetwork, NetworkShape
 from emodarts.records import OnEpochEnd, ignore_epoch
 from emodarts.search.loop import run_search
@@ -89,8 +90,14 @@ def adopt_genotype(data: FoldData, transferred: TransferredGenotype) -> SearchRe
 
 
 def derive(data: FoldData, search_result: SearchResult) -> Architecture:
-    """The architecture that a search found, at the sizes of the training."""
-    return Architecture(_training_shape(search_result.shape, data.settings.training), search_result.genotype)
+    """The architecture that a search found, at the sizes of the training.
+
+    `search.match_parameters` changes these for the fixed architecture; raises EmodartsError where it cannot.
+    """
+    search, shape = data.settings.search, _training_shape(search_result.shape, data.settings.training)
+    if search.method == "fixed" and search.match_parameters is not None:
+        shape = match_parameters(shape, search_result.genotype, search.match_parameters)
+    return Architecture(shape, search_result.genotype)
 
 
 def hand_designed(data: FoldData) -> Architecture:

@@ -6,8 +6,13 @@ Spectra have bins in an order and go through `Stem`; embeddings and functionals 
 import torch
 from torch import Tensor, nn
 
+from emodarts.errors import EmodartsError
 from emodarts.networks.masking import image_mask, strided_lengths, strided_mask
 from emodarts.networks.operations import MaskedBatchNorm, kernel_size, same_padding
+
+# What two layers can do exactly, neither with a stride above 4: a larger one would pass frames by.
+STEM_STRIDES = (1, 2, 3, 4, 6, 8)
+STEM_STRIDES_TEXT = "1, 2, 3, 4, 6, 8"
 
 
 class LayerWeighting(nn.Module):
@@ -23,10 +28,19 @@ class LayerWeighting(nn.Module):
 
 
 def stem_layers(strides: tuple[int, int]) -> list[tuple[int, int]]:
-    """The strides of each layer of a stem (frequency, time): a first takes up to 4 and 2 of them, a second the rest."""
-    first = (min(4, strides[0]), min(2, strides[1]))
-    rest = (-(-strides[0] // first[0]), -(-strides[1] // first[1]))
-    return [first] if rest == (1, 1) else [first, rest]
+    """The strides of each layer of a stem (frequency, time), whose product they are.
+
+    A first layer takes the largest divisor up to 4 and 2 of them, a second the rest. Raises EmodartsError for strides
+    that are none of STEM_STRIDES.
+    """
+    if not set(strides) <= set(STEM_STRIDES):
+        raise EmodartsError(f"a stem cannot have strides {list(strides)}: each is one of {STEM_STRIDES_TEXT}")
+    first = tuple(
+        max(factor for factor in range(1, most + 1) if stride % factor == 0)
+        for stride, most in zip(strides, (4, 2), strict=True)
+    )
+    rest = (strides[0] // first[0], strides[1] // first[1])
+    return [(first[0], first[1])] if rest == (1, 1) else [(first[0], first[1]), rest]
 
 
 def stem_resolution(strides: tuple[int, int], bins: int, frames: int) -> tuple[int, int]:

@@ -63,6 +63,10 @@ class Supernet(Network):
         """The mixing weights of each kind of cell: the fixed ones, or the relaxation of the alphas."""
         return {k: self.fixed_weights[k] if k in self.fixed_weights else self._relax(a) for k, a in self.alphas.items()}
 
+    def even_weights(self) -> dict[str, Tensor]:
+        """Mixing weights that prefer no operation: those of alphas of zero."""
+        return {kind: self._relax(torch.zeros_like(alpha)) for kind, alpha in self.alphas.items()}
+
     def _relax(self, alpha: Tensor) -> Tensor:
         return alpha.softmax(1) if self.relaxation == "softmax" else alpha.sigmoid()
 

@@ -1,4 +1,4 @@
-"""Searches without a supernet, which any claim has to stand beside: chance, chance at equal budget, evolution.
+"""Without a supernet, what any claim has to stand beside: no search, chance, chance at equal budget, evolution.
 
 Every candidate is trained on the whole train part and ranked by dev UAR, as the searched network is in the end. All
 random numbers come from generators seeded by the number of the candidate, so the candidates so far are the whole state.
@@ -15,8 +15,14 @@ from emodarts.networks.genotype import Genotype
 from emodarts.records import EpochRecord, OnEpochEnd, ignore_epoch
 from emodarts.search.budget import Budget, candidate_epochs, candidate_macs
 from emodarts.search.candidates import CandidateSpace
+from emodarts.search.scope import fixed_cells
 from emodarts.search.task import Evaluate, SearchResult, SearchTask
 from emodarts.seeds import derive_seed
+
+
+def fixed_architecture(task: SearchTask) -> SearchResult:
+    """The space's plain architecture: its fixed operations on every edge, whatever the data. Nothing is searched."""
+    return SearchResult(Genotype.from_cells(fixed_cells(task.settings)), 0, (), None, task.shape, 0.0)
 
 
 def random_architecture(task: SearchTask) -> SearchResult:

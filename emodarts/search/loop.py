@@ -40,6 +40,8 @@ def run_search(
     EmodartsError for a checkpoint that is damaged or another search's.
     """
     match task.settings.method:
+        case "fixed":
+            return controls.fixed_architecture(task)
         case "random_architecture":
             return controls.random_architecture(task)
         case "random_search":
@@ -55,9 +57,9 @@ def search(
 ) -> SearchResult:
     """Search an architecture with the methods `darts` and `frozen`. Raises FloatingPointError for a loss that is NaN.
 
-    The genotype is that of the best dev UAR among the last quarter of the epochs, of the last epoch where there is no
-    dev part; where a stopping rule ends the search, that of the epoch which the rule names; with perturbation-based
-    selection, that of the supernet at the end.
+    The genotype is that of the last epoch; with `search.derive_at=best_dev` and a dev part, that of the supernet's best
+    dev UAR among the last quarter of the epochs. Where a stopping rule ends the search, it is that of the epoch which
+    the rule names; with perturbation-based selection, that of the supernet at the end.
     `frozen` leaves the alphas at their start and trains the weights alike: a coin derives its genotype.
     Where `checkpoints` hold one, the search goes on from there; `on_epoch_end` then gets the earlier epochs, too.
     """
@@ -211,6 +213,8 @@ class SupernetSearch:
             return _DerivedGenotype(last.epoch, self._select_by_perturbation(last.epoch), last.dev_probabilities)
         if state.has_stopped:
             return state.recent[0]
+        if self.settings.derive_at == "last":
+            return last
         assert state.best is not None
         return state.best
 

@@ -1,7 +1,8 @@
 """Which part of the network is searched: CNN and sequence cells jointly, one of them alone, or one after the other.
 
 The method's central claim is that joint search is better (emoDARTS, Rajapakshe et al. 2024); `search.scope` takes it
-apart at equal numbers of epochs and steps. The cells of a part that is not searched are fixed, to one operation.
+apart at equal numbers of epochs and steps. The cells of a part that is never searched are fixed, to one operation;
+those of a part that waits for its turn are mixed evenly, so that none of their operations begins untrained.
 """
 
 from torch import Tensor
@@ -48,13 +49,15 @@ def fixed_cell(nodes: int, operation: str) -> CellGenotype:
 def fixed_mixing_weights(supernet: Supernet, settings: SearchSettings, epoch: int) -> dict[str, Tensor]:
     """The mixing weights `(edges, operations)` of the kinds that are not searched in an epoch: of the fixed cells.
 
-    With `one_after_the_other`, the CNN part is fixed to its derived architecture from `settings.sequence_start_epoch`
-    on; its alphas have not moved since, so each epoch derives the same.
+    With `one_after_the_other`, the sequence part is mixed evenly until `settings.sequence_start_epoch`, and from there
+    on the CNN part is fixed to its derived architecture; its alphas have not moved since, so each epoch derives the
+    same.
     """
     kinds = fixed_kinds(settings, epoch)
-    if settings.searches_parts_in_turn and epoch >= settings.sequence_start_epoch:
-        derived = supernet.discrete_weights(supernet.derive())
-        return {kind: derived[kind] for kind in kinds}
+    if settings.searches_parts_in_turn:
+        is_first = epoch < settings.sequence_start_epoch
+        weights = supernet.even_weights() if is_first else supernet.discrete_weights(supernet.derive())
+        return {kind: weights[kind] for kind in kinds}
     cells = fixed_cells(settings)
     return {
         kind: discrete_weights(cells[kind], supernet.operations_of(kind)).to(supernet.alphas[kind].device)

@@ -7,13 +7,14 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from emodarts.errors import EmodartsError
+from emodarts.networks.baselines import DESIGNS
 from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS, family_of, operations_of
 from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES, OperationSpace
 from emodarts.settings import check_settings, setting
-from emodarts.training.settings import COMPILE_MODES, PRECISIONS, are_strides
+from emodarts.training.settings import COMPILE_MODES, PRECISIONS, STRIDES_TEXT, are_strides
 
-METHODS = ("darts", "frozen", "random_architecture", "random_search", "evolution")
+METHODS = ("darts", "frozen", "random_architecture", "random_search", "evolution", "fixed")
 SCOPES = ("joint", "cnn_only", "seqnn_only", "one_after_the_other")
 # The setting, and its values, without which others do nothing.
 _SIGMOID = ("relaxation", "sigmoid")
@@ -64,7 +65,7 @@ class SupernetSettings:
     seqnn: str = setting("all", "all, or one family of the sequence operations: lstm, rnn, lstm_attention, gru, ...")
     stem_channels: int = setting(16, "channels of the stem's convolutions", at_least=1, at_most=256)
     stem_strides: list[int] = setting(
-        [8, 4], "strides of the stem: frequency, time", check=are_strides, allowed="[1..8, 1..8]"
+        [8, 4], "strides of the stem: frequency, time", check=are_strides, allowed=STRIDES_TEXT
     )
     frequency_pooling: str = setting(
         "mean", "of the bins left before the sequence cells; flatten: they become channels", choices=("mean", "flatten")
@@ -156,19 +157,20 @@ class RobustnessSettings:
     )
     selection: str = setting(
         "magnitude",
-        "how the genotype is derived: by the mixing weights, or by perturbation (DARTS-PT, Wang et al. 2021)",
+        "how the genotype is derived: by the mixing weights, or by perturbation (DARTS-PT, Wang et al. 2021), measured "
+        "on the alphas' half of train, so with optimisation=bilevel",
         choices=("magnitude", "perturbation"),
     )
     perturbation_steps: int = setting(
         10, "steps of the weights between two decisions", at_least=0, at_most=100_000, only_with=_PERTURBATION
     )
     perturbation_batches: int = setting(
-        8, "batches of what the alphas learn from, for a decision", at_least=1, at_most=100_000, only_with=_PERTURBATION
+        8, "batches of the alphas' half, for a decision", at_least=1, at_most=100_000, only_with=_PERTURBATION
     )
     stop: str = setting(
         "none",
-        "end at skip connections in a cell (DARTS+, Liang et al. 2019), or as the alphas' dominant Hessian eigenvalue "
-        "rises (R-DARTS, Zela et al. 2020)",
+        "end at skip connections in a cell (DARTS+, Liang et al. 2019), or as the dominant eigenvalue rises on the "
+        "alphas' half of train, so with optimisation=bilevel (R-DARTS, Zela et al. 2020)",
         choices=("none", "skips", "eigenvalue"),
     )
     stop_skips: int = setting(
@@ -179,6 +181,12 @@ class RobustnessSettings:
     )
     stop_window: int = setting(
         5, "epochs averaged over, and gone back at the end", at_least=1, at_most=100, only_with=_EIGENVALUE
+    )
+    derive_at: str = setting(
+        "last",
+        "epoch whose genotype is taken where no rule stops the search: the last, or the supernet's best on dev of the "
+        "last quarter",
+        choices=("last", "best_dev"),
     )
     warmup_epochs: int | None = setting(
         None,
@@ -199,12 +207,22 @@ class ControlSettings:
 
     method: str = setting(
         "darts",
-        "the search, or a control: alphas left at their start, chance, chance at equal cost, ...",
+        "the search, or a control: alphas left at their start, chance, chance at equal cost, no search, ...",
         choices=METHODS,
     )
     scope: str = setting("joint", "parts of the network that are searched", choices=SCOPES)
+    match_parameters: str | None = setting(
+        None,
+        "a hand-designed network with whose number of parameters the fixed architecture is built, within 5 %",
+        choices=tuple(DESIGNS),
+        only_with=("method", "fixed"),
+    )
     candidates: int | None = setting(
-        None, "tried; null: as many as the supernet's cost pays for", at_least=1, at_most=100_000, only_with=_CANDIDATES
+        None,
+        "tried; null: as many as a supernet's search is worth",
+        at_least=1,
+        at_most=100_000,
+        only_with=_CANDIDATES,
     )
     candidate_epochs: int | None = setting(
         None, "epochs of a candidate; null: those of the supernet", at_least=1, at_most=10_000, only_with=_CANDIDATES
@@ -266,9 +284,13 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
     def for_system(self, system: str) -> "SearchSettings":
         """These settings with method and scope of `emodarts:<method>:<scope>`: the reverse of `system`.
 
+        `emodarts:fixed` is short for `emodarts:fixed:joint`: where nothing is searched there is one scope.
+
         Raises EmodartsError for a name that there is not.
         """
         _, *parts = system.split(":")
+        if parts == ["fixed"]:
+            parts = ["fixed", "joint"]
         if len(parts) != 2 or parts[0] not in METHODS or parts[1] not in SCOPES:
             raise EmodartsError(
                 f"system={system} is unknown: a search is emodarts:<method>:<scope> with the method "
@@ -291,7 +313,9 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
             )
         if self.sequence_cells == 0 and self.scope != "joint":
             yield f"search.scope={self.scope} needs a sequence part, and search.sequence_cells=0"
-        if self.searches_parts_in_turn and self.method != "darts":
+        if self.method == "fixed" and self.scope != "joint":
+            yield f"search.method=fixed searches no part, so search.scope={self.scope} means nothing: set it to joint"
+        if self.searches_parts_in_turn and self.method not in ("darts", "fixed"):
             yield f"{in_turn} has no meaning for search.method={self.method}: only alphas can move in turn"
         if self.searches_parts_in_turn and self.stop != "none":
             yield (
@@ -305,6 +329,13 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
                 "search.unrolled=true looks ahead from one half of the train part to the other, and "
                 "search.optimisation=single has no halves: set search.unrolled=false, or search.optimisation=bilevel"
             )
+        held_out = {"selection": "perturbation", "stop": "eigenvalue"}
+        for name in (name for name, value in held_out.items() if getattr(self, name) == value):
+            if self.optimisation == "single":
+                yield (
+                    f"search.{name}={held_out[name]} measures on utterances that the weights did not learn from, and "
+                    f"search.optimisation=single leaves none of train: set search.optimisation=bilevel"
+                )
         if self.unrolled and self.precision == "bfloat16":
             yield (
                 "search.unrolled=true differs two losses at weights that are the same in bfloat16: set "

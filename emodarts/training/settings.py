@@ -3,22 +3,29 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from emodarts.networks.stem import STEM_STRIDES, STEM_STRIDES_TEXT
 from emodarts.settings import check_settings, setting
 
 PRECISIONS = ("float32", "bfloat16")
 COMPILE_MODES = ("none", "default", "reduce-overhead")
+STRIDES_TEXT = f"[frequency, time], each one of {STEM_STRIDES_TEXT}"
 
 
 def are_strides(strides: Sequence[int]) -> bool:
     """Whether these can be the strides of a stem, in frequency and in time."""
-    return len(strides) == 2 and all(1 <= stride <= 8 for stride in strides)
+    return len(strides) == 2 and set(strides) <= set(STEM_STRIDES)
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
     """How the network is trained from scratch, whatever its system; an SVM has `svm_penalty` alone."""
 
-    epochs: int = setting(30, "epochs; the best on dev of the last quarter counts", at_least=1, at_most=10_000)
+    epochs: int = setting(
+        30,
+        "epochs; of the last quarter the best on dev counts",
+        at_least=1,
+        at_most=10_000,
+    )
     channels: int | None = setting(
         16, "channels of a node in the first CNN cell; null: as in the search", at_least=2, at_most=512
     )
@@ -32,10 +39,26 @@ class TrainingSettings:
         [8, 2],
         "strides of the stem: frequency, time; null: as in the search",
         check=are_strides,
-        allowed="[1..8, 1..8]",
+        allowed=STRIDES_TEXT,
     )
-    learning_rate: float = setting(3e-3, "of AdamW, at the peak of one cycle (Smith & Topin 2019)", above=0, below=10)
-    weight_decay: float = setting(1e-2, "of AdamW", at_least=0, below=1)
+    optimiser: str = setting("adamw", "of the weights", choices=("adamw", "sgd"))
+    schedule: str = setting(
+        "one_cycle",
+        "of the learning rate, step by step: one cycle (Smith & Topin 2019), or a cosine (Loshchilov & Hutter 2017)",
+        choices=("one_cycle", "cosine"),
+    )
+    learning_rate: float = setting(3e-3, "at the peak of one cycle, or where the cosine begins", above=0, below=10)
+    final_learning_rate: float = setting(
+        0.0, "where the cosine ends", at_least=0, at_most="learning_rate", only_with=("schedule", "cosine")
+    )
+    momentum: float = setting(0.9, "of SGD", at_least=0, below=1, only_with=("optimiser", "sgd"))
+    weight_decay: float = setting(1e-2, "of the weights", at_least=0, below=1)
+    averaging: str = setting(
+        "none",
+        "late: the mean of the weights after each epoch of the last quarter, which leaves dev nothing to choose "
+        "(Izmailov et al. 2018)",
+        choices=("none", "late"),
+    )
     gradient_clip: float = setting(5.0, "largest norm of the gradient", above=0)
     label_smoothing: float = setting(0.1, "label smoothing of the cross-entropy", at_least=0, below=1)
     drop_path: float = setting(0.1, "drop path in CNN cells, reached at the last epoch from 0", at_least=0, below=1)

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+from torch.optim.swa_utils import AveragedModel
 
 from emodarts.checkpoints import (
     NO_CHECKPOINTS,
@@ -21,10 +23,11 @@ from emodarts.checkpoints import (
     restore_random,
     tensors_below,
 )
-from emodarts.features.batches import FoldPart, class_weights, training_batches
+from emodarts.features.batches import FoldPart, class_weights, evaluation_batches, training_batches
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.networks.network import DiscreteNetwork
-from emodarts.records import EpochRecord, OnEpochEnd, ignore_epoch, late_dev_epoch
+from emodarts.networks.operations import RunningStatistics
+from emodarts.records import EpochRecord, OnEpochEnd, ignore_epoch, is_late, late_dev_epoch
 from emodarts.seeds import derive_seed
 from emodarts.training.acceleration import training_forward
 from emodarts.training.prediction import DevFigures, dev_figures
@@ -72,7 +75,7 @@ def train(
     state = TrainingState(build, task, dev)
     state.resume(checkpoints.load())
     state.run(task.settings.epochs, on_epoch_end, checkpoints)
-    epoch = late_dev_epoch(state.records, task.settings.epochs)
+    epoch = state.chosen_epoch()
     assert epoch is not None  # the last one is late
     state.network.load_state_dict(state.best_weights)
     return state.trained_network(epoch)
@@ -108,12 +111,9 @@ class TrainingState:
         self.forward = training_forward(self.network, task.device, s.precision, s.compile)
         self.class_weights = class_weights(part, self.network.shape.classes).to(task.device)
         steps = s.epochs * -(-len(part.utterances) // s.batch_size)
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), s.learning_rate, weight_decay=s.weight_decay, fused=True
-        )
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, s.learning_rate, total_steps=max(_LEAST_STEPS, steps), pct_start=0.25
-        )
+        self.optimiser = _optimiser(self.network, s)
+        self.schedule = _schedule(self.optimiser, s, steps)
+        self.averaged = AveragedModel(self.network) if s.averaging == "late" else None
         self.records: list[EpochRecord] = []
         self.best_weights: dict[str, Tensor] = {}
 
@@ -123,7 +123,9 @@ class TrainingState:
             on_epoch_end(record)
         for epoch in range(len(self.records), epochs):
             start = time.perf_counter()
-            loss, figures = self.train_epoch(epoch), self.evaluate()
+            loss = self.train_epoch(epoch)
+            self.average_weights(epoch)
+            figures = self.evaluate()
             record = EpochRecord(
                 phase="train",
                 epoch=epoch,
@@ -159,6 +161,18 @@ class TrainingState:
         self.schedule.step()
         return float(loss.detach())
 
+    def average_weights(self, epoch: int) -> None:
+        """Take the weights of a late epoch into their mean (Izmailov et al. 2018); after the last the network has it.
+
+        The batch statistics of the single epochs are not those of the mean: they are taken again.
+        """
+        if self.averaged is None or not is_late(epoch, self.settings.epochs):
+            return
+        self.averaged.update_parameters(self.network)
+        if epoch + 1 == self.settings.epochs:
+            self.network.load_state_dict(self.averaged.module.state_dict())
+            take_batch_statistics(self.network, self.task.part, self.settings.batch_size, self.task.device)
+
     def evaluate(self) -> DevFigures | None:
         """The figures of the present weights on dev; None without a dev part."""
         if self.dev is None:
@@ -166,16 +180,27 @@ class TrainingState:
         return dev_figures(self.network, self.dev, self.settings.batch_size, self.task.device)
 
     def update_best(self) -> None:
-        """Copy the present weights if the last epoch is the best so far on dev."""
-        if self.dev is not None and late_dev_epoch(self.records, self.settings.epochs) == self.records[-1].epoch:
+        """Copy the present weights if the last epoch is the one to take so far."""
+        if self.dev is not None and self.chosen_epoch() == self.records[-1].epoch:
             self.best_weights = {name: value.clone() for name, value in self.network.state_dict().items()}
+
+    def chosen_epoch(self) -> int | None:
+        """The epoch so far whose weights are taken: by the rule `late_dev`, or the last, which has the mean of the late
+        ones. None before the last quarter.
+        """
+        last = self.settings.epochs - 1
+        if self.averaged is not None:
+            return last if len(self.records) > last else None
+        return late_dev_epoch(self.records, self.settings.epochs)
 
     def checkpoint(self) -> Checkpoint:
         """Everything, to go on after the last record as if nothing had happened."""
         best = {f"best.{name}": value for name, value in self.best_weights.items()}
         records = [asdict(record) for record in self.records]
+        averaged = Checkpoint({}, {}) if self.averaged is None else module_checkpoint(self.averaged, "averaged")
         return (
             module_checkpoint(self.network, "network")
+            | averaged
             | optimiser_checkpoint(self.optimiser, "optimiser")
             | random_checkpoint(self.rng, self.task.device)
             | Checkpoint(best, {"schedule": self.schedule.state_dict(), "records": records})
@@ -186,6 +211,8 @@ class TrainingState:
         if checkpoint is None:
             return
         load_module(self.network, checkpoint, "network")
+        if self.averaged is not None:
+            load_module(self.averaged, checkpoint, "averaged")
         load_optimiser(self.optimiser, checkpoint, "optimiser")
         self.schedule.load_state_dict(checkpoint.state["schedule"])
         restore_random(checkpoint, self.rng, self.task.device)
@@ -196,3 +223,45 @@ class TrainingState:
         """The outcome, where the network has the weights of `epoch`."""
         seconds = sum(record.seconds for record in self.records)
         return TrainedNetwork(self.network.eval(), epoch, tuple(self.records), seconds)
+
+
+def take_batch_statistics(network: DiscreteNetwork, part: FoldPart, batch_size: int, device: str) -> None:
+    """Take the batch norms' running statistics again: plain means over the batches of one pass of a part.
+
+    Utterances are whole, as recorded, shortest first, and nothing is dropped: no chance comes into it.
+    """
+    norms = [module for module in network.modules() if isinstance(module, RunningStatistics)]
+    momenta = [norm.momentum for norm in norms]
+    network.eval()
+    for norm in norms:
+        norm.train()
+        norm.updates.zero_()
+        norm.momentum = 0.0  # every batch counts alike
+    with torch.no_grad():
+        for batch in evaluation_batches(part, batch_size, device):
+            network(batch.inputs, batch.lengths)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.eval()
+
+
+def _optimiser(network: DiscreteNetwork, s: TrainingSettings) -> torch.optim.Optimizer:
+    if s.optimiser == "sgd":
+        return torch.optim.SGD(
+            network.parameters(), s.learning_rate, s.momentum, weight_decay=s.weight_decay, fused=True
+        )
+    return torch.optim.AdamW(network.parameters(), s.learning_rate, weight_decay=s.weight_decay, fused=True)
+
+
+def _schedule(optimiser: torch.optim.Optimizer, s: TrainingSettings, steps: int) -> LRScheduler:
+    """The learning rate of each of so many steps: one cycle, or a cosine from the first to the final one."""
+    if s.schedule == "cosine":
+        return CosineAnnealingLR(optimiser, steps, s.final_learning_rate)
+    cycles_momentum = s.optimiser == "adamw"
+    return OneCycleLR(
+        optimiser,
+        s.learning_rate,
+        total_steps=max(_LEAST_STEPS, steps),
+        pct_start=0.25,
+        cycle_momentum=cycles_momentum,
+    )

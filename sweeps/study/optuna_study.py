@@ -33,11 +33,12 @@ class OptunaStudy:
 
     def add_trial(self, trial: TrialRecord, reports: dict[int, float]) -> None:
         """Restore a configuration from the tables; `reports`: by step, what it reported before its end."""
+        distributions = self.space.distributions_of(trial.parameters)  # none of what was measured
         self.study.add_trial(
             optuna.trial.create_trial(
                 state=_STATES[trial.status],
-                params=trial.parameters,
-                distributions=self.space.distributions_of(trial.parameters),
+                params={path: trial.parameters[path] for path in distributions},
+                distributions=distributions,
                 values=list(trial.values) if trial.status == "complete" else None,
                 intermediate_values=reports if self._takes_reports else {},
             )
@@ -54,7 +55,7 @@ class OptunaStudy:
             if self.trial_count == 0:
                 self.study.enqueue_trial(self.space.default_parameters())
             self.trial_count += 1
-            return self.space.suggest(self.study.ask())
+            return {**self.space.suggest(self.study.ask()), **self.space.measured}
 
     def report(self, number: int, step: int, value: float) -> None:
         """What a running configuration has reached: pruned ones are judged by it."""

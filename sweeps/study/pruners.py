@@ -16,7 +16,7 @@ from emodarts.records import EpochRecord, RungRecord
 from sweeps.settings import SweepSettings
 
 MIN_FOLDS = 6  # with fewer no signed-rank test is significant at a usual threshold
-_WITHOUT_CURVE = ("random_search", "evolution", "random_architecture")  # of search.method
+_WITHOUT_CURVE = ("random_search", "evolution", "random_architecture", "fixed")  # of search.method
 
 
 def check_pruner(settings: SweepSettings, systems: Iterable[FoldSettings], folds: int) -> None:

@@ -23,13 +23,15 @@ class SearchSpace:
     """The settings of a system's units before a trial's parameters are put in, and which of them a trial sets.
 
     `free` dimensions, and those `fixed` to a value, by names as `search.nodes`. `conditions`: free dimension -> setting
-    -> the values of that setting under which the dimension exists.
+    -> the values of that setting under which the dimension exists. `measured`: what the driver measured once for all
+    trials, which have it in their parameters.
     """
 
     settings: FoldSettings
     free: dict[str, Distribution] = field(default_factory=dict)
     fixed: dict[str, Any] = field(default_factory=dict)
     conditions: dict[str, dict[str, tuple[Any, ...]]] = field(default_factory=dict)
+    measured: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Settings, system: FoldSettings | None = None) -> "SearchSpace":

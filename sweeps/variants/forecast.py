@@ -49,7 +49,7 @@ Point = tuple[float, float]  # multiply-accumulates, and the seconds of an epoch
 
 
 @dataclass(frozen=True)
-class _Measured:
+class Measured:
     """An epoch of search with the alphas fixed, one with them moving, one of training; and the seconds in which a
     genotype is selected.
     """
@@ -62,7 +62,7 @@ class _Measured:
 class _TimeModel:
     """Seconds of an epoch as straight lines in multiply-accumulates through what was measured."""
 
-    def __init__(self, measured: list[_Measured]):
+    def __init__(self, measured: list[Measured]):
         self.search = _fit_line([point for m in measured for point in m.search])
         self.training = _fit_line([m.training for m in measured])
         self.selection = max(m.selection for m in measured)
@@ -102,17 +102,17 @@ class Forecast:
 def forecast_units(settings: Settings, space: SearchSpace, data: SweepData) -> Forecast:
     """Measure, and forecast the seconds of each unit of a system. Raises EmodartsError for a search by candidates."""
     sweep, method, start = settings.sweep, space.settings.search.method, time.perf_counter()
-    if space.settings.searches and method not in ("darts", "frozen", "random_architecture"):
+    if space.settings.searches and method not in ("darts", "frozen", "random_architecture", "fixed"):
         raise EmodartsError(f"search.method={method} has no supernet to measure")
     device = choose_device(settings.resources.device)
     torch.set_num_threads(settings.resources.cpus_per_trial)
     fold = next(iter(data.folds.values()))
-    part = _part_of(fold)
+    part = part_of(fold)
     sample = _sample(settings, space)
-    macs = [_macs(fold_settings, data) for fold_settings in sample]
+    macs = [macs_of(fold_settings, data) for fold_settings in sample]
     work = [_work(fold_settings, m) for fold_settings, m in zip(sample, macs, strict=True)]
     extremes = dict.fromkeys((int(np.argmin(work)), int(np.argmax(work))))
-    model = _TimeModel([_measure(sample[i], macs[i], data, part, device) for i in extremes])
+    model = _TimeModel([measure(sample[i], macs[i], data, part, device) for i in extremes])
     seconds = np.array([model.seconds(fold_settings, m) for fold_settings, m in zip(sample, macs, strict=True)])
     folds = len(data.folds)
     count = folds * (sweep.trials + (sweep.seeds - 1) * min(sweep.seeded, sweep.trials))
@@ -170,7 +170,7 @@ def _sample(settings: Settings, space: SearchSpace) -> list[FoldSettings]:
     return [space.apply(parameters) for parameters in (space.default_parameters(), *drawn)]
 
 
-def _part_of(fold: Fold) -> Fold:
+def part_of(fold: Fold) -> Fold:
     """At most `_MAX_UTTERANCES` of train with the classes in proportion, and the same fraction of dev."""
     train = subsample(fold, _MAX_UTTERANCES).ids
     count = max(1, round(len(train) / len(fold.train) * len(fold.dev)))
@@ -178,7 +178,7 @@ def _part_of(fold: Fold) -> Fold:
     return replace(fold, train=train, dev=tuple(fold.dev[position] for position in sorted(positions)))
 
 
-def _macs(settings: FoldSettings, data: SweepData) -> float:
+def macs_of(settings: FoldSettings, data: SweepData) -> float:
     """Of a forward pass of one utterance through the supernet; 0 for a network that is not searched."""
     if not settings.searches:
         return 0.0
@@ -201,7 +201,7 @@ def _passes(s: SearchSettings) -> tuple[float, float]:
     return fraction, fraction * s.passes_per_utterance
 
 
-def _measure(settings: FoldSettings, macs: float, data: SweepData, part: Fold, device: str) -> _Measured:
+def measure(settings: FoldSettings, macs: float, data: SweepData, part: Fold, device: str) -> Measured:
     """Run a unit of some epochs of search and training on part of a fold; the first of each is not counted."""
     s, epochs = settings.search, _WARMUP_EPOCHS + _MOVING_EPOCHS
     shortened = replace(
@@ -217,7 +217,7 @@ def _measure(settings: FoldSettings, macs: float, data: SweepData, part: Fold, d
     warmup, moving = (np.mean(x) if x else 0.0 for x in (searched[1:_WARMUP_EPOCHS], searched[_WARMUP_EPOCHS:]))
     seconds = search_scale * float(warmup), search_scale * float(moving)
     points = [(macs * passes, x) for passes, x in zip(_passes(s), seconds, strict=True)]
-    return _Measured((points[0], points[1]), (macs, scale * float(training)), records.search_seconds - sum(searched))
+    return Measured((points[0], points[1]), (macs, scale * float(training)), records.search_seconds - sum(searched))
 
 
 def _fit_line(points: list[tuple[float, float]]) -> tuple[float, float]:

@@ -2,9 +2,13 @@
 
 import json
 
+import pyarrow as pa
 import pytest
 
 from emodarts import corpora
+from emodarts.corpora.labels import label_utterances
+from emodarts.corpora.protocols import rules
+from emodarts.corpora.protocols.folds import make_folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from tests.support.layouts import check_folds, folds_of
@@ -156,6 +160,33 @@ class TestProtocols:
         _, labels, folds = folds_of("msp_podcast", tmp_path)
         check_folds(folds, labels)
         assert list(folds[0].tests) == ["msp_podcast/test1", "msp_podcast/test2"]
+
+    @pytest.mark.parametrize("protocol", ["speaker5", "speaker4"])
+    def test_a_podcast_of_several_speakers_stays_in_one_role(self, layout, protocol):
+        """Each turn of a second speaker moves into the podcast of another one: a host and a guest."""
+        settings = CorpusSettings(name="msp_podcast", root=str(layout[0]), protocol=protocol)
+        corpus = corpora.read(settings)
+        rows = corpus.utterances.to_pylist()
+        known = sorted({row["speaker"] for row in rows if row["speaker"]})
+        guests = dict(zip(known[::2], known[1::2], strict=False))
+        for row in rows:
+            if row["speaker"] in guests and row["utterance"].endswith(("0000", "0001")):
+                row["recording"] = next(r["recording"] for r in rows if r["speaker"] == guests[row["speaker"]])
+        table = pa.Table.from_pylist(rows, corpus.utterances.schema)
+        labels = label_utterances(table, settings)
+        folds = make_folds(settings, table, labels)
+        recordings = {row["utterance"]: row["recording"] for row in rows}
+        tested = [u for fold in folds for u in fold.tests["msp_podcast/test"]]
+        assert (
+            len(tested)
+            == len(set(tested))
+            == sum(bool(r["speaker"]) for r in rows if r["utterance"] in labels.by_utterance)
+        )
+        assert any(rules.SHARED_RECORDING in fold.left_out.values() for fold in folds)
+        for fold in folds:
+            train, dev, test = ({recordings[u] for u in part} for part in (fold.train, fold.dev, fold.test_ids))
+            assert not train & dev
+            assert not (train | dev) & test
 
     def test_speaker5_is_balanced_and_unknown_speakers_only_train(self, layout):
         _, labels, folds = folds_of("msp_podcast", layout[0], protocol="speaker5")

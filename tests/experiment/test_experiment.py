@@ -88,14 +88,20 @@ WITHOUT_SUPERNET = {
     "hand-designed": {"system": "cnn_lstm_attention"},
     "svm": {"system": "svm"},
     "random architecture": {"method": "random_architecture"},
+    "fixed": {"method": "fixed"},
     "random search": {"method": "random_search", "candidates": 2, "candidate_epochs": 1},
     "evolution": {"method": "evolution", "candidates": 3, "candidate_epochs": 1, "population": 2, "tournament": 1},
 }
 WITH_SUPERNET = {
     "supernet": {},
     "frozen": {"method": "frozen"},
-    "perturbation": {"selection": "perturbation", "perturbation_steps": 1, "perturbation_batches": 1},
-    "eigenvalue": {"stop": "eigenvalue", "stop_window": 1},
+    "perturbation": {
+        "optimisation": "bilevel",
+        "selection": "perturbation",
+        "perturbation_steps": 1,
+        "perturbation_batches": 1,
+    },
+    "eigenvalue": {"optimisation": "bilevel", "stop": "eigenvalue", "stop_window": 1},
 }
 
 

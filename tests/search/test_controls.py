@@ -64,6 +64,14 @@ def test_random_architectures_are_uniform():
     assert all(len({e.source for e in node}) == 2 for cell in found for node in cell)
 
 
+def test_the_fixed_architecture_is_the_spaces_own_and_costs_nothing():
+    made = given(method="fixed", nodes=2)
+    found = run_search(made, None)
+    assert found.genotype.cells == fixed_cells(made.settings)
+    assert (found.epochs, found.seconds, found.dev_probabilities) == ((), 0.0, None)
+    assert run_search(replace(made, seed=9), None).genotype == found.genotype
+
+
 def test_a_random_architecture_costs_no_search():
     first = run_search(given(method="random_architecture"), None)
     assert (first.epochs, first.dev_probabilities) == ((), None)
@@ -292,6 +300,23 @@ def test_the_second_part_is_searched_at_the_derived_first_one(monkeypatch):
     for kind in "NR":
         assert torch.equal(used[2][kind], net.discrete_weights(derived)[kind])
         assert torch.equal(used[2][kind], used[3][kind])
+
+
+@pytest.mark.parametrize("relaxation", ["softmax", "sigmoid"])
+def test_no_operation_of_the_part_that_waits_begins_untrained(monkeypatch, relaxation):
+    made = given(scope="one_after_the_other", nodes=2, cells=2, relaxation=relaxation)
+    _, used, _, net = alphas_of(monkeypatch, made)
+    for weights in used[:2]:
+        assert weights["S"].shape == net.alphas["S"].shape
+        assert torch.equal(weights["S"], weights["S"][:1, :1].expand_as(weights["S"]))
+        assert weights["S"][0, 0] == (0.5 if relaxation == "sigmoid" else 1 / weights["S"].shape[1])
+    task = replace(made, settings=replace(made.settings, epochs=2, warmup_epochs=0))
+    searching = loop.SupernetSearch(task)
+    assert task.settings.sequence_start_epoch == 1
+    before = {name: value.clone() for name, value in searching.supernet.sequence_cells.named_parameters()}
+    searching.run_epoch(0)
+    after = dict(searching.supernet.sequence_cells.named_parameters())
+    assert all(not torch.equal(before[name], after[name]) for name in before)
 
 
 def test_fixed_parts_are_those_of_the_space():

@@ -24,6 +24,7 @@ from emodarts.search.selection import PerturbationSelector
 from emodarts.search.settings import SearchSettings
 from emodarts.search.stopping import dominant_eigenvalue, eigenvalue_rose, hessian_vector_product, skips_rose
 from emodarts.search.supernet_trainer import SupernetTrainer
+from emodarts.training.prediction import DevFigures
 from tests.support.commands import settings as composed
 from tests.support.plain import plain_twin
 from tests.support.toys import PLAIN, SIZES, noise, task
@@ -239,6 +240,16 @@ def test_a_planted_rise_ends_the_search_some_epochs_back(monkeypatch):
     assert found.epoch == 3
 
 
+@pytest.mark.parametrize(("derive_at", "epoch"), [("last", 7), ("best_dev", 6)])
+def test_the_epoch_of_the_genotype_follows_its_rule(monkeypatch, derive_at, epoch):
+    """Figures of the supernet on dev choose nothing, unless they are asked to."""
+    planted = iter([0.9, 0.2, 0.2, 0.2, 0.2, 0.2, 0.8, 0.4])
+    monkeypatch.setattr(loop, "figures_of", lambda *_: DevFigures(loss=1.0, uar=next(planted), war=0.5))
+    found = searched(epochs=8, derive_at=derive_at)
+    assert found.epoch == epoch
+    assert [e.dev_uar for e in found.epochs][epoch] == (0.4 if derive_at == "last" else 0.8)
+
+
 @pytest.fixture(scope="module")
 def smooth():
     """Alphas of a small supernet without kinks in float64, and the loss of them."""
@@ -401,10 +412,11 @@ AXES = {
     "regulariser": ["none", "beta_decay", "skip_dropout"],
     "selection": ["magnitude", "perturbation"],
     "stop": ["none", "skips", "eigenvalue"],
+    "derive_at": ["last", "best_dev"],
     "warmup_epochs": [0, 2],
     "cost": ["parameters", "macs"],
     "cost_weight": [0.5],
-    "method": ["darts", "frozen", "random_architecture", "random_search", "evolution"],
+    "method": ["darts", "frozen", "random_architecture", "random_search", "evolution", "fixed"],
     "scope": ["joint", "cnn_only", "seqnn_only"],
     "precision": ["float32", "bfloat16"],
     "compile": ["none", "default", "reduce-overhead"],
@@ -413,7 +425,8 @@ AXES = {
 
 @pytest.mark.parametrize(("axis", "value"), [(axis, v) for axis, values in AXES.items() for v in values])
 def test_each_value_is_one_switch(axis, value):
-    assert getattr(composed(f"search.{axis}={value}").search, axis) == value
+    two_levels = ["search.optimisation=bilevel"] if value in ("perturbation", "eigenvalue") else []
+    assert getattr(composed(f"search.{axis}={value}", *two_levels).search, axis) == value
 
 
 def test_searching_in_turn_is_a_switch():
@@ -438,6 +451,10 @@ def test_searching_in_turn_is_a_switch():
         ({"optimisation": "bilevel", "unrolled": True, "precision": "bfloat16"}, "set search.precision=float32"),
         ({"optimisation": "upper"}, "search.optimisation=upper is out of range: single | bilevel"),
         ({"optimisation": "single", "unrolled": True}, "set search.unrolled=false, or search.optimisation=bilevel"),
+        ({"method": "fixed", "scope": "cnn_only"}, "search.scope=cnn_only means nothing"),
+        ({"match_parameters": "resnet"}, "search.match_parameters=resnet is out of range: cnn | lstm"),
+        ({"selection": "perturbation"}, "selection=perturbation measures .* set search.optimisation=bilevel"),
+        ({"stop": "eigenvalue"}, "stop=eigenvalue measures .* set search.optimisation=bilevel"),
         ({"population": 2, "tournament": 3}, "search.tournament=3"),
     ],
 )

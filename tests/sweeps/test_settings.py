@@ -10,6 +10,8 @@ from hydra.errors import CompactHydraException
 
 from emodarts.corpora.readers import READERS, describe
 from emodarts.errors import EmodartsError
+from emodarts.experiment import stages
+from emodarts.networks.network import NetworkShape
 from sweeps.hydra_errors import format_hydra_error
 from sweeps.settings import known_settings
 from sweeps.study.search_space import SearchSpace
@@ -171,6 +173,18 @@ def test_systems_are_names_none_twice(given):
         _ = settings(f"system={given}").systems
 
 
+def test_the_fixed_architecture_has_a_short_name():
+    asked = settings("system=[emodarts,emodarts:fixed]", "search.match_parameters=cnn")
+    assert list(asked.systems) == ["emodarts", "emodarts:fixed:joint"]
+    fixed = asked.systems["emodarts:fixed:joint"]
+    assert (fixed.search.method, fixed.search.scope, fixed.search.match_parameters) == ("fixed", "joint", "cnn")
+    dimensions = set(SearchSpace.of(asked, fixed).free)
+    assert "search.nodes" in dimensions
+    assert not dimensions & {"search.epochs", "search.learning_rate", "search.alpha_learning_rate"}
+    with pytest.raises(EmodartsError, match="none twice"):
+        _ = settings("system=[emodarts:fixed,emodarts:fixed:joint]").systems
+
+
 def test_an_unknown_system_is_refused():
     with pytest.raises(EmodartsError, match="system=resnet is unknown: emodarts, cnn, lstm"):
         SearchSpace.of(settings("system=resnet"))
@@ -181,6 +195,34 @@ def test_the_published_search_has_no_remedies():
     assert (published.warmup, published.relaxation, published.regulariser) == (0, "softmax", "none")
     assert (published.selection, published.stop, published.cost_weight) == ("magnitude", "none", 0.0)
     assert (len(published.seqnn_operations), published.sequence_shortcut) == (14, False)
+
+
+@pytest.mark.parametrize("experiment", ["iemocap", "msp_improv", "msp_podcast", None])
+def test_the_published_network_is_trained_at_the_published_sizes_schedule_and_batch(experiment):
+    command = [f"experiment=emodarts_{experiment}"] if experiment else ["search=paper", "corpus=emodb"]
+    space = SearchSpace.of(settings(*command))
+    first = space.apply(space.default_parameters())
+    search, training = first.search, first.training
+    shape = NetworkShape(
+        4, 1, 128, search.cells, search.nodes, search.channels, search.sequence_cells, search.sequence_nodes,
+        search.sequence_width, search.stem_channels, tuple(search.stem_strides),
+    )  # fmt: skip
+    assert stages._training_shape(shape, training) == shape
+    assert (shape.layout, shape.channels, shape.nodes) == ("NRRN", 8, 4)
+    assert (shape.sequence_cells, shape.sequence_nodes, shape.sequence_width) == (4, 4, 128)
+    assert (search.batch_size, training.batch_size, search.epochs, training.epochs) == (64, 96, 50, 50)
+    assert (training.optimiser, training.schedule, training.momentum) == ("sgd", "cosine", 0.9)
+    assert (training.learning_rate, training.final_learning_rate, training.weight_decay) == (0.025, 0.0, 3e-4)
+
+
+def test_a_reduced_variant_of_the_published_search_has_a_name_of_its_own():
+    reduced, published = (settings(f"search={name}", "corpus=iemocap") for name in ("paper_reduced", "paper"))
+    assert (reduced.search.space, reduced.search.optimisation) == ("emodarts", "bilevel")
+    assert reduced.search.cells < published.search.cells
+    assert reduced.training.optimiser == "sgd"
+    space = SearchSpace.of(reduced)
+    assert space.apply(space.default_parameters()).search.epochs == 15
+    assert settings("experiment=emodarts_iemocap", "search=paper_reduced").search == reduced.search
 
 
 @pytest.mark.slow

@@ -79,6 +79,8 @@ def make_folds(settings: CorpusSettings, utterances: pa.Table, labels: Labels) -
     divisions = rule.divide(settings.name, candidates)
     for division in divisions:
         rules.keep_unknown_apart(candidates, division, rule.keeps_train)
+        if rule.parts_recordings:
+            rules.keep_recordings_apart(candidates, division)
     if not name.lower().endswith(".csv"):
         others = protocol_names(
             settings.name, len({c.speaker for c in candidates if c.speaker and c.label is not None})
@@ -154,7 +156,8 @@ def _rule(settings: CorpusSettings, candidates: Sequence[LabelledUtterance]) -> 
             f"{', '.join(protocol_names(corpus, len(speakers)))}, or a CSV file with columns utterance, role[, fold]"
         )
     groups = rules.each_speaker if k == len(speakers) else rules.balanced(k)
-    return f"{corpus}/speaker{k}", Rule(rules.by_speaker(groups))
+    parts_recordings = any(rule.parts_recordings for rule in description.rules.values())
+    return f"{corpus}/speaker{k}", Rule(rules.by_speaker(groups), parts_recordings=parts_recordings)
 
 
 def _fold(

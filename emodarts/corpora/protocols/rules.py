@@ -11,6 +11,7 @@ from emodarts.seeds import derive_seed
 SHARED_DEV = "dev shares speakers with train"
 NO_DEV = "no dev part"
 UNKNOWN_SPEAKER = "its speaker is unknown: such utterances only ever train"
+SHARED_RECORDING = "test or dev speakers stand in the same recording"
 UNKNOWN_NEAR_TEST = "its speaker is unknown, and dev or test speakers stand in the same recording"
 
 
@@ -49,13 +50,15 @@ class Rule:
 
     `protocol_caveat` says what is not as it should be (SHARED_DEV, NO_DEV), `requires` which corpus settings the
     protocol is defined for, for example `{"excited": "drop"}`. `keeps_train`: a published train part stays whole, also
-    where unknown speakers in it may be those of dev or test (the audit counts them).
+    where unknown speakers in it may be those of dev or test (the audit counts them). `parts_recordings`: a recording of
+    several speakers stands in one role (`keep_recordings_apart`).
     """
 
     divide: Divide
     protocol_caveat: str | None = None
     requires: Mapping[str, str] = field(default_factory=dict)
     keeps_train: bool = False
+    parts_recordings: bool = False
 
 
 def keep_unknown_apart(candidates: Sequence[LabelledUtterance], division: Division, keeps_train: bool = False) -> None:
@@ -74,6 +77,21 @@ def keep_unknown_apart(candidates: Sequence[LabelledUtterance], division: Divisi
     near = {c.utterance for c in candidates if c.utterance in nobody and c.recording in recordings}
     division.left_out |= {u: UNKNOWN_NEAR_TEST for u in division.train if u in near}
     division.train = [u for u in division.train if u not in near]
+
+
+def keep_recordings_apart(candidates: Sequence[LabelledUtterance], division: Division) -> None:
+    """Leave out of dev what stands in a recording of a test speaker, and of train what stands in one of either.
+
+    Who talk to each other share a room, a microphone and a topic, which tell one recording from another. Tests stay
+    whole, so that every speaker tests once.
+    """
+    recordings = {c.utterance: c.recording for c in candidates if c.recording}
+    held_out = {recordings[u] for part in division.tests.values() for u in part if u in recordings}
+    for part in (division.dev, division.train):
+        shared = {u for u in part if recordings.get(u) in held_out}
+        division.left_out |= dict.fromkeys(sorted(shared), SHARED_RECORDING)
+        part[:] = [u for u in part if u not in shared]
+        held_out |= {recordings[u] for u in part if u in recordings}
 
 
 def by_speaker(groups: Groups, dev_of: DevOf | None = None) -> Divide:

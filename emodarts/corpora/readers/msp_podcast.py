@@ -156,7 +156,7 @@ CORPUS = CorpusDescription(
             rules.official("Train", ["Development"], {"Test1": "test1", "Test2": "test2", "Test3": "test3"}),
             keeps_train=True,
         ),
-        "speaker5": Rule(rules.by_speaker(rules.balanced(5))),
+        "speaker5": Rule(rules.by_speaker(rules.balanced(5)), parts_recordings=True),
         "emodarts-no-dev": Rule(
             rules.without_dev(
                 rules.in_string_order(5),

@@ -27,8 +27,14 @@ WAYS = {
     "first order": {"optimisation": "bilevel"},
     "second order": {"optimisation": "bilevel", "unrolled": True, "optimiser": "sgd"},
     "single level": {},
-    "perturbation": {"selection": "perturbation", "perturbation_steps": 1, "perturbation_batches": 1, "epochs": 2},
-    "eigenvalue": {"stop": "eigenvalue", "stop_window": 1, "epochs": 2},
+    "perturbation": {
+        "optimisation": "bilevel",
+        "selection": "perturbation",
+        "perturbation_steps": 1,
+        "perturbation_batches": 1,
+        "epochs": 2,
+    },
+    "eigenvalue": {"optimisation": "bilevel", "stop": "eigenvalue", "stop_window": 1, "epochs": 2},
     "skip dropout in turn": {"scope": "one_after_the_other", "regulariser": "skip_dropout", "epochs": 4},
     "sigmoid and cost": {"relaxation": "sigmoid", "cost_weight": 0.5, "warmup_epochs": 1},
     "frozen": {"method": "frozen"},
@@ -159,7 +165,8 @@ def test_the_best_epoch_may_lie_before_the_stop(demo_store, fold, settings, tmp_
     from emodarts.search import loop
     from emodarts.training import train
 
-    five = replace(settings, search=replace(settings.search, epochs=5), training=replace(settings.training, epochs=5))
+    search_of_five = replace(settings.search, epochs=5, derive_at="best_dev")
+    five = replace(settings, search=search_of_five, training=replace(settings.training, epochs=5))
 
     def worse_and_worse(name, seen):
         original = {"figures_of": loop.figures_of, "dev_figures": train.dev_figures}[name]

@@ -99,7 +99,7 @@ def test_lines_have_no_negative_part():
 def test_a_large_fold_is_measured_on_a_part_of_it(demo, monkeypatch):
     monkeypatch.setattr(forecast, "_MAX_UTTERANCES", 40)
     fold = demo[2][0]
-    part = forecast._part_of(fold)
+    part = forecast.part_of(fold)
     check_fold(part)
     assert len(part.train) == 40
     assert set(part.train) < set(fold.train)

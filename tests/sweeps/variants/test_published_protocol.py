@@ -132,7 +132,7 @@ def experiment(tmp_path_factory):
     small = [*TINY, *ONE_TRIAL, "training.epochs=3", "sweep.folds=[0,1]", f"results={root / 'results'}"]
     said, before = [], {}
     for _ in range(2):
-        said.append(run_here(environment, "experiment=emodarts_iemocap", *small))
+        said.append(run_here(environment, "experiment=emodarts_iemocap", "search=small", *small))
         files = {p: p.stat().st_mtime_ns for p in (root / "results").glob("*/*/*.parquet")}
         assert before in ({}, files), "a second start does nothing"
         before = files
@@ -198,7 +198,7 @@ def test_each_experiment_is_ready_to_run(tmp_path, monkeypatch, layout, name, fo
     layout.write_corpus(tmp_path / "corpora" / name)
     monkeypatch.setenv("EMODARTS_CORPORA", str(tmp_path / "corpora"))
     monkeypatch.setenv("EMODARTS_CACHE", str(tmp_path / "cache"))
-    asked = settings(f"experiment=emodarts_{name}", *TINY, "features.speeds=[1.0]")
+    asked = settings(f"experiment=emodarts_{name}", "search=small", *TINY, "features.speeds=[1.0]")
     assert (asked.corpus.name, asked.published_protocol) == (name, True)
     assert asked.sweep_name == settings(f"corpus={name}", *TINY, "features.speeds=[1.0]").sweep_name
     other = published_settings(asked)
