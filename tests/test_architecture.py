@@ -48,7 +48,8 @@ MAY_IMPORT = {
 }
 ONLY_SWEEPS = {"ray", "optuna", "hydra", "omegaconf", "sweeps"}
 VAGUE = {"found", "told", "kept", "made", "given", "asked", "theirs", "one", "each"}
-TOP_MODULES, FILE_LINES, PRODUCT_LINES = 6, 400, 25_000
+TOP_MODULES, FILE_LINES = 6, 400
+PRODUCT_LINES = 27_500  # 25,000 when the rooms were built; since then encoders, normalisation, ensembles, controls
 
 
 def python_files(*folders):
