@@ -9,7 +9,7 @@ import torch
 from emodarts.experiment.unit import run_fold
 from emodarts.features.batches import FoldPart, evaluation_batches, training_batches
 from emodarts.features.extractors.encoders import Encoder
-from emodarts.features.normalisation import Standardiser
+from emodarts.features.normalisation import Normaliser, Standardiser
 from emodarts.features.resident import keep_on_device
 from emodarts.features.settings import BatchSettings
 from emodarts.networks.network import DiscreteNetwork
@@ -42,15 +42,18 @@ def test_the_same_network_predicts_the_same_on_both_devices():
     torch.testing.assert_close(on_gpu, on_cpu, atol=1e-3, rtol=1e-3)
 
 
-def test_a_folds_features_on_the_gpu_give_the_same_batches(demo, demo_store):
+@pytest.mark.parametrize("rule", ["train", "speaker"])
+def test_a_folds_features_on_the_gpu_give_the_same_batches(demo, demo_store, rule):
     fold = demo[2][0]
     train, dev = demo_store.positions(fold.train), demo_store.positions(fold.dev)
     assert keep_on_device(demo_store, train, dev, "cuda", 1e-9) is None
     kept = keep_on_device(demo_store, train, dev, "cuda", 0.25)
     assert kept is not None
-    standardiser = Standardiser.fit(demo_store, fold.train)
+    roles, by_train = {"train": fold.train, "dev": fold.dev}, Standardiser.fit(demo_store, fold.train)
+    normaliser = Normaliser(demo_store, rule, roles, fold.speakers, by_train)
     settings = BatchSettings(pad="repeat", time_masks=1, frequency_masks=1)
     for ids in (fold.train, fold.dev):
+        standardiser = normaliser.standardiser(ids)
         mapped, resident = (FoldPart.of(demo_store, standardiser, fold, ids, x) for x in (None, kept))
         pairs = [(evaluation_batches(part, 16, "cuda") for part in (mapped, resident))]
         if ids is fold.train:

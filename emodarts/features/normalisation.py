@@ -19,7 +19,6 @@ from emodarts.features.store.joined import AnyStore
 from emodarts.seeds import derive_seed
 
 _CHUNK = 1 << 21  # values that `_frame_sums` holds in float64 at once: 16 MB
-_SMALLEST_VARIANCE = 1e-8
 # A deviation of few frames is no estimate, and a value that stands still in one recording moves in the next.
 _FEW_FRAMES = 10
 _SMALLEST_FRACTION = 0.1  # of the train part's deviation
@@ -159,7 +158,7 @@ def own_statistics(frames: Tensor, sums: Tensor, squares: Tensor, train: Standar
 
 def _mean_and_deviation(frames: Tensor, sums: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
     mean = sums / frames
-    return mean, (squares / frames - mean.square()).clamp_min(_SMALLEST_VARIANCE).sqrt()
+    return mean, (squares / frames - mean.square()).clamp_min(1e-8).sqrt()
 
 
 def _frame_sums(store: AnyStore, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:

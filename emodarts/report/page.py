@@ -12,6 +12,7 @@ from emodarts.report.notices import all_notices
 from emodarts.report.report_data import ReportData, load_report_data
 from emodarts.report.sections.breakdowns import classes_section, folds_section, speakers_section
 from emodarts.report.sections.cross_corpus import cross_corpus_section, transfer_section
+from emodarts.report.sections.enrolment import enrolment_section
 from emodarts.report.sections.ensembles import ensembles_section
 from emodarts.report.sections.genotypes import genotypes_section
 from emodarts.report.sections.hyperparameters import hyperparameters_section
@@ -53,6 +54,7 @@ def build_page(results: Results, top: int | None = None, ensemble: Sequence[str]
     sections = (
         systems_section(compared),
         ensembles_section(data),
+        enrolment_section(clean),
         selection_section(data),
         published_section(data),
         cross_corpus_section(data),

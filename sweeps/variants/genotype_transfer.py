@@ -16,7 +16,7 @@ from emodarts.corpora.remote import is_remote, without_secrets
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import SEARCHED, FoldSettings
 from emodarts.experiment.unit_spec import TransferredGenotype, settings_from_json
-from emodarts.features.settings import FeatureSettings
+from emodarts.features.settings import BY_TRAIN, FeatureSettings
 from emodarts.networks.genotype import Genotype
 from emodarts.results import reader
 from emodarts.results.commits import Commit
@@ -269,6 +269,8 @@ def _portable(settings: FoldSettings) -> dict[str, Any]:
     content = asdict(settings)
     content["batches"].pop("device_memory_fraction")
     content["features"]["checkpoint"] = PurePath(settings.features.checkpoint or "").name
+    if settings.features.normalisation == BY_TRAIN:  # as before there was a choice
+        content["features"].pop("normalisation")
     return content
 
 

@@ -205,6 +205,25 @@ def test_normalisations_are_named_and_said_to_need_recordings(tmp_path, capsys):
     assert not any("recordings of a speaker" in n for n in build_page(reader.open(tmp_path / "alone")).notices)
 
 
+def test_a_figure_has_the_recordings_of_a_speaker_in_their_order(tmp_path):
+    rules = {"train": 0.6, "speaker": 0.8, "speaker@10": 0.75, "speaker@2": 0.5}
+    for number, (rule, skill) in enumerate(rules.items()):
+        made = replace(BETA, name=f"beta-{number}", normalisation=rule, skills={"emodarts": skill, "svm": 0.5})
+        write(tmp_path, replace(made, crosses={}, trials=1))
+    page = build_page(reader.open(tmp_path))
+    (section,) = (s for s in page.sections if s.title == "Recordings of a speaker")
+    text, *figures = section.elements
+    assert "are scored, too" in text.text
+    assert len(figures) == 2
+    words = next(f.description for f in figures if "emodarts" in f.caption)
+    assert re.findall(r"(\S+) [01]\.\d{3}", words) == ["train", "speaker@2", "speaker@10", "speaker"]
+    assert ">speaker@10<" in figures[0].svg()
+    only_one = tmp_path / "one"
+    write(only_one, replace(BETA, normalisation="speaker", crosses={}, trials=1))
+    titles = [section.title for section in build_page(reader.open(only_one)).sections]
+    assert "Recordings of a speaker" not in titles
+
+
 def test_figures_are_those_of_the_predictions(page, root):
     """The headline again from the rows, by scikit-learn: winners by dev, all folds pooled, mean over seeds."""
     found = reader.open(root, sweep="alpha-1")
