@@ -278,7 +278,7 @@ def used_names(path):
     ("rule", "place", "tools"),
     [
         pytest.param("rank_on_dev", "emodarts/results/winners.py", {"lexsort"}, id="winner on dev"),
-        pytest.param("late_dev_epoch", "emodarts/records.py", {"is_late"}, id="late-dev epoch"),
+        pytest.param("late_dev_epoch", "emodarts/records.py", {"def is_late"}, id="late-dev epoch"),
         pytest.param("unit_seed", "emodarts/seeds.py", {"seed of unit"}, id="seed of a unit"),
         pytest.param("atomic_write", "emodarts/files.py", {"fsync", "rename", "mkstemp"}, id="atomic write"),
         pytest.param("file_lock", "emodarts/files.py", {"FileLock", "flock", "lockf", "fcntl"}, id="file lock"),
