@@ -103,7 +103,7 @@ def ignore_epoch(record: EpochRecord) -> None:
 
 
 def late_epochs(epochs: int) -> range:
-    """The last quarter of all `epochs` (from 0), one at least: where the rule `late_dev` looks, and what is averaged."""
+    """The last quarter of all `epochs` (from 0), at least one: where `late_dev` looks, and what is averaged."""
     return range(epochs - max(1, -(-epochs // 4)), epochs)
 
 
