@@ -102,9 +102,14 @@ def ignore_epoch(record: EpochRecord) -> None:
     """The callback that does nothing."""
 
 
+def late_epochs(epochs: int) -> range:
+    """The last quarter of all `epochs` (from 0), at least one: where `late_dev` looks, and what is averaged."""
+    return range(epochs - max(1, -(-epochs // 4)), epochs)
+
+
 def is_late(epoch: int, epochs: int) -> bool:
-    """Whether an epoch (from 0) lies in the last quarter of all `epochs`, where the rule `late_dev` looks."""
-    return epoch >= epochs - max(1, -(-epochs // 4))
+    """Whether an epoch (from 0) lies in the last quarter of all `epochs`."""
+    return epoch >= late_epochs(epochs).start
 
 
 def late_dev_epoch(records: Sequence[EpochRecord], epochs: int) -> int | None:

@@ -27,7 +27,7 @@ from emodarts.features.batches import FoldPart, class_weights, evaluation_batche
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.networks.network import DiscreteNetwork
 from emodarts.networks.operations import RunningStatistics
-from emodarts.records import EpochRecord, OnEpochEnd, ignore_epoch, is_late, late_dev_epoch
+from emodarts.records import EpochRecord, OnEpochEnd, ignore_epoch, late_dev_epoch, late_epochs
 from emodarts.seeds import derive_seed
 from emodarts.training.acceleration import training_forward
 from emodarts.training.prediction import DevFigures, dev_figures
@@ -166,7 +166,7 @@ class TrainingState:
 
         The batch statistics of the single epochs are not those of the mean: they are taken again.
         """
-        if self.averaged is None or not is_late(epoch, self.settings.epochs):
+        if self.averaged is None or epoch not in late_epochs(self.settings.epochs):
             return
         self.averaged.update_parameters(self.network)
         if epoch + 1 == self.settings.epochs:

@@ -78,7 +78,7 @@ def test_a_dearer_search_is_foretold_to_be_dearer(foretold):
 
 def test_two_levels_pass_half_of_train_for_each():
     """One model may foretell both, where a sweep chooses between them."""
-    a_second_a_mac = forecast._Measured(search=((0.0, 0.0), (3.0, 3.0)), training=(3.0, 0.0), selection=0.0)
+    a_second_a_mac = forecast.Measured(search=((0.0, 0.0), (3.0, 3.0)), training=(3.0, 0.0), selection=0.0)
     model = forecast._TimeModel([a_second_a_mac])
 
     def seconds(**search):
