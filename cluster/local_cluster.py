@@ -141,8 +141,12 @@ def free_ports(count: int) -> list[int]:
 
 def descendants(pid: int) -> list[int]:
     """The processes below a process, parents first."""
-    processes = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+    processes: list[int] = []
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").glob("*/children"))
+    except OSError:  # it has ended
+        return processes
+    for task in tasks:
         try:
             children = [int(child) for child in task.read_text().split()]
         except OSError:

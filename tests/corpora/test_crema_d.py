@@ -77,7 +77,7 @@ def test_without_tables_there_are_intended_labels_alone(tmp_path):
         ("summaryTable.csv", b"FileName,FaceVote\n", "no columns FileName and VoiceVote"),
         ("summaryTable.csv", b"FileName,VoiceVote\nx,A\nx,N\n", r"summaryTable\.csv:3: x stands there twice"),
         ("VideoDemographics.csv", b"ActorID,Sex\n1001,?\n", r"VideoDemographics\.csv:2: Sex is '\?'"),
-        ("VideoDemographics.csv", b"ActorID,Sex\n1001,M\xff\n", "cannot be read"),
+        ("VideoDemographics.csv", b"ActorID,Sex\n1001,M\xff\n", "invalid UTF8"),
     ],
 )
 def test_tables_that_are_not_as_published(tmp_path, table, content, message):

@@ -79,8 +79,8 @@ def test_from_samples_to_probabilities_in_onnx(folder, name):
     model = to_onnx(classifier, graph.bins, graph.channels, ["a", "b", "c", "d"])
     assert check_parity(model, classifier, graph.bins, graph.channels, 16000) < 1e-4
     batch = sounds(0.4, 2.0, 0.02, 1.013)
-    together = OnnxSession(model)(*(x.numpy() for x in padded(batch)))
-    alone = [OnnxSession(model)(x[None], torch.tensor([len(x)]).numpy())[0] for x in batch]
+    (together,) = OnnxSession(model)(*(x.numpy() for x in padded(batch)))
+    alone = [OnnxSession(model)(x[None], torch.tensor([len(x)]).numpy())[0][0] for x in batch]
     torch.testing.assert_close(
         torch.from_numpy(together), torch.stack([torch.from_numpy(x) for x in alone]), atol=1e-4, rtol=0
     )

@@ -65,9 +65,21 @@ def taught():
 
 
 def teach(x, rule):
-    """The sounds, and what a teacher says of them that was trained until it follows the rule."""
+    """The sounds, and what a teacher says of them that was trained until it follows the rule.
+
+    Whether a start leads there hangs on the last digit, in which families of CPUs differ: then the next one is taken.
+    """
+    for seed in range(5):
+        labels = train_teacher(x, rule, seed)
+        if (labels == rule).mean() > 0.95:
+            return x, labels
+    raise AssertionError("no teacher follows the rule")
+
+
+def train_teacher(x, rule, seed):
+    """What a teacher of this start says of the sounds."""
     shape = task(x, rule, **settings_of(PLAIN)).shape
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     teacher = DiscreteNetwork(shape, TEACHER)
     inputs, targets = torch.from_numpy(x).permute(0, 2, 1)[:, None], torch.from_numpy(rule)
     lengths = torch.full((len(x),), x.shape[1])
@@ -82,9 +94,7 @@ def teach(x, rule):
         schedule.step()
     teacher.eval()
     with torch.no_grad():
-        labels = teacher(inputs, lengths).argmax(1).numpy()
-    assert (labels == rule).mean() > 0.95
-    return x, labels
+        return teacher(inputs, lengths).argmax(1).numpy()
 
 
 def found(taught, axes):

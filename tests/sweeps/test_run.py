@@ -38,7 +38,7 @@ def test_the_installed_command_runs_a_sweep_from_any_folder(installed, small_cor
     assert "next: emodarts report" in output
     assert [t.status for t in reader.open(tmp_path / "results").trials()] == ["complete"]
     code, output = installed(*overrides, "search=nope")
-    assert (code, output) == (1, "error: there is no search=nope: choose one of paper, small\n")
+    assert (code, output) == (1, "error: there is no search=nope: choose one of paper, paper_reduced, small\n")
     code, output = installed(*overrides, "sweep.trials=2", "sweep.time_budget_hours=1e-9")
     assert code == 0
     assert "To go on: emodarts-sweep corpus=manifest" in " ".join(output.split())

@@ -188,9 +188,9 @@ def test_a_weak_part_is_told(data):
 
 @pytest.mark.slow
 def test_what_cannot_be_joined_is_told_before_extraction(data, monkeypatch):
-    from sweeps.data import preparation
+    from emodarts.experiment import training_corpus
 
-    monkeypatch.setattr(preparation, "build_store", lambda *a, **k: pytest.fail("extracted"))
+    monkeypatch.setattr(training_corpus, "build_store", lambda *a, **k: pytest.fail("extracted"))
     with pytest.raises(EmodartsError, match="savee trains here"):
         data("train_corpora=[savee,crema_d]", "extra_tests=[savee]")
     full = "corpus.class_set=full"

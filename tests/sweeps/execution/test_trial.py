@@ -249,8 +249,7 @@ def test_a_mistake_of_the_units_own_is_committed_with_its_epochs(at, monkeypatch
 
     def run_fold(store, fold, settings, seed, device, on_epoch_end, folder, **more):
         on_epoch_end(EpochRecord("search", 0, 1.0, 1.0, 0.5, 0.5, 0.1))
-        (folder / "search.safetensors").parent.mkdir(parents=True)
-        (folder / "search.safetensors").write_bytes(b"")
+        folder.write("search.safetensors", b"")
         raise error
 
     monkeypatch.setattr(worker, "run_fold", run_fold)

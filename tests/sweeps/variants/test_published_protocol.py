@@ -145,7 +145,8 @@ def test_the_experiment_runs_the_published_protocol_beside_the_clean_one(experim
     clean, name = opened.sweeps
     assert name == f"{clean}-published"
     rows = {sweep.name: sweep.table("folds").to_pylist() for sweep in opened.parts}
-    assert {(r["protocol"], r["protocol_caveat"], r["epoch_rule"], r["study"]) for r in rows[clean]} == {
+    final = [r for r in rows[clean] if r["stage"] == "final"]
+    assert {(r["protocol"], r["protocol_caveat"], r["epoch_rule"], r["study"]) for r in final} == {
         ("iemocap/session5", None, "late_dev", study) for study in ("fold0", "fold1")
     }
     assert {(r["protocol"], r["protocol_caveat"], r["study"], r["role"]) for r in rows[name]} == {
@@ -155,7 +156,7 @@ def test_the_experiment_runs_the_published_protocol_beside_the_clean_one(experim
     assert len(by_rule) == 4
     assert all(by_rule[fold, "best_test"] >= by_rule[fold, "last"] for fold in (0, 1))
     predictions = opened.table("predictions").to_pylist()
-    assert {p["epoch_rule"] for p in predictions if p["sweep"] == clean} == {"late_dev"}
+    assert {p["epoch_rule"] for p in predictions if p["sweep"] == clean and p["stage"] == "final"} == {"late_dev"}
     assert {p["label"] for p in predictions if p["sweep"] == name} == {"angry", "happy", "neutral", "sad"}
     epochs = [e for e in opened.table("epochs").to_pylist() if e["sweep"] == name]
     assert {(e["dev_loss"], e["dev_uar"], e["dev_war"]) for e in epochs} == {(None, None, None)}
