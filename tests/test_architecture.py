@@ -49,7 +49,7 @@ MAY_IMPORT = {
 ONLY_SWEEPS = {"ray", "optuna", "hydra", "omegaconf", "sweeps"}
 VAGUE = {"found", "told", "kept", "made", "given", "asked", "theirs", "one", "each"}
 TOP_MODULES, FILE_LINES = 6, 400
-PRODUCT_LINES = 27_500  # 25,000 when the rooms were built; since then encoders, normalisation, ensembles, controls
+PRODUCT_LINES = 27_000  # 25,000 when the rooms were built; since then encoders, normalisation, ensembles, controls
 
 
 def python_files(*folders):
@@ -278,7 +278,7 @@ def used_names(path):
     ("rule", "place", "tools"),
     [
         pytest.param("rank_on_dev", "emodarts/results/winners.py", {"lexsort"}, id="winner on dev"),
-        pytest.param("late_dev_epoch", "emodarts/records.py", {"def is_late"}, id="late-dev epoch"),
+        pytest.param("late_dev_epoch", "emodarts/records.py", {"is_late"}, id="late-dev epoch"),
         pytest.param("unit_seed", "emodarts/seeds.py", {"seed of unit"}, id="seed of a unit"),
         pytest.param("atomic_write", "emodarts/files.py", {"fsync", "rename", "mkstemp"}, id="atomic write"),
         pytest.param("file_lock", "emodarts/files.py", {"FileLock", "flock", "lockf", "fcntl"}, id="file lock"),

@@ -41,9 +41,7 @@ def foretold(demo, demo_store, tiny):
         (made,) = settings.systems.values()
         return forecast.forecast_units(settings, SearchSpace.of(settings, made), data)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(forecast, "_MAX_UTTERANCES", 64)
-        yield measured
+    return measured
 
 
 @pytest.mark.slow
@@ -73,7 +71,7 @@ def test_what_is_not_searched_is_foretold_too(foretold):
 @pytest.mark.slow
 def test_a_dearer_search_is_foretold_to_be_dearer(foretold):
     cheap, dear = foretold(optimisation="bilevel"), foretold(optimisation="bilevel", unrolled=True, nodes=2)
-    assert dear.seconds.mean() > 1.1 * cheap.seconds.mean()  # about 2; both were measured, maybe beside other work
+    assert dear.seconds.mean() > 1.5 * cheap.seconds.mean()
 
 
 def test_two_levels_pass_half_of_train_for_each():

@@ -145,6 +145,7 @@ def test_the_experiment_runs_the_published_protocol_beside_the_clean_one(experim
     clean, name = opened.sweeps
     assert name == f"{clean}-published"
     rows = {sweep.name: sweep.table("folds").to_pylist() for sweep in opened.parts}
+    assert {(r["role"], r["epoch_rule"]) for r in rows[clean] if r["stage"] == "supernet"} == {("dev", "last")}
     final = [r for r in rows[clean] if r["stage"] == "final"]
     assert {(r["protocol"], r["protocol_caveat"], r["epoch_rule"], r["study"]) for r in final} == {
         ("iemocap/session5", None, "late_dev", study) for study in ("fold0", "fold1")
