@@ -1,6 +1,6 @@
 """Corpora: readers turn a folder of recordings into an utterance table; labels and folds are made of it.
 
-`read` is the way in; `readers` has one module a corpus, `labels` its classes, `protocols` its folds.
+`read` is the way in; `readers` has a grammar or a module of each, `labels` its classes, `protocols` its folds.
 """
 
 import os
@@ -37,12 +37,12 @@ def resolve_root(settings: CorpusSettings) -> Path:
     if settings.name == "demo":
         return cache_folder() / "corpora" / f"demo-{settings.demo_seed}"
     if corpora and is_remote(corpora):
-        return mirror(below(corpora, settings.name), cache_folder())
+        return mirror(below(corpora, settings.short_name), cache_folder())
     if corpora:
-        return (Path(corpora).expanduser() / settings.name).resolve()
+        return (Path(corpora).expanduser() / settings.short_name).resolve()
     raise EmodartsError(
-        f"where is {settings.name}? set {_how_to_name(settings.name)}, or EMODARTS_CORPORA to the folder that holds "
-        f"{settings.name}/"
+        f"where is {settings.short_name}? set {_how_to_name(settings.short_name)}, or EMODARTS_CORPORA to the folder "
+        f"that holds {settings.short_name}/"
     )
 
 
@@ -58,12 +58,14 @@ def read(settings: CorpusSettings) -> Corpus:
     if settings.name != "demo" and not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise EmodartsError(
-            f"the folder of {settings.name}, {root}, {what}: set {_how_to_name(settings.name)}, or EMODARTS_CORPORA"
+            f"the folder of {description.name}, {root}, {what}: set {_how_to_name(description.name)}, or "
+            "EMODARTS_CORPORA"
         )
-    corpus = build_corpus(settings.name, root, description.rows(root, settings), description.looked_for)
+    corpus = build_corpus(description.name, root, description.rows(root, settings), description.looked_for)
     about = {
         "corpus": description.title,
         "attribute_scale": description.attribute_scale,
         "licence": description.licence,
+        "language": description.language,
     }
     return replace(corpus, utterances=corpus.utterances.replace_schema_metadata(about))

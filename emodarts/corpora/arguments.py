@@ -3,18 +3,24 @@
 import argparse
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any, TypeVar, get_type_hints
 
-from emodarts.corpora.readers import READERS, describe
-from emodarts.corpora.settings import CorpusSettings
+from emodarts.corpora.readers import describe
+from emodarts.corpora.settings import CorpusSettings, is_grammar_file
 from emodarts.errors import EmodartsError
 
 S = TypeVar("S")
+OWN_GRAMMAR = "own_grammar"  # the file of Hydra's group `corpus` that a grammar of the user's takes
 
 
 def add_corpus_arguments(parser: argparse.ArgumentParser, optional: bool = False) -> None:
     """`<corpus> --root PATH --set room.name=value`."""
-    parser.add_argument("corpus", nargs="?" if optional else None, choices=READERS, help="which corpus")
+    parser.add_argument(
+        "corpus",
+        nargs="?" if optional else None,
+        help="which corpus, or the file of its grammar (`emodarts corpora` lists all)",
+    )
     parser.add_argument("--root", help="its folder (default: $EMODARTS_CORPORA/<corpus>)")
     parser.add_argument(
         "--set",
@@ -30,6 +36,16 @@ def corpus_settings(options: argparse.Namespace, **more: Any) -> CorpusSettings:
     more = {"class_set": "full" if describe(options.corpus).open_words else None, **more}
     chosen = {k: v for k, v in {"root": options.root, **more}.items() if v is not None}
     return with_overrides(CorpusSettings(name=options.corpus, **chosen), "corpus", options.set)
+
+
+def with_grammar_files(arguments: Sequence[str]) -> list[str]:
+    """A command line as Hydra takes it: `corpus=path/to/mine.toml` names no file of the group `corpus`."""
+    expanded: list[str] = []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        own = key.lstrip("+") == "corpus" and is_grammar_file(value)
+        expanded += [f"{key}={OWN_GRAMMAR}", f"corpus.name='{value}'"] if own else [argument]
+    return expanded
 
 
 def with_overrides(settings: S, room: str, overrides: list[str]) -> S:

@@ -5,15 +5,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from emodarts.corpora.protocols.rules import Rule
+from emodarts.corpora.published_counts import Release
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.corpora.table import Dropped, Utterance, drop_copies, rows_of_files
+from emodarts.corpora.table import Dropped, Utterance
 
 Rows = Callable[[Path, CorpusSettings], Iterator[Utterance | Dropped]]
+EVIDENCE = ("recordings", "file lists", "descriptions")  # by what a reader was checked, the best first
+TRAP_FIGURES = ("speakers", "class_from_speaker", "class_from_text", "class_from_duration", "equal_recordings")
+
+
+@dataclass(frozen=True)
+class Trap:
+    """What a corpus is known to mislead by, and what to do; `figure`: what of TRAP_FIGURES measures it in a copy."""
+
+    subject: str
+    fact: str
+    advice: str
+    figure: str = ""
 
 
 @dataclass(frozen=True)
 class CorpusDescription:
-    """A corpus. A reader's module has one of these under the name `CORPUS`.
+    """A corpus: the `CORPUS` of a reader's module, or what a grammar says.
 
     `rows` yields an `Utterance` or a `Dropped` for everything on disk. `words` maps the corpus's own words (lower
     case) to classes; two classes are special: `other` (a class only where it is asked for by name) and
@@ -32,11 +45,10 @@ class CorpusDescription:
     open_words: bool = False
     attribute_scale: str = ""  # of arousal, valence, dominance: "1 to 5"
     licence: str = ""
-
-
-def rows_by_name(read_name: Callable[[Path, str], Utterance | str]) -> Rows:
-    """`CorpusDescription.rows` of a corpus whose file names say everything, of which copies are dropped.
-
-    `read_name(file, path)` gives the utterance of a file, or the reason why it is none; `path` is relative to the root.
-    """
-    return lambda root, settings: drop_copies(root, rows_of_files(root, read_name))
+    language: str = ""
+    citation: str = ""
+    evidence: str = ""
+    references: tuple[str, ...] = ()  # where names and counts were found
+    notes: tuple[str, ...] = ()  # where these differ, and what was not found
+    traps: tuple[Trap, ...] = ()
+    releases: tuple[Release, ...] = ()  # published counts

@@ -1,17 +1,19 @@
 """Labels: how each corpus's own words become classes. Every mapping and policy is data that can be listed."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from emodarts.corpora.description import CorpusDescription
-from emodarts.corpora.readers import READERS, describe
+from emodarts.corpora.readers import corpus_names, describe
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Dropped
 from emodarts.errors import EmodartsError
 
 FOUR = ("angry", "happy", "neutral", "sad")
+COMMON = "common"  # a class set of several corpora: the classes that all of them have
 OTHER, NO_AGREEMENT = "other", "no_agreement"  # a class only where asked for by name; never a class
 
 
@@ -93,9 +95,21 @@ def label_source(settings: CorpusSettings) -> str:
     return settings.source or sources[0]
 
 
-def label_mappings() -> list[tuple[str, str, str]]:
-    """(corpus, word, class) for every word of every corpus."""
-    return [(name, word, to) for name in READERS for word, to in describe(name).words.items()]
+def common_classes(corpora: Sequence[str]) -> str:
+    """The classes that all of these corpora know, as a class set. Raises EmodartsError for fewer than two."""
+    descriptions = [describe(corpus) for corpus in corpora]
+    classes = {of.name: set(of.words.values()) - {OTHER, NO_AGREEMENT} for of in descriptions}
+    common = sorted(set.intersection(*classes.values()))
+    if len(common) < 2:
+        listed = "; ".join(f"{name}: {', '.join(sorted(names))}" for name, names in classes.items())
+        raise EmodartsError(f"corpus.class_set={COMMON}: fewer than two classes are in all corpora ({listed})")
+    return ",".join(common)
+
+
+def label_mappings(corpus: str | None = None) -> list[tuple[str, str, str]]:
+    """(corpus, word, class) for every word of a corpus, or of every corpus."""
+    corpora = [describe(name) for name in (corpus_names() if corpus is None else (corpus,))]
+    return [(description.name, word, to) for description in corpora for word, to in description.words.items()]
 
 
 def _class_names(class_set: str) -> tuple[str, ...] | None:

@@ -1,14 +1,13 @@
 """Published counts of the corpora: what a complete copy holds, by word, speaker, session, scenario and split.
 
-The numbers are data, `published/<corpus>.toml`, written as the publications write them: `[[release]]` has the fields of
-`Release`, each `[[release.counts]]` those of `Counts`, with `cells` nested as deep as `by`. `emodarts.audit.comparison`
-holds them against a copy.
+The numbers are data, in a corpus's grammar or in `published/<corpus>.toml`, written as the publications write them:
+`[[release]]` has the fields of `Release`, each `[[release.counts]]` those of `Counts`, with `cells` nested as deep as
+`by`; `[published]` is short for one release. `emodarts.audit.comparison` holds them against a copy.
 """
 
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -56,11 +55,10 @@ class Release:
     counts: tuple[Counts, ...]
 
 
-@cache
-def releases_of(corpus: str) -> tuple[Release, ...]:
-    """The releases of a corpus whose counts are published; none for an unknown one."""
+def read_releases(corpus: str) -> tuple[Release, ...]:
+    """The releases in `published/<corpus>.toml`. Raises as `parse_releases`."""
     path = files("emodarts.corpora") / "published" / f"{corpus}.toml"
-    return parse_releases(corpus, path.read_text(encoding="utf-8"), str(path)) if path.is_file() else ()
+    return parse_releases(corpus, path.read_text(encoding="utf-8"), str(path))
 
 
 def parse_releases(corpus: str, text: str, path: str) -> tuple[Release, ...]:
@@ -69,10 +67,42 @@ def parse_releases(corpus: str, text: str, path: str) -> tuple[Release, ...]:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise EmodartsError(f"{path}: {error}") from error
-    entries = content.pop("release", None)
-    if content or not isinstance(entries, list):
+    if set(content) != {"release"}:
         raise EmodartsError(f"{path}: a list of [[release]] is needed, and nothing else")
-    return tuple(_release(corpus, entry, path) for entry in entries)
+    return parse_published(corpus, content, path)
+
+
+def parse_published(corpus: str, content: Mapping[str, Any], path: str) -> tuple[Release, ...]:
+    """The releases in `[[release]]` and `[published]` of a file's content. Raises as `parse_releases`."""
+    entries = content.get("release", [])
+    if not isinstance(entries, list):
+        raise EmodartsError(f"{path}: release must be a list, [[release]]")
+    releases = tuple(_release(corpus, entry, path) for entry in entries)
+    return (*releases, _short_release(corpus, content["published"], path)) if "published" in content else releases
+
+
+def _short_release(corpus: str, entry: Mapping[str, Any], path: str) -> Release:
+    """`[published]`: utterances, and where they are published, speakers and counts by word or by speaker."""
+    where = f"{path}, [published]"
+    if unknown := set(entry) - {"utterances", "source", "name", "label", "speakers", "words", "by_speaker"}:
+        raise EmodartsError(f"{where}: unknown {', '.join(sorted(unknown))}")
+    if missing := {"utterances", "source"} - set(entry):
+        raise EmodartsError(f"{where}: {', '.join(sorted(missing))} missing")
+    source = entry["source"]
+    tables: list[dict[str, Any]] = [{"title": "utterances", "cells": entry["utterances"]}]
+    if "words" in entry:
+        tables.append({"title": "utterances by word", "by": ["word"], "cells": entry["words"]})
+    if "by_speaker" in entry:
+        tables.append({"title": "utterances by speaker", "by": ["speaker"], "cells": entry["by_speaker"]})
+    if "speakers" in entry:
+        tables.append({"title": "speakers", "distinct": "speaker", "cells": entry["speakers"]})
+    return Release(
+        corpus,
+        entry.get("name", "the release"),
+        entry["utterances"],
+        entry.get("label", "intended"),
+        tuple(_counts({"source": source, **table}, where) for table in tables),
+    )
 
 
 def _release(corpus: str, entry: dict[str, Any], path: str) -> Release:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from emodarts.corpora.labels import Labels
 from emodarts.corpora.protocols import rules
+from emodarts.corpora.protocols.exclusions import MARK, exclude_from_training
 from emodarts.corpora.protocols.rules import Division, LabelledUtterance, Rule
 from emodarts.corpora.protocols.splits import read_split
 from emodarts.corpora.readers import describe
@@ -74,20 +75,25 @@ def make_folds(settings: CorpusSettings, utterances: pa.Table, labels: Labels) -
                 f"protocol {name} is defined for corpus.{setting}={value}, "
                 f"not {getattr(settings, setting)}: set corpus.{setting}={value}, or take another protocol"
             )
-    groups = {c.utterance: c.speaker or f"{settings.name}/unknown/{c.recording or c.utterance}" for c in candidates}
+    groups = {
+        c.utterance: c.speaker or f"{settings.short_name}/unknown/{c.recording or c.utterance}" for c in candidates
+    }
     speakers = {c.utterance: c.speaker for c in candidates}
-    divisions = rule.divide(settings.name, candidates)
+    divisions, suffix = rule.divide(settings.short_name, candidates), ""
     for division in divisions:
         rules.keep_unknown_apart(candidates, division, rule.keeps_train)
         if rule.parts_recordings:
             rules.keep_recordings_apart(candidates, division)
+    if settings.exclude is not None:
+        excluded = Path(settings.exclude).expanduser()
+        suffix = exclude_from_training(excluded, settings.name, candidates, divisions)
     if not name.lower().endswith(".csv"):
         others = protocol_names(
             settings.name, len({c.speaker for c in candidates if c.speaker and c.label is not None})
         )
         _refuse_empty(name, divisions, rule, [other for other in others if other != name])
     return tuple(
-        _fold(name, index, division, rule.protocol_caveat, labels, speakers, groups)
+        _fold(f"{name}{suffix}", index, division, rule.protocol_caveat, labels, speakers, groups)
         for index, division in enumerate(divisions)
     )
 
@@ -108,6 +114,7 @@ def _refuse_empty(name: str, divisions: Sequence[Division], rule: Rule, fitting:
 def protocol_names(corpus: str, speakers: int | None = None) -> tuple[str, ...]:
     """The names of the protocols that a corpus has, the default first."""
     description = describe(corpus)
+    corpus = description.name
     named = [f"{corpus}/{name}" for name in (description.protocol, *description.rules) if name != "speaker<k>"]
     if speakers is None or speakers >= 3:
         most = "the number of speakers" if speakers is None else speakers
@@ -119,9 +126,9 @@ def protocol_name(settings: CorpusSettings) -> str:
     """The protocol's name as results have it, before the corpus is read (`speaker<k>` without a number stays so)."""
     named = settings.protocol or describe(settings.name).protocol
     if named.lower().endswith(".csv"):
-        return f"{settings.name}/{Path(named).name}"
-    short = named.removeprefix(f"{settings.name}/")
-    return f"{settings.name}/{f'{short}-no-dev' if f'{short}-no-dev' in describe(settings.name).rules else short}"
+        return f"{settings.short_name}/{Path(named).name}"
+    short = named.removeprefix(f"{settings.short_name}/")
+    return f"{settings.short_name}/{f'{short}-no-dev' if f'{short}-no-dev' in describe(settings.name).rules else short}"
 
 
 def _candidates(utterances: pa.Table, labels: Labels) -> list[LabelledUtterance]:
@@ -136,7 +143,7 @@ def _candidates(utterances: pa.Table, labels: Labels) -> list[LabelledUtterance]
 
 def _rule(settings: CorpusSettings, candidates: Sequence[LabelledUtterance]) -> tuple[str, Rule]:
     """The full name and the rule of a protocol."""
-    corpus, description = settings.name, describe(settings.name)
+    corpus, description = settings.short_name, describe(settings.name)
     speakers = rules.known_speakers(candidates)
     name = protocol_name(settings)
     if name.lower().endswith(".csv"):
@@ -153,7 +160,7 @@ def _rule(settings: CorpusSettings, candidates: Sequence[LabelledUtterance]) -> 
     if not 3 <= k <= len(speakers):
         raise EmodartsError(
             f"protocol '{settings.protocol}' does not fit {corpus}: choose one of "
-            f"{', '.join(protocol_names(corpus, len(speakers)))}, or a CSV file with columns utterance, role[, fold]"
+            f"{', '.join(protocol_names(settings.name, len(speakers)))}, or a CSV file of utterance, role[, fold]"
         )
     groups = rules.each_speaker if k == len(speakers) else rules.balanced(k)
     parts_recordings = any(rule.parts_recordings for rule in description.rules.values())
@@ -215,7 +222,8 @@ def join_folds(parts: Mapping[str, Sequence[Fold]]) -> tuple[Fold, ...]:
         )
         raise EmodartsError(f"corpora with different classes cannot be joined ({listed}): set {hint}")
     count = max(len(folds) for folds in parts.values())
-    name = f"{'+'.join(parts)}/joined"
+    excluded = [folds[0].protocol.partition(MARK)[2] for folds in parts.values()]
+    name = f"{'+'.join(parts)}/joined{''.join(f'{MARK}{mark}' for mark in excluded if mark)}"
     return tuple(_joined(name, i, [folds[i % len(folds)] for folds in parts.values()]) for i in range(count))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from emodarts.corpora.description import CorpusDescription
 from emodarts.corpora.protocols import rules
 from emodarts.corpora.protocols.rules import Rule
+from emodarts.corpora.published_counts import read_releases
 from emodarts.corpora.readers.ratings import Rating, add_rating, numbered_lines, only_copy, parse_rating, rated_turns
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Dropped, Utterance, files_below, is_hidden
@@ -121,4 +122,7 @@ CORPUS = CorpusDescription(
     sources=("perceived", "intended"),
     attribute_scale="1 to 5",
     licence="by agreement with the MSP lab of UT Dallas",
+    language="English (American)",
+    evidence="descriptions",
+    releases=read_releases("msp_improv"),
 )

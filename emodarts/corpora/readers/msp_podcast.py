@@ -8,6 +8,7 @@ from pathlib import Path
 from emodarts.corpora.description import CorpusDescription
 from emodarts.corpora.protocols import rules
 from emodarts.corpora.protocols.rules import Rule
+from emodarts.corpora.published_counts import read_releases
 from emodarts.corpora.readers.msp_podcast_labels import FORMS, NAME, SPLITS, Read
 from emodarts.corpora.readers.ratings import Rating, add_rating, numbered_lines, only_copy, rated_turns
 from emodarts.corpora.settings import CorpusSettings
@@ -169,4 +170,7 @@ CORPUS = CorpusDescription(
     sources=("perceived",),
     attribute_scale="1 to 7",
     licence="by agreement with the MSP lab of UT Dallas",
+    language="English",
+    evidence="descriptions",
+    releases=read_releases("msp_podcast"),
 )
