@@ -25,6 +25,7 @@ from emodarts.audit.findings import (
 from emodarts.audit.folds import audit_protocol, find_overlaps
 from emodarts.audit.model import Audit
 from emodarts.audit.recordings import summarise_recordings
+from emodarts.audit.traps import trap_findings
 from emodarts.corpora.labels import Labels
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.corpora.readers import describe
@@ -45,6 +46,7 @@ def audit_corpus(
     `labels` and `folds` may be the error that making them raised: it stands in the audit then. `measures` (schema
     MEASURES) may lack utterances, and have rows of others; `corpus.dropped` is taken as it is.
     """
+    description = describe(settings.name)
     known = labels if isinstance(labels, Labels) else None
     classes = known.classes if known else ()
     data = AuditData.of(corpus.utterances, known, measures, settings)
@@ -56,10 +58,11 @@ def audit_corpus(
     recordings = summarise_recordings(data, corpus.utterances, known_folds)
     texts = count_texts(data)
     cues = measure_cues(data, folds)
-    published = compare_counts(corpus.name, corpus.utterances, _unusable(data))
+    published = compare_counts(settings.name, corpus.utterances, _unusable(data))
     total, sizes = len(data.ids), Counter(data.classes)
     findings = [
         *published_findings(published),
+        *trap_findings(description.traps, data, recordings, cues),
         *drop_findings(dropped, unknown, total, published is not None and published.as_published),
         *protocol_findings(protocol),
         *duplicate_findings(recordings.duplicates),
@@ -71,7 +74,7 @@ def audit_corpus(
     ]
     return Audit(
         corpus=corpus.name,
-        title=describe(settings.name).title,
+        title=description.title,
         root=str(corpus.root),
         settings=asdict(settings),
         utterances=total,
@@ -89,6 +92,8 @@ def audit_corpus(
         protocol=protocol,
         published=published,
         cues=cues,
+        language=description.language,
+        licence=description.licence,
     )
 
 

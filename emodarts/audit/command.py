@@ -10,6 +10,12 @@ from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.files import write_output
 
+_EVIDENCE = {
+    "descriptions": "from descriptions, without a copy",
+    "file lists": "by a list of its files, without a copy",
+    "": "in a grammar that does not say by what it was checked",
+}
+
 if TYPE_CHECKING:
     from emodarts.audit.measuring import Progress
     from emodarts.audit.model import Audit
@@ -45,9 +51,22 @@ def run(options: argparse.Namespace) -> None:
     if options.html:
         write_output(Path(options.html), render_page(audit).encode(errors="backslashreplace"))
     print_audit(audit, output())
+    _check_counts(options.corpus, audit)
     bad = [finding for finding in audit.findings if finding.severity in ("leak", "warning")]
     if options.strict and bad:
         raise EmodartsError(f"--strict: {len(bad)} findings are leaks or warnings, the first: {bad[0].subject}")
+
+
+def _check_counts(corpus: str, audit: "Audit") -> None:
+    """Raise EmodartsError where a copy differs from the published counts, and nobody has read the corpus before."""
+    from emodarts.corpora.readers import describe
+
+    evidence = describe(corpus).evidence
+    if audit.published is not None and not audit.published.as_published and evidence != "recordings":
+        raise EmodartsError(
+            f"{audit.corpus}: {audit.published.sentence()}. How it is read was written {_EVIDENCE[evidence]}: either "
+            "the copy is not complete, or what is read is wrong; look at what was dropped, and tell the project"
+        )
 
 
 def read_and_audit(options: argparse.Namespace, progress: "Progress | None" = None) -> "Audit":

@@ -8,7 +8,8 @@ from functools import cache
 
 import pyarrow as pa
 
-from emodarts.corpora.published_counts import Counts, Release, releases_of
+from emodarts.corpora.description import CorpusDescription
+from emodarts.corpora.published_counts import Counts, Release
 from emodarts.corpora.readers import describe
 
 # What is told apart of an utterance; `named`: its own name where a publication left it out.
@@ -80,28 +81,31 @@ def compare_counts(
 ) -> PublishedComparison | None:
     """Hold a table of schema UTTERANCES against the published counts; None where there are none.
 
-    `unusable`: ids of recordings that were read but are silent or cannot be decoded; None: not known, and tables that
-    count usable recordings are then not compared. With several releases, the one that fits all its tables, else the
-    one with the nearest number of utterances.
+    `corpus`: its name, or the file of its grammar. `unusable`: ids of recordings that were read but are silent or
+    cannot be decoded; None: not known, and tables that count usable recordings are then not compared. With several
+    releases, the one that fits all its tables, else the one with the nearest number of utterances.
     """
-    releases = releases_of(corpus)
+    description = describe(corpus)
+    releases = description.releases
     if not releases:
         return None
     tallies = {
-        source: _tally(corpus, utterances, source, unusable) for source in {release.source for release in releases}
+        source: _tally(description, utterances, source, unusable) for source in {release.source for release in releases}
     }
-    comparisons = [_compare(release, tallies[release.source], unusable is not None, releases) for release in releases]
+    comparisons = [
+        _compare(description, release, tallies[release.source], unusable is not None) for release in releases
+    ]
     return min(comparisons, key=lambda c: (not c.as_published, abs(c.published - c.counted)))
 
 
-def _compare(release: Release, rows: _Rows, measured: bool, releases: tuple[Release, ...]) -> PublishedComparison:
+def _compare(of: CorpusDescription, release: Release, rows: _Rows, measured: bool) -> PublishedComparison:
     agree, differences, not_comparable = [], [], []
     for counts in release.counts:
-        cells = None if counts.usable and not measured else _count(release.corpus, rows, counts)
+        cells = None if counts.usable and not measured else _count(of, rows, counts)
         if cells is None:
             not_comparable.append(counts.title)
             continue
-        wrong = _differences(release.corpus, counts, cells)
+        wrong = _differences(of, counts, cells)
         differences += wrong
         if not wrong:
             agree.append(counts.title)
@@ -115,18 +119,18 @@ def _compare(release: Release, rows: _Rows, measured: bool, releases: tuple[Rele
         tuple(differences),
         tuple(not_comparable),
         {counts.title: counts.source for counts in release.counts},
-        {other.name: other.utterances for other in releases if other is not release},
+        {other.name: other.utterances for other in of.releases if other is not release},
     )
 
 
-def _tally(corpus: str, utterances: pa.Table, source: str, unusable: Collection[str] | None) -> _Rows:
+def _tally(of: CorpusDescription, utterances: pa.Table, source: str, unusable: Collection[str] | None) -> _Rows:
     """How often each combination of _COLUMNS occurs, in canonical spelling: one pass over the corpus."""
-    named = {name for release in releases_of(corpus) for counts in release.counts for name in counts.without}
+    named = {name for release in of.releases for counts in release.counts for name in counts.without}
     bad = frozenset(unusable or ())
 
     @cache
     def spelt(column: str, value: str | None) -> str | None:
-        return _canonical(corpus, column, value)
+        return _canonical(of, column, value)
 
     ids = utterances["utterance"].to_pylist()
     columns = [
@@ -138,24 +142,24 @@ def _tally(corpus: str, utterances: pa.Table, source: str, unusable: Collection[
     return Counter(zip(*columns, names, usable, strict=True))
 
 
-def _canonical(corpus: str, column: str, value: str | None) -> str | None:
+def _canonical(of: CorpusDescription, column: str, value: str | None) -> str | None:
     """One spelling for a value: without the corpus's name, leading zeros and "session"; words as their class."""
     if value is None or not value.strip():
         return None
-    text = value.strip().removeprefix(f"{corpus}/").lower()
+    text = value.strip().removeprefix(f"{of.name}/").lower()
     if column == "word":
-        return describe(corpus).words.get(text, text)
+        return of.words.get(text, text)
     if column in ("speaker", "session"):
         text = re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"^ses(sion)?[ _-]?", "", text))
     return _ALIASES.get(column, {}).get(text, text)
 
 
-def _count(corpus: str, rows: _Rows, counts: Counts) -> dict[tuple[str, ...], int] | None:
+def _count(of: CorpusDescription, rows: _Rows, counts: Counts) -> dict[tuple[str, ...], int] | None:
     """The copy's cells for a published table; None where the copy does not say what the table asks for."""
     place = {column: index for index, column in enumerate(_COLUMNS)}
-    words = {_canonical(corpus, "word", word) for word in counts.words}
-    scenario = _canonical(corpus, "scenario", counts.scenario)
-    merged = {_canonical(corpus, counts.by[0], k): v for k, v in counts.merged.items()} if counts.by else {}
+    words = {_canonical(of, "word", word) for word in counts.words}
+    scenario = _canonical(of, "scenario", counts.scenario)
+    merged = {_canonical(of, counts.by[0], k): v for k, v in counts.merged.items()} if counts.by else {}
     labelled = counts.labelled or "word" in counts.by or bool(words)
     needed = {*counts.by, *(["scenario"] if scenario else []), *(["word"] if labelled else [])}
     needed |= {counts.distinct} if counts.distinct else set()
@@ -178,9 +182,9 @@ def _count(corpus: str, rows: _Rows, counts: Counts) -> dict[tuple[str, ...], in
     return {cell: len(values) for cell, values in different.items()} if counts.distinct else dict(numbers)
 
 
-def _differences(corpus: str, counts: Counts, cells: Mapping[tuple[str, ...], int]) -> list[CountDifference]:
+def _differences(of: CorpusDescription, counts: Counts, cells: Mapping[tuple[str, ...], int]) -> list[CountDifference]:
     published = {
-        tuple(_canonical(corpus, column, value) or "" for column, value in zip(counts.by, cell, strict=True)): (cell, n)
+        tuple(_canonical(of, column, value) or "" for column, value in zip(counts.by, cell, strict=True)): (cell, n)
         for cell, n in counts.cells.items()
     }
     extra = {cell: (cell, 0) for cell in sorted(cells) if cell not in published} if counts.complete else {}

@@ -60,8 +60,9 @@ def _overlapping(utterances: pa.Table) -> Iterator[tuple[str, str]]:
 def audit_protocol(data: AuditData, folds: Sequence[Fold] | EmodartsError, settings: CorpusSettings) -> ProtocolAudit:
     """The folds as they are, or the error that says why there are none."""
     if isinstance(folds, EmodartsError):
-        name = (settings.protocol or describe(settings.name).protocol).removeprefix(f"{settings.name}/")
-        return ProtocolAudit(f"{settings.name}/{name}", None, (), str(folds))
+        description = describe(settings.name)
+        name = (settings.protocol or description.protocol).removeprefix(f"{description.name}/")
+        return ProtocolAudit(f"{description.name}/{name}", None, (), str(folds))
     return ProtocolAudit(folds[0].protocol, folds[0].protocol_caveat, tuple(_fold(data, fold) for fold in folds), None)
 
 

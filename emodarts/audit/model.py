@@ -199,6 +199,8 @@ class Audit:
     protocol: ProtocolAudit
     published: PublishedComparison | None
     cues: Cues
+    language: str = ""
+    licence: str = ""
 
     def worst_severity(self) -> str:
         """The worst severity among the findings."""

@@ -29,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="[NAME=]PATH",
         help="the corpus's folder (default: $EMODARTS_CORPORA/<corpus>); once for each where the sweep has several",
     )
+    parser.add_argument(
+        "--grammar", action="append", default=[], metavar="FILE", help="the grammar of a corpus of your own"
+    )
     parser.add_argument("--protocol", metavar="FILE", help="the split, where the sweep had one of your own")
     parser.add_argument("--device", default="cpu", help="to train on: cpu (default; the same bits again) or cuda")
     parser.add_argument("--threads", type=int, default=1, help="to train with on a CPU (default: 1, as a sweep does)")

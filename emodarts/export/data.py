@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from emodarts import corpora
 from emodarts.corpora.protocols.folds import Fold, folds_of_corpora
@@ -12,6 +14,7 @@ from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus
 from emodarts.errors import EmodartsError
 from emodarts.experiment.training_corpus import TrainingCorpus, extract_features
+from emodarts.features.audio import Samples, at_speed, decode, prepare
 from emodarts.features.settings import FeatureSettings
 from emodarts.features.store.joined import AnyStore, join_stores
 from emodarts.records import UnitKey
@@ -41,6 +44,7 @@ class SweepCorpus:
     folds: tuple[Fold, ...]
     store: AnyStore
     sources: tuple[CorpusCredit, ...]
+    corpora: tuple[Corpus, ...]
 
     def fold(self, key: UnitKey) -> Fold:
         """The fold of a unit. Raises EmodartsError where the data are not those that the unit saw."""
@@ -54,6 +58,22 @@ class SweepCorpus:
                 "other data"
             )
         return fold
+
+    def sounds(self, utterances: Sequence[str], features: FeatureSettings) -> list[Samples]:
+        """Samples of recordings as features are taken from them: trimmed, at the features' rate."""
+        columns = ["utterance", "path", "start", "end"]
+        rows = {
+            row.pop("utterance"): (corpus.root, row)
+            for corpus in self.corpora
+            for row in corpus.utterances.filter(pc.is_in(corpus.utterances["utterance"], pa.array(utterances)))
+            .select(columns)
+            .to_pylist()
+        }
+        sounds = []
+        for root, row in (rows[utterance] for utterance in utterances):
+            samples, rate = decode(root / row["path"], row["start"], row["end"])
+            sounds.append(at_speed(prepare(samples, rate, features), rate, features.sample_rate, 1.0))
+        return sounds
 
     def seconds(self, utterances: tuple[str, ...], per_second: float) -> tuple[float, float, float]:
         """The 5th, 50th and 95th percentile of the utterances' durations, in s of sound without silent ends."""
@@ -126,4 +146,5 @@ def read_sweep_corpus(corpora_read: Sequence[CorpusSettings], features: FeatureS
         trained.append(TrainingCorpus.of(settings, corpus, *extract_features(corpus, features, device)))
     folds = folds_of_corpora({t.corpus.name: t.folds for t in trained})
     sources = tuple(CorpusCredit.of(t.corpus) for t in trained)
-    return SweepCorpus(corpora_read[0], folds, join_stores([t.store for t in trained]), sources)
+    store, read = join_stores([t.store for t in trained]), tuple(t.corpus for t in trained)
+    return SweepCorpus(corpora_read[0], folds, store, sources, read)

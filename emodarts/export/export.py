@@ -2,12 +2,15 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 
 from emodarts.console import print_logs, progress_bar
+from emodarts.corpora.settings import short_name
 from emodarts.errors import EmodartsError
 from emodarts.export import package
 from emodarts.export.card import ModelCard, TrainingPart
@@ -23,6 +26,7 @@ from emodarts.results.reader import Results
 from emodarts.results.sweep_file import settings_of
 from emodarts.results.winners import rank_on_dev
 
+_CHECKED = 4  # recordings that torch and ONNX are compared on
 Progress = Callable[[int, int], None]
 
 
@@ -42,7 +46,11 @@ def export_model(options: argparse.Namespace) -> None:
     features = units[0].settings.features
     check_exportable(features)
     torch.set_num_threads(options.threads)
-    corpora = corpora_settings(settings, options.root, options.protocol)
+    by_name = {short_name(file): file for file in options.grammar}
+    corpora = tuple(
+        replace(corpus, name=by_name.get(corpus.name, corpus.name))
+        for corpus in corpora_settings(settings, options.root, options.protocol)
+    )
     with print_logs(console):
         corpus = read_sweep_corpus(corpora, features, options.device)
     members, agreements = _train(units, corpus, options, console)
@@ -50,11 +58,18 @@ def export_model(options: argparse.Namespace) -> None:
     export = package.Export(kind, tuple(units), tuple(members), units[0].key.classes)
     classifier, store = export.classifier(), corpus.store
     model = to_onnx(classifier, store.bins, store.channels, export.classes)
-    parity = check_parity(model, classifier, store.bins, store.channels, features.sample_rate)
+    sounds = () if classifier.spectra is None else corpus.sounds(_of_all_lengths(units[0], corpus), features)
+    parity = check_parity(model, classifier, store.bins, store.channels, features.sample_rate, sounds)
     figures = () if options.refit else ensemble_figures(results, units)
     package.write_export(out, export, model, _model_card(export, corpus, agreements, parity, figures))
     console.print(f"torch and ONNX differ by at most {parity:.1e} of a probability")
     console.print(f"{out}: {_describe(export)}; try `python {out / 'predict.py'} <recording>`, and read {package.CARD}")
+
+
+def _of_all_lengths(unit: ExportedUnit, corpus: SweepCorpus) -> list[str]:
+    """Some dev utterances of a unit, from the shortest to the longest."""
+    order = np.argsort(corpus.store.lengths(corpus.store.positions(unit.dev_utterances)), kind="stable")
+    return [unit.dev_utterances[p] for p in order[np.linspace(0, len(order) - 1, _CHECKED).round().astype(int)]]
 
 
 def _check_options(options: argparse.Namespace) -> None:

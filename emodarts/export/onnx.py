@@ -4,7 +4,7 @@ import importlib
 import json
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,24 +81,36 @@ def random_inputs(
     level = 1.0 if classifier.spectra is None else 0.1
     lengths = np.sort(rng.integers(1, size + 1, batch))[::-1].copy()
     lengths[0] = size
-    x = rng.normal(0, level, shape).astype(np.float32)
+    return _inputs(classifier, rng.normal(0, level, shape).astype(np.float32), lengths, bins * channels)
+
+
+def _inputs(
+    classifier: Classifier, x: NDArray[np.float32], lengths: NDArray[np.int64], values: int
+) -> tuple[Tensor, ...]:
     inputs = torch.from_numpy(x), torch.from_numpy(lengths)
     if not classifier.by_speaker:
         return inputs
-    nothing = torch.zeros(batch, bins * channels, dtype=torch.float64)
-    return *inputs, torch.zeros(batch, dtype=torch.int64), nothing, nothing.clone()
+    nothing = torch.zeros(len(x), values, dtype=torch.float64)
+    return *inputs, torch.zeros(len(x), dtype=torch.int64), nothing, nothing.clone()
 
 
-def check_parity(model: bytes, classifier: Classifier, bins: int, channels: int, per_second: float) -> float:
-    """The largest difference of a probability between torch and ONNX, at two lengths and two batch sizes.
+def check_parity(
+    model: bytes,
+    classifier: Classifier,
+    bins: int,
+    channels: int,
+    per_second: float,
+    sounds: Sequence[NDArray[np.float32]] = (),
+) -> float:
+    """The largest difference of a probability between torch and ONNX: of each of `sounds` (samples of recordings)
+    alone and of all as one batch, else of noise at two lengths and two batch sizes.
 
     By speaker, by the train part's statistics and by those of the recordings themselves, each by its own program.
     `per_second`: samples or frames a second. Raises EmodartsError where it is above TOLERANCE.
     """
     run = OnnxSession(model)
     worst = 0.0
-    for seed, (batch, seconds) in enumerate(_CHECKED):
-        inputs = random_inputs(classifier, bins, channels, batch, max(1, round(seconds * per_second)), seed)
+    for inputs in _checked_inputs(classifier, bins, channels, per_second, sounds):
         by_torch, by_onnx = _run_torch(classifier, *inputs), run(*(x.numpy() for x in inputs))
         worst = max(worst, float(np.abs(by_torch[0] - by_onnx[0]).max()))
         if classifier.by_speaker:
@@ -111,6 +123,21 @@ def check_parity(model: bytes, classifier: Classifier, bins: int, channels: int,
             "please report it with the genotype; nothing was written"
         )
     return worst
+
+
+def _checked_inputs(
+    classifier: Classifier, bins: int, channels: int, per_second: float, sounds: Sequence[NDArray[np.float32]]
+) -> Iterator[tuple[Tensor, ...]]:
+    if not sounds or classifier.spectra is None:
+        for seed, (batch, seconds) in enumerate(_CHECKED):
+            yield random_inputs(classifier, bins, channels, batch, max(1, round(seconds * per_second)), seed)
+        return
+    for together in (sounds, *([sound] for sound in sounds)):
+        lengths = np.array([len(sound) for sound in together], np.int64)
+        padded = np.zeros((len(together), lengths.max()), np.float32)
+        for row, sound in zip(padded, together, strict=True):
+            row[: len(sound)] = sound
+        yield _inputs(classifier, padded, lengths, bins * channels)
 
 
 def _run_torch(classifier: Classifier, *inputs: Tensor) -> list[NDArray[Any]]:

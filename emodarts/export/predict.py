@@ -1,7 +1,7 @@
 """Emotions of speech recordings, by the model beside this file. Needs what requirements.txt names, nothing else.
 
     python predict.py a.wav b.flac recordings/      a table: file, start, end, label, a probability a class
-    python predict.py --json a.wav                  JSON lines
+    python predict.py --json --reject .6 a.wav      JSON lines; "unsure" where no class has a probability of .6
     cat a.wav | python predict.py -                 from standard input
     python predict.py --window 4 --step 2 long.wav  a long recording, piece by piece, with times in seconds
     python predict.py --enrol anna/ new.wav         a model that normalises by speaker, of whom these are recordings
@@ -70,6 +70,7 @@ class Model:
     minimum_ms: float
     longest_seconds: float
     by_speaker: bool = False  # whether statistics of its speaker normalise a recording
+    reject: float = 0.0  # the label is "unsure" where the largest probability is below
 
     @classmethod
     def load(cls, folder: Path, threads: int = 1) -> "Model":
@@ -103,14 +104,16 @@ class Model:
             return samples
         return np.ascontiguousarray(soxr.resample(samples, rate, self.sample_rate, quality="HQ"), np.float32)
 
+    def label(self, probabilities: NDArray[np.float32]) -> str:
+        """The likeliest class of probabilities `(classes,)`, or `unsure`."""
+        return self.classes[int(probabilities.argmax())] if probabilities.max() >= self.reject else "unsure"
+
     def probabilities(self, sounds: Sequence[Samples], speakers: Known = ()) -> NDArray[np.float32]:
         """Prepared samples -> probabilities `(sounds, classes)`; they do not depend on what shares the batch.
 
         `speakers`: statistics of the recordings at hand of each sound's speaker, summed up.
         """
-        probabilities: NDArray[np.float32]
-        (probabilities,) = self._run(["probabilities"], sounds, speakers)
-        return probabilities
+        return np.asarray(self._run(["probabilities"], sounds, speakers)[0])
 
     def statistics(self, samples: Samples) -> Statistics:
         """Of the prepared samples of one recording."""
@@ -301,10 +304,8 @@ def labelled(model: Model, pieces: Iterable[Piece], batch: int) -> Iterator[tupl
 
 def as_row(model: Model, piece: Piece, probabilities: NDArray[np.float32] | None) -> str:
     """A line of the table: fields between tabs."""
-    if probabilities is None:
-        label, values = "-", ["-"] * len(model.classes)
-    else:
-        label, values = model.classes[int(probabilities.argmax())], [f"{x:.4f}" for x in probabilities.tolist()]
+    label = "-" if probabilities is None else model.label(probabilities)
+    values = ["-"] * len(model.classes) if probabilities is None else [f"{x:.4f}" for x in probabilities.tolist()]
     return "\t".join([piece.file, f"{piece.start:.2f}", f"{piece.end:.2f}", label, *values])
 
 
@@ -313,21 +314,19 @@ def as_json(model: Model, piece: Piece, probabilities: NDArray[np.float32] | Non
     row: dict[str, Any] = {"file": piece.file, "start": round(piece.start, 3), "end": round(piece.end, 3)}
     if probabilities is None:
         return json.dumps({**row, "label": None, "probabilities": None, "reason": piece.reason})
-    label = model.classes[int(probabilities.argmax())]
     by_class = {name: round(x, 6) for name, x in zip(model.classes, probabilities.tolist(), strict=True)}
     reason = {"reason": piece.reason} if piece.reason else {}
-    return json.dumps({**row, "label": label, "probabilities": by_class, **reason})
+    return json.dumps({**row, "label": model.label(probabilities), "probabilities": by_class, **reason})
 
 
 def main() -> int:
     """The command; 1 where a recording got no label at all."""
     options = _options()
     try:
-        model = Model.load(options.model, options.threads)
+        model = replace(Model.load(options.model, options.threads), reject=options.reject)
     except (OSError, ValueError, KeyError) as error:
         print(f"error: {options.model} holds no whole model: {error}", file=sys.stderr)
         return 1
-    step = options.step or options.window
     recordings = list(sources(options.recordings))
     speaker_of = options.speaker_of or (lambda name: "the speaker" if options.enrol else None)
     if not model.by_speaker and (options.speaker_of or options.enrol):
@@ -337,6 +336,7 @@ def main() -> int:
     known = enrol(model, enrolled, speaker_of) if model.by_speaker else {}
     if unknown := model.by_speaker and sum(speaker_of(name) not in known for name, _ in recordings):
         print(f"normalised by the training data, since nothing is known of the speaker: {unknown}", file=sys.stderr)
+    step = options.step or options.window
     pieces = (
         replace(piece, statistics=known.get(speaker_of(name) or ""))
         for name, source in recordings
@@ -353,8 +353,10 @@ def main() -> int:
             print(f"{piece.file} at {piece.start:.2f} s: {piece.reason}", file=sys.stderr)
         seen[piece.file] = seen.get(piece.file, False) or probabilities is not None
     if not seen:
-        where = ", ".join(options.recordings)
-        print(f"error: no recordings in {where}: names have to end with {' '.join(SUFFIXES)}", file=sys.stderr)
+        print(
+            f"error: no recordings in {', '.join(options.recordings)}: names have to end with {' '.join(SUFFIXES)}",
+            file=sys.stderr,
+        )
     return 0 if seen and all(seen.values()) else 1
 
 
@@ -370,22 +372,20 @@ def _options() -> argparse.Namespace:
     who.add_argument("--speaker-column", dest="speaker_of", type=read_speakers, metavar="CSV", help="who speaks where")
     who.add_argument("--speakers-by-folder", dest="speaker_of", action="store_const", const=_FOLDER, help="its folder")
     parser.add_argument("--enrol", action="append", metavar="PATH", help="recordings of the speaker; may come again")
+    parser.add_argument("--reject", type=float, default=0, metavar="P", help='"unsure" below this probability')
     parser.add_argument("--batch", type=int, default=8, help="recordings or windows computed at once (default: 8)")
     parser.add_argument("--threads", type=int, default=1, help="of the network (default: 1)")
     parser.add_argument("--model", type=Path, default=Path(__file__).resolve().parent, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.step and not options.window:
-        parser.error("--step goes with --window")
-    if options.step and options.step > options.window:
-        parser.error("--step is longer than --window: something would be left out")
-    if options.batch < 1 or options.threads < 1:
-        parser.error("--batch and --threads are 1 or more")
+    if options.step and not options.step <= (options.window or 0):
+        parser.error("--step goes with --window, and is not longer: something would be left out")
+    if options.batch < 1 or options.threads < 1 or not 0 <= options.reject <= 1:
+        parser.error("--batch and --threads are 1 or more, --reject is 0 to 1")
     return options
 
 
 def _positive(text: str) -> float:
-    value = float(text)
-    if not 0.1 <= value <= 600:
+    if not 0.1 <= (value := float(text)) <= 600:
         raise argparse.ArgumentTypeError("0.1 to 600 seconds")
     return value
 

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from emodarts.errors import EmodartsError
-from emodarts.experiment.fold_data import SVM, FoldSettings
+from emodarts.experiment.fold_settings import SVM, FoldSettings
 from emodarts.experiment.unit_spec import settings_from_json
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import NetworkShape
@@ -85,10 +85,22 @@ def chosen_units(
     commits = [
         commit
         for commit in results.commits
-        if (commit.status, commit.key.system, commit.key.seed) == ("complete", system, 0)
+        if (commit.status, commit.key.system, commit.key.seed, commit.key.inner) == ("complete", system, 0, None)
         and commit.key.trial in ranks.get(commit.key.study, [])
-        and fold in (None, commit.key.fold)
     ]
+    ended = {(commit.key.study, commit.key.trial) for commit in commits}
+    judged = {
+        (commit.key.study, commit.key.trial)
+        for commit in results.commits
+        if commit.key.system == system and commit.key.inner is not None and fold in (None, commit.key.fold)
+    }
+    waiting = sorted({(study, trial) for study, best in ranks.items() for trial in best} & judged - ended)
+    if waiting:
+        raise EmodartsError(
+            f"sweep '{results.sweeps[0]}': trial {waiting[0][1]} of {waiting[0][0]} has run on inner splits alone; let "
+            "the sweep go on, which trains the best on the folds' own parts, or export fewer with --top"
+        )
+    commits = [commit for commit in commits if fold in (None, commit.key.fold)]
     _check_choice(results, commits, sorted(studies - ranks.keys()) if fold is None else [], fold)
     commits.sort(key=lambda commit: (commit.key.fold, ranks[commit.key.study].index(commit.key.trial)))
     sweep_seed = int(sweep_settings.get("sweep.seed", 0))
@@ -115,7 +127,9 @@ def _check_choice(results: Results, commits: list[Commit], unfinished: list[str]
             "winner of another fold with --fold"
         )
     if not commits:
-        have = sorted({commit.key.fold for commit in results.commits if commit.status == "complete"})
+        have = sorted(
+            {commit.key.fold for commit in results.commits if (commit.status, commit.key.inner) == ("complete", None)}
+        )
         which = "no fold" if fold is None else f"fold {fold}"
         finished = ", ".join(map(str, have)) or "none"
         raise EmodartsError(f"{where}: {which} has a finished winner; folds with finished units: {finished}")
@@ -144,7 +158,7 @@ def _read_unit(sweep: SweepTables, commit: Commit, sweep_seed: int) -> ExportedU
     rows, genotypes, predictions, epochs = (
         sweep.read_unit(table, commit).to_pylist() for table in ("folds", "genotypes", "predictions", "epochs")
     )
-    rows = [row for row in rows if row["stage"] == "final"]
+    rows = [row for row in rows if row["stage"] == "final" and row["condition"] is None]
     dev = [row for row in predictions if row["stage"] == "final" and row["role"] == "dev"]
     settings = settings_from_json(rows[0]["settings"])
     if settings.system == SVM:

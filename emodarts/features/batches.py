@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,12 +62,18 @@ class FoldPart:
         labels = np.array([index[fold.labels[u]] if u in fold.labels else -1 for u in utterances], np.int64)
         return cls(store, standardiser, tuple(utterances), labels, store.positions(utterances), resident)
 
-    def lengths(self, variants: Ints) -> Ints:
-        """Frames of each utterance's copy."""
-        lengths = np.zeros(len(self.rows), np.int64)
+    @cached_property
+    def corpus_numbers(self) -> Ints:
+        """The number of each utterance's corpus, from 0 `(utterances,)`; ids begin with the corpus's name."""
+        prefixes = [utterance[: utterance.find("/") + 1] for utterance in self.utterances]
+        return np.unique(prefixes, return_inverse=True)[1].astype(np.int64)
+
+    def lengths(self, positions: Ints, variants: Ints) -> Ints:
+        """Frames of a copy of each of the utterances at these positions."""
+        lengths, rows = np.zeros(len(positions), np.int64), self.rows[positions]
         for variant in np.unique(variants).tolist():
             chosen = variants == variant
-            lengths[chosen] = self.store.lengths(self.rows[chosen], variant)
+            lengths[chosen] = self.store.lengths(rows[chosen], variant)
         return lengths
 
 
@@ -85,6 +93,16 @@ class _Cuts:
         return _Cuts(*(values[chosen] for values in parts))
 
 
+@dataclass
+class EpochPosition:
+    """Where an epoch of training batches is: the state of `rng` before the epoch was drawn (None: it is to be drawn),
+    and how many of its batches were taken. JSON can hold it.
+    """
+
+    drawn_from: dict[str, Any] | None = None
+    taken: int = 0
+
+
 def training_batches(
     part: FoldPart,
     size: int,
@@ -92,24 +110,38 @@ def training_batches(
     rng: np.random.Generator,
     device: str = "cpu",
     settings: BatchSettings = _DEFAULTS,
+    position: EpochPosition | None = None,
 ) -> Iterator[Batch]:
-    """One epoch in random order: each utterance once, as one of the store's variants, at most `crop` frames of it.
+    """One epoch in random order: each utterance once (or as `sampling` says), as one of the store's variants, at most
+    `crop` frames of it.
 
     The epoch is cut into batches of nearly equal size (at most `size`), so none is too small to normalise over.
     `pad=repeat` fills an utterance up to `crop` with its own frames, which are real ones to every mask: what it looks
-    like does not depend on its batch. All chance comes from `rng`.
+    like does not depend on its batch. All chance comes from `rng`. `position` is moved on with each batch; from one
+    within an epoch, and `rng` as it was then, the rest of that epoch follows, and nothing of the others is read.
     """
+    position, present = position or EpochPosition(), rng.bit_generator.state
+    start = position.drawn_from
+    if start is None:
+        position.drawn_from, position.taken = dict(present), 0
+    else:
+        rng.bit_generator.state = start
     cuts = _draw(part, crop, rng, settings)
-    for chosen in _batches_of(cuts.counts, size, settings.bucket_size, rng):
+    batches = list(_batches_of(cuts.counts, size, settings.bucket_size, rng))
+    if start is not None:
+        rng.bit_generator.state = present
+    for chosen in batches[position.taken :]:
+        position.taken += 1
         batch = _batch(part, cuts.of(chosen), device)
         yield spec_augment(batch, settings, rng) if settings.time_masks or settings.frequency_masks else batch
+    position.drawn_from = None
 
 
 def evaluation_batches(part: FoldPart, size: int, device: str = "cpu") -> Iterator[Batch]:
     """Every utterance once, whole, as recorded, shortest first."""
     positions = np.arange(len(part.rows))
     zeros = np.zeros_like(positions)
-    lengths = part.lengths(zeros)
+    lengths = part.lengths(positions, zeros)
     cuts = _Cuts(positions, zeros, lengths, zeros, lengths)
     order = np.argsort(lengths, kind="stable")
     for first in range(0, len(order), size):
@@ -118,13 +150,38 @@ def evaluation_batches(part: FoldPart, size: int, device: str = "cpu") -> Iterat
 
 def _draw(part: FoldPart, crop: int, rng: np.random.Generator, settings: BatchSettings) -> _Cuts:
     """Which copy and which frames of each utterance an epoch takes."""
-    positions = np.arange(len(part.rows))
+    positions = _sample(part, settings.sampling, rng)
     variants = rng.integers(len(part.store.variants), size=len(positions))
-    lengths = part.lengths(variants)
+    lengths = part.lengths(positions, variants)
     spare = np.maximum(lengths - crop, 0)
     starts = {"random": rng.integers(spare + 1), "centre": spare // 2, "start": np.zeros_like(spare)}[settings.crop]
     counts = np.minimum(lengths, crop) if settings.pad == "zero" else np.full_like(lengths, crop)
     return _Cuts(positions, variants, lengths, starts, counts)
+
+
+def draw_rates(part: FoldPart, sampling: str) -> NDArray[np.float64]:
+    """How often an epoch draws each utterance, in the mean `(utterances,)`: 1 in the mean over all."""
+    numbers = part.corpus_numbers
+    if sampling == "utterance":
+        return np.ones(len(numbers))
+    sizes = np.bincount(numbers).astype(np.float64)
+    shares = np.ones_like(sizes) if sampling == "corpus" else np.sqrt(sizes)
+    return np.asarray((shares / shares.sum() * len(numbers) / sizes)[numbers])
+
+
+def _sample(part: FoldPart, sampling: str, rng: np.random.Generator) -> Ints:
+    """The positions that an epoch draws, as many as there are: of a corpus each before any comes again."""
+    numbers = part.corpus_numbers
+    if sampling == "utterance" or not numbers.any():  # one corpus
+        return np.arange(len(part.rows))
+    rates = draw_rates(part, sampling)
+    ends = np.bincount(numbers, rates).cumsum().round().astype(np.int64)  # the rounding adds up to the whole
+    drawn = []
+    for number, count in enumerate(np.diff(ends, prepend=0).tolist()):
+        members = np.flatnonzero(numbers == number)
+        whole, rest = divmod(count, len(members))
+        drawn += [np.tile(members, whole), rng.permutation(members)[:rest]]
+    return np.concatenate(drawn)
 
 
 def _batches_of(lengths: Ints, size: int, bucket: int, rng: np.random.Generator) -> Iterator[Ints]:
@@ -199,8 +256,20 @@ def _masks(count: int, lengths: Ints, widest: Ints, steps: int, rng: np.random.G
     return np.asarray(inside.any(1))
 
 
-def class_weights(part: FoldPart, n_classes: int) -> Tensor:
-    """Weights `(n_classes,)` inverse to the class sizes of a part, with mean 1 over its utterances."""
-    counts = np.bincount(part.labels, minlength=n_classes)
-    weights = len(part.labels) / (max(1, np.count_nonzero(counts)) * np.maximum(counts, 1))
+def class_weights(part: FoldPart, n_classes: int, rates: NDArray[np.float64] | None = None) -> Tensor:
+    """Weights `(n_classes,)` inverse to the class sizes of a part, with mean 1 over its utterances.
+
+    `rates`: how often each utterance is drawn, and counts; None: once.
+    """
+    counts = np.bincount(part.labels, rates, minlength=n_classes)
+    weights = len(part.labels) / (max(1, np.count_nonzero(counts)) * np.where(counts > 0, counts, 1))
     return torch.tensor(weights, dtype=torch.float32)
+
+
+def utterance_weights(part: FoldPart, settings: BatchSettings) -> NDArray[np.float64]:
+    """Weights `(utterances,)` by `settings.loss_weights`, with mean 1 over what an epoch draws."""
+    rates, corpora = draw_rates(part, settings.sampling), part.corpus_numbers
+    cells = part.labels if settings.loss_weights == "class" else corpora * (part.labels.max() + 1) + part.labels
+    _, numbers = np.unique(cells, return_inverse=True)
+    drawn = np.bincount(numbers, rates)
+    return np.asarray(len(part.labels) / (len(drawn) * drawn[numbers]))

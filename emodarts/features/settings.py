@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from emodarts.errors import EmodartsError
@@ -272,6 +272,17 @@ class BatchSettings:
         "shorter utterances: zeros (masked), or repeat them until they fill crop_seconds",
         choices=("zero", "repeat"),
     )
+    sampling: str = setting(
+        "utterance",
+        "what an epoch of several corpora draws: each utterance once, each corpus equally much, or by the square root "
+        "of its size",
+        choices=("utterance", "corpus", "square_root"),
+    )
+    loss_weights: str = setting(
+        "class",
+        "what weighs the same in the loss: each class, or each class of each corpus",
+        choices=("class", "class_and_corpus"),
+    )
     time_masks: int = setting(0, "masks over time an utterance (SpecAugment, Park et al. 2019)", at_least=0, at_most=20)
     time_mask_frames: int = setting(25, "longest time mask", at_least=1, at_most=10_000, unit="frames")
     time_mask_fraction: float = setting(0.2, "largest part of an utterance under one time mask", above=0, at_most=1)
@@ -286,3 +297,9 @@ class BatchSettings:
 
     def __post_init__(self) -> None:
         check_settings(self, "batches")
+
+    def portable(self) -> dict[str, Any]:
+        """The settings without what belongs to one machine, and without later ones where they are at their defaults."""
+        content, defaults = asdict(self), BatchSettings()
+        later = [name for name in ("sampling", "loss_weights") if content[name] == getattr(defaults, name)]
+        return {name: value for name, value in content.items() if name not in ("device_memory_fraction", *later)}

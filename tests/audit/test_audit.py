@@ -151,7 +151,6 @@ def test_silent_recordings_are_named_and_are_no_duplicates():
     assert found.recordings.duplicates == ()
 
 
-@pytest.mark.slow
 def test_shared_texts_are_counted_per_fold():
     texts = ["" if i % 20 else "hello" for i in range(120)]  # the first utterance of each speaker
     texts = [text or f"own {i}" for i, text in enumerate(texts)]
@@ -311,16 +310,31 @@ def test_fifty_thousand_utterances_take_seconds():
 # --- real recordings ---
 
 
+def real_corpus(recordings, name):
+    settings = CorpusSettings(name=name, root=str(recordings / name))
+    return corpora.read(settings), settings
+
+
 @pytest.fixture(scope="module")
-def real(recordings):
+def real_measures(recordings):
+    """Of EmoDB and RAVDESS, in this process."""
     found = {}
     for name in ("emodb", "ravdess"):
-        settings = CorpusSettings(name=name, root=str(recordings / name))
-        corpus = corpora.read(settings)
-        measures, dropped = measure_recordings(corpus.utterances, corpus.root, processes=1)
+        corpus, _ = real_corpus(recordings, name)
+        found[name], dropped = measure_recordings(corpus.utterances, corpus.root, processes=1)
         assert dropped == ()
-        found[name] = audit_of(corpus, measures, settings)
     return found
+
+
+@pytest.fixture(scope="module")
+def real(recordings, real_measures):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cue_room, "TREES", 30)
+        found = {}
+        for name, measures in real_measures.items():
+            corpus, settings = real_corpus(recordings, name)
+            found[name] = audit_of(corpus, measures, settings)
+        return found
 
 
 @pytest.mark.slow
@@ -354,11 +368,9 @@ def test_ravdess_has_one_duplicate_and_two_sentences(real):
 
 
 @pytest.mark.slow
-def test_measuring_in_processes_gives_the_same_as_in_one(recordings):
-    settings = CorpusSettings(name="emodb", root=str(recordings / "emodb"))
-    corpus = corpora.read(settings)
+def test_measuring_in_processes_gives_the_same_as_in_one(recordings, real_measures):
+    corpus, _ = real_corpus(recordings, "emodb")
     steps = []
-    one, _ = measure_recordings(corpus.utterances, corpus.root, processes=1)
     two, _ = measure_recordings(corpus.utterances, corpus.root, 2, lambda done, total: steps.append((done, total)))
-    assert one.equals(two)
+    assert real_measures["emodb"].equals(two)
     assert steps[-1] == (535, 535)

@@ -16,7 +16,8 @@ import torch
 
 from emodarts import cli
 from emodarts.errors import EmodartsError
-from emodarts.experiment.fold_data import FoldData, FoldSettings
+from emodarts.experiment.fold_data import FoldData
+from emodarts.experiment.fold_settings import FoldSettings
 from emodarts.experiment.stages import predict
 from emodarts.export import package
 from emodarts.export.data import corpora_settings, corpus_settings
@@ -156,6 +157,7 @@ def test_the_ensemble_is_the_mean_and_says_that_it_has_no_test_figure(export, al
     np.testing.assert_allclose(probabilities(json_rows(output)), np.mean(each, 0), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_best_trials_of_a_fold_are_one_graph_with_figures_of_its_own(export, alone, swept, demo, tmp_path):
     """What predict.py says of test recordings is the ensemble of the tables, and the card has its figures and costs."""
     code, output, errors = export("--top", "5", "--fold", "0")
@@ -179,6 +181,7 @@ def test_the_best_trials_of_a_fold_are_one_graph_with_figures_of_its_own(export,
     assert len(package.load_export(tmp_path / "model")) == 2
 
 
+@pytest.mark.slow
 def test_systems_together_are_one_graph(swept, demo, demo_store, tiny, cache, alone, tmp_path, monkeypatch, capsys):
     """A searched network and one designed by hand, whose mean is the ensemble over both in the tables."""
     results, model = tmp_path / "results", tmp_path / "model"
@@ -357,6 +360,7 @@ def model(tmp_path_factory, swept, demo, cache):
     return folder
 
 
+@pytest.mark.slow
 def test_a_recording_from_standard_input_a_folder_and_a_list_are_the_same(model, alone, demo, tmp_path):
     files = paths_of(demo[0], demo[2][0].dev[:3])
     (tmp_path / "some" / "deeper").mkdir(parents=True)
@@ -374,6 +378,24 @@ def test_a_recording_from_standard_input_a_folder_and_a_list_are_the_same(model,
     np.testing.assert_allclose(probabilities(folder), probabilities(listed)[order], atol=1e-5)
     np.testing.assert_allclose(probabilities(piped), probabilities(listed)[:1], atol=1e-5)
     assert piped[0]["end"] == pytest.approx(soundfile.info(files[0]).duration, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_what_is_not_sure_enough_is_rejected(model, alone, demo):
+    files = paths_of(demo[0], demo[2][0].dev[:6])
+    plain = json_rows(alone(model, "--json", *files)[1])
+    sure = [max(row["probabilities"].values()) for row in plain]
+    limit = f"{sorted(sure)[3]:.4f}"
+    rejected = json_rows(alone(model, "--json", "--reject", limit, *files)[1])
+    assert [row["probabilities"] for row in rejected] == [row["probabilities"] for row in plain]
+    expected = [row["label"] if p >= float(limit) else "unsure" for row, p in zip(plain, sure, strict=True)]
+    assert [row["label"] for row in rejected] == expected
+    assert 0 < expected.count("unsure") < 6
+    table = alone(model, "--reject", "1", files[0])[1].splitlines()[1].split("\t")
+    assert table[3] == "unsure"
+    code, _, errors = alone(model, "--reject", "60", files[0])
+    assert code == 2
+    assert "--reject is 0 to 1" in errors
 
 
 def test_a_long_recording_in_windows(model, alone, demo, tmp_path):

@@ -31,6 +31,7 @@ PAIRS = [  # every operation of both kinds, in as few networks as there can be
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cnn", "sequence"), PAIRS)
 def test_every_operation_is_the_same_in_onnx(cnn, sequence):
     torch.manual_seed(1)
@@ -111,6 +112,7 @@ def test_from_samples_to_probabilities_in_onnx(name):
     torch.testing.assert_close(together, (each[0] + each[1]) / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["speaker", "speaker@2", "utterance"])
 @pytest.mark.parametrize("kind", ["frames", "default", "mfcc with deltas"])
 def test_normalisation_is_the_same_in_onnx(rule, kind):

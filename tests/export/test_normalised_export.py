@@ -69,6 +69,7 @@ def speakers_table(folder, exported, files):
     return folder / "who.csv"
 
 
+@pytest.mark.slow
 def test_it_predicts_what_its_unit_predicted(exported, tmp_path):
     whose = ("--speaker-column", speakers_table(tmp_path, exported, exported.files))
     code, found, errors = run(exported, *(whose if exported.rule == "speaker" else ()), *exported.files)

@@ -1,5 +1,6 @@
 """Batches of a fold's parts: what is drawn, what is padded, and what may never be augmented."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,14 @@ import torch
 from emodarts.errors import EmodartsError
 from emodarts.features import batches as batches_module
 from emodarts.features import normalisation, resident
-from emodarts.features.batches import FoldPart, class_weights, evaluation_batches, training_batches
+from emodarts.features.batches import (
+    FoldPart,
+    class_weights,
+    draw_rates,
+    evaluation_batches,
+    training_batches,
+    utterance_weights,
+)
 from emodarts.features.normalisation import Standardiser
 from emodarts.features.resident import ResidentFrames, keep_on_device
 from emodarts.features.settings import BatchSettings, Variant
@@ -347,3 +355,63 @@ def test_class_weights_have_mean_one(part):
 def test_settings_out_of_range(changes):
     with pytest.raises(EmodartsError, match=f"batches.{next(iter(changes))}=.* is out of range: "):
         BatchSettings(**changes)
+
+
+# Several corpora in one part
+
+
+@pytest.fixture
+def joined(part):
+    """A part of two corpora: 4 utterances of one, the rest of another, three classes."""
+    utterances = tuple(f"{'small' if n < 4 else 'large'}/{n}" for n in range(len(part.utterances)))
+    return replace(part, utterances=utterances, labels=np.arange(len(utterances)) % 3)
+
+
+def draws(part, sampling, epochs=60):
+    rng, counts = np.random.default_rng(0), np.zeros(len(part.utterances))
+    settings = BatchSettings(sampling=sampling)
+    for _ in range(epochs):
+        positions = np.concatenate([b.positions.numpy() for b in training_batches(part, 4, 5, rng, settings=settings)])
+        assert len(positions) == len(part.utterances)
+        np.add.at(counts, positions, 1)
+    return counts / epochs
+
+
+def test_each_utterance_once_is_the_default_and_draws_what_it_did(joined):
+    plain = list(training_batches(joined, 4, 5, np.random.default_rng(1)))
+    named = list(training_batches(joined, 4, 5, np.random.default_rng(1), settings=BatchSettings(sampling="utterance")))
+    assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(plain, named, strict=True))
+    assert (draws(joined, "utterance", 3) == 1).all()
+
+
+@pytest.mark.parametrize(("sampling", "power"), [("corpus", 0.0), ("square_root", 0.5)])
+def test_an_epoch_has_the_shares_of_corpora_that_the_setting_says(joined, sampling, power):
+    n = len(joined.utterances)
+    shares = np.array([4.0**power, (n - 4.0) ** power])
+    shares /= shares.sum()
+    counts = draws(joined, sampling)
+    assert counts[:4].sum() == pytest.approx(shares[0] * n, abs=0.5)
+    assert counts.sum() == pytest.approx(n)
+    np.testing.assert_allclose(counts, draw_rates(joined, sampling), rtol=0.35)
+    assert counts[:4].max() - counts[:4].min() < 0.5  # each before any comes again
+
+
+def test_one_corpus_alone_is_drawn_as_it_was(part):
+    settings = BatchSettings(sampling="corpus")
+    plain = list(training_batches(part, 4, 5, np.random.default_rng(1)))
+    same = list(training_batches(part, 4, 5, np.random.default_rng(1), settings=settings))
+    assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(plain, same, strict=True))
+
+
+@pytest.mark.parametrize("sampling", ["utterance", "corpus", "square_root"])
+def test_classes_of_corpora_weigh_the_same_over_what_is_drawn(joined, sampling):
+    rates = draw_rates(joined, sampling)
+    assert rates.sum() == pytest.approx(len(rates))
+    corpora = np.array([u.split("/")[0] for u in joined.utterances])
+    weights = rates * utterance_weights(joined, BatchSettings(sampling=sampling, loss_weights="class_and_corpus"))
+    cells = [weights[(corpora == c) & (joined.labels == k)].sum() for c in ("large", "small") for k in range(3)]
+    np.testing.assert_allclose(cells, len(rates) / 6)
+    weights = rates * utterance_weights(joined, BatchSettings(sampling=sampling))
+    np.testing.assert_allclose([weights[joined.labels == k].sum() for k in range(3)], len(rates) / 3)
+    by_class = class_weights(joined, 3, rates).numpy()[joined.labels]
+    np.testing.assert_allclose((rates * by_class).sum(), len(rates), rtol=1e-6)

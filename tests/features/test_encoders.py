@@ -16,6 +16,7 @@ from emodarts.corpora.protocols.folds import make_folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment.unit import run_fold
+from emodarts.experiment.unit_spec import TransferredGenotype
 from emodarts.features.extractors import layer_encoder
 from emodarts.features.extractors.encoders import Encoder
 from emodarts.features.extractors.extractor import extractor_identity, frame_shape, make_extractor
@@ -23,6 +24,7 @@ from emodarts.features.extractors.spectra import Spectra
 from emodarts.features.settings import BUNDLES, Bundle, FeatureSettings
 from emodarts.features.store.building import build_store
 from emodarts.networks.costs import count_parameters
+from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import DiscreteNetwork, LayerWeighting, NetworkShape
 from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.supernet import Supernet
@@ -313,3 +315,32 @@ def test_a_whole_unit_on_frames_of_an_encoder(small_bundle, small_corpus, tiny, 
     records = run_fold(store, fold, replace(tiny, features=settings))
     assert json.loads(records.genotypes[0].network_json)["layer_weighting"] is (weighting == "learned")
     assert all(np.isfinite(e.probabilities).all() for e in records.evaluations)
+
+
+@pytest.mark.slow
+def test_a_whole_unit_of_the_space_for_frames_and_the_transfer_of_its_genotype(
+    small_bundle, small_corpus, tiny, tmp_path
+):
+    """Each cell weighs stacked layers too; networks designed by hand stay what they are."""
+    corpus_settings = CorpusSettings(name="manifest", root=str(small_corpus), class_set="full")
+    corpus = corpora.read(corpus_settings)
+    fold = make_folds(corpus_settings, corpus.utterances, label_utterances(corpus.utterances, corpus_settings))[0]
+    features = small_settings(layers=[1, 3], checkpoint=str(small_bundle), speeds=[1.0], trim_db=None)
+    store = build_store(corpus.utterances, corpus.root, features, tmp_path / "cache", processes=1)
+    search = replace(tiny.search, space="frames", cnn_operations=None, sequence_operations=["none", "bigru_1"])
+    frames = replace(tiny, features=features, search=search)
+    (record,) = run_fold(store, fold, frames).genotypes
+    network, genotype = NetworkShape.from_json(record.network_json), Genotype.from_json(record.genotype_json)
+    assert (network.frame_layers, network.layer_weighting, network.stem_strides[1]) == (2, False, 2)
+    assert (network.layout, len(genotype.layers)) == ("NN", 3)
+    whole = replace(frames, training=replace(frames.training, depth=3))
+    (again,) = run_fold(store, fold, whole, transferred=TransferredGenotype(genotype, 1)).genotypes
+    assert again.genotype_json == record.genotype_json
+    compact = replace(frames, search=replace(search, space="compact"))
+    with pytest.raises(EmodartsError, match="does not fit features of 0 layers that cells read"):
+        run_fold(store, fold, compact, transferred=TransferredGenotype(replace(genotype, layers=(1, 0, None)), 1))
+    by_hand = [run_fold(store, fold, replace(s, system="cnn_lstm")) for s in (frames, compact)]
+    probabilities = [[e.probabilities.tobytes() for e in records.evaluations] for records in by_hand]
+    assert probabilities[0] == probabilities[1]
+    with pytest.raises(EmodartsError, match=r"search.space=frames is over time alone.*egemaps has one frame"):
+        replace(frames, features=FeatureSettings(kind="egemaps"))

@@ -13,7 +13,8 @@ from emodarts.corpora.labels import label_utterances
 from emodarts.corpora.protocols.folds import join_folds, make_folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
-from emodarts.experiment.fold_data import FoldData, FoldSettings
+from emodarts.experiment.fold_data import FoldData
+from emodarts.experiment.fold_settings import FoldSettings
 from emodarts.experiment.unit import run_fold
 from emodarts.features.batches import FoldPart, training_batches
 from emodarts.features.normalisation import Standardiser

@@ -5,13 +5,14 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from emodarts.errors import EmodartsError
-from emodarts.features.store import building
+from emodarts.features.store import building, extraction, workers
 from emodarts.features.store.store import open_store
 from tests.support.builders import builder, plan_of
 from tests.support.files import assert_same_bytes
@@ -59,7 +60,7 @@ def workers_of(folder):
     return found
 
 
-@pytest.mark.cluster
+@pytest.mark.cluster(seconds=5)
 def test_processes_give_the_same_bytes(small_corpus, tmp_path):
     done = []
     one = building.build_planned(plan_of(small_corpus), tmp_path / "one", processes=1)
@@ -74,7 +75,7 @@ def test_processes_give_the_same_bytes(small_corpus, tmp_path):
 def test_an_interrupted_build_resumes_to_the_same_bytes(small_corpus, tmp_path, monkeypatch):
     whole = building.build_planned(plan_of(small_corpus), tmp_path / "whole")
     written = []
-    original = building.extract_shard
+    original = extraction.extract_shard
 
     def fail_third(plan, number, *more):
         if len(written) == 2:
@@ -82,7 +83,7 @@ def test_an_interrupted_build_resumes_to_the_same_bytes(small_corpus, tmp_path, 
         written.append(number)
         original(plan, number, *more)
 
-    monkeypatch.setattr(building, "extract_shard", fail_third)
+    monkeypatch.setattr(extraction, "extract_shard", fail_third)
     with pytest.raises(KeyboardInterrupt):
         building.build_planned(plan_of(small_corpus), tmp_path / "resumed")
     folder = tmp_path / "resumed" / whole.folder.name
@@ -90,13 +91,15 @@ def test_an_interrupted_build_resumes_to_the_same_bytes(small_corpus, tmp_path, 
     with pytest.raises(EmodartsError, match="no complete feature store"):
         open_store(folder)
     resumed = []
-    monkeypatch.setattr(building, "extract_shard", lambda plan, n, *more: (resumed.append(n), original(plan, n, *more)))
+    monkeypatch.setattr(
+        extraction, "extract_shard", lambda plan, n, *more: (resumed.append(n), original(plan, n, *more))
+    )
     building.build_planned(plan_of(small_corpus), tmp_path / "resumed")
     assert resumed == [2, 3, 4, 5, 6, 7]
     assert_same_bytes(whole.folder, folder)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=15)
 def test_twenty_kills_leave_the_same_bytes(small_corpus, tmp_path):
     """SIGKILL at random moments: of builders that work alone, and of some with workers, which end by themselves."""
     for number in range(32, 40):  # more shards to die in
@@ -107,7 +110,7 @@ def test_twenty_kills_leave_the_same_bytes(small_corpus, tmp_path):
     cache, rng, kills, finished = tmp_path / "killed", random.Random(0), 0, 0
     folder = cache / whole.name
     while kills < 20:
-        processes = 2 if kills % 4 == 3 else 1
+        processes = 2 if kills in (7, 15) else 1
         if processes == 2:
             shutil.rmtree(cache, ignore_errors=True)
         process, pipe = start(cache, small_corpus, 1, processes)
@@ -146,6 +149,7 @@ def test_one_builds_the_others_wait_and_go_on_if_it_dies(small_corpus, tmp_path)
     assert not list(cache.glob("*.lock"))
 
 
+@pytest.mark.slow
 def test_waiting_shows_how_far_the_builder_is(small_corpus, tmp_path):
     folder = tmp_path / plan_of(small_corpus, 1).name
     first, _ = start(tmp_path, small_corpus, 1, 1, 5)
@@ -159,7 +163,7 @@ def test_waiting_shows_how_far_the_builder_is(small_corpus, tmp_path):
     assert len(building.build_planned(plan_of(small_corpus, 1), tmp_path, progress=progress).utterances) == 32
 
 
-@pytest.mark.cluster
+@pytest.mark.cluster(seconds=5)
 def test_a_worker_that_dies_is_told(small_corpus, tmp_path):
     """As the system ends a process for its memory."""
     plan = plan_of(small_corpus, 1)
@@ -174,7 +178,19 @@ def test_a_worker_that_dies_is_told(small_corpus, tmp_path):
     assert len(building.build_planned(plan, tmp_path).utterances) == 32
 
 
-@pytest.mark.cluster
+def test_a_dead_worker_whose_output_is_held_open_is_told(tmp_path, monkeypatch):
+    """As by a process that a library of the worker started, and that lives on."""
+    script = ["sh", "-c", "read shard; sleep 9 & exit 3"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    monkeypatch.setattr(workers, "_start", lambda folder: subprocess.Popen(script, **pipes))
+    monkeypatch.setattr(workers, "_LOOK_SECONDS", 0.05)
+    start = time.monotonic()
+    with pytest.raises(EmodartsError, match="ended with status 3 in shard 0"):
+        list(workers.extract_in_processes(tmp_path, [0], 1))
+    assert time.monotonic() - start < 8
+
+
+@pytest.mark.cluster(seconds=5)
 def test_what_goes_wrong_in_a_worker_is_told(small_corpus, tmp_path, monkeypatch):
     plan = plan_of(small_corpus)
     monkeypatch.setattr(building, "_is_whole", lambda *_: False)

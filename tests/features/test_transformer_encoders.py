@@ -387,6 +387,7 @@ def test_a_listing_names_the_model(folders):
     assert text.startswith(f"{folders['whisper']} layers [0, 2] stack 12.5/s float32")
 
 
+@pytest.mark.slow
 def test_the_real_whisper_on_a_recording(recordings, in_batches):
     if not ENCODERS.is_dir():
         pytest.skip("needs Whisper's weights in shared/encoders beside the repository")

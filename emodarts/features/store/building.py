@@ -11,23 +11,24 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
-import torch
 
 from emodarts.corpora.table import Dropped
 from emodarts.errors import EmodartsError
 from emodarts.features.extractors.extractor import frame_shape, make_extractor
 from emodarts.features.settings import FeatureSettings
 from emodarts.features.store import files
-from emodarts.features.store.extraction import extract_shard
 from emodarts.features.store.files import INDEX, SCHEMA_VERSION, STORE_JSON, format_bytes, shard_name
 from emodarts.features.store.plan import ExtractionPlan
 from emodarts.features.store.store import Store, open_store, store_fault
 from emodarts.features.store.workers import extract_in_processes
 from emodarts.files import PARTIAL, atomic_write, file_lock, sync
-from emodarts.processors import processors
+from emodarts.processors import choose_device, processors
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]  # utterances done, of so many
+# Writes shards of a plan (its missing ones, by number) into the store's folder elsewhere than in this process, and
+# yields their numbers as they are done; None: it does not.
+Extraction = Callable[[ExtractionPlan, Path, Sequence[int]], Generator[int, None, None] | None]
 # Rough costs of one core, which decide whether further processes are worth their start.
 _START_SECONDS = 3.0  # a process that imports torch
 _DECODING, _SPECTRA, _RESAMPLED = 3e-4, 1e-4, 6e-4  # seconds a second of sound (and copy)
@@ -43,14 +44,17 @@ def build_store(
     device: str = "cpu",
     processes: int | None = None,
     progress: Progress = lambda done, total: None,
+    extraction: Extraction = lambda plan, folder, missing: None,
 ) -> Store:
     """The store of these utterances (schema UTTERANCES), built below `cache` unless it is there.
 
     The key covers the settings and each audio file's path, size and time. Several processes may ask at once: one
     builds, the others wait, and one of them goes on if the builder dies. Recordings that cannot be used are in
-    `Store.dropped`. `processes` None: as many as are worth their start. Raises EmodartsError.
+    `Store.dropped`. `device` (auto chooses) is an encoder's. `processes` None: as many as are worth their start. Raises
+    EmodartsError.
     """
-    return build_planned(ExtractionPlan.of(utterances, root, settings), cache, device, processes, progress)
+    plan = ExtractionPlan.of(utterances, root, settings)
+    return build_planned(plan, cache, device, processes, progress, extraction)
 
 
 def build_planned(
@@ -59,6 +63,7 @@ def build_planned(
     device: str = "cpu",
     processes: int | None = None,
     progress: Progress = lambda done, total: None,
+    extraction: Extraction = lambda plan, folder, missing: None,
 ) -> Store:
     """The store of a plan, as `build_store`."""
     if processes is not None and processes < 1:
@@ -67,7 +72,7 @@ def build_planned(
     if store_fault(folder):
         with _disk_errors(folder), file_lock(folder, _keep_waiting(plan, folder, progress)):
             if store_fault(folder):
-                _build(plan, folder, device, processes, progress)
+                _build(plan, folder, device, processes, progress, extraction)
     store = open_store(folder)
     if len(store.utterances) == 0:
         first = store.dropped[0]
@@ -78,7 +83,14 @@ def build_planned(
     return store
 
 
-def _build(plan: ExtractionPlan, folder: Path, device: str, processes: int | None, progress: Progress) -> None:
+def _build(
+    plan: ExtractionPlan,
+    folder: Path,
+    device: str,
+    processes: int | None,
+    progress: Progress,
+    extraction: Extraction,
+) -> None:
     folder.mkdir(exist_ok=True)
     _clear(folder)
     try:
@@ -87,7 +99,9 @@ def _build(plan: ExtractionPlan, folder: Path, device: str, processes: int | Non
         _check_disk(plan, folder, missing)
         done = plan.rows.num_rows - sum(plan.shard_rows(number) for number in missing)
         progress(done, plan.rows.num_rows)
-        with closing(_extract(plan, folder, missing, device, processes)) as extracted:  # no worker outlives the lock
+        elsewhere = extraction(plan, folder, missing) if missing else None
+        shards = elsewhere if elsewhere is not None else _extract(plan, folder, missing, device, processes)
+        with closing(shards) as extracted:  # no worker outlives the lock
             for number in extracted:
                 done += plan.shard_rows(number)
                 progress(done, plan.rows.num_rows)
@@ -100,17 +114,19 @@ def _extract(
     plan: ExtractionPlan, folder: Path, missing: list[int], device: str, processes: int | None
 ) -> Generator[int, None, None]:
     """Write the missing shards; yields their numbers as they are done."""
-    if not plan.settings.is_encoder:
-        device = "cpu"  # decoding is the limit, and so the bytes do not depend on the machine
+    # Of spectra decoding is the limit; and so the bytes do not depend on the machine.
+    device = choose_device(device) if plan.settings.is_encoder else "cpu"
     count = 1 if device != "cpu" else min(len(missing), processes or _worthwhile_processes(plan, len(missing)))
     if count > 1:
         yield from extract_in_processes(folder, missing, count)
         return
+    from emodarts.features.store import extraction  # torch, which takes seconds: a store that is there needs none
+
     with _one_thread():
         extractor = make_extractor(plan.settings) if missing else None
         for number in missing:
             assert extractor is not None
-            extract_shard(plan, number, folder, extractor, device)
+            extraction.extract_shard(plan, number, folder, extractor, device)
             yield number
 
 
@@ -128,6 +144,8 @@ def _worthwhile_processes(plan: ExtractionPlan, missing: int) -> int:
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """One thread for torch, as in the worker processes: sums in the same order give the same bytes."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

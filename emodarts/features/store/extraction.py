@@ -1,7 +1,7 @@
 """Extraction of one shard: decode, measure, clean, copy, transform, write. The same bytes in every process."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,13 +47,23 @@ class Loaded:
     copies: list[Samples]
 
 
-def extract_shard(plan: ExtractionPlan, number: int, folder: Path, extractor: Extractor, device: str = "cpu") -> None:
-    """Write one shard of the plan into the store's folder."""
+def extract_shard(
+    plan: ExtractionPlan,
+    number: int,
+    folder: Path,
+    extractor: Extractor,
+    device: str = "cpu",
+    recordings: Mapping[str, Path] | None = None,
+) -> None:
+    """Write one shard of the plan into the store's folder. `recordings`: where they are, if not below the plan's root.
+
+    Raises EmodartsError.
+    """
     rows = plan.shard(number)
     seconds = seconds_of(plan.rows.slice(number * plan.rows_per_shard, len(rows)))
     order = np.argsort(seconds, kind="stable").tolist()
     results: list[Extracted | Dropped] = [Dropped(row["path"], "not reached") for row in rows]
-    with _loading(plan, [rows[i] for i in order], device) as loading:
+    with _loading(plan, [rows[i] for i in order], device, recordings) as loading:
         for batch in _batches(order, seconds * len(plan.settings.variants), device):
             loaded = list(islice(loading, len(batch)))
             copies = [copy for recording in loaded if isinstance(recording, Loaded) for copy in recording.copies]
@@ -66,11 +76,14 @@ def extract_shard(plan: ExtractionPlan, number: int, folder: Path, extractor: Ex
 
 
 @contextmanager
-def _loading(plan: ExtractionPlan, rows: list[Row], device: str) -> Iterator[Iterator[Loaded | Dropped]]:
+def _loading(
+    plan: ExtractionPlan, rows: list[Row], device: str, recordings: Mapping[str, Path] | None
+) -> Iterator[Iterator[Loaded | Dropped]]:
     """The recordings of these rows, in their order. Beside a GPU, threads decode ahead of it."""
 
     def load(row: Row) -> Loaded | Dropped:
-        return _load(plan.root, row, plan.settings)
+        path = plan.root / row["path"] if recordings is None else recordings.get(row["path"], plan.root / row["path"])
+        return _load(path, row, plan.settings)
 
     if device == "cpu":
         yield map(load, rows)
@@ -91,8 +104,7 @@ def _batches(order: list[int], seconds: "np.ndarray[Any, np.dtype[np.float64]]",
     yield batch
 
 
-def _load(root: Path, row: Row, settings: FeatureSettings) -> Loaded | Dropped:
-    path = root / row["path"]
+def _load(path: Path, row: Row, settings: FeatureSettings) -> Loaded | Dropped:
     if row["size"] < 0:  # even if it is there by now: the store's key says that it is not
         return Dropped(row["path"], "the file is missing")
     _check_unchanged(path, row)

@@ -14,12 +14,15 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO
 
 import emodarts
 from emodarts.errors import EmodartsError
+
+_LOOK_SECONDS = 2.0  # without an answer, until it is looked whether the workers live
 
 
 def extract_in_processes(folder: Path, numbers: Sequence[int], processes: int) -> Iterator[int]:
@@ -40,7 +43,10 @@ def extract_in_processes(folder: Path, numbers: Sequence[int], processes: int) -
                 busy[place] = queue.pop()
                 _send_shard(worker, busy[place])
             while busy:
-                for key, _ in selector.select():
+                ready = selector.select(_LOOK_SECONDS)
+                if not ready:
+                    _check_alive([(workers[place], number) for place, number in busy.items()])
+                for key, _ in ready:
                     worker = workers[key.data]
                     done = busy.pop(key.data)
                     _read_answer(worker, done)
@@ -54,7 +60,11 @@ def extract_in_processes(folder: Path, numbers: Sequence[int], processes: int) -
         for worker in workers:
             worker.kill()
         for worker in workers:
-            worker.communicate()
+            worker.wait()  # not `communicate`: what a worker started may hold its output open
+            for pipe in (worker.stdin, worker.stdout):
+                with suppress(OSError):  # of a shard number that a dead worker did not take
+                    assert pipe is not None
+                    pipe.close()
 
 
 def _start(folder: Path) -> "subprocess.Popen[str]":
@@ -84,12 +94,7 @@ def _read_answer(worker: "subprocess.Popen[str]", number: int) -> None:
     assert worker.stdout is not None
     line = worker.stdout.readline()
     if not line.endswith("\n"):
-        status = worker.wait()
-        end = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        raise EmodartsError(
-            f"a process that extracted features {end} in shard {number} (is there memory enough?); what is finished is "
-            "kept: run again, with fewer processes if it was memory"
-        )
+        raise _death(worker.wait(), number)
     answer = json.loads(line)
     if "errno" in answer:
         raise OSError(answer["errno"], answer["error"])
@@ -97,6 +102,21 @@ def _read_answer(worker: "subprocess.Popen[str]", number: int) -> None:
         raise RuntimeError(f"in a process that extracted features, shard {number}:\n{answer['traceback']}")
     if "error" in answer:
         raise EmodartsError(answer["error"])
+
+
+def _check_alive(busy: Sequence[tuple["subprocess.Popen[str]", int]]) -> None:
+    """Raise EmodartsError for a worker that is dead, whose output something that it started holds open."""
+    for worker, number in busy:
+        if (status := worker.poll()) is not None:
+            raise _death(status, number)
+
+
+def _death(status: int, number: int) -> EmodartsError:
+    end = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    return EmodartsError(
+        f"a process that extracted features {end} in shard {number} (is there memory enough?); what is finished is "
+        "kept: run again, with fewer processes if it was memory"
+    )
 
 
 def _work(folder: Path) -> None:
