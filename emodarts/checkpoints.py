@@ -6,8 +6,9 @@ once or not at all, and nothing of it is used before all of it has been checked.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,10 @@ from emodarts.storage import Storage
 
 VERSION = 2  # of emodarts 0.2.0; 0.1.0 wrote version 1
 _KEYS = ("version", "identity", "state")
+
+
+class StopRequested(SystemExit):
+    """A stage that was to stop has saved where it is, and goes on from there at another time."""
 
 
 class CheckpointError(EmodartsError):
@@ -40,46 +45,115 @@ class Checkpoint:
         return Checkpoint({**self.tensors, **other.tensors}, {**self.state, **other.state})
 
 
+def never() -> bool:
+    """The stage is not to stop before its end."""
+    return False
+
+
+@dataclass
+class _SavedFiles:
+    """When the last step's checkpoint was saved (s of `time.monotonic`), and whether there is one within a step."""
+
+    saved_at: float = field(default_factory=lambda: time.monotonic())
+    has_within: bool = False
+
+
 @dataclass(frozen=True)
 class Checkpoints:
-    """The one file of a stage's latest checkpoint, `name` in a storage; `storage` None: there are none.
+    """The file of a stage's latest checkpoint, `name` in a storage; `storage` None: there are none.
 
     `identity` is what the stage's result depends on: a checkpoint of another identity is refused, not used.
-    `every`: a checkpoint after so many steps of the stage (epochs, candidates); see `due`.
+    `seconds`: at least, between two that are saved while the stage lasts; see `saving`. `should_stop` is asked after
+    each batch; a stage that is to stop leaves a second file, `within_name`, until the next step's checkpoint is saved.
     """
 
     storage: Storage | None
     name: str = ""
     identity: dict[str, Any] = field(default_factory=dict)
-    every: int = 1
+    seconds: float = 0.0
+    should_stop: Callable[[], bool] = field(default=never, compare=False)
+    _files: _SavedFiles = field(default_factory=_SavedFiles, init=False, repr=False, compare=False)
 
-    def due(self, steps: int) -> bool:
-        """Whether a checkpoint is wanted after so many steps; never where there is no file to write."""
-        return self.storage is not None and steps % self.every == 0
+    @property
+    def within_name(self) -> str:
+        """The file of a checkpoint within a step."""
+        return within_name(self.name)
+
+    @contextmanager
+    def saving(self, make: Callable[[], Checkpoint], ends: bool = False) -> Iterator[None]:
+        """Around what follows a step of the stage (an epoch, a candidate): what `make` gives is saved before it.
+
+        Where the last one was saved less than `seconds` ago it is saved only if the block is stopped (SystemExit,
+        KeyboardInterrupt), if the stage is to stop, or if it `ends` with this step. Raises StopRequested after the
+        block where the stage is to stop and does not end, and StorageError.
+        """
+        if self.storage is None:
+            yield
+            return
+        stops = not ends and self.should_stop()
+        is_due = ends or stops or time.monotonic() - self._files.saved_at >= self.seconds
+        if is_due:
+            self.save(make())
+        try:
+            yield
+        except (SystemExit, KeyboardInterrupt):
+            if not is_due:
+                self.save(make())
+            raise
+        if stops:
+            raise StopRequested
+
+    def stop_within(self, make: Callable[[], Checkpoint]) -> None:
+        """After each batch within a step: where the stage is to stop, save what `make` gives, and stop.
+
+        Raises StopRequested then, and StorageError.
+        """
+        if self.storage is not None and self.should_stop():
+            self.storage.write(self.within_name, _serialise(make(), self.identity))
+            raise StopRequested
 
     def load(self) -> Checkpoint | None:
-        """The latest checkpoint, or None where there is none.
+        """The latest checkpoint, or None where there is none; of one within a step that is unusable, the step's before.
 
         Raises CheckpointError for a file that is damaged or foreign, or belongs to something else, and StorageError
         for one that cannot be read.
         """
+        within = None
+        with suppress(CheckpointError):
+            within = self._read(self.within_name)
+        return within or self._read(self.name)
+
+    def _read(self, name: str) -> Checkpoint | None:
         if self.storage is None:
             return None
         try:
-            content = self.storage.read(self.name)
+            content = self.storage.read(name)
         except FileNotFoundError:
             return None
-        return _parse(content, self.identity, self.storage.path(self.name))
+        if name == self.within_name:
+            self._files.has_within = True
+        return _parse(content, self.identity, self.storage.path(name))
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Replace the file by this checkpoint. Raises StorageError where it cannot be written; the old one stays."""
         if self.storage is not None:
             self.storage.write(self.name, _serialise(checkpoint, self.identity))
+            self._files.saved_at = time.monotonic()
+            if self._files.has_within:
+                self.storage.delete(self.within_name)
+                self._files.has_within = False
 
     def delete(self) -> None:
-        """Delete the file, if it is there. Raises StorageError."""
-        if self.storage is not None and self.storage.exists(self.name):
-            self.storage.delete(self.name)
+        """Delete what is there. Raises StorageError."""
+        for name in (self.name, self.within_name):
+            if self.storage is not None and self.storage.exists(name):
+                self.storage.delete(name)
+
+
+def within_name(name: str) -> str:
+    """The file beside `name` that a stage leaves which stopped within a step."""
+    stem, _, suffix = name.rpartition(".")
+    return f"{stem}.within.{suffix}"
 
 
 NO_CHECKPOINTS = Checkpoints(None)

@@ -1,5 +1,6 @@
 """The records that rooms hand to each other and to the result tables, and the rule that chooses an epoch on dev."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class UnitKey:
-    """What names a unit of work: one configuration, one seed, one fold."""
+    """What names a unit of work: one configuration, one seed, one fold, and there perhaps one inner split."""
 
     sweep: str
     system: str
@@ -26,11 +27,18 @@ class UnitKey:
     genotype_from: str | None = None
     subsample: str | None = None
     protocol_caveat: str | None = None
+    inner: int | None = None  # of the fold's train and dev parts; None: these as they are
 
     @property
     def name(self) -> str:
         """A unique name, safe in file systems."""
-        return f"{self.system}.{self.study}.t{self.trial:05d}.s{self.seed}.f{self.fold}".replace(":", "-")
+        split = "" if self.inner is None else f".i{self.inner}"
+        return f"{self.system}.{self.study}.t{self.trial:05d}.s{self.seed}.f{self.fold}{split}".replace(":", "-")
+
+
+def is_inner_name(unit: str) -> bool:
+    """Whether a name (`UnitKey.name`) is that of a unit on an inner split, which is never a result."""
+    return re.search(r"\.i\d+$", unit) is not None
 
 
 SHARED_STUDY = "shared"  # of a sweep with study_per=sweep: its selection sees the test speakers in other folds
@@ -59,16 +67,18 @@ class Evaluation:
     speakers: tuple[str | None, ...]
     labels: tuple[str | None, ...]
     probabilities: NDArray[np.float32]
+    condition: str | None = None  # what was done to the recordings before predicting
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch (from 0) of phase `search` or `train`; entropy in nats, seconds of wall clock. The dev figures are None
-    where the fold has no dev part.
+    """One epoch (from 0) of a phase (search, ranking, proposal, train); entropy in nats, seconds of wall clock. The dev
+    figures are None where the fold has no dev part.
 
-    A search without a supernet has candidates in the place of epochs, and they have dev figures alone. `alphas_moved`
-    is the root mean square distance of the alphas from their start; `discretised_dev_uar` the supernet's dev UAR with
-    each edge set to what would be derived now; `macs` the multiply-accumulates of the search's passes (see
+    A search without a supernet, a ranking by inherited weights, and the trainings of what a supernet proposes
+    (`proposal`) have candidates in the place of epochs, with dev figures alone.
+    `alphas_moved` is the root mean square distance of the alphas from their start; `discretised_dev_uar` the supernet's
+    dev UAR with each edge set to what would be derived now; `macs` the multiply-accumulates of the search's passes (see
     `search.budget`).
     """
 
@@ -176,7 +186,7 @@ class RungRecord:
     seed: int
     fold: int | None
     rung: int
-    phase: str  # search | train | folds
+    phase: str  # search | train | folds | inner (the fraction is that of the inner splits)
     fraction: float
     value: float
     pruned: bool

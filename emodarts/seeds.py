@@ -15,3 +15,8 @@ def unit_seed(sweep_seed: int, fold: int, trial: int, seed: int) -> int:
     The same configuration number starts from the same seed in every study and system: names and numbers only.
     """
     return derive_seed(sweep_seed, "unit", fold, trial, seed)
+
+
+def inner_unit_seed(sweep_seed: int, fold: int, inner: int, trial: int, seed: int) -> int:
+    """That of a unit on an inner split of the fold; no split shares its luck with another, nor with the fold's own."""
+    return derive_seed(sweep_seed, "inner unit", fold, inner, trial, seed)

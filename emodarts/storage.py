@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from emodarts.errors import EmodartsError
+from emodarts.exclusive import link_new, put_new
 from emodarts.files import PARTIAL, atomic_write, temporary_name
 
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # s between attempts while a store is away
@@ -48,12 +49,15 @@ class Storage:
         text = str(location)
         try:
             if "://" in text:
+                if text.startswith("s3://") and "allow_delayed_open" not in text:
+                    # A small file is then one request, not three.
+                    text += f"{'&' if '?' in text else '?'}allow_delayed_open=true"
                 filesystem, root = pafs.FileSystem.from_uri(text)
                 return cls(filesystem, root.rstrip("/"))
             return cls(pafs.LocalFileSystem(), str(Path(text).expanduser().absolute()))
         except (pa.ArrowInvalid, OSError) as error:
             kind = StorageError if isinstance(error, OSError) else EmodartsError
-            shown = re.sub("://[^/@]*@", "://", text)  # without an access key and its secret
+            shown = re.sub("://[^/@]*@", "://", str(location))  # without an access key and its secret
             raise kind(f"results={shown} cannot be opened: {error}") from error
 
     @property
@@ -86,6 +90,20 @@ class Storage:
                     stream.write(content)
 
         self._with_retries(put, "write", relative)
+
+    def write_new(self, relative: str, content: bytes) -> bool:
+        """Write a file unless it exists; whether this call made it: of any number at once, on any machines, one does.
+
+        False also where an attempt seemed to fail and did not: who must know compares the file's content. Raises
+        StorageError.
+        """
+
+        def put() -> bool:
+            if self.is_local:
+                return link_new(Path(self.path(relative)), content)
+            return put_new(self.filesystem, self.path(relative), content)
+
+        return self._with_retries(put, "write", relative)
 
     @staticmethod
     def _write_local(path: Path, content: bytes) -> None:
@@ -142,6 +160,12 @@ class Storage:
         infos = self._with_retries(lambda: self.filesystem.get_file_info(selector), "list", relative)
         return {info.base_name: info.size for info in infos if info.type == pafs.FileType.File}
 
+    def marks(self, relative: str) -> tuple[tuple[str, int, int], ...]:
+        """Name, size and time (ns) of each file in a folder, by name: other ones after any file was rewritten."""
+        selector = pafs.FileSelector(self.path(relative), allow_not_found=True)
+        infos = self._with_retries(lambda: self.filesystem.get_file_info(selector), "list", relative)
+        return tuple(sorted((info.base_name, info.size or 0, info.mtime_ns or 0) for info in infos))
+
     def read(self, relative: str) -> bytes:
         """The content of a file. Raises FileNotFoundError and StorageError."""
 
@@ -167,9 +191,8 @@ class Storage:
 
     def delete_folder(self, relative: str) -> None:
         """Delete a folder with all that is in it, if it is there. Raises StorageError."""
-        if self.exists(relative):
-            with suppress(FileNotFoundError):  # somebody else deleted it meanwhile
-                self._with_retries(lambda: self.filesystem.delete_dir(self.path(relative)), "delete", relative)
+        with suppress(FileNotFoundError):
+            self._with_retries(lambda: self.filesystem.delete_dir(self.path(relative)), "delete", relative)
 
     def list(self, relative: str, suffix: str = "") -> list[str]:
         """Names in a folder (sorted; none where it does not exist), temporary files left out."""

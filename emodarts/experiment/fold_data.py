@@ -1,63 +1,17 @@
-"""The settings of a unit of work, the features of its fold, and test sets of other corpora."""
+"""The features of a unit's fold, standardised and divided into parts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from emodarts.corpora.protocols.folds import Fold, check_fold
 from emodarts.errors import EmodartsError
+from emodarts.experiment.fold_settings import FoldSettings
 from emodarts.experiment.train_parts import subsample
 from emodarts.features.batches import FoldPart
 from emodarts.features.normalisation import Normaliser, Standardiser
 from emodarts.features.resident import ResidentFrames, keep_on_device
-from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.features.store.joined import AnyStore
-from emodarts.features.store.store import Store
-from emodarts.networks import baselines
-from emodarts.search.settings import SearchSettings, SupernetSettings
-from emodarts.settings import setting
-from emodarts.training.settings import TrainingSettings
-
-SEARCHED = "emodarts"
-SVM = "svm"
-_PENALTY = "training.svm_penalty"
-_CONTROL = ("method", "scope", "match_parameters")
-_DRAWN = {f"search.{name}" for name in (*_CONTROL, *(declared.name for declared in fields(SupernetSettings)))}
-SYSTEMS = (SEARCHED, *baselines.DESIGNS, SVM)
-
-
-@dataclass(frozen=True)
-class FoldSettings:
-    """Everything that shapes a unit's result beside its fold and seed."""
-
-    features: FeatureSettings = field(default_factory=FeatureSettings)
-    search: SearchSettings = field(default_factory=SearchSettings)
-    training: TrainingSettings = field(default_factory=TrainingSettings)
-    batches: BatchSettings = field(default_factory=BatchSettings)
-    system: str = setting(SEARCHED, "the search, or what is trained without one: a network designed by hand, an SVM")
-
-    def __post_init__(self) -> None:
-        if self.system not in SYSTEMS:
-            raise EmodartsError(f"system={self.system} is unknown: {', '.join(SYSTEMS)}")
-
-    @property
-    def searches(self) -> bool:
-        """Whether the network is searched."""
-        return self.system == SEARCHED
-
-    def uses(self, name: str) -> bool:
-        """Whether a setting (`search.nodes`) changes what the system does.
-
-        Only a search has those of `search`, an architecture that is drawn or fixed those of the network alone; an SVM
-        has its penalty.
-        """
-        if self.system == SVM or name == _PENALTY:
-            return self.system == SVM and name == _PENALTY
-        if not name.startswith("search."):
-            return True
-        if self.searches and self.search.method in ("random_architecture", "fixed"):
-            return name in _DRAWN
-        return self.searches
 
 
 @dataclass(frozen=True)
@@ -118,20 +72,3 @@ class FoldData:
         """Any utterances of the fold, ready to be drawn from, in this order."""
         resident = self.resident if set(utterances) <= {*self.fold.train, *self.fold.dev} else None
         return FoldPart.of(self.store, self.normaliser.standardiser(utterances), self.fold, utterances, resident)
-
-
-@dataclass(frozen=True)
-class CrossCorpusTest:
-    """A test set of a corpus that is not trained on: features by the same settings, labels among the fold's classes."""
-
-    name: str
-    store: Store
-    utterances: tuple[str, ...]
-    labels: dict[str, str]
-    speakers: dict[str, str | None]
-
-
-def subsample_name(fold: Fold, settings: FoldSettings) -> str | None:
-    """The name of the part of train that a search sees, `size@seed:hash of the ids`; None: all of it, or no search."""
-    s = settings.search
-    return subsample(fold, s.subsample, s.subsample_seed).name if settings.searches and s.subsample else None

@@ -3,7 +3,8 @@
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.errors import EmodartsError
 from emodarts.experiment.evaluations import evaluation
-from emodarts.experiment.fold_data import SVM, FoldData, FoldSettings
+from emodarts.experiment.fold_data import FoldData
+from emodarts.experiment.fold_settings import SVM, FoldSettings
 from emodarts.experiment.stages import derive, hand_designed, search, training_task
 from emodarts.experiment.unit_checkpoints import Folder, training_checkpoints
 from emodarts.experiment.unit_records import unit_records
@@ -53,5 +54,9 @@ def check_runnable_without_dev(settings: FoldSettings) -> None:
     method = settings.search.method
     if settings.system == SVM:
         raise EmodartsError("system=svm has no epochs that the published protocol could choose among")
-    if settings.searches and method in ("random_search", "evolution"):
+    if settings.searches and method in ("random_search", "evolution", "spos", "sampler"):
         raise EmodartsError(f"search.method={method} chooses by dev, and the published protocol has no dev part")
+    if settings.searches and settings.search.proposals > 1:
+        raise EmodartsError(
+            f"search.proposals={settings.search.proposals} chooses by dev, and the published protocol has no dev part"
+        )

@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emodarts.errors import EmodartsError
-from emodarts.experiment.fold_data import SEARCHED, FoldData
+from emodarts.experiment.fold_data import FoldData
+from emodarts.experiment.fold_settings import SEARCHED
 from emodarts.experiment.train_parts import split_train_part
 from emodarts.experiment.unit_checkpoints import (
     Folder,
     search_checkpoints,
-    search_from_checkpoint,
-    search_to_checkpoint,
     training_checkpoints,
 )
 from emodarts.experiment.unit_spec import TransferredGenotype
@@ -23,7 +22,8 @@ from emodarts.features.normalisation import Normaliser, Standardiser
 from emodarts.networks import baselines
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.matching import match_parameters
-from emodarts.networks.network import DiscreteNetwork, NetworkShape
+from emodarts.networks.network import DiscreteNetwork, NetworkShape, layers_of_cells
+from emodarts.networks.sizes import scale_widths
 from emodarts.records import OnEpochEnd, ignore_epoch
 from emodarts.search.loop import run_search
 from emodarts.search.task import CandidateResult, Evaluate, SearchResult, SearchTask
@@ -61,21 +61,22 @@ def search(
     unfinished, finished = search_checkpoints(checkpoints, data, seed)
     checkpoint = finished.load()
     if checkpoint is not None:
-        search_result = search_from_checkpoint(checkpoint)
+        search_result = SearchResult.from_checkpoint(checkpoint)
         for record in search_result.epochs:
             on_epoch_end(record)
         return search_result
-    task = _search_task(data, seed)
+    task = search_task(data, seed)
     search_result = run_search(task, _candidate_trainer(data, task), on_epoch_end, unfinished)
-    finished.save(search_to_checkpoint(search_result))
-    unfinished.delete()
+    finished.save(search_result.to_checkpoint())
+    if unfinished.storage is not None and unfinished.storage.is_local:  # elsewhere it is deleted with the others
+        unfinished.delete()
     return search_result
 
 
 def adopt_genotype(data: FoldData, transferred: TransferredGenotype) -> SearchResult:
     """What a search on other data found, as if it had been found here: no epochs, no time, and sizes for these data.
 
-    Raises EmodartsError for settings whose network is not searched, or has other numbers of nodes.
+    Raises EmodartsError for settings whose network is not searched, or has other numbers of nodes or of layers.
     """
     shape, genotype = _supernet_shape(data), transferred.genotype
     if not data.settings.searches:
@@ -86,6 +87,7 @@ def adopt_genotype(data: FoldData, transferred: TransferredGenotype) -> SearchRe
             f"a genotype of {nodes[0]} nodes a cell and {nodes[1]} a sequence cell does not fit search.nodes="
             f"{shape.nodes} and search.sequence_nodes={shape.sequence_nodes}: take the settings that it was found with"
         )
+    layers_of_cells(shape, genotype)
     return SearchResult(genotype, transferred.derived_at, (), None, shape, 0.0)
 
 
@@ -95,6 +97,12 @@ def derive(data: FoldData, search_result: SearchResult) -> Architecture:
     `search.match_parameters` changes these for the fixed architecture; raises EmodartsError where it cannot.
     """
     search, shape = data.settings.search, _training_shape(search_result.shape, data.settings.training)
+    unsearched = {*shape.kinds} - {*search_result.shape.kinds}
+    if unsearched and search.method not in ("fixed", "random_architecture", "sampler"):
+        raise EmodartsError(
+            f"training.depth={shape.cells} needs a reduction cell, and a search of {search_result.shape.cells} cell "
+            "has none: set search.cells to 2 or more"
+        )
     if search.method == "fixed" and search.match_parameters is not None:
         shape = match_parameters(shape, search_result.genotype, search.match_parameters)
     return Architecture(shape, search_result.genotype)
@@ -153,7 +161,7 @@ def predict_part(data: FoldData, network: DiscreteNetwork, part: FoldPart) -> ND
     return prediction.predict(network, part, data.settings.training.batch_size, data.device)
 
 
-def _search_task(data: FoldData, seed: int) -> SearchTask:
+def search_task(data: FoldData, seed: int) -> SearchTask:
     """The search's task: its weights and alphas learn from the two halves of train, or both from all of it."""
     task = _single_level_task(data, data.part(data.search_fold.train), seed)
     if data.settings.search.optimisation == "single":
@@ -166,7 +174,8 @@ def _search_task(data: FoldData, seed: int) -> SearchTask:
 def _single_level_task(data: FoldData, train: FoldPart, seed: int) -> SearchTask:
     s, classes = data.settings, len(data.fold.classes)
     dev = data.dev if data.fold.dev else None
-    return SearchTask(train, train, train, dev, classes, s.search, s.features, s.batches, seed, data.device)
+    rate = s.training.sequence_rate
+    return SearchTask(train, train, train, dev, classes, s.search, s.features, s.batches, seed, data.device, rate)
 
 
 def _supernet_shape(data: FoldData) -> NetworkShape:
@@ -188,10 +197,17 @@ def _candidate_trainer(data: FoldData, task: SearchTask) -> Evaluate:
 
 
 def _training_shape(shape: NetworkShape, s: TrainingSettings) -> NetworkShape:
+    channels, width = s.channels or shape.channels, s.sequence_width or shape.sequence_width
+    channels, width = scale_widths(channels, width, s.width)
+    strides = (s.stem_strides[0], s.stem_strides[1]) if s.stem_strides else shape.stem_strides
     return replace(
         shape,
-        channels=s.channels or shape.channels,
-        sequence_width=s.sequence_width or shape.sequence_width,
-        stem_strides=(s.stem_strides[0], s.stem_strides[1]) if s.stem_strides else shape.stem_strides,
+        cells=s.depth or shape.cells,
+        depth=s.depth,
+        channels=channels,
+        sequence_width=width,
+        stem_strides=strides
+        if shape.reductions and shape.frame_layers is None
+        else (strides[0], shape.stem_strides[1]),
         dropout=s.dropout,
     )

@@ -1,4 +1,4 @@
-"""A corpus that is trained on, from its recordings to folds: extracted, labelled and divided."""
+"""Corpora from their recordings on: extracted, labelled and divided to train on, or a test set as a whole."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from emodarts.corpora.protocols.folds import Fold, make_folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus, Dropped, dropped_table
 from emodarts.features.settings import FeatureSettings
-from emodarts.features.store.building import build_store
+from emodarts.features.store.building import Extraction, build_store
 from emodarts.features.store.store import Store
 
 
@@ -22,13 +22,14 @@ def extract_features(
     features: FeatureSettings,
     device: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    extraction: Extraction = lambda plan, folder, missing: None,
 ) -> tuple[Store, pa.Table]:
     """The features of a corpus, from the cache where they are there, and those utterances that could be decoded.
 
     Raises EmodartsError.
     """
     cache = corpora.cache_folder() / "features"
-    store = build_store(corpus.utterances, corpus.root, features, cache, device, progress=progress)
+    store = build_store(corpus.utterances, corpus.root, features, cache, device, None, progress, extraction)
     return store, corpus.utterances.filter(pc.is_in(corpus.utterances["utterance"], store.utterances))
 
 
@@ -62,3 +63,14 @@ def dropped_rows(corpus: Corpus, store: Store, unlabelled: list[Dropped]) -> lis
     in_reading = [Dropped(**row) for row in corpus.dropped.to_pylist()]
     rows: list[dict[str, str]] = dropped_table([*in_reading, *store.dropped, *unlabelled]).to_pylist()
     return rows
+
+
+@dataclass(frozen=True)
+class CrossCorpusTest:
+    """A test set of a corpus that is not trained on: features by the same settings, labels among the fold's classes."""
+
+    name: str
+    store: Store
+    utterances: tuple[str, ...]
+    labels: dict[str, str]
+    speakers: dict[str, str | None]

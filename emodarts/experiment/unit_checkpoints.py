@@ -1,22 +1,28 @@
 """The checkpoints of a unit of work: a file for each stage, and what the result of a stage depends on."""
 
 import hashlib
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from emodarts.checkpoints import NO_CHECKPOINTS, Checkpoint, Checkpoints
+from emodarts.checkpoints import NO_CHECKPOINTS, Checkpoints, never, within_name
 from emodarts.experiment.fold_data import FoldData
 from emodarts.networks.genotype import Genotype
-from emodarts.networks.network import NetworkShape
 from emodarts.provenance import package_versions, source_digest
-from emodarts.records import EpochRecord
-from emodarts.search.task import SearchResult
 from emodarts.storage import Storage
 
-Folder = Path | Storage  # of a unit's checkpoints
+
+@dataclass(frozen=True)
+class StoppableFolder:
+    """A folder of a unit's checkpoints, and what is asked after each batch: whether the unit is to stop there."""
+
+    storage: Storage
+    should_stop: Callable[[], bool]
+
+
+Folder = Path | Storage | StoppableFolder  # of a unit's checkpoints
+_REMOTE_SECONDS = 60.0  # of work that a stop may cost on an object store, where each file is a request that costs money
 _STAGES = _SEARCH, _SEARCH_RESULT, _TRAINING = "search", "searched", "training"
 
 
@@ -33,45 +39,23 @@ def training_checkpoints(folder: Folder | None, data: FoldData, genotype: Genoty
 def discard_checkpoints(folder: Folder) -> None:
     """Delete a unit's checkpoints, and their folder if nothing else is in it: its records are written."""
     storage = _storage(folder)
-    for stage in _STAGES:
-        Checkpoints(storage, _file(stage)).delete()
-    if not storage.list(""):
-        storage.delete_folder("")
-
-
-def search_to_checkpoint(search_result: SearchResult) -> Checkpoint:
-    """The result of a search, to be kept until the unit is done."""
-    probabilities = search_result.dev_probabilities
-    return Checkpoint(
-        {} if probabilities is None else {"dev_probabilities": torch.from_numpy(probabilities)},
-        {
-            "genotype": search_result.genotype.to_json(),
-            "epoch": search_result.epoch,
-            "records": [asdict(record) for record in search_result.epochs],
-            "shape": asdict(search_result.shape),
-            "seconds": search_result.seconds,
-        },
-    )
-
-
-def search_from_checkpoint(checkpoint: Checkpoint) -> SearchResult:
-    """The reverse of `search_to_checkpoint`."""
-    state, probabilities = checkpoint.state, checkpoint.tensors.get("dev_probabilities")
-    shape = {**state["shape"], "stem_strides": tuple(state["shape"]["stem_strides"])}
-    return SearchResult(
-        genotype=Genotype.from_json(state["genotype"]),
-        epoch=state["epoch"],
-        epochs=tuple(EpochRecord(**record) for record in state["records"]),
-        dev_probabilities=None if probabilities is None else probabilities.numpy(),
-        shape=NetworkShape(**shape),
-        seconds=state["seconds"],
-    )
+    files = [_file(stage) for stage in _STAGES]
+    names, own = set(storage.list("")), {*files, *map(within_name, files)}
+    if names <= own:
+        if names or storage.is_local:
+            storage.delete_folder("")
+        return
+    for name in names & own:
+        storage.delete(name)
 
 
 def _checkpoints(folder: Folder | None, stage: str, data: FoldData, seed: int, **identity: str | None) -> Checkpoints:
     if folder is None:
         return NO_CHECKPOINTS
-    return Checkpoints(_storage(folder), _file(stage), {**_unit_identity(data, seed), **identity})
+    storage = _storage(folder)
+    seconds = 0.0 if storage.is_local else _REMOTE_SECONDS
+    should_stop = folder.should_stop if isinstance(folder, StoppableFolder) else never
+    return Checkpoints(storage, _file(stage), {**_unit_identity(data, seed), **identity}, seconds, should_stop)
 
 
 def _file(stage: str) -> str:
@@ -79,6 +63,8 @@ def _file(stage: str) -> str:
 
 
 def _storage(folder: Folder) -> Storage:
+    if isinstance(folder, StoppableFolder):
+        return folder.storage
     return folder if isinstance(folder, Storage) else Storage.open(folder)
 
 

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.errors import EmodartsError
-from emodarts.experiment.fold_data import FoldSettings, subsample_name
+from emodarts.experiment.fold_settings import FoldSettings, subsample_name
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.networks.genotype import Genotype
 from emodarts.records import TrialRecord, UnitKey
 from emodarts.search.settings import SearchSettings
-from emodarts.seeds import unit_seed
+from emodarts.seeds import inner_unit_seed, unit_seed
 from emodarts.training.settings import TrainingSettings
 
 Rung = tuple[str, float]  # a phase (search | train), and the fraction of its epochs at which a unit may be pruned
@@ -24,7 +24,10 @@ _Settings = TypeVar("_Settings", FeatureSettings, SearchSettings, TrainingSettin
 
 @dataclass(frozen=True)
 class TransferredGenotype:
-    """A genotype that a search on other data found, and the epoch (from 0) at which it was derived there."""
+    """A genotype that is not searched here: a search on other data found it, or a study proposed it (method sampler).
+
+    `derived_at`: the epoch (from 0) at which it was derived there.
+    """
 
     genotype: Genotype
     derived_at: int
@@ -59,17 +62,22 @@ class UnitSpec:
         rungs: tuple[Rung, ...] = (),
         genotype_from: str | None = None,
         transferred: TransferredGenotype | None = None,
+        inner: int | None = None,
     ) -> "UnitSpec":
-        """The unit of a configuration on a fold; its key and seed follow.
+        """The unit of a configuration on a fold, or on inner split number `inner` of one; its key and seed follow.
 
-        `genotype_from` names the unit (`sweep/system/study/trial/seed/fold`) that the genotype is `transferred` from.
+        `genotype_from` names the unit (`sweep/system/study/trial/seed/fold`) that the genotype is `transferred` from;
+        None where the configuration itself has it.
         """
         key = UnitKey(
             sweep, trial.system, trial.study, trial.trial, trial.seed, train_corpora, fold.protocol, fold.index,
             fold.hash, fold.classes, genotype_from, None if transferred else subsample_name(fold, settings),
-            fold.protocol_caveat,
+            fold.protocol_caveat, inner,
         )  # fmt: skip
-        random_seed = unit_seed(sweep_seed, fold.index, trial.trial, trial.seed)
+        if inner is None:
+            random_seed = unit_seed(sweep_seed, fold.index, trial.trial, trial.seed)
+        else:
+            random_seed = inner_unit_seed(sweep_seed, fold.index, inner, trial.trial, trial.seed)
         return cls(key, settings, random_seed, device, transferred, rungs)
 
     def to_json(self) -> str:

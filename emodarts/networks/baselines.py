@@ -6,39 +6,18 @@ follow `channels` and `sequence_width` of the shape; cells, nodes, stem and `fre
 The last two are heads on the frames as they are, for those of a pre-trained encoder.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from emodarts.errors import EmodartsError
-from emodarts.networks.masking import strided_lengths, strided_mask, time_mask
-from emodarts.networks.network import AttentiveStatistics, NetworkShape
+from emodarts.networks.masking import strided_lengths, strided_mask
+from emodarts.networks.names import DEPTH, DESIGNS, Design
+from emodarts.networks.network import NetworkShape
 from emodarts.networks.operations import MaskedBatchNorm, PointwiseConvolution, kernel_size, same_padding
+from emodarts.networks.pooling import AttentiveStatistics, StatisticsPooling, build_head
 from emodarts.networks.sequence import BidirectionalLayers
+from emodarts.networks.sizes import residual_strides
 from emodarts.networks.stem import LayerWeighting, build_stem
-
-_STEM_STRIDES = (4, 2)  # frequency, time
-_BLOCKS = ((1.5, (2, 2)), (2.0, (2, 1)), (3.0, (2, 2)))  # channels as a multiple of the first ones, strides
-
-
-@dataclass(frozen=True)
-class Design:
-    """The parts of a hand-designed network; `pooling`: attention | statistics (mean and deviation) | mean."""
-
-    convolutions: bool
-    lstm: bool
-    pooling: str
-
-
-DESIGNS = {
-    "cnn": Design(True, False, "statistics"),
-    "lstm": Design(False, True, "statistics"),
-    "cnn_lstm": Design(True, True, "statistics"),
-    "cnn_lstm_attention": Design(True, True, "attention"),
-    "temporal_attention": Design(False, False, "attention"),
-    "linear_probe": Design(False, False, "mean"),
-}
 
 
 def build_network(system: str, shape: NetworkShape) -> "HandDesignedNetwork":
@@ -63,7 +42,7 @@ class _ResidualBlock(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(batch, inputs, frequency, time)` -> `(batch, outputs, ...)` over the strides; the mask is the output's."""
         first, second, shortcut = self.norms
-        y = torch.relu(first(self.first(x), mask))
+        y = first(self.first(x), mask, relu=True)
         y = second(self.second(y), mask) + shortcut(self.shortcut(x), mask)
         return torch.relu(y)
 
@@ -73,40 +52,26 @@ class _ResidualEncoder(nn.Module):
 
     def __init__(self, shape: NetworkShape, inputs: int):
         super().__init__()
-        self.stem = build_stem(inputs, shape.bins, shape.channels, _STEM_STRIDES, shape.over_time)
+        stem_strides, self.specs = residual_strides(shape.depth, shape.reductions, shape.stem_strides[1])
+        self.stem = build_stem(inputs, shape.bins, shape.channels, stem_strides, shape.over_time)
         self.blocks = nn.ModuleList()
         self.width = shape.channels
-        for multiple, strides in _BLOCKS:
+        for multiple, strides in self.specs:
             outputs = round(multiple * shape.channels)
             self.blocks.append(_ResidualBlock(self.width, outputs, strides, shape.over_time))
             self.width = outputs
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """`(batch, channels, frequency, time)` -> frames `(batch, time / 8, channels)` and their lengths."""
+        """`(batch, channels, frequency, time)` -> frames `(batch, time / stride, channels)` and their lengths.
+
+        The stride is 8, or that of the shape's stem where it has no `reductions`.
+        """
         x, mask, lengths = self.stem(x, lengths)
         x = torch.relu(x)
-        for block, (_, strides) in zip(self.blocks, _BLOCKS, strict=True):
+        for block, (_, strides) in zip(self.blocks, self.specs, strict=True):
             lengths, mask = strided_lengths(lengths, strides[1]), strided_mask(mask, strides[1])
             x = block(x, mask)
         return x.mean(2).transpose(1, 2), lengths
-
-
-class _StatisticsPooling(nn.Module):
-    """Mean, and with `deviation` standard deviation too, over real frames."""
-
-    def __init__(self, deviation: bool):
-        super().__init__()
-        self.deviation = deviation
-
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """`(batch, time, channels)` -> `(batch, channels)`, or twice as many."""
-        mask = time_mask(lengths, x.shape[1])[:, :, None]
-        count = lengths[:, None].to(x.dtype)
-        mean = (x * mask).sum(1) / count
-        if not self.deviation:
-            return mean
-        variance = ((x - mean[:, None]).square() * mask).sum(1) / count
-        return torch.cat([mean, (variance + 1e-5).sqrt()], 1)
 
 
 class HandDesignedNetwork(nn.Module):
@@ -119,12 +84,12 @@ class HandDesignedNetwork(nn.Module):
         inputs = 1 if shape.layer_weighting else shape.input_channels
         self.convolutions = _ResidualEncoder(shape, inputs) if design.convolutions else None
         width = self.convolutions.width if self.convolutions else inputs * shape.bins
-        self.lstm = BidirectionalLayers("lstm", shape.sequence_width, 1, width) if design.lstm else None
+        layers = 1 if design.convolutions else max(1, (shape.depth or DEPTH) - 2)
+        self.lstm = BidirectionalLayers("lstm", shape.sequence_width, layers, width) if design.lstm else None
         width = shape.sequence_width if design.lstm else width
         attends = design.pooling == "attention"
-        self.pool = AttentiveStatistics(width) if attends else _StatisticsPooling(design.pooling == "statistics")
-        width *= 1 if design.pooling == "mean" else 2
-        self.head = nn.Sequential(nn.Dropout(shape.dropout), nn.Linear(width, shape.classes))
+        self.pool = AttentiveStatistics(width) if attends else StatisticsPooling(width, design.pooling == "statistics")
+        self.head = build_head(self.pool.outputs, shape.classes, shape.dropout)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Logits `(batch, classes)` of `(batch, channels, frequency, time)` and lengths `(batch,)` in frames."""

@@ -7,7 +7,8 @@ operation takes beside its state: the mask `(batch, 1, 1, time)` of an image, th
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -106,6 +107,28 @@ class MixedCell(Cell):
             for source in range(node + 2):
                 mixed_operation, row = next(edges)
                 terms.append(mixed_operation(states[source], extents[1] if source < 2 else extents[2], row))
+            states.append(_sum(terms))
+        return torch.cat(states[2:], channel_axis(states[0]))
+
+
+class PathCell(MixedCell):
+    """A `MixedCell` that computes what has a weight alone: of a single path two operations a node (Guo et al. 2020).
+
+    Operations off the path get no gradient, not even one of zero, and keep their batch statistics. The weights are on
+    the CPU: what is computed follows from their values.
+    """
+
+    def forward(self, inputs: States, extents: Extents, weights: Tensor) -> Tensor:
+        """Two states -> the concatenated nodes; mixing weights `(edges, operations)`, mostly 0."""
+        states = self.input_states(inputs, extents)
+        edges = zip(cast(Iterable[MixedOperation], self.edges), weights.tolist(), strict=True)
+        for node in range(self.nodes):
+            terms = []
+            for source in range(node + 2):
+                mixed_operation, row = next(edges)
+                extent = extents[1] if source < 2 else extents[2]
+                named = zip(row, mixed_operation.operations.values(), strict=True)
+                terms += [weight * operation(states[source], extent) for weight, operation in named if weight]
             states.append(_sum(terms))
         return torch.cat(states[2:], channel_axis(states[0]))
 

@@ -19,8 +19,10 @@ from torch.overrides import TorchFunctionMode
 from emodarts.errors import EmodartsError
 from emodarts.networks.cell import edges_of
 from emodarts.networks.genotype import KINDS, Edge, Genotype
+from emodarts.networks.names import POOLING_NAMES
 from emodarts.networks.network import DiscreteNetwork, NetworkShape
 from emodarts.networks.operations import CNN_OPERATIONS
+from emodarts.networks.pooling import PooledClassifier
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
 from emodarts.networks.stem import stem_resolution
 
@@ -127,10 +129,20 @@ def operation_costs(
     return Costs(count_parameters(operation), counted_macs(operation, *inputs))
 
 
+def pooling_costs(shape: NetworkShape, name: str, frames: int) -> Costs:
+    """Costs of a pooling over time with its last layer, for utterances of `frames` frames before the stem."""
+    with torch.random.fork_rng(devices=[]):
+        pooling = PooledClassifier(name, shape.pooled_width, shape.classes)
+    frames = stem_resolution(shape.stem_strides, shape.bins, frames)[1]
+    inputs = torch.zeros(1, frames, shape.pooled_width), torch.tensor([frames])
+    return Costs(count_parameters(pooling), counted_macs(pooling, *inputs))
+
+
 @dataclass(frozen=True, eq=False)
 class CostTable:
     """What each operation costs on each edge, summed over the cells of a kind: N, R, S -> `(edges, operations)`.
 
+    With P, where the pooling over time is searched: its poolings, each with its last layer, `(1, poolings)`.
     `most_expensive`: the cost of the supernet where each edge has its most expensive operation.
     """
 
@@ -159,12 +171,18 @@ class CostTable:
             kind: torch.zeros(len(list(edges_of(shape.nodes_of(kind)))), len(names[kind]), dtype=torch.float64)
             for kind in KINDS
         }
+        over_time = shape.over_time or shape.frame_layers is not None
         for kind, width, input_size, node_size in _cells(shape, frames):
             for row, (_, source) in enumerate(edges_of(shape.nodes_of(kind))):
                 place = (width, input_size, 2 if kind == "R" else 1) if source < 2 else (width, node_size, 1)
                 for column, name in enumerate(names[kind]):
-                    counted = operation_costs(name, "sequence" if kind == "S" else "cnn", *place, shape.over_time)
+                    counted = operation_costs(name, "sequence" if kind == "S" else "cnn", *place, over_time)
                     costs[kind][row, column] += getattr(counted, unit)
+        for kind, (rows, names_of_kind) in shape.choices.items():
+            costs[kind] = torch.zeros(rows, len(names_of_kind), dtype=torch.float64)  # of layers any costs the same
+        if "P" in costs:
+            poolings = [pooling_costs(shape, name, frames) for name in POOLING_NAMES]
+            costs["P"] += torch.tensor([[getattr(counted, unit) for counted in poolings]])
         most_expensive = sum(float(rows.max(1).values.sum()) for rows in costs.values())
         return cls({kind: rows.to(device) for kind, rows in costs.items()}, most_expensive)
 
@@ -187,7 +205,7 @@ class CostTable:
 def _cells(shape: NetworkShape, frames: int) -> Iterator[tuple[str, int, Size, Size]]:
     """The cells of a supernet: kind (N, R, S), channels, size of the inputs, size of the nodes."""
     bins, frames = stem_resolution(shape.stem_strides, shape.bins, frames)
-    size, channels = (1 if shape.over_time else bins, frames), shape.channels
+    size, channels = (1 if shape.over_time or shape.frame_layers else bins, frames), shape.channels
     for kind in shape.layout:
         nodes = (-(-size[0] // 2), -(-size[1] // 2)) if kind == "R" else size
         channels = 2 * channels if kind == "R" else channels
@@ -207,4 +225,6 @@ def supernet_macs(
     node = (Edge("none", 0),)
     bare = Genotype((node,) * shape.nodes, (node,) * shape.nodes, (node,) * shape.sequence_nodes)
     around = count_macs(DiscreteNetwork(shape, bare), frames)
+    if shape.choices:  # its pooling is in the table
+        around -= pooling_costs(shape, bare.pooling, frames).macs
     return around + CostTable.of(shape, cnn_operations, sequence_operations, frames, "macs").total

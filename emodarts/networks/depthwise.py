@@ -99,11 +99,14 @@ def _three_columns(gradient: Tensor, x: Tensor, rows: int, step: int, stride: in
     x = _phases(_padded(x, height, width), apart)
     kernel = x.new_empty(x.shape[1], 1, extent, FAST_COLUMNS)  # its values do not matter
     of_phases = _native_gradient(gradient, x, kernel, [stride, 1], of_kernel=True)
-    return of_phases[:, :, ::dilation].unflatten(0, (apart, -1)).sum(0)
+    of_rows = of_phases[:, :, ::dilation]
+    return of_rows if apart == 1 else of_rows.unflatten(0, (apart, -1)).sum(0)
 
 
 def _phases(x: Tensor, apart: int) -> Tensor:
     """Columns so far apart beside each other: a view `(batch, apart * channels, frequency, time / apart)`."""
+    if apart == 1:
+        return x
     return x.permute(0, 2, 3, 1).unflatten(2, (-1, apart)).flatten(3).permute(0, 3, 1, 2)
 
 

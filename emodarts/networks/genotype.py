@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from emodarts.errors import EmodartsError
-from emodarts.networks.operations import CNN_OPERATIONS
-from emodarts.networks.sequence import SEQUENCE_OPERATIONS
+from emodarts.networks.names import CNN_OPERATION_NAMES, POOLING_NAMES, SEQUENCE_OPERATION_NAMES
 
 VERSION = 1
 POOLING = "attentive_statistics"
@@ -26,18 +25,25 @@ CellGenotype = tuple[tuple[Edge, ...], ...]  # node -> its edges
 
 @dataclass(frozen=True)
 class Genotype:
-    """Operations and inputs of each node for the three kinds of cell, and the pooling over time."""
+    """Operations and inputs of each node for the three kinds of cell, and the pooling over time.
+
+    `layers`: where each cell reads the frames of an encoder (the CNN cells, then the sequence cells), the number of the
+    layer that it reads, from 0 among those of the features; None: a weighting of all, which its training learns.
+    """
 
     normal: CellGenotype
     reduction: CellGenotype
     sequence: CellGenotype
     pooling: str = POOLING
+    layers: tuple[int | None, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.pooling != POOLING:
-            raise EmodartsError(f"genotype: unknown pooling '{self.pooling}'; there is {POOLING}")
+        if self.pooling not in POOLING_NAMES:
+            raise EmodartsError(f"genotype: unknown pooling '{self.pooling}'; there are {', '.join(POOLING_NAMES)}")
+        if not all(layer is None or (type(layer) is int and layer >= 0) for layer in self.layers):
+            raise EmodartsError(f"genotype: layers {list(self.layers)} are not numbers from 0, or null")
         for kind in KINDS.values():
-            operations = SEQUENCE_OPERATIONS if kind == "sequence" else CNN_OPERATIONS
+            operations = SEQUENCE_OPERATION_NAMES if kind == "sequence" else CNN_OPERATION_NAMES
             for node, edges in enumerate(getattr(self, kind)):
                 if not edges:
                     raise EmodartsError(f"genotype: node {node} of the {kind} cell has no input")
@@ -58,13 +64,16 @@ class Genotype:
         return {kind: getattr(self, name) for kind, name in KINDS.items()}
 
     @classmethod
-    def from_cells(cls, cells: Mapping[str, CellGenotype]) -> "Genotype":
+    def from_cells(
+        cls, cells: Mapping[str, CellGenotype], pooling: str = POOLING, layers: tuple[int | None, ...] = ()
+    ) -> "Genotype":
         """The genotype with these cells of N, R, S."""
-        return cls(cells["N"], cells["R"], cells["S"])
+        return cls(cells["N"], cells["R"], cells["S"], pooling, layers)
 
     def to_json(self) -> str:
-        """A stable JSON text: equal genotypes give equal texts."""
-        return json.dumps({"version": VERSION, **asdict(self)}, sort_keys=True, separators=(",", ":"))
+        """A stable JSON text: equal genotypes give equal texts. Without layers it has none, as in version 0.1.0."""
+        content = {name: value for name, value in asdict(self).items() if name != "layers" or value}
+        return json.dumps({"version": VERSION, **content}, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "Genotype":
@@ -78,6 +87,6 @@ class Genotype:
                 kind: tuple(tuple(Edge(e["operation"], e["source"]) for e in edges) for edges in content[kind])
                 for kind in KINDS.values()
             }
-            return cls(**cells, pooling=content["pooling"])
+            return cls(**cells, pooling=content["pooling"], layers=tuple(content.get("layers", ())))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise EmodartsError(f"not a genotype: {error!r}") from error

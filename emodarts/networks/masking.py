@@ -1,11 +1,15 @@
-"""Masks: which frames of a padded batch are real.
+"""Masks: which frames of a padded batch are real; and the precision in which they are applied.
 
 Every layer keeps one invariant: values at padded frames are exactly zero. With it a prediction does not depend on
 which utterances share its batch.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
+
+_NOTHING: AbstractContextManager[None] = nullcontext()
 
 
 def time_mask(lengths: Tensor, frames: int) -> Tensor:
@@ -33,3 +37,8 @@ def reverse_in_time(x: Tensor, lengths: Tensor) -> Tensor:
     steps = torch.arange(x.shape[1], device=x.device)[None, :]
     index = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
     return x.gather(1, index[:, :, None].expand_as(x))
+
+
+def without_autocast(device_type: str) -> AbstractContextManager[object]:
+    """Within the block nothing is rounded to autocast's precision; where there is none it costs next to nothing."""
+    return torch.autocast(device_type, enabled=False) if torch.is_autocast_enabled(device_type) else _NOTHING

@@ -35,12 +35,19 @@ class RunningStatistics(nn.Module):
     @torch.no_grad()
     def update(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         """Take in the mean and the (biased) variance of a batch of `count` values, unless `track` is off."""
-        if self.track:
-            # A plain average at first: with few steps an epoch, the arbitrary start would linger.
-            self.updates.add_(1)
-            momentum = (1 / self.updates).clamp(min=self.momentum)
+        if not self.track:
+            return
+        # A plain average at first: with few steps an epoch, the arbitrary start would linger.
+        self.updates.add_(1)
+        if self.updates.device.type == "cpu" and not torch.compiler.is_compiling():
+            # The same in fewer calls, by Python's numbers, which a GPU would have to be waited for.
+            momentum, values = max(1 / float(self.updates), self.momentum), float(count)
             self.running_mean.lerp_(mean, momentum)
-            self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), momentum)
+            self.running_var.lerp_(variance * values / max(values - 1, 1), momentum)
+        else:
+            fraction = (1 / self.updates).clamp(min=self.momentum)
+            self.running_mean.lerp_(mean, fraction)
+            self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), fraction)
 
 
 class MaskedBatchNorm(RunningStatistics):
@@ -55,10 +62,13 @@ class MaskedBatchNorm(RunningStatistics):
         self.weight = nn.Parameter(torch.ones(channels)) if affine else None
         self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Normalise `x (batch, channels, frequency, time)` by `mask (batch, 1, 1, time)`; padding becomes zero."""
+    def forward(self, x: Tensor, mask: Tensor, relu: bool = False) -> Tensor:
+        """Normalise `x (batch, channels, frequency, time)` by `mask (batch, 1, 1, time)`; padding becomes zero.
+
+        `relu`: and put a ReLU behind it, which in training costs no pass of its own.
+        """
         if self.training:
-            output, mean, variance, count = normalise(x, mask, self.weight, self.bias, self.eps)
+            output, mean, variance, count = normalise(x, mask, self.weight, self.bias, self.eps, relu)
             self.update(mean, variance, count)
             return output
         scale = torch.rsqrt(self.running_var + self.eps)
@@ -67,7 +77,8 @@ class MaskedBatchNorm(RunningStatistics):
         shift = -self.running_mean * scale
         if self.bias is not None:
             shift = shift + self.bias
-        return torch.addcmul(shift.view(1, -1, 1, 1), x, scale.view(1, -1, 1, 1)) * mask
+        output = torch.addcmul(shift.view(1, -1, 1, 1), x, scale.view(1, -1, 1, 1)) * mask
+        return output.relu() if relu else output
 
 
 @contextmanager
@@ -130,13 +141,14 @@ class ReluConvNorm(nn.Module):
 
 
 class Convolution(nn.Module):
-    """ReLU, convolution, batch norm (`conv_*`); `kernel` in frequency and time."""
+    """ReLU, convolution, batch norm (`conv_*`, `conv1d_*`); `kernel` in frequency and time."""
 
-    def __init__(self, channels: int, kernel: tuple[int, int], stride: int, affine: bool):
+    def __init__(self, channels: int, kernel: tuple[int, int], stride: int, affine: bool, dilation: int = 1):
         super().__init__()
         self.stride = stride
         self.relu = nn.ReLU()
-        self.convolution = nn.Conv2d(channels, channels, kernel, stride, same_padding(kernel), bias=False)
+        padding = same_padding(kernel, dilation)
+        self.convolution = nn.Conv2d(channels, channels, kernel, stride, padding, dilation, bias=False)
         self.norm = MaskedBatchNorm(channels, affine)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -158,10 +170,14 @@ class DepthwiseSeparable(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(batch, channels, frequency, time)` -> the same shape, or half of it with stride 2."""
-        return self.norm(self.pointwise(self._filtered(x)), strided_mask(mask, self.stride))
+        return self.behind_relu(self.relu(x), mask)
 
-    def _filtered(self, x: Tensor) -> Tensor:
-        return depthwise(self.relu(x), self.depthwise.weight, self.stride, self.dilation)
+    def behind_relu(self, x: Tensor, mask: Tensor, relu: bool = False) -> Tensor:
+        """The same of what is behind a ReLU already; with `relu` the output is, too."""
+        return self.norm(self.pointwise(self._filter(x)), strided_mask(mask, self.stride), relu)
+
+    def _filter(self, x: Tensor) -> Tensor:
+        return depthwise(x, self.depthwise.weight, self.stride, self.dilation)
 
 
 class SeparableConvolution(nn.Module):
@@ -175,7 +191,8 @@ class SeparableConvolution(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(batch, channels, frequency, time)` -> the same shape, or half of it with stride 2."""
-        return self.second(self.first(x, mask), strided_mask(mask, self.stride))
+        between = self.first.behind_relu(self.first.relu(x), mask, relu=True)
+        return self.second.behind_relu(between, strided_mask(mask, self.stride))
 
 
 class SqueezeExcite(nn.Module):
@@ -208,7 +225,7 @@ class SqueezeExciteConvolution(DepthwiseSeparable):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`(batch, channels, frequency, time)` -> the same shape, or half of it with stride 2."""
         mask = strided_mask(mask, self.stride)
-        return self.norm(self.pointwise(self.gate(self._filtered(x) * mask, mask)), mask)
+        return self.norm(self.pointwise(self.gate(self._filter(self.relu(x)) * mask, mask)), mask)
 
 
 class Pool(nn.Module):
@@ -294,7 +311,8 @@ def _with_kernel(
 
 
 # name -> how it is built: DARTS's eight in DARTS's order; a time-channel separable convolution (QuartzNet, Kriman et
-# al. 2020), which leaves the bins apart; squeeze-excite; an ordinary convolution
+# al. 2020), which leaves the bins apart; squeeze-excite; an ordinary convolution; over time alone, ordinary ones and
+# separable ones of other kernels, `_d` with a dilation
 CNN_OPERATIONS: dict[str, BuildCnnOperation] = {
     "none": lambda channels, stride, affine, over_time: Zero(stride),
     "max_pool_3x3": lambda channels, stride, affine, over_time: MaxPool(channels, stride, over_time),
@@ -309,4 +327,10 @@ CNN_OPERATIONS: dict[str, BuildCnnOperation] = {
     "time_conv_7": _with_kernel(DepthwiseSeparable, 7, over_time_alone=True),
     "se_conv_3x3": _with_kernel(SqueezeExciteConvolution, 3),
     "conv_3x3": _with_kernel(Convolution, 3),
+    "conv1d_3": _with_kernel(Convolution, 3, over_time_alone=True),
+    "conv1d_5": _with_kernel(Convolution, 5, over_time_alone=True),
+    "conv1d_3_d2": _with_kernel(partial(Convolution, dilation=2), 3, over_time_alone=True),
+    "conv1d_3_d4": _with_kernel(partial(Convolution, dilation=4), 3, over_time_alone=True),
+    "time_conv_15": _with_kernel(DepthwiseSeparable, 15, over_time_alone=True),
+    "time_conv_7_d2": _with_kernel(partial(DepthwiseSeparable, dilation=2), 7, over_time_alone=True),
 }

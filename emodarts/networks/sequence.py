@@ -124,13 +124,3 @@ SEQUENCE_OPERATIONS: dict[str, BuildSequenceOperation] = {
     "bigru_1": partial(Recurrent, "gru", 1, bidirectional=True),
     "self_attention_4": partial(SelfAttention, 4),
 }
-
-
-def family_of(operation: str) -> str:
-    """The SeqNN family of an operation: `lstm_attention_2` -> `lstm_attention`."""
-    return operation.rsplit("_", 1)[0] if operation[-1].isdigit() else operation
-
-
-def operations_of(family: str, operations: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of `operations` that belong to a SeqNN family (`all` keeps every one); none and skip always stay."""
-    return tuple(name for name in operations if family in ("all", family_of(name)) or not name[-1].isdigit())

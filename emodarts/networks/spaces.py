@@ -7,13 +7,17 @@ from dataclasses import dataclass
 class OperationSpace:
     """The operations of CNN and of sequence cells, names of `CNN_OPERATIONS` and `SEQUENCE_OPERATIONS`.
 
-    The fixed ones stand on every edge of the part that a search leaves as it is (`search.scope`).
+    The fixed ones stand on every edge of the part that a search leaves as it is (`search.scope`), with `residual_cells`
+    beside skip connections. `reads_frames`: each cell reads the features' frames, over time alone, by its own weighting
+    of an encoder's layers, and the pooling over time is searched, too.
     """
 
     cnn_operations: tuple[str, ...]
     sequence_operations: tuple[str, ...]
     fixed_cnn_operation: str
     fixed_sequence_operation: str
+    reads_frames: bool = False
+    residual_cells: bool = False
 
 
 # Of the published sequence operations those of at most two layers, two directions with attention of one.
@@ -73,4 +77,18 @@ _COMPACT = OperationSpace(
     fixed_sequence_operation="lstm_attention_1",
 )
 
-SPACES: dict[str, OperationSpace] = {"emodarts": _EMODARTS, "modern": _MODERN, "compact": _COMPACT}
+# For the frames of an encoder, where two residual convolutions and a bidirectional LSTM did best (docs/search.md): the
+# plain architecture. Over time alone, at 25 frames a second: kernels from 120 to 600 ms, ordinary and separable.
+_FRAMES = OperationSpace(
+    cnn_operations=(
+        *("none", "max_pool_3x3", "skip_connect", "conv1d_3", "conv1d_5", "conv1d_3_d2", "conv1d_3_d4"),
+        *("time_conv_7", "time_conv_15", "time_conv_7_d2"),
+    ),
+    sequence_operations=("none", "skip_connect", "lstm_1", "gru_1", "bilstm_1", "bigru_1", "self_attention_4"),
+    fixed_cnn_operation="conv1d_3",
+    fixed_sequence_operation="bilstm_1",
+    reads_frames=True,
+    residual_cells=True,
+)
+
+SPACES: dict[str, OperationSpace] = {"emodarts": _EMODARTS, "modern": _MODERN, "compact": _COMPACT, "frames": _FRAMES}

@@ -8,11 +8,8 @@ from torch import Tensor, nn
 
 from emodarts.errors import EmodartsError
 from emodarts.networks.masking import image_mask, strided_lengths, strided_mask
+from emodarts.networks.names import STEM_STRIDES, STEM_STRIDES_TEXT
 from emodarts.networks.operations import MaskedBatchNorm, kernel_size, same_padding
-
-# What two layers can do exactly, neither with a stride above 4: a larger one would pass frames by.
-STEM_STRIDES = (1, 2, 3, 4, 6, 8)
-STEM_STRIDES_TEXT = "1, 2, 3, 4, 6, 8"
 
 
 class LayerWeighting(nn.Module):
@@ -25,6 +22,18 @@ class LayerWeighting(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(batch, layers, frequency, time)` -> `(batch, 1, frequency, time)`; padding stays zero."""
         return torch.einsum("blft,l->bft", x, self.logits.softmax(0))[:, None]
+
+
+class LayerChoice(nn.Module):
+    """One of an encoder's layers."""
+
+    def __init__(self, layer: int):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, layers, frequency, time)` -> `(batch, 1, frequency, time)`."""
+        return x[:, self.layer : self.layer + 1]
 
 
 def stem_layers(strides: tuple[int, int]) -> list[tuple[int, int]]:

@@ -6,6 +6,7 @@ random numbers come from generators seeded by the number of the candidate, so th
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -15,14 +16,14 @@ from emodarts.networks.genotype import Genotype
 from emodarts.records import EpochRecord, OnEpochEnd, ignore_epoch
 from emodarts.search.budget import Budget, candidate_epochs, candidate_macs
 from emodarts.search.candidates import CandidateSpace
-from emodarts.search.scope import fixed_cells
-from emodarts.search.task import Evaluate, SearchResult, SearchTask
+from emodarts.search.scope import fixed_genotype
+from emodarts.search.task import CandidateResult, Evaluate, SearchResult, SearchTask
 from emodarts.seeds import derive_seed
 
 
 def fixed_architecture(task: SearchTask) -> SearchResult:
     """The space's plain architecture: its fixed operations on every edge, whatever the data. Nothing is searched."""
-    return SearchResult(Genotype.from_cells(fixed_cells(task.settings)), 0, (), None, task.shape, 0.0)
+    return SearchResult(fixed_genotype(task.settings, task.shape), 0, (), None, task.shape, 0.0)
 
 
 def random_architecture(task: SearchTask) -> SearchResult:
@@ -42,8 +43,7 @@ def random_search(
 
     Random search of Li & Talwalkar (2019). The records have a candidate in the place of each epoch.
     """
-    space = CandidateSpace.of(task.settings, task.shape)
-    return _search(task, evaluate, lambda number, past: space.draw(_rng(task, number)), on_epoch_end, checkpoints)
+    return _search(task, evaluate, drawn(task), on_epoch_end, checkpoints)
 
 
 def evolution(
@@ -57,74 +57,120 @@ def evolution(
     The first `search.population` are drawn uniformly. Then each is the winner of a tournament with one mutation; for
     each that is born the oldest dies, however good. The best that ever lived wins.
     """
-    space = CandidateSpace.of(task.settings, task.shape)
-    s = task.settings
-
-    def propose(number: int, past: "Sequence[_Candidate]") -> Genotype:
-        rng = _rng(task, number)
-        if number < s.population:
-            return space.draw(rng)
-        return space.mutate(tournament_winner(past, s.population, s.tournament, rng).genotype, rng)
-
-    return _search(task, evaluate, propose, on_epoch_end, checkpoints)
+    return _search(task, evaluate, evolved(task), on_epoch_end, checkpoints)
 
 
 @dataclass(frozen=True)
-class _Candidate:
-    """A genotype that was trained, and its record; its `dev_rank` says which is better."""
+class Candidate:
+    """A genotype that was evaluated, and its record; its `dev_rank` says which is better."""
 
     genotype: Genotype
     record: EpochRecord
 
 
+Propose = Callable[[int, Sequence[Candidate]], Genotype]  # (number, candidates before it) -> its architecture
+
+
+def drawn(task: SearchTask) -> Propose:
+    """Each candidate is drawn uniformly from the space."""
+    space = CandidateSpace.of(task.settings, task.shape)
+    return lambda number, past: space.draw(_rng(task, number))
+
+
+def evolved(task: SearchTask) -> Propose:
+    """Regularised evolution: see `evolution`."""
+    space, s = CandidateSpace.of(task.settings, task.shape), task.settings
+
+    def propose(number: int, past: Sequence[Candidate]) -> Genotype:
+        rng = _rng(task, number)
+        if number < s.population:
+            return space.draw(rng)
+        return space.mutate(tournament_winner(past, s.population, s.tournament, rng).genotype, rng)
+
+    return propose
+
+
 def tournament_winner(
-    past: Sequence[_Candidate], population: int, tournament: int, rng: np.random.Generator
-) -> _Candidate:
+    past: Sequence[Candidate], population: int, tournament: int, rng: np.random.Generator
+) -> Candidate:
     """The best of `tournament` of the living, drawn without replacement; these are the youngest `population`."""
     living = past[-population:]
-    drawn = sorted(rng.choice(len(living), min(tournament, len(living)), replace=False).tolist())
-    return _best([living[i] for i in drawn])
+    numbers = sorted(rng.choice(len(living), min(tournament, len(living)), replace=False).tolist())
+    return best_candidate([living[i] for i in numbers])
 
 
-_Propose = Callable[[int, Sequence[_Candidate]], Genotype]  # (number, candidates before it) -> its architecture
+@dataclass(frozen=True)
+class CandidateCourse:
+    """How candidates are evaluated one after the other: up to `limit` of them, and while `budget` (MACs) lasts.
+
+    `evaluate(genotype, number)` gives a candidate's figures, `cost` its MACs; `phase` is that of its record. The first
+    candidate is always evaluated.
+    """
+
+    phase: str
+    evaluate: Callable[[Genotype, int], CandidateResult]
+    cost: Callable[[Genotype], int]
+    limit: int | None
+    budget: float
+
+    def run(
+        self,
+        propose: Propose,
+        candidates: list[Candidate],
+        on_epoch_end: OnEpochEnd,
+        saving: Callable[[list[Candidate]], AbstractContextManager[None]] = lambda candidates: nullcontext(),
+    ) -> None:
+        """Append what is proposed to the candidates that there are; `saving` gets them all after each."""
+        for candidate in candidates:
+            on_epoch_end(candidate.record)
+        spent = sum(candidate.record.macs or 0 for candidate in candidates)
+        while self.limit is None or len(candidates) < self.limit:
+            number, start = len(candidates), time.perf_counter()
+            genotype = propose(number, candidates)
+            macs = self.cost(genotype)
+            if candidates and spent + macs > self.budget:
+                break
+            figures = self.evaluate(genotype, number)
+            record = EpochRecord(
+                phase=self.phase,
+                epoch=number,
+                train_loss=None,
+                dev_loss=figures.dev_loss,
+                dev_uar=figures.dev_uar,
+                dev_war=None,
+                seconds=time.perf_counter() - start,
+                macs=macs,
+            )
+            candidates.append(Candidate(genotype, record))
+            spent += macs
+            with saving(candidates):
+                on_epoch_end(record)
 
 
 def _search(
-    task: SearchTask, evaluate: Evaluate, propose: _Propose, on_epoch_end: OnEpochEnd, checkpoints: Checkpoints
+    task: SearchTask, evaluate: Evaluate, propose: Propose, on_epoch_end: OnEpochEnd, checkpoints: Checkpoints
 ) -> SearchResult:
-    candidates = _from_checkpoint(checkpoints.load())
-    for candidate in candidates:
-        on_epoch_end(candidate.record)
-    budget, spent = Budget.of(task).total, sum(candidate.record.macs or 0 for candidate in candidates)
-    limit = task.settings.candidates
-    while limit is None or len(candidates) < limit:
-        number, start = len(candidates), time.perf_counter()
-        genotype = propose(number, candidates)
-        macs = candidate_macs(task, genotype)
-        if limit is None and candidates and spent + macs > budget:  # the first one is always trained
-            break
-        figures = evaluate(genotype, candidate_epochs(task.settings), derive_seed(task.seed, "candidate", number))
-        record = EpochRecord(
-            phase="search",
-            epoch=number,
-            train_loss=None,
-            dev_loss=figures.dev_loss,
-            dev_uar=figures.dev_uar,
-            dev_war=None,
-            seconds=time.perf_counter() - start,
-            macs=macs,
-        )
-        candidates.append(_Candidate(genotype, record))
-        spent += macs
-        if checkpoints.due(len(candidates)):
-            checkpoints.save(_to_checkpoint(candidates))
-        on_epoch_end(record)
-    best = _best(candidates)
+    s, candidates = task.settings, candidates_of(checkpoints.load())
+    epochs = candidate_epochs(s)
+    course = CandidateCourse(
+        "search",
+        lambda genotype, number: evaluate(genotype, epochs, derive_seed(task.seed, "candidate", number)),
+        lambda genotype: candidate_macs(task, genotype, epochs),
+        s.candidates,
+        Budget.of(task).total if s.candidates is None else float("inf"),
+    )
+
+    def saving(candidates: list[Candidate]) -> AbstractContextManager[None]:
+        return checkpoints.saving(lambda: candidates_checkpoint(candidates))
+
+    course.run(propose, candidates, on_epoch_end, saving)
+    best = best_candidate(candidates)
     records = tuple(candidate.record for candidate in candidates)
     return SearchResult(best.genotype, best.record.epoch, records, None, task.shape, sum(r.seconds for r in records))
 
 
-def _best(candidates: Sequence[_Candidate]) -> _Candidate:
+def best_candidate(candidates: Sequence[Candidate]) -> Candidate:
+    """The best on dev: by UAR, then by the lower loss, then the earlier one."""
     return max(candidates, key=lambda candidate: candidate.record.dev_rank)
 
 
@@ -132,10 +178,12 @@ def _rng(task: SearchTask, number: int) -> np.random.Generator:
     return np.random.default_rng(derive_seed(task.seed, "architecture", number))
 
 
-def _to_checkpoint(candidates: Sequence[_Candidate]) -> Checkpoint:
+def candidates_checkpoint(candidates: Sequence[Candidate]) -> Checkpoint:
+    """The candidates so far."""
     return Checkpoint({}, {"candidates": [[c.genotype.to_json(), asdict(c.record)] for c in candidates]})
 
 
-def _from_checkpoint(checkpoint: Checkpoint | None) -> list[_Candidate]:
-    content = checkpoint.state["candidates"] if checkpoint else []
-    return [_Candidate(Genotype.from_json(genotype), EpochRecord(**record)) for genotype, record in content]
+def candidates_of(checkpoint: Checkpoint | None) -> list[Candidate]:
+    """The candidates that a checkpoint holds; none where there is no checkpoint, or it is of a time before them."""
+    content = checkpoint.state.get("candidates", []) if checkpoint else []
+    return [Candidate(Genotype.from_json(genotype), EpochRecord(**record)) for genotype, record in content]

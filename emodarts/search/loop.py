@@ -1,7 +1,9 @@
 """The search of one fold: by a supernet, whose weights and alphas learn from the train part, or without one."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -9,16 +11,19 @@ import torch
 from numpy.typing import NDArray
 
 from emodarts.checkpoints import NO_CHECKPOINTS, Checkpoint, Checkpoints, random_checkpoint, restore_random
+from emodarts.errors import EmodartsError
 from emodarts.features.batches import Batch, training_batches
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.supernet import Supernet
 from emodarts.records import EpochRecord, OnEpochEnd, ignore_epoch, late_dev_epoch
 from emodarts.search import controls
 from emodarts.search.budget import Budget
+from emodarts.search.proposals import draw_proposals, propose_and_train, with_trainings_paid
 from emodarts.search.regularisers import skip_dropout
 from emodarts.search.scope import fixed_mixing_weights
 from emodarts.search.selection import PerturbationSelector
 from emodarts.search.settings import SearchSettings
+from emodarts.search.single_path import single_path_search
 from emodarts.search.stopping import dominant_eigenvalue, epochs_back, most_skip_connections, should_stop
 from emodarts.search.supernet_evaluation import discretised_uar, mean_loss
 from emodarts.search.supernet_trainer import SupernetTrainer
@@ -35,7 +40,8 @@ def run_search(
 ) -> SearchResult:
     """Find a genotype by the method of the settings.
 
-    `evaluate` trains a candidate on the train part and measures it on dev; random search and evolution alone call it.
+    `evaluate` trains a candidate on the train part and measures it on dev; random search, evolution and a supernet
+    with several proposals call it.
     The search goes on from the checkpoint where there is one. Raises FloatingPointError where a loss is not finite, and
     EmodartsError for a checkpoint that is damaged or another search's.
     """
@@ -48,8 +54,15 @@ def run_search(
             return controls.random_search(task, evaluate, on_epoch_end, checkpoints)
         case "evolution":
             return controls.evolution(task, evaluate, on_epoch_end, checkpoints)
+        case "sampler":
+            raise EmodartsError(
+                "search.method=sampler trains a genotype that a sweep's sampler proposes: run it by sweeps/run.py, or "
+                "give run_fold one as `transferred`"
+            )
+        case "spos":
+            return propose_and_train(task, single_path_search, evaluate, on_epoch_end, checkpoints)
         case _:
-            return search(task, on_epoch_end, checkpoints)
+            return propose_and_train(task, search, evaluate, on_epoch_end, checkpoints)
 
 
 def search(
@@ -62,22 +75,25 @@ def search(
     the rule names; with perturbation-based selection, that of the supernet at the end.
     `frozen` leaves the alphas at their start and trains the weights alike: a coin derives its genotype.
     Where `checkpoints` hold one, the search goes on from there; `on_epoch_end` then gets the earlier epochs, too.
+    With several `search.proposals` it has the epochs that their trainings leave, and the result has them.
     """
+    task = with_trainings_paid(task)
     supernet_search = SupernetSearch(task)
     state = supernet_search.resume(checkpoints.load())
     for record in state.records:
         on_epoch_end(record)
     while not state.has_ended(task.settings):
-        record, derived = supernet_search.run_epoch(len(state.records))
+        on_step = partial(checkpoints.stop_within, partial(supernet_search.checkpoint, state))
+        record, derived = supernet_search.run_epoch(len(state.records), on_step)
         state.update(record, derived, supernet_search.stopping_figure(derived), task.settings)
-        if checkpoints.due(len(state.records)):
-            checkpoints.save(supernet_search.checkpoint(state))
-        on_epoch_end(record)
+        with checkpoints.saving(partial(supernet_search.checkpoint, state)):
+            on_epoch_end(record)
     start = time.perf_counter()
     chosen = supernet_search.choose(state)
+    proposals = supernet_search.propose(chosen.genotype)
     seconds = sum(record.seconds for record in state.records) + time.perf_counter() - start
-    shape = supernet_search.supernet.shape
-    return SearchResult(chosen.genotype, chosen.epoch, tuple(state.records), chosen.dev_probabilities, shape, seconds)
+    about_epochs = chosen.epoch, tuple(state.records), chosen.dev_probabilities
+    return SearchResult(chosen.genotype, *about_epochs, supernet_search.supernet.shape, seconds, proposals)
 
 
 @dataclass(frozen=True)
@@ -163,11 +179,11 @@ class SupernetSearch:
         self.trainer = SupernetTrainer(self.supernet, task)
         self.budget = Budget.of(task)
 
-    def run_epoch(self, epoch: int) -> tuple[EpochRecord, _DerivedGenotype]:
-        """Train one epoch (from 0), then measure: its record, and what is derived now."""
-        task, s, start, alphas_move = self.task, self.settings, time.perf_counter(), self.alphas_move(epoch)
+    def run_epoch(self, epoch: int, on_step: Callable[[], None] = lambda: None) -> tuple[EpochRecord, _DerivedGenotype]:
+        """Train one epoch (from 0), `on_step` after each step, then measure: its record, and what is derived now."""
+        task, s, start, alphas_move = self.task, self.settings, self.trainer.progress.begin(), self.alphas_move(epoch)
         self._set_up_supernet(epoch)
-        train_loss, alpha_loss = self.trainer.train_epoch(epoch, alphas_move, self.rng)
+        train_loss, alpha_loss = self.trainer.train_epoch(epoch, alphas_move, self.rng, on_step)
         genotype, alphas = self.supernet.derive(), self.supernet.alpha_statistics()
         probabilities = dev = discretised = None
         if task.dev is not None:
@@ -203,8 +219,8 @@ class SupernetSearch:
         if self.settings.stop == "skips":
             return most_skip_connections(self.supernet, derived.genotype)
         batches = self._fixed_batches("eigenvalue", 1)
-        alphas, class_weights = self.supernet.architecture_parameters(), self.trainer.val_class_weights
-        return dominant_eigenvalue(alphas, lambda: mean_loss(self.supernet, batches, class_weights))
+        alphas, loss = self.supernet.architecture_parameters(), self.trainer.val_loss
+        return dominant_eigenvalue(alphas, lambda: mean_loss(self.supernet, batches, loss))
 
     def choose(self, state: SearchState) -> _DerivedGenotype:
         """What the search finds, by the settings' rule."""
@@ -218,13 +234,19 @@ class SupernetSearch:
         assert state.best is not None
         return state.best
 
+    def propose(self, first: Genotype) -> tuple[Genotype, ...]:
+        """What is trained before one is taken: `first`, and others that the alphas favour; nothing of one alone."""
+        count = self.settings.proposals
+        rng = np.random.default_rng(derive_seed(self.task.seed, "proposals"))
+        return draw_proposals(self.supernet, first, count, rng) if count > 1 else ()
+
     def _select_by_perturbation(self, epoch: int) -> Genotype:
-        s, class_weights = self.settings, self.trainer.val_class_weights
+        s, loss = self.settings, self.trainer.val_loss
         self._set_up_supernet(epoch)
         batches = self._fixed_batches("selection", s.perturbation_batches)
         selector = PerturbationSelector(
             self.supernet,
-            loss=lambda: float(mean_loss(self.supernet, batches, class_weights)),
+            loss=lambda: float(mean_loss(self.supernet, batches, loss)),
             tune=lambda: self.trainer.tune_weights(s.perturbation_steps, self.rng),
             rng=self.rng,
         )

@@ -30,6 +30,7 @@ class PerturbationSelector:
     def select(self) -> Genotype:
         """The genotype: first the operation of each edge, in random order, then the two inputs of each node.
 
+        The pooling over time and each cell's layer of an encoder are decided like the operation of an edge.
         The supernet is tuned after each decision, under what has been decided so far.
         """
         weights = {kind: w.detach().clone() for kind, w in self.supernet.mixing_weights().items()}
@@ -59,7 +60,7 @@ class PerturbationSelector:
 
     def _nodes_with_a_choice(self, kind: str) -> list[tuple[str, list[int]]]:
         """The nodes of a kind of cell that have more than two inputs: the rows of their edges."""
-        nodes = self.supernet.shape.sequence_nodes if kind == "S" else self.supernet.shape.nodes
+        nodes = 0 if kind in self.supernet.shape.choices else self.supernet.shape.nodes_of(kind)
         edges = list(edges_of(nodes))
         rows_by_node = [[row for row, (n, _) in enumerate(edges) if n == node] for node in range(nodes)]
         return [(kind, rows) for rows in rows_by_node if len(rows) > 2]

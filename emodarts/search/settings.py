@@ -7,21 +7,26 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from emodarts.errors import EmodartsError
-from emodarts.networks.baselines import DESIGNS
-from emodarts.networks.operations import CNN_OPERATIONS
-from emodarts.networks.sequence import SEQUENCE_OPERATIONS, family_of, operations_of
+from emodarts.networks.names import (
+    CNN_OPERATION_NAMES,
+    DESIGNS,
+    SEQUENCE_OPERATION_NAMES,
+    family_of,
+    operations_of,
+)
 from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES, OperationSpace
 from emodarts.settings import check_settings, setting
 from emodarts.training.settings import COMPILE_MODES, PRECISIONS, STRIDES_TEXT, are_strides
 
-METHODS = ("darts", "frozen", "random_architecture", "random_search", "evolution", "fixed")
+METHODS = ("darts", "spos", "frozen", "random_architecture", "random_search", "evolution", "fixed", "sampler")
 SCOPES = ("joint", "cnn_only", "seqnn_only", "one_after_the_other")
 # The setting, and its values, without which others do nothing.
 _SIGMOID = ("relaxation", "sigmoid")
 _BETA_DECAY, _SKIP_DROPOUT = ("regulariser", "beta_decay"), ("regulariser", "skip_dropout")
 _PERTURBATION = ("selection", "perturbation")
 _SKIPS, _EIGENVALUE = ("stop", "skips"), ("stop", "eigenvalue")
-_CANDIDATES, _EVOLUTION = ("method", "random_search", "evolution"), ("method", "evolution")
+_CANDIDATES = ("method", "random_search", "evolution", "spos")
+_SPOS, _EVOLUTION = ("method", "spos"), ("method", "evolution", "spos")
 
 
 def _are_operations(chosen: list[str], known: Collection[str]) -> bool:
@@ -47,20 +52,21 @@ class SupernetSettings:
     )
     space: str = setting(
         "compact",
-        "the published operations, newer ones such as GRU and squeeze-excite, or few with ordinary convolutions",
+        "the published operations, newer ones such as GRU and squeeze-excite, few with ordinary convolutions, or those "
+        "for an encoder's frames, with its layers and the pooling over time",
         choices=SPACES,
     )
     cnn_operations: list[str] | None = setting(
         None,
         "what the CNN cells choose among; null: those of the space",
-        check=lambda chosen: _are_operations(chosen, CNN_OPERATIONS),
-        allowed=f"some of {', '.join(CNN_OPERATIONS)}, each once and not none alone",
+        check=lambda chosen: _are_operations(chosen, CNN_OPERATION_NAMES),
+        allowed=f"some of {', '.join(CNN_OPERATION_NAMES)}, each once and not none alone",
     )
     sequence_operations: list[str] | None = setting(
         None,
         "what the sequence cells choose among; null: those of the space, but of emodarts no deep stacks",
-        check=lambda chosen: _are_operations(chosen, SEQUENCE_OPERATIONS),
-        allowed=f"some of {', '.join(SEQUENCE_OPERATIONS)}, each once and not none alone",
+        check=lambda chosen: _are_operations(chosen, SEQUENCE_OPERATION_NAMES),
+        allowed=f"some of {', '.join(SEQUENCE_OPERATION_NAMES)}, each once and not none alone",
     )
     seqnn: str = setting("all", "all, or one family of the sequence operations: lstm, rnn, lstm_attention, gru, ...")
     stem_channels: int = setting(16, "channels of the stem's convolutions", at_least=1, at_most=256)
@@ -207,7 +213,8 @@ class ControlSettings:
 
     method: str = setting(
         "darts",
-        "the search, or a control: alphas left at their start, chance, chance at equal cost, no search, ...",
+        "the search by alphas, by single paths (SPOS, Guo et al. 2020), or by the sweep's sampler, a training a trial; "
+        "or a control: alphas left at their start, chance, chance at equal cost, no search, ...",
         choices=METHODS,
     )
     scope: str = setting("joint", "parts of the network that are searched", choices=SCOPES)
@@ -219,14 +226,38 @@ class ControlSettings:
     )
     candidates: int | None = setting(
         None,
-        "tried; null: as many as a supernet's search is worth",
+        "tried, of spos by inherited weights; null: as many as a supernet's search is worth",
         at_least=1,
         at_most=100_000,
         only_with=_CANDIDATES,
     )
     candidate_epochs: int | None = setting(
-        None, "epochs of a candidate; null: those of the supernet", at_least=1, at_most=10_000, only_with=_CANDIDATES
+        None,
+        "epochs of a candidate; null: those of the supernet",
+        at_least=1,
+        at_most=10_000,
+        only_with=("method", "random_search", "evolution"),
     )
+    path_sampling: str = setting(
+        "uniform",
+        "of each step's path; fair: each operation of an edge equally often (FairNAS, Chu et al. 2021)",
+        choices=("uniform", "fair"),
+        only_with=_SPOS,
+    )
+    path_choice: str = setting(
+        "evolution",
+        "which candidates the supernet's weights rank: those of evolution, or random ones",
+        choices=("evolution", "random"),
+        only_with=_SPOS,
+    )
+    proposals: int = setting(
+        1,
+        "distinct genotypes that a supernet proposes, each trained briefly, the best on dev taken; the supernet has as "
+        "many epochs less as that costs; 1: no training decides",
+        at_least=1,
+        at_most=100,
+    )
+    proposal_epochs: int = setting(3, "epochs of a proposal's training", at_least=1, at_most=1000)
     population: int = setting(
         6, "candidates alive in evolution (Real et al. 2019)", at_least=1, at_most=10_000, only_with=_EVOLUTION
     )

@@ -57,7 +57,7 @@ def eigenvalue_rose(figures: Sequence[float], window: int, ratio: float) -> bool
 def most_skip_connections(supernet: Supernet, genotype: Genotype) -> int:
     """The most skip connections in one cell of the kinds that are searched."""
     counts = supernet.count_skip_connections(genotype)
-    return max((counts[kind] for kind in supernet.searched_kinds), default=0)
+    return max((counts[kind] for kind in supernet.searched_kinds if kind in counts), default=0)
 
 
 def dominant_eigenvalue(

@@ -1,15 +1,14 @@
 """Training of a supernet: the steps of its weights and of its alphas, on the two halves of train or on all of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emodarts.checkpoints import Checkpoint, load_module, load_optimiser, module_checkpoint, optimiser_checkpoint
-from emodarts.features.batches import Batch, FoldPart, class_weights, training_batches
+from emodarts.features.batches import Batch, EpochPosition, FoldPart, training_batches
 from emodarts.networks.operations import frozen_statistics
 from emodarts.networks.supernet import Supernet
 from emodarts.search.bilevel import first_order_step, second_order_step, weight_direction
@@ -17,6 +16,8 @@ from emodarts.search.regularisers import cost_table, penalty
 from emodarts.search.settings import SearchSettings
 from emodarts.search.task import SearchTask
 from emodarts.training.acceleration import training_forward
+from emodarts.training.epoch_progress import EpochProgress, StepLosses
+from emodarts.training.losses import BalancedLoss
 
 
 class SupernetTrainer:
@@ -34,29 +35,39 @@ class SupernetTrainer:
         self.alpha_optimiser = torch.optim.Adam(
             supernet.alphas.values(), s.alpha_learning_rate, betas=(0.5, 0.999), weight_decay=s.alpha_weight_decay
         )
-        self.train_class_weights, self.val_class_weights = (
-            class_weights(part, task.classes).to(task.device) for part in (task.weight_part, task.alpha_part)
+        self.train_loss, self.val_loss = (
+            BalancedLoss(part, task.classes, task.batches, task.device) for part in (task.weight_part, task.alpha_part)
         )
         self.costs = cost_table(supernet, s, task.crop, task.device)
+        self.progress = EpochProgress()  # of the present epoch
 
-    def train_epoch(self, epoch: int, alphas_move: bool, rng: np.random.Generator) -> tuple[float, float | None]:
-        """One epoch (from 0) of steps; mean losses of weights and alphas (None where the alphas do not move)."""
-        self.epoch = epoch
+    def train_epoch(
+        self, epoch: int, alphas_move: bool, rng: np.random.Generator, on_step: Callable[[], None] = lambda: None
+    ) -> StepLosses:
+        """One epoch (from 0) of steps, or what is left of it, with `on_step` after each step.
+
+        Mean losses of weights and alphas (None where the alphas do not move).
+        """
+        self.epoch, progress = epoch, self.progress
         self.supernet.train()
-        losses = list(self._steps(alphas_move, rng))
+        for losses in self._steps(alphas_move, rng):
+            progress.losses.append(losses)
+            on_step()
         self.schedule.step()
-        alpha_losses = [alpha_loss for _, alpha_loss in losses if alpha_loss is not None]
-        mean_weight_loss = float(np.mean([weight_loss for weight_loss, _ in losses]))
+        self.progress = EpochProgress()
+        alpha_losses = [alpha_loss for _, alpha_loss in progress.losses if alpha_loss is not None]
+        mean_weight_loss = float(np.mean([weight_loss for weight_loss, _ in progress.losses]))
         return mean_weight_loss, float(np.mean(alpha_losses)) if alpha_losses else None
 
-    def _steps(self, alphas_move: bool, rng: np.random.Generator) -> Iterator[tuple[float, float | None]]:
-        batches = self._batches(self.task.weight_part, rng)
+    def _steps(self, alphas_move: bool, rng: np.random.Generator) -> Iterator[StepLosses]:
+        batches = self._batches(self.task.weight_part, rng, self.progress.position("weights"))
         if not alphas_move:
             yield from ((self.weight_step(batch), None) for batch in batches)
         elif self.settings.optimisation == "single":
             yield from map(self.single_level_step, batches)
         else:
-            yield from map(self.bilevel_step, batches, self._repeated_batches(self.task.alpha_part, rng))
+            alpha_batches = self._repeated_batches(self.task.alpha_part, rng, self.progress.position("alphas"))
+            yield from map(self.bilevel_step, batches, alpha_batches)
 
     def bilevel_step(self, weight_batch: Batch, alpha_batch: Batch) -> tuple[float, float]:
         """One step of the alphas, then one of the weights; the losses of the weights and of the alphas."""
@@ -94,7 +105,7 @@ class SupernetTrainer:
         self.supernet.train()
         for group in self.weight_optimiser.param_groups:
             group["lr"] = self.settings.learning_rate
-        for batch in islice(self._repeated_batches(self.task.weight_part, rng), steps):
+        for batch in islice(self._repeated_batches(self.task.weight_part, rng, EpochPosition()), steps):
             self.weight_step(batch)
 
     def _second_order_gradients(
@@ -134,31 +145,32 @@ class SupernetTrainer:
 
     def _weight_loss(self, batch: Batch) -> Tensor:
         """L_train: the cross-entropy on a batch of what the weights learn from."""
-        return self._loss(batch, self.train_class_weights)
+        return self._loss(batch, self.train_loss)
 
     def _alpha_loss(self, batch: Batch) -> Tensor:
         """L_val: the cross-entropy on a batch of what the alphas learn from."""
-        return self._loss(batch, self.val_class_weights)
+        return self._loss(batch, self.val_loss)
 
-    def _loss(self, batch: Batch, class_weights: Tensor) -> Tensor:
-        return F.cross_entropy(self.forward(batch.inputs, batch.lengths), batch.labels, class_weights)
+    def _loss(self, batch: Batch, loss: BalancedLoss) -> Tensor:
+        return loss(self.forward(batch.inputs, batch.lengths), batch)
 
-    def _batches(self, part: FoldPart, rng: np.random.Generator) -> Iterator[Batch]:
-        """The batches of one epoch."""
+    def _batches(self, part: FoldPart, rng: np.random.Generator, position: EpochPosition) -> Iterator[Batch]:
+        """The batches of one epoch, from a position on."""
         task = self.task
-        return training_batches(part, task.settings.batch_size, task.crop, rng, task.device, task.batches)
+        return training_batches(part, task.settings.batch_size, task.crop, rng, task.device, task.batches, position)
 
-    def _repeated_batches(self, part: FoldPart, rng: np.random.Generator) -> Iterator[Batch]:
+    def _repeated_batches(self, part: FoldPart, rng: np.random.Generator, position: EpochPosition) -> Iterator[Batch]:
         """The batches of epoch after epoch, without end."""
         while True:
-            yield from self._batches(part, rng)
+            yield from self._batches(part, rng, position)
 
     def checkpoint(self) -> Checkpoint:
-        """All that changes: weights, statistics, alphas, optimisers, schedule."""
+        """All that changes: weights, statistics, alphas, optimisers, schedule, how far the epoch has come."""
         return (
             module_checkpoint(self.supernet, "supernet")
             | optimiser_checkpoint(self.weight_optimiser, "weight_optimiser")
             | optimiser_checkpoint(self.alpha_optimiser, "alpha_optimiser")
+            | self.progress.to_checkpoint()
             | Checkpoint({}, {"schedule": self.schedule.state_dict()})
         )
 
@@ -168,6 +180,7 @@ class SupernetTrainer:
         load_optimiser(self.weight_optimiser, checkpoint, "weight_optimiser")
         load_optimiser(self.alpha_optimiser, checkpoint, "alpha_optimiser")
         self.schedule.load_state_dict(checkpoint.state["schedule"])
+        self.progress = EpochProgress.from_checkpoint(checkpoint)
 
 
 def _weight_optimiser(weights: Sequence[nn.Parameter], s: SearchSettings) -> torch.optim.Optimizer:

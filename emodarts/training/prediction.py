@@ -21,7 +21,7 @@ class DevFigures:
     war: float
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def predict(network: nn.Module, part: FoldPart, batch_size: int, device: str = "cpu") -> NDArray[np.float32]:
     """Class probabilities `(utterances, classes)`, in the order of the part. Raises FloatingPointError for NaN."""
     training = network.training

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emodarts.networks.stem import STEM_STRIDES, STEM_STRIDES_TEXT
+from emodarts.networks.names import STEM_STRIDES, STEM_STRIDES_TEXT
 from emodarts.settings import check_settings, setting
 
 PRECISIONS = ("float32", "bfloat16")
@@ -41,6 +41,26 @@ class TrainingSettings:
         check=are_strides,
         allowed=STRIDES_TEXT,
     )
+    width: float = setting(
+        1.0,
+        "factor of the final network's channels and sequence width, these in steps of 8; of hand-designed ones too",
+        at_least=0.125,
+        at_most=8,
+    )
+    depth: int | None = setting(
+        None,
+        "CNN cells of the final network (null: as in the search), residual blocks of one designed by hand (null: 3); "
+        "of lstm: its layers and 2 (null: 1 layer)",
+        at_least=1,
+        at_most=20,
+    )
+    sequence_rate: float | None = setting(
+        None,
+        "about so many frames a second reach the sequence part, in the search too: the stem's stride in time is 1, 2, "
+        "4 or 8, and no cell reduces; null: by strides and reduction cells",
+        above=0,
+        at_most=100,
+    )
     optimiser: str = setting("adamw", "of the weights", choices=("adamw", "sgd"))
     schedule: str = setting(
         "one_cycle",
@@ -60,7 +80,22 @@ class TrainingSettings:
         choices=("none", "late"),
     )
     gradient_clip: float = setting(5.0, "largest norm of the gradient", above=0)
-    label_smoothing: float = setting(0.1, "label smoothing of the cross-entropy", at_least=0, below=1)
+    loss: str = setting(
+        "cross_entropy",
+        "weighted by class, as is focal (Lin et al. 2017); logit_adjusted: by the classes' frequencies (Menon et al. "
+        "2021)",
+        choices=("cross_entropy", "focal", "logit_adjusted"),
+    )
+    focal_gamma: float = setting(
+        2.0, "how much less what is right already counts", at_least=0, at_most=10, only_with=("loss", "focal")
+    )
+    label_smoothing: float = setting(0.1, "label smoothing of the loss", at_least=0, below=1)
+    mixup: float = setting(
+        0.0,
+        "alpha of the Beta distribution by which pairs are mixed (Zhang et al. 2018); 0: none",
+        at_least=0,
+        at_most=8,
+    )
     drop_path: float = setting(0.1, "drop path in CNN cells, reached at the last epoch from 0", at_least=0, below=1)
     dropout: float = setting(0.3, "dropout before the last layer", at_least=0, below=1)
     batch_size: int = setting(16, "utterances a batch", at_least=2, at_most=4096)

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from emodarts.features.batches import FoldPart
+from emodarts.features.batches import FoldPart, draw_rates, utterance_weights
+from emodarts.features.settings import BatchSettings
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
 _ITERATIONS = 20_000
+_DEFAULTS = BatchSettings()
 
 
 @dataclass(frozen=True)
@@ -51,19 +53,31 @@ class TrainedSvm:
         return scores
 
 
-def fit(part: FoldPart, classes: int, penalty: float, seed: int, mean_over_layers: bool = False) -> TrainedSvm:
+def fit(
+    part: FoldPart,
+    classes: int,
+    penalty: float,
+    seed: int,
+    mean_over_layers: bool = False,
+    batches: BatchSettings = _DEFAULTS,
+) -> TrainedSvm:
     """Fit on the part's recordings as they are, without copies; `penalty` is the machine's C.
 
-    `mean_over_layers`: where networks learn a weighting of an encoder's layers, which a machine cannot.
+    `mean_over_layers`: where networks learn a weighting of an encoder's layers, which a machine cannot. Where `batches`
+    draw or weigh by corpus, utterances weigh here as they do in a network's epoch.
     """
     from sklearn.pipeline import make_pipeline  # an import of seconds, needed here alone
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import LinearSVC
 
     start = time.perf_counter()
-    machine = LinearSVC(C=penalty, class_weight="balanced", random_state=seed % 2**31, max_iter=_ITERATIONS)
+    weights: NDArray[np.float64] | None = None
+    if (batches.sampling, batches.loss_weights) != (_DEFAULTS.sampling, _DEFAULTS.loss_weights):
+        weights = draw_rates(part, batches.sampling) * utterance_weights(part, batches)
+    by_class = "balanced" if weights is None else None
+    machine = LinearSVC(C=penalty, class_weight=by_class, random_state=seed % 2**31, max_iter=_ITERATIONS)
     pipeline = make_pipeline(StandardScaler(), machine)
-    pipeline.fit(functionals(part, mean_over_layers), part.labels)
+    pipeline.fit(functionals(part, mean_over_layers), part.labels, linearsvc__sample_weight=weights)
     return TrainedSvm(pipeline, classes, time.perf_counter() - start, mean_over_layers)
 
 

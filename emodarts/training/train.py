@@ -1,12 +1,12 @@
 """Training of a network from scratch; the epoch is chosen on dev by the rule `late_dev`."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel
@@ -23,13 +23,15 @@ from emodarts.checkpoints import (
     restore_random,
     tensors_below,
 )
-from emodarts.features.batches import FoldPart, class_weights, evaluation_batches, training_batches
+from emodarts.features.batches import Batch, FoldPart, evaluation_batches, training_batches
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.networks.network import DiscreteNetwork
 from emodarts.networks.operations import RunningStatistics
 from emodarts.records import EpochRecord, OnEpochEnd, ignore_epoch, late_dev_epoch, late_epochs
 from emodarts.seeds import derive_seed
 from emodarts.training.acceleration import training_forward
+from emodarts.training.epoch_progress import EpochProgress
+from emodarts.training.losses import TrainingLoss, mix_up
 from emodarts.training.prediction import DevFigures, dev_figures
 from emodarts.training.settings import TrainingSettings
 
@@ -109,21 +111,26 @@ class TrainingState:
         self.network = build().to(task.device)
         self.task, self.settings, self.dev = task, s, dev
         self.forward = training_forward(self.network, task.device, s.precision, s.compile)
-        self.class_weights = class_weights(part, self.network.shape.classes).to(task.device)
+        self.loss = TrainingLoss(s, part, self.network.shape.classes, task.device, task.batches)
         steps = s.epochs * -(-len(part.utterances) // s.batch_size)
-        self.optimiser = _optimiser(self.network, s)
+        self.weights = list(self.network.parameters())
+        self.optimiser = _optimiser(self.weights, s)
         self.schedule = _schedule(self.optimiser, s, steps)
         self.averaged = AveragedModel(self.network) if s.averaging == "late" else None
         self.records: list[EpochRecord] = []
         self.best_weights: dict[str, Tensor] = {}
+        self.progress = EpochProgress()  # of the present epoch
 
     def run(self, epochs: int, on_epoch_end: OnEpochEnd, checkpoints: Checkpoints = NO_CHECKPOINTS) -> None:
-        """Train up to `epochs` epochs in all, with a record and a checkpoint after each."""
+        """Train up to `epochs` epochs in all, with a record and a checkpoint after each.
+
+        Raises StopRequested after the present batch where `checkpoints` say so.
+        """
         for record in self.records:
             on_epoch_end(record)
         for epoch in range(len(self.records), epochs):
-            start = time.perf_counter()
-            loss = self.train_epoch(epoch)
+            start = self.progress.begin()
+            loss = self.train_epoch(epoch, partial(checkpoints.stop_within, self.checkpoint))
             self.average_weights(epoch)
             figures = self.evaluate()
             record = EpochRecord(
@@ -137,29 +144,42 @@ class TrainingState:
             )
             self.records.append(record)
             self.update_best()
-            if checkpoints.due(epoch + 1):
-                checkpoints.save(self.checkpoint())
-            on_epoch_end(record)
+            with checkpoints.saving(self.checkpoint, ends=epoch + 1 == epochs):
+                on_epoch_end(record)
 
-    def train_epoch(self, epoch: int) -> float:
-        """One step for each batch; the mean of the losses."""
+    def train_epoch(self, epoch: int, on_step: Callable[[], None] = lambda: None) -> float:
+        """One step for each batch, or for what is left of them, with `on_step` after each; the mean of the losses."""
         s, task = self.settings, self.task
         self.network.train()
         self.network.drop_path = s.drop_path * epoch / s.epochs
         crop = crop_frames(s.crop_seconds, task.features)
-        batches = training_batches(task.part, s.batch_size, crop, self.rng, task.device, task.batches)
-        return float(np.mean([self.step(batch.inputs, batch.lengths, batch.labels) for batch in batches]))
+        progress, about = self.progress, (task.part, s.batch_size, crop, self.rng, task.device, task.batches)
+        for batch in training_batches(*about, progress.position("train")):
+            progress.losses.append((self.step(batch), None))
+            on_step()
+        self.progress = EpochProgress()
+        return float(np.mean([loss for loss, _ in progress.losses]))
 
-    def step(self, inputs: Tensor, lengths: Tensor, labels: Tensor) -> float:
+    def step(self, batch: Batch) -> float:
         """One step of the weights; the loss before it."""
-        logits = self.forward(inputs, lengths)
-        loss = F.cross_entropy(logits, labels, self.class_weights, label_smoothing=self.settings.label_smoothing)
+        loss = self.loss_of(batch)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip, error_if_nonfinite=True)
+        nn.utils.clip_grad_norm_(self.weights, self.settings.gradient_clip, error_if_nonfinite=True)
         self.optimiser.step()
         self.schedule.step()
         return float(loss.detach())
+
+    def loss_of(self, batch: Batch) -> Tensor:
+        """The loss of a batch, mixed in pairs where `training.mixup` says so."""
+        alpha, labels, positions = self.settings.mixup, batch.labels, batch.positions
+        if not alpha:
+            return self.loss(self.forward(batch.inputs, batch.lengths), labels, positions)
+        step = self.schedule.last_epoch  # steps so far, which a checkpoint has
+        mixed, lengths, others, first = mix_up(batch.inputs, batch.lengths, alpha, self.task.seed, step)
+        logits = self.forward(mixed, lengths)
+        second = self.loss(logits, labels[others], positions[others.cpu()])
+        return first * self.loss(logits, labels, positions) + (1 - first) * second
 
     def average_weights(self, epoch: int) -> None:
         """Take the weights of a late epoch into their mean (Izmailov et al. 2018); after the last the network has it.
@@ -194,7 +214,7 @@ class TrainingState:
         return late_dev_epoch(self.records, self.settings.epochs)
 
     def checkpoint(self) -> Checkpoint:
-        """Everything, to go on after the last record as if nothing had happened."""
+        """Everything, to go on as if nothing had happened: after the last record, or within the next epoch."""
         best = {f"best.{name}": value for name, value in self.best_weights.items()}
         records = [asdict(record) for record in self.records]
         averaged = Checkpoint({}, {}) if self.averaged is None else module_checkpoint(self.averaged, "averaged")
@@ -203,6 +223,7 @@ class TrainingState:
             | averaged
             | optimiser_checkpoint(self.optimiser, "optimiser")
             | random_checkpoint(self.rng, self.task.device)
+            | self.progress.to_checkpoint()
             | Checkpoint(best, {"schedule": self.schedule.state_dict(), "records": records})
         )
 
@@ -216,6 +237,7 @@ class TrainingState:
         load_optimiser(self.optimiser, checkpoint, "optimiser")
         self.schedule.load_state_dict(checkpoint.state["schedule"])
         restore_random(checkpoint, self.rng, self.task.device)
+        self.progress = EpochProgress.from_checkpoint(checkpoint)
         self.records = [EpochRecord(**record) for record in checkpoint.state["records"]]
         self.best_weights = tensors_below(checkpoint.tensors, "best")
 
@@ -225,7 +247,7 @@ class TrainingState:
         return TrainedNetwork(self.network.eval(), epoch, tuple(self.records), seconds)
 
 
-def take_batch_statistics(network: DiscreteNetwork, part: FoldPart, batch_size: int, device: str) -> None:
+def take_batch_statistics(network: nn.Module, part: FoldPart, batch_size: int, device: str) -> None:
     """Take the batch norms' running statistics again: plain means over the batches of one pass of a part.
 
     Utterances are whole, as recorded, shortest first, and nothing is dropped: no chance comes into it.
@@ -245,12 +267,10 @@ def take_batch_statistics(network: DiscreteNetwork, part: FoldPart, batch_size: 
     network.eval()
 
 
-def _optimiser(network: DiscreteNetwork, s: TrainingSettings) -> torch.optim.Optimizer:
+def _optimiser(weights: Sequence[nn.Parameter], s: TrainingSettings) -> torch.optim.Optimizer:
     if s.optimiser == "sgd":
-        return torch.optim.SGD(
-            network.parameters(), s.learning_rate, s.momentum, weight_decay=s.weight_decay, fused=True
-        )
-    return torch.optim.AdamW(network.parameters(), s.learning_rate, weight_decay=s.weight_decay, fused=True)
+        return torch.optim.SGD(weights, s.learning_rate, s.momentum, weight_decay=s.weight_decay, fused=True)
+    return torch.optim.AdamW(weights, s.learning_rate, weight_decay=s.weight_decay, fused=True)
 
 
 def _schedule(optimiser: torch.optim.Optimizer, s: TrainingSettings, steps: int) -> LRScheduler:

@@ -1,8 +1,11 @@
 """One unit of work: what may and what may not change its result."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import soundfile
 
@@ -13,11 +16,14 @@ from emodarts.corpora.protocols.folds import check_fold, make_folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
 from emodarts.experiment import stages, unit
-from emodarts.experiment.fold_data import CrossCorpusTest, FoldData, FoldSettings, subsample_name
+from emodarts.experiment.fold_data import FoldData
+from emodarts.experiment.fold_settings import FoldSettings, subsample_name
 from emodarts.experiment.stages import Architecture, derive, hand_designed, predict, search, train
 from emodarts.experiment.train_parts import split_train_part
+from emodarts.experiment.training_corpus import CrossCorpusTest
 from emodarts.experiment.unit import run_fold
 from emodarts.experiment.unit_spec import TransferredGenotype
+from emodarts.features.conditions import degrade_corpus
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.features.store.building import build_store
 from emodarts.features.store.store import Store
@@ -41,21 +47,20 @@ def dev_side(records):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(demo, demo_store, tiny):
-    return run_fold(demo_store, demo[2][0], tiny, seed=3)
+def undisturbed(fold, demo_store, tiny):
+    return run_fold(demo_store, fold, tiny, seed=3)
 
 
 @pytest.mark.slow
-def test_same_seed_same_bits_and_another_seed_differs(demo, demo_store, tiny, undisturbed):
-    again = run_fold(demo_store, demo[2][0], tiny, seed=3)
+def test_same_seed_same_bits_and_another_seed_differs(fold, demo_store, tiny, undisturbed):
+    again = run_fold(demo_store, fold, tiny, seed=3)
     assert dev_side(again) == dev_side(undisturbed)
     assert again.evaluations[-1].probabilities.tobytes() == undisturbed.evaluations[-1].probabilities.tobytes()
-    assert dev_side(run_fold(demo_store, demo[2][0], tiny, seed=4)) != dev_side(undisturbed)
+    assert dev_side(run_fold(demo_store, fold, tiny, seed=4)) != dev_side(undisturbed)
 
 
 @pytest.mark.slow
-def test_permuted_test_labels_change_nothing_on_the_dev_side(demo, demo_store, tiny, undisturbed):
-    fold = demo[2][0]
+def test_permuted_test_labels_change_nothing_on_the_dev_side(fold, demo_store, tiny, undisturbed):
     test = fold.tests["demo/test"]
     shuffled = np.random.default_rng(0).permutation([fold.labels[u] for u in test]).tolist()
     assert shuffled != [fold.labels[u] for u in test]
@@ -66,17 +71,18 @@ def test_permuted_test_labels_change_nothing_on_the_dev_side(demo, demo_store, t
 
 
 @pytest.mark.slow
-def test_noise_as_test_audio_changes_nothing_on_the_dev_side(demo, tiny, undisturbed, tmp_path):
-    _, _, folds = demo
+def test_noise_as_test_audio_changes_nothing_on_the_dev_side(demo, fold, tiny, undisturbed, tmp_path):
+    corpus, _, folds = demo
     settings = CorpusSettings(name="demo", root=str(tmp_path / "demo"))
-    copy = corpora.read(settings)
-    paths = dict(zip(copy.utterances["utterance"].to_pylist(), copy.utterances["path"].to_pylist(), strict=True))
+    shutil.copytree(corpus.root, settings.root)
+    paths = dict(zip(corpus.utterances["utterance"].to_pylist(), corpus.utterances["path"].to_pylist(), strict=True))
     rng = np.random.default_rng(0)
-    for utterance in folds[0].tests["demo/test"]:
-        soundfile.write(copy.root / paths[utterance], rng.normal(0, 0.1, 12000), 16000, subtype="PCM_16")
+    for utterance in fold.tests["demo/test"]:
+        soundfile.write(tmp_path / "demo" / paths[utterance], rng.normal(0, 0.1, 12000), 16000, subtype="PCM_16")
     copy = corpora.read(settings)
-    noisy = build_store(copy.utterances, copy.root, tiny.features, tmp_path / "cache")
-    fold = make_folds(settings, copy.utterances, label_utterances(copy.utterances, settings))[0]
+    assert make_folds(settings, copy.utterances, label_utterances(copy.utterances, settings)) == folds
+    utterances = copy.utterances.filter(pc.is_in(copy.utterances["utterance"], pa.array(list(fold.roles))))
+    noisy = build_store(utterances, copy.root, tiny.features, tmp_path / "cache")
     records = run_fold(noisy, fold, tiny, seed=3)
     assert dev_side(records) == dev_side(undisturbed)
     before, after = undisturbed.evaluations[-1], records.evaluations[-1]
@@ -112,9 +118,9 @@ def chosen(settings, changes):
     return replace(settings, search=replace(settings.search, **changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*WITH_SUPERNET, *WITHOUT_SUPERNET])
-def test_the_test_part_is_not_even_read_before_the_last_epoch(demo, demo_store, tiny, monkeypatch, name):
-    fold = demo[2][0]
+def test_the_test_part_is_not_even_read_before_the_last_epoch(fold, demo_store, tiny, monkeypatch, name):
     settings = chosen(tiny, {**WITH_SUPERNET, **WITHOUT_SUPERNET}[name])
     read, seen = set(), []
     original = Store.read
@@ -136,10 +142,11 @@ def test_the_test_part_is_not_even_read_before_the_last_epoch(demo, demo_store, 
     assert dev <= {p for p, v in read if v == 0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITHOUT_SUPERNET)
-def test_units_without_a_supernet(demo, demo_store, tiny, tmp_path, name):
+def test_units_without_a_supernet(fold, demo_store, tiny, tmp_path, name):
     """No supernet rows; permuted test labels change nothing on the dev side; and the tables take their records."""
-    fold, settings = demo[2][0], chosen(tiny, WITHOUT_SUPERNET[name])
+    settings = chosen(tiny, WITHOUT_SUPERNET[name])
     records = run_fold(demo_store, fold, settings, seed=3)
     test = fold.tests["demo/test"]
     shuffled = np.random.default_rng(0).permutation([fold.labels[u] for u in test]).tolist()
@@ -154,8 +161,8 @@ def test_units_without_a_supernet(demo, demo_store, tiny, tmp_path, name):
     SweepWriter(Storage.open(str(tmp_path)), "s").commit(key, records, "first")
 
 
-def test_the_parts_by_themselves_give_what_the_whole_gives(demo, demo_store, tiny, undisturbed):
-    fold = demo[2][0]
+@pytest.mark.slow
+def test_the_parts_by_themselves_give_what_the_whole_gives(fold, demo_store, tiny, undisturbed):
     data = FoldData.of(demo_store, fold, tiny)
     heard = []
     found = search(data, seed=3, on_epoch_end=heard.append)
@@ -166,21 +173,22 @@ def test_the_parts_by_themselves_give_what_the_whole_gives(demo, demo_store, tin
     assert found.dev_probabilities.tobytes() == undisturbed.evaluations[0].probabilities.tobytes()
 
 
-def test_an_architecture_of_ones_own_is_trained_without_a_search(demo, demo_store, tiny):
+@pytest.mark.slow
+def test_an_architecture_of_ones_own_is_trained_without_a_search(fold, demo_store, tiny):
     """A genotype from anywhere, as JSON for example, and sizes: the way to look at one network in a debugger."""
-    data = FoldData.of(demo_store, demo[2][0], tiny)
+    data = FoldData.of(demo_store, fold, tiny)
     found = search(data)
     own = Architecture(replace(derive(data, found).shape, channels=6), found.genotype)
     assert isinstance(own.build(), DiscreteNetwork)
     assert train(data, own).network.shape.channels == 6
 
 
-def test_a_hand_designed_network_has_the_sizes_of_the_training(demo, demo_store, tiny):
+def test_a_hand_designed_network_has_the_sizes_of_the_training(fold, demo_store, tiny):
     settings = replace(tiny, system="cnn_lstm_attention", training=replace(tiny.training, channels=6, dropout=0.1))
-    architecture = hand_designed(FoldData.of(demo_store, demo[2][0], settings))
+    architecture = hand_designed(FoldData.of(demo_store, fold, settings))
     assert architecture.genotype is None
     assert (architecture.shape.channels, architecture.shape.dropout) == (6, 0.1)
-    assert architecture.shape.classes == len(demo[2][0].classes)
+    assert architecture.shape.classes == len(fold.classes)
 
 
 def test_an_unknown_system_is_refused():
@@ -188,30 +196,28 @@ def test_an_unknown_system_is_refused():
         FoldSettings(system="resnet")
 
 
-def test_only_a_search_sees_a_part_of_train(demo, tiny):
+def test_only_a_search_sees_a_part_of_train(fold, tiny):
     settings = replace(tiny, search=replace(tiny.search, subsample=20))
-    assert subsample_name(demo[2][0], settings).startswith("20@0:")
-    assert subsample_name(demo[2][0], replace(settings, system="cnn_lstm_attention")) is None
-    assert subsample_name(demo[2][0], tiny) is None
+    assert subsample_name(fold, settings).startswith("20@0:")
+    assert subsample_name(fold, replace(settings, system="cnn_lstm_attention")) is None
+    assert subsample_name(fold, tiny) is None
 
 
-def test_a_leaking_fold_is_refused(demo, demo_store, tiny):
-    fold = demo[2][0]
+def test_a_leaking_fold_is_refused(fold, demo_store, tiny):
     leaked = replace(fold, dev=(*fold.dev, fold.tests["demo/test"][0]))
     with pytest.raises(EmodartsError, match="stands in dev and in test"):
         run_fold(demo_store, leaked, tiny)
 
 
-def test_a_fold_without_dev_is_refused(demo, demo_store, tiny):
-    fold = demo[2][0]
+def test_a_fold_without_dev_is_refused(fold, demo_store, tiny):
     without = replace(fold, protocol="demo/all-no-dev", dev=(), protocol_caveat=rules.NO_DEV)
     check_fold(without)
     with pytest.raises(EmodartsError, match=r"demo/all-no-dev fold 0 has no dev part.* choose a protocol with dev"):
         run_fold(demo_store, without, tiny)
 
 
-def test_several_test_sets_one_without_public_labels(demo, demo_store, tiny, undisturbed):
-    fold = demo[2][0]
+@pytest.mark.slow
+def test_several_test_sets_one_without_public_labels(fold, demo_store, tiny, undisturbed):
     test = fold.tests["demo/test"]
     hidden = test[::3]
     tests = {"demo/test1": tuple(u for u in test if u not in hidden), "demo/test2": hidden}
@@ -233,13 +239,13 @@ def test_several_test_sets_one_without_public_labels(demo, demo_store, tiny, und
     "batches",
     [BatchSettings(pad="repeat"), BatchSettings(time_masks=2), BatchSettings(frequency_masks=2)],
 )
-def test_how_batches_are_drawn_changes_the_training(demo, demo_store, tiny, undisturbed, batches):
-    records = run_fold(demo_store, demo[2][0], replace(tiny, batches=batches), seed=3)
+def test_how_batches_are_drawn_changes_the_training(fold, demo_store, tiny, undisturbed, batches):
+    records = run_fold(demo_store, fold, replace(tiny, batches=batches), seed=3)
     assert records.epochs[0].train_loss != undisturbed.epochs[0].train_loss
 
 
 @pytest.mark.slow
-def test_crops_are_seconds_at_any_hop(demo, demo_store, tiny, monkeypatch):
+def test_crops_are_seconds_at_any_hop(fold, demo_store, tiny, monkeypatch):
     """`crop_seconds` becomes frames by the features' own rate; a pre-trained encoder has no hop."""
     from emodarts.training import train as module
 
@@ -248,12 +254,11 @@ def test_crops_are_seconds_at_any_hop(demo, demo_store, tiny, monkeypatch):
     monkeypatch.setattr(module, "training_batches", lambda *a: crops.append(a[2]) or original(*a))
     training = replace(tiny.training, epochs=1, crop_seconds=0.5)
     for features_settings in (FeatureSettings(hop_ms=10.0), FeatureSettings(kind="pretrained")):
-        run_fold(demo_store, demo[2][0], replace(tiny, features=features_settings, training=training))
+        run_fold(demo_store, fold, replace(tiny, features=features_settings, training=training))
     assert crops == [50, 25]
 
 
-def test_halves_share_no_speaker_and_lose_nobody(demo):
-    fold = demo[2][0]
+def test_halves_share_no_speaker_and_lose_nobody(fold):
     weight, alpha = split_train_part(fold, seed=1)
     assert sorted((*weight, *alpha)) == sorted(fold.train)
     assert not {fold.groups[u] for u in weight} & {fold.groups[u] for u in alpha}
@@ -261,8 +266,8 @@ def test_halves_share_no_speaker_and_lose_nobody(demo):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimisation", ["bilevel", "single"])
-def test_a_search_learns_from_train_alone_in_halves_or_whole(demo, demo_store, tiny, monkeypatch, optimisation):
-    fold, tasks = demo[2][0], []
+def test_a_search_learns_from_train_alone_in_halves_or_whole(fold, demo_store, tiny, monkeypatch, optimisation):
+    tasks = []
     run_search = stages.run_search
     monkeypatch.setattr(stages, "run_search", lambda task, *rest: tasks.append(task) or run_search(task, *rest))
     run_fold(demo_store, fold, replace(tiny, search=replace(tiny.search, optimisation=optimisation)), seed=3)
@@ -273,31 +278,29 @@ def test_a_search_learns_from_train_alone_in_halves_or_whole(demo, demo_store, t
 
 
 @pytest.mark.slow
-def test_second_order_runs_and_differs(demo, demo_store, tiny):
+def test_second_order_runs_and_differs(fold, demo_store, tiny):
     orders = [
         replace(tiny, search=replace(tiny.search, optimisation="bilevel", unrolled=order)) for order in (False, True)
     ]
-    first, second = (run_fold(demo_store, demo[2][0], settings, seed=3).epochs[0] for settings in orders)
+    first, second = (run_fold(demo_store, fold, settings, seed=3).epochs[0] for settings in orders)
     assert second.alpha_loss != first.alpha_loss
 
 
-@pytest.mark.slow
-def test_a_diverging_training_says_so(demo, demo_store, tiny, monkeypatch):
-    from emodarts.training import train
+def test_a_diverging_training_says_so(fold, demo_store, tiny, monkeypatch):
+    from emodarts.training import losses
 
     class NanLoss:
         @staticmethod
         def cross_entropy(logits, *rest, **options):
             return (logits * float("nan")).sum()
 
-    monkeypatch.setattr(train, "F", NanLoss)
+    monkeypatch.setattr(losses, "F", NanLoss)
     with pytest.raises(RuntimeError, match="non-finite"):
-        run_fold(demo_store, demo[2][0], tiny)
+        run_fold(demo_store, fold, tiny)
 
 
-def test_another_corpus_is_predicted_under_both_normalisations_and_changes_nothing_else(demo, demo_store, tiny):
+def test_another_corpus_is_predicted_under_both_normalisations_and_changes_nothing_else(fold, demo_store, tiny):
     """The other corpus: the fold's own test utterances, under a class each that they do not have."""
-    fold = demo[2][0]
     ids = fold.tests["demo/test"]
     other = CrossCorpusTest("other/all", demo_store, ids, dict.fromkeys(ids, fold.classes[0]), fold.speakers)
     for system in ("linear_probe", "svm"):
@@ -320,9 +323,30 @@ def cell(nodes: int) -> CellGenotype:
     return tuple((Edge("skip_connect", n), Edge("skip_connect", n + 1)) for n in range(nodes))
 
 
-def test_a_genotype_that_does_not_fit_the_settings(demo, demo_store, tiny):
+def test_a_genotype_that_does_not_fit_the_settings(fold, demo_store, tiny):
     given = TransferredGenotype(Genotype(cell(2), cell(2), cell(1)), 4)
     with pytest.raises(EmodartsError, match="a genotype of 2 nodes a cell and 1 a sequence cell does not fit"):
-        run_fold(demo_store, demo[2][0], tiny, transferred=given)
+        run_fold(demo_store, fold, tiny, transferred=given)
     with pytest.raises(EmodartsError, match="system=cnn is not searched"):
-        run_fold(demo_store, demo[2][0], replace(tiny, system="cnn"), transferred=given)
+        run_fold(demo_store, fold, replace(tiny, system="cnn"), transferred=given)
+
+
+@pytest.mark.slow
+def test_other_conditions_have_rows_of_their_own_and_change_no_other(
+    demo, fold, demo_store, tiny, undisturbed, tmp_path
+):
+    corpus, _, _ = demo
+    tested = corpus.utterances.filter(pc.is_in(corpus.utterances["utterance"], pa.array(fold.test_ids)))
+    table, root = degrade_corpus(tested, corpus.root, "noise0", tmp_path)
+    store = build_store(table, root, replace(tiny.features, speeds=[1.0]), tmp_path)
+    records = run_fold(demo_store, fold, tiny, seed=3, conditions={"noise0": store})
+    assert dev_side(records) == dev_side(undisturbed)
+    *others, noisy = records.evaluations
+    assert [e.probabilities.tobytes() for e in others] == [e.probabilities.tobytes() for e in undisturbed.evaluations]
+    assert all(e.condition is None for e in others)
+    clean = others[-1]
+    assert (noisy.condition, noisy.role, noisy.test_set) == ("noise0", "test", clean.test_set)
+    assert (noisy.utterances, noisy.labels) == (clean.utterances, clean.labels)
+    assert not np.allclose(noisy.probabilities, clean.probabilities)
+    without = run_fold(demo_store, fold, tiny, seed=3, conditions={"noise0": store}, tests=False)
+    assert {e.role for e in without.evaluations} == {"dev"}

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from emodarts.experiment.evaluations import final_evaluations
-from emodarts.experiment.fold_data import CrossCorpusTest, FoldData
+from emodarts.experiment.fold_data import FoldData
 from emodarts.experiment.stages import Architecture, hand_designed, predict, predict_part, refit
+from emodarts.experiment.training_corpus import CrossCorpusTest
 from emodarts.experiment.unit import run_fold
 from emodarts.features.normalisation import Standardiser
 from emodarts.features.store.store import Store
@@ -50,17 +51,23 @@ def in_two(fold):
     return replace(fold, speakers={**fold.speakers, **{u: f"demo/{'xy'[n % 2]}" for n, u in enumerate(ids)}})
 
 
+@pytest.fixture(scope="module")
+def by_train(fold, demo_store, tiny):
+    """Units under the default normalisation, by system."""
+    return {s: run_fold(demo_store, fold, settings_of(tiny, "train", s), seed=3) for s in SYSTEMS}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("rule", RULES)
 def test_rows_say_the_normalisation_and_test_audio_and_labels_change_nothing(
-    demo, demo_store, tiny, monkeypatch, rule, system
+    fold, demo_store, tiny, by_train, monkeypatch, rule, system
 ):
-    fold, settings = demo[2][0], settings_of(tiny, rule, system)
+    settings = settings_of(tiny, rule, system)
     records = run_fold(demo_store, fold, settings, seed=3)
     assert {e.role for e in records.evaluations} == {"dev", "test"}
     assert {e.normalisation for e in records.evaluations} == {rule}
-    by_train = run_fold(demo_store, fold, settings_of(tiny, "train", system), seed=3)
-    assert dev_side(by_train)[2] != dev_side(records)[2]
+    assert dev_side(by_train[system])[2] != dev_side(records)[2]
     test = fold.tests["demo/test"]
     shuffled = np.random.default_rng(0).permutation([fold.labels[u] for u in test]).tolist()
     permuted = replace(fold, labels={**fold.labels, **dict(zip(test, shuffled, strict=True))})
@@ -74,8 +81,8 @@ def test_rows_say_the_normalisation_and_test_audio_and_labels_change_nothing(
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_other_speakers_recordings_change_nothing_in_a_speakers_rows(demo, demo_store, tiny, monkeypatch, rule):
-    fold = in_two(demo[2][0])
+def test_other_speakers_recordings_change_nothing_in_a_speakers_rows(fold, demo_store, tiny, monkeypatch, rule):
+    fold = in_two(fold)
     test = fold.tests["demo/test"]
     data = FoldData.of(demo_store, fold, settings_of(tiny, rule, "cnn"))
     network = hand_designed(data).build()
@@ -87,9 +94,9 @@ def test_other_speakers_recordings_change_nothing_in_a_speakers_rows(demo, demo_
     assert not np.allclose(after[~is_x], before[~is_x], atol=1e-3)
 
 
-def test_own_recordings_do_change_a_speakers_rows(demo, demo_store, tiny, monkeypatch):
+def test_own_recordings_do_change_a_speakers_rows(fold, demo_store, tiny, monkeypatch):
     """What would be missed if statistics were taken from anywhere else."""
-    fold = in_two(demo[2][0])
+    fold = in_two(fold)
     test = fold.tests["demo/test"]
     data = FoldData.of(demo_store, fold, settings_of(tiny, "speaker"))
     network = hand_designed(data).build()
@@ -100,8 +107,8 @@ def test_own_recordings_do_change_a_speakers_rows(demo, demo_store, tiny, monkey
     assert changed.tolist() == [fold.speakers[u] == fold.speakers[test[0]] for u in test]
 
 
-def test_a_search_on_a_part_of_train_has_the_whole_parts_statistics(demo, demo_store, tiny):
-    fold, settings = demo[2][0], settings_of(tiny, "speaker", "emodarts")
+def test_a_search_on_a_part_of_train_has_the_whole_parts_statistics(fold, demo_store, tiny):
+    settings = settings_of(tiny, "speaker", "emodarts")
     data = FoldData.of(demo_store, fold, replace(settings, search=replace(settings.search, subsample=20)))
     part, rows = data.part(data.search_fold.train), data.train.rows
     assert len(part.rows) == 20
@@ -111,8 +118,8 @@ def test_a_search_on_a_part_of_train_has_the_whole_parts_statistics(demo, demo_s
         assert all(map(np.array_equal, small, whole))
 
 
-def test_functionals_of_a_machine_are_of_standardised_frames(demo, demo_store, tiny):
-    data = FoldData.of(demo_store, demo[2][0], settings_of(tiny, "utterance", "svm"))
+def test_functionals_of_a_machine_are_of_standardised_frames(fold, demo_store, tiny):
+    data = FoldData.of(demo_store, fold, settings_of(tiny, "utterance", "svm"))
     values = svm.functionals(data.dev)
     bins = demo_store.bins
     np.testing.assert_allclose(values[:, :bins], 0, atol=1e-5)
@@ -121,8 +128,7 @@ def test_functionals_of_a_machine_are_of_standardised_frames(demo, demo_store, t
 
 
 @pytest.mark.parametrize("rule", ["speaker", "utterance", "speaker@2"])
-def test_foreign_speakers_are_normalised_by_themselves_and_rows_of_test_stay(demo, demo_store, tiny, rule):
-    fold = demo[2][0]
+def test_foreign_speakers_are_normalised_by_themselves_and_rows_of_test_stay(fold, demo_store, tiny, rule):
     ids = fold.tests["demo/test"]
     other = CrossCorpusTest("other/all", demo_store, ids, dict.fromkeys(ids, fold.classes[0]), fold.speakers)
     data = FoldData.of(demo_store, fold, settings_of(tiny, rule, "cnn"))
@@ -141,8 +147,7 @@ def test_foreign_speakers_are_normalised_by_themselves_and_rows_of_test_stay(dem
     assert own.probabilities.tobytes() != by_test.probabilities.tobytes()
 
 
-def test_a_refit_takes_all_of_each_speaker(demo, demo_store, tiny, monkeypatch):
-    fold = demo[2][0]
+def test_a_refit_takes_all_of_each_speaker(fold, demo_store, tiny, monkeypatch):
     data = FoldData.of(demo_store, fold, settings_of(tiny, "speaker"))
     everything, parts = (*fold.train, *fold.dev, *fold.test_ids), []
     monkeypatch.setattr("emodarts.training.train.refit", lambda build, task, *rest: parts.append(task.part) or build())

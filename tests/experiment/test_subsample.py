@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from emodarts.errors import EmodartsError
 from emodarts.experiment import stages
-from emodarts.experiment.fold_data import subsample_name
+from emodarts.experiment.fold_settings import subsample_name
 from emodarts.experiment.train_parts import split_train_part, subsample
 from emodarts.experiment.unit import run_fold
 from emodarts.search.settings import SearchSettings

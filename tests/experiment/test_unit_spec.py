@@ -7,7 +7,7 @@ import pytest
 
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.errors import EmodartsError
-from emodarts.experiment.fold_data import FoldSettings, subsample_name
+from emodarts.experiment.fold_settings import FoldSettings, subsample_name
 from emodarts.experiment.unit_spec import TransferredGenotype, UnitSpec, settings_from_json
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.networks.genotype import Edge, Genotype

@@ -10,6 +10,7 @@ from emodarts.errors import EmodartsError
 from emodarts.networks import baselines
 from emodarts.networks.genotype import Edge, Genotype
 from emodarts.networks.masking import image_mask, time_mask
+from emodarts.networks.names import operations_of
 from emodarts.networks.network import DiscreteNetwork, NetworkShape
 from emodarts.networks.operations import (
     CNN_OPERATIONS,
@@ -18,7 +19,7 @@ from emodarts.networks.operations import (
     SqueezeExcite,
     frozen_statistics,
 )
-from emodarts.networks.sequence import SEQUENCE_OPERATIONS, operations_of
+from emodarts.networks.sequence import SEQUENCE_OPERATIONS
 from emodarts.networks.supernet import Supernet, derive_cell
 from tests.support.networks import LENGTHS, SHAPE, inputs
 
@@ -164,8 +165,8 @@ def test_genotype_survives_json_and_refuses_what_is_none():
         Genotype(((Edge("skip_connect", 2),),), (), ())
     with pytest.raises(EmodartsError, match="normal cell has 1 nodes and the reduction cell 0"):
         Genotype(((Edge("skip_connect", 1),),), (), ())
-    with pytest.raises(EmodartsError, match="unknown pooling 'mean'"):
-        Genotype((), (), (), "mean")
+    with pytest.raises(EmodartsError, match="unknown pooling 'max'"):
+        Genotype((), (), (), "max")
 
 
 @pytest.mark.parametrize("inputs", [1, 2, 4, 6, 8, 12])

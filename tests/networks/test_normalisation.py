@@ -5,6 +5,7 @@ import torch
 
 from emodarts.networks.masking import image_mask
 from emodarts.networks.normalisation import normalise
+from emodarts.networks.operations import MaskedBatchNorm
 from tests.support.plain import PlainBatchNorm
 
 LENGTHS = torch.tensor([5, 3, 1])
@@ -20,18 +21,21 @@ def problem():
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("affine", [False, True])
-def test_gradients_of_first_and_second_order(problem, affine, layout):
+@pytest.mark.parametrize("relu", [False, True])
+def test_gradients_of_first_and_second_order(problem, relu, affine, layout):
     x, weight, bias = problem
     mask = image_mask(LENGTHS, 5, x.dtype)
 
     def output(x, *parameters):
         weight, bias = parameters or (None, None)
-        return normalise(x.contiguous(memory_format=layout), mask, weight, bias, 1e-5)[0]
+        return normalise(x.contiguous(memory_format=layout), mask, weight, bias, 1e-5, relu)[0]
 
     plain = PlainBatchNorm(2, affine).double()
 
     def plain_output(x, *parameters):
-        return torch.func.functional_call(plain, dict(zip(("weight", "bias"), parameters, strict=False)), (x, mask))
+        return torch.func.functional_call(
+            plain, dict(zip(("weight", "bias"), parameters, strict=False)), (x, mask, relu)
+        )
 
     given = (x, weight, bias) if affine else (x,)
     assert torch.autograd.gradcheck(output, given)
@@ -39,6 +43,20 @@ def test_gradients_of_first_and_second_order(problem, affine, layout):
     assert torch.autograd.gradgradcheck(plain_output, given)  # the plain form's: the other has gradients of first order
     with pytest.raises(RuntimeError, match="create_graph=True cannot be used"):
         torch.autograd.grad(output(*given).pow(3).sum(), x, create_graph=True)
+
+
+def test_running_statistics_are_the_same_by_pythons_numbers(monkeypatch):
+    norms = [MaskedBatchNorm(3), MaskedBatchNorm(3)]
+    generator = torch.Generator().manual_seed(0)
+    for step in range(15):  # a plain mean at first, then one that forgets
+        frames = torch.tensor([4, 1 + step % 4])
+        mask = image_mask(frames, 4, torch.float32)
+        x = torch.randn(2, 3, 1 + step, 4, generator=generator) * mask
+        for norm, compiling in zip(norms, (False, True), strict=True):
+            monkeypatch.setattr(torch.compiler, "is_compiling", lambda compiling=compiling: compiling)
+            norm(x, mask)
+    for name, by_numbers in norms[0].named_buffers():
+        assert torch.equal(by_numbers, norms[1].get_buffer(name))
 
 
 @pytest.mark.parametrize("distance", [3, 30, 300])

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from emodarts.networks.costs import count_parameters
 from emodarts.networks.genotype import Genotype
+from emodarts.networks.names import CNN_OPERATION_NAMES, SEQUENCE_OPERATION_NAMES
 from emodarts.networks.network import DiscreteNetwork, NetworkShape
 from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
@@ -130,3 +131,8 @@ def test_the_stem_over_time_is_not_linear():
     stem = TimeStem(5, 8, stride=2).eval()  # its norms pass everything on, as nothing was seen
     x, lengths = torch.randn(1, 1, 5, 12, generator=torch.Generator().manual_seed(0)), torch.tensor([12])
     assert (stem(x, lengths)[0] + stem(-x, lengths)[0]).abs().max() > 1e-2
+
+
+def test_what_is_known_without_torch_is_what_is_there():
+    assert tuple(CNN_OPERATIONS) == CNN_OPERATION_NAMES
+    assert tuple(SEQUENCE_OPERATIONS) == SEQUENCE_OPERATION_NAMES

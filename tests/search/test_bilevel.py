@@ -17,7 +17,7 @@ from emodarts.networks.operations import CNN_OPERATIONS, AveragePool, MaxPool, f
 from emodarts.networks.supernet import Supernet
 from emodarts.search import bilevel
 from emodarts.search.bilevel import first_order_step, second_order_step, second_order_term, weight_direction
-from tests.support.plain import plain_twin, with_plain_parts
+from tests.support.plain import PlainBatchNorm, plain_twin, with_plain_parts
 
 SEQUENCE = ("none", "skip_connect", "lstm_1", "rnn_2", "lstm_attention_1")
 
@@ -41,7 +41,11 @@ def smooth_twin():
                 setattr(module, name, nn.Softplus())
             elif isinstance(child, MaxPool):
                 setattr(module, name, AveragePool(child.norm.running_mean.numel(), child.stride))
-    return with_plain_parts(net).double()
+    net = with_plain_parts(net).double()
+    for module in net.modules():
+        if isinstance(module, PlainBatchNorm):  # which stands before a ReLU here and there
+            module.activation = F.softplus
+    return net
 
 
 def problem_of(net):

@@ -12,7 +12,7 @@ from emodarts.networks.costs import count_macs, supernet_macs
 from emodarts.networks.genotype import Edge
 from emodarts.networks.network import DiscreteNetwork
 from emodarts.search import controls, loop
-from emodarts.search.budget import Budget, candidate_macs
+from emodarts.search.budget import Budget, candidate_epochs, candidate_macs
 from emodarts.search.candidates import CandidateSpace
 from emodarts.search.controls import tournament_winner
 from emodarts.search.loop import run_search, search
@@ -186,7 +186,7 @@ def test_the_formula_of_the_budget():
     assert Budget.of(tuned).total - Budget.of(two_nodes).total == per_step * 3 * decisions
     genotype = CandidateSpace.of(s, made.shape).draw(np.random.default_rng(0))
     frames = count_macs(DiscreteNetwork(made.shape, genotype), made.crop)
-    assert candidate_macs(made, genotype) == frames * len(made.train_part.utterances) * 5
+    assert candidate_macs(made, genotype, candidate_epochs(s)) == frames * len(made.train_part.utterances) * 5
 
 
 @pytest.mark.slow

@@ -73,7 +73,7 @@ def test_one_pass_moves_alphas_and_weights_as_two_optimisers_would_by_themselves
         torch.optim.AdamW(weights, s.learning_rate, weight_decay=s.weight_decay),
         torch.optim.Adam(alphas, s.alpha_learning_rate, betas=(0.5, 0.999), weight_decay=s.alpha_weight_decay),
     )
-    loss = F.cross_entropy(twin.train()(batch.inputs, batch.lengths), batch.labels, trainer.train_class_weights)
+    loss = F.cross_entropy(twin.train()(batch.inputs, batch.lengths), batch.labels, trainer.train_loss.class_weights)
     loss.backward()
     for parameters in (alphas, weights):  # each has a norm of its own
         nn.utils.clip_grad_norm_(parameters, s.gradient_clip)
@@ -414,9 +414,10 @@ AXES = {
     "stop": ["none", "skips", "eigenvalue"],
     "derive_at": ["last", "best_dev"],
     "warmup_epochs": [0, 2],
+    "proposals": [1, 5],
     "cost": ["parameters", "macs"],
     "cost_weight": [0.5],
-    "method": ["darts", "frozen", "random_architecture", "random_search", "evolution", "fixed"],
+    "method": ["darts", "spos", "frozen", "random_architecture", "random_search", "evolution", "fixed", "sampler"],
     "scope": ["joint", "cnn_only", "seqnn_only"],
     "precision": ["float32", "bfloat16"],
     "compile": ["none", "default", "reduce-overhead"],

@@ -37,6 +37,7 @@ def weights_after_epochs(given, system="cnn_lstm_attention"):
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", ["cnn", "lstm", "cnn_lstm_attention"])
 def test_the_network_has_the_mean_of_the_late_epochs_weights(system):
     trained = train(build(system), task(), DEV)
@@ -47,6 +48,7 @@ def test_the_network_has_the_mean_of_the_late_epochs_weights(system):
     assert any(not torch.equal(late[0][name], late[1][name]) for name in late[0])
 
 
+@pytest.mark.slow
 def test_the_record_of_the_last_epoch_is_of_the_mean():
     trained = train(build(), task(), DEV)
     figures, record = dev_figures(trained.network, DEV, 8), trained.epochs[trained.epoch]
@@ -75,11 +77,13 @@ def test_dev_chooses_nothing():
     assert all(torch.equal(first[name], other[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_a_refit_to_the_last_epoch_averages_as_well():
     refitted = refit(build(), task(), 8)
     assert np.array_equal(predict(refitted, DEV, 8), predict(train(build(), task(), DEV).network, DEV, 8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [3, 6, 7])
 def test_a_training_that_was_stopped_goes_on_bit_for_bit(tmp_path, stop_at):
     def stop(record):

@@ -13,6 +13,13 @@ what it replaces there, and what that gains (ratios of CPU time on one thread, a
       recurrence                torch.nn's loop over layers and time     see its drawing of the wavefront
       recurrent_cells           torch.nn.LSTM, GRU, RNN at one step
 
+Two files beside this folder serve trained networks as well:
+
+    networks.normalisation    a batch norm of PyTorch's functions      the ReLU in the same pass
+                              (`PlainBatchNorm` of the tests)            (tests/networks/test_normalisation.py)
+    networks.depthwise        torch's gradients of depthwise           in the figures above
+                              convolutions                               (`test_depthwise_convolution`)
+
 `tests/networks/fused/test_mixed_cnn.py` holds the first half to the plain classes, `test_mixed_sequence.py` the second,
 both the whole supernet: outputs to 1e-5 and gradients to 1e-4 (relative, float32), both to 1e-9 in float64.
 """

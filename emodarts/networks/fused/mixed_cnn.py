@@ -19,7 +19,7 @@ from emodarts.networks.fused.stacked_convolutions import (
     stacked_form,
     weighted_sum,
 )
-from emodarts.networks.masking import strided_mask
+from emodarts.networks.masking import strided_mask, without_autocast
 from emodarts.networks.operations import AveragePool, Identity, MaxPool, Zero, same_padding
 
 
@@ -83,7 +83,7 @@ def _add_shared(sums: Tensor, outputs: list[Tensor], weights: Tensor) -> Tensor:
     """
     frames = torch.cat([output.to(sums.dtype) for output in outputs], 3).flatten(0, 2)
     unit = torch.eye(outputs[0].shape[3], dtype=sums.dtype, device=sums.device)
-    with torch.autocast(sums.device.type, enabled=False):  # mixing weights are not to be rounded
+    with without_autocast(sums.device.type):  # mixing weights are not to be rounded
         by_channel = torch.einsum("eo,ij->oiej", weights, unit).flatten(2).flatten(0, 1)
         return torch.addmm(sums.flatten(0, 2), frames, by_channel).view(sums.shape)
 
@@ -92,7 +92,7 @@ class _SharedAveragePool(AveragePool):
     """Equal to `AveragePool`: its sums are a depthwise convolution with ones, its counts a product of two axes'."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # a pool, which autocast leaves as it is
+        with without_autocast(x.device.type):  # a pool, which autocast leaves as it is
             sums = depthwise(x, x.new_ones(x.shape[1], 1, *self.kernel), self.stride)
         bins = _counts(x.new_ones(1, 1, x.shape[2], 1), (self.kernel[0], 1), (self.stride, 1))
         frames = _counts(mask, (1, self.kernel[1]), (1, self.stride))

@@ -20,7 +20,7 @@ from emodarts.networks.fused.sequence_layers import (
     attention_of,
     grouped,
 )
-from emodarts.networks.masking import time_mask
+from emodarts.networks.masking import time_mask, without_autocast
 from emodarts.networks.operations import Identity, Zero
 from emodarts.networks.sequence import Recurrent, RecurrentAttention, SelfAttention
 
@@ -72,7 +72,7 @@ class FusedSequenceOperations(FusedOperations):
 
     def _mix(self, outputs: Tensor, weights: Tensor) -> Tensor:
         """Layer norm and weighted sum over operations: `(edges, batch, time, channels)`."""
-        with torch.autocast(outputs.device.type, enabled=False):  # mixing weights are not to be rounded
+        with without_autocast(outputs.device.type):  # mixing weights are not to be rounded
             normalised = F.layer_norm(outputs.to(weights.dtype), outputs.shape[-1:]).unflatten(0, (-1, self.edges))
             return torch.einsum("eo,oetbw->ebtw", weights, normalised)
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from emodarts.networks.first_order import first_order_only
+from emodarts.networks.masking import without_autocast
 from emodarts.networks.normalisation import of_channels
 
 GROUPED_CHANNELS = 16  # products of fewer columns take a CPU as long; see `_group`
@@ -38,7 +39,7 @@ def batch_mixture(
 
     The inputs are handed over: contiguous ones are centred in place, so nothing else may read them.
     """
-    with torch.autocast(mask.device.type, enabled=False):
+    with without_autocast(mask.device.type):
         inputs = [x.to(mask.dtype).contiguous() for x in inputs]
         sums, mean, variance = _BatchMixture.apply(mask, eps, relu, weights, pointwise, *inputs)
     return sums, mean, variance
@@ -48,7 +49,7 @@ def running_mixture(
     inputs: Sequence[Tensor], pointwise: Tensor, weights: Tensor, mask: Tensor, eps: float, mean: Tensor, var: Tensor
 ) -> Tensor:
     """The same sums, normalised by given statistics `(terms, edges, outputs)` as in evaluation mode."""
-    with torch.autocast(mask.device.type, enabled=False):
+    with without_autocast(mask.device.type):
         scale = weights[:, :, None] * torch.rsqrt(var + eps)
         matrices = (scale[..., None] * pointwise).transpose(2, 3)
         frames = [x.to(mask.dtype).unflatten(3, (pointwise.shape[1], -1)) for x in inputs]
@@ -76,7 +77,7 @@ class _BatchMixture(torch.autograd.Function):
             y.clamp_(min=0)
         ctx.save_for_backward(mask, count, a, p, s, r, *([y] if relu else []), *x)
         ctx.relu = relu
-        mean = (p @ means.unflatten(1, (edges, -1, 1)))[..., 0]
+        mean = (p @ means.view(len(means), edges, -1, 1))[..., 0]
         ctx.mark_non_differentiable(mean, variance)
         return y, mean, variance
 

@@ -63,7 +63,7 @@ def weighted_sum(
         return sums.relu() if relu else sums
     sums, mean, variance = batch_mixture(inputs, pointwise, by_branch, mask, statistics[0].eps, relu)
     count = mask.sum() * sums.shape[1]
-    for s, m, v in zip(statistics, mean, variance, strict=True):
+    for s, m, v in zip(statistics, mean.unbind(), variance.unbind(), strict=True):
         s.update(m, v, count)
     return sums
 
@@ -77,19 +77,19 @@ class StackedOperation(nn.Module):
 
 
 class _StackedConvolution(StackedOperation):
-    """`conv_*`: one convolution from a state to the channels of all edges; unit matrices stand for pointwise ones."""
+    """`conv*`: one convolution from a state to the channels of all edges; unit matrices stand for pointwise ones."""
 
     def __init__(self, plain: Sequence[Convolution]):
         super().__init__()
         convolution = plain[0].convolution
-        self.strides, self.padding = convolution.stride, convolution.padding
+        self.strides, self.padding, self.dilation = convolution.stride, convolution.padding, convolution.dilation
         self.kernels = nn.Parameter(torch.cat([p.convolution.weight.detach() for p in plain]))
         channels = convolution.out_channels
         self.register_buffer("units", torch.eye(channels).repeat(len(plain), 1, 1), persistent=False)
         self.statistics = RunningStatistics(len(plain), channels)
 
     def forward(self, x: Tensor, repeated: Tensor, mask: Tensor) -> list[NormalisedBranch]:
-        y = F.conv2d(x.permute(0, 3, 1, 2), self.kernels, None, self.strides, self.padding)
+        y = F.conv2d(x.permute(0, 3, 1, 2), self.kernels, None, self.strides, self.padding, self.dilation)
         return [NormalisedBranch(y.permute(0, 2, 3, 1), cast(Tensor, self.units), self.statistics)]
 
 

@@ -6,7 +6,8 @@ from torch import nn
 
 from emodarts.errors import EmodartsError
 from emodarts.networks.fused.recurrence import LayerGroup, recurrence
-from emodarts.networks.sequence import SEQUENCE_OPERATIONS, SelfAttention, family_of
+from emodarts.networks.names import family_of
+from emodarts.networks.sequence import SEQUENCE_OPERATIONS, SelfAttention
 from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES
 from tests.support.plain import plain_edges, plain_gradients, sequence_edges
 
