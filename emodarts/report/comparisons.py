@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import PurePath
 from statistics import mean
 from typing import Any
 
@@ -92,10 +93,12 @@ def group_comparisons(data: ReportData) -> list[Comparison]:
 
 
 def features_name(system: SystemResults) -> str:
-    """The kind of features, and the model where it is a pre-trained one."""
+    """The kind of features; of a pre-trained encoder its name, without the folder that it lies in."""
     features = json.loads(system.rows[0]["settings"]).get("features", {})
     model = features.get("model") or features.get("checkpoint") or features.get("bundle")
-    return f"{model}" if features.get("kind") in ("pretrained", "encoder") and model else str(features.get("kind", ""))
+    if features.get("kind") not in ("pretrained", "encoder") or not model:
+        return str(features.get("kind", ""))
+    return PurePath(model).name if model.startswith(("/", ".", "~")) else str(model)
 
 
 def _without_systems(system: SystemResults, part: EvaluationPart) -> Comparison:

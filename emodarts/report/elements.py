@@ -14,17 +14,45 @@ class Collapsible:
 
     summary: str
     elements: tuple["Element", ...]
+    is_open: bool = False
 
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A paragraph; `tone` is warning for what must not be overlooked, else empty."""
+    """A paragraph; `tone` is warning for what must not be overlooked, lead for what answers a section's question."""
 
     text: str
     tone: str = ""
 
 
-Element = Paragraph | ReportTable | Figure | Collapsible
+@dataclass(frozen=True)
+class SoundClip:
+    """A recording on the page: `source` is a data URI or a file beside the page, `picture` (log-mel) a data URI,
+    `outline` the path of its waveform in a box of 240 times 2 units around 0.
+    """
+
+    source: str
+    outline: str
+    picture: str
+    seconds: float
+    attention: str = ""  # the path of a network's attention over time, in the same box
+
+
+@dataclass(frozen=True)
+class RecordingCard:
+    """A recording with its label, what was predicted with which probabilities, and what `others` said."""
+
+    utterance: str
+    label: str
+    predicted: str
+    speaker: str
+    details: str
+    probabilities: tuple[tuple[str, float], ...]
+    others: tuple[str, ...]
+    clip: SoundClip
+
+
+Element = Paragraph | ReportTable | Figure | Collapsible | RecordingCard
 
 
 @dataclass(frozen=True)
@@ -45,7 +73,7 @@ def iter_tables_and_figures(elements: tuple[Element, ...]) -> Iterator[ReportTab
     for element in elements:
         if isinstance(element, Collapsible):
             yield from iter_tables_and_figures(element.elements)
-        elif not isinstance(element, Paragraph):
+        elif not isinstance(element, Paragraph | RecordingCard):
             yield element
 
 
@@ -56,7 +84,7 @@ def with_unique_names(sections: tuple[Section, ...]) -> tuple[Section, ...]:
     def renamed(element: Element) -> Element:
         if isinstance(element, Collapsible):
             return replace(element, elements=tuple(map(renamed, element.elements)))
-        if isinstance(element, Paragraph):
+        if isinstance(element, Paragraph | RecordingCard):
             return element
         key = f"{type(element).__name__} {element.name.lower()}"  # some file systems know no case
         seen[key] += 1

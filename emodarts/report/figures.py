@@ -48,28 +48,39 @@ class Figure:
     draw: Callable[["Canvas"], None]
     width: float = 6.4  # inches
     height: float = 3.0
+    least_width: float = 0.0  # on a screen that is narrower than this, the figure is to be scrolled
 
     def svg(self) -> str:
         """An element to put into a page: no prologue, ids of its own, the page's colour and font."""
         text = self.to_bytes("svg").decode()
         text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
         text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{self.name}-", text)
+        text = re.sub(r"'DejaVu Sans'[^;\"]*sans-serif", "sans-serif", text)  # the page's own comes in its place
         text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text, count=2)
         label = _attribute(f"{self.caption}. {self.description}")
-        size = f'<svg style="max-width: {self.width * 72:.0f}pt" role="img" aria-label="{label}"'
+        least = f"; min-width: {self.least_width * 72:.0f}pt" if self.least_width else ""
+        size = f'<svg style="max-width: {self.width * 72:.0f}pt{least}" role="img" aria-label="{label}"'
         text = size + text.removeprefix("<svg")
         return text.replace(INK, "currentColor").strip()
 
     def to_bytes(self, kind: str) -> bytes:
-        """The content of a file: `svg` or `pdf`; the same bytes each time."""
+        """The content of a file: `svg`, `pdf`, or `png` on white; the same bytes each time."""
         import matplotlib
+        from matplotlib.backend_bases import get_registered_canvas_class
         from matplotlib.figure import Figure as Canvas
 
         sink = io.BytesIO()
         with matplotlib.rc_context(_STYLE):
             canvas = Canvas(figsize=(self.width, self.height))
+            get_registered_canvas_class(kind)(canvas)  # whose fonts the layout is to measure
             self.draw(canvas)
-            canvas.savefig(sink, format=kind, metadata={"Date": None} if kind == "svg" else {"CreationDate": None})
+            if layout := canvas.get_layout_engine():
+                layout.execute(canvas)
+                canvas.set_layout_engine("none")  # `savefig` would draw all of it once more, for the layout
+            if kind == "png":
+                canvas.savefig(sink, format=kind, dpi=144, facecolor="white", metadata={"Software": None})
+            else:
+                canvas.savefig(sink, format=kind, metadata={"Date": None} if kind == "svg" else {"CreationDate": None})
         return sink.getvalue()
 
 

@@ -5,8 +5,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from emodarts.corpora.protocols.exclusions import MARK
 from emodarts.report.comparisons import Comparison
 from emodarts.report.report_data import ReportData, SystemResults
+
+_BY_UTTERANCE = {"sampling": "utterance", "loss_weights": "class"}  # settings under which corpora count by their sizes
 
 
 def all_notices(data: ReportData, comparisons: Sequence[Comparison]) -> tuple[str, ...]:
@@ -43,12 +46,22 @@ def comparability_notices(systems: Sequence[SystemResults]) -> list[str]:
     for test_set, name in sorted(absent):
         notices.append(f"{test_set}: no utterance of class {name} in some fold; its UAR is a mean over the others")
     notices += sorted({f"{s.protocol}: {s.protocol_caveat}" for s in systems if s.protocol_caveat})
+    if any(MARK in s.protocol for s in systems):
+        notices.append(
+            "corpus.exclude: networks that had heard this fold's test speakers may have chosen what does not train; "
+            "the figures may be a little too good"
+        )
     by_speaker = sorted({row["normalisation"] for row in rows if row["normalisation"].startswith("speaker")})
     if by_speaker:
         notices.append(
             f"normalised by {', '.join(by_speaker)}: several recordings of a speaker are supposed at hand when "
             "predicting, without labels; those that the statistics are taken from are scored, too"
         )
+    batches = [json.loads(row["settings"]).get("batches", {}) for row in rows]
+    by_corpus = {f"batches.{name}={b[name]}" for b in batches for name in _BY_UTTERANCE if name in b}
+    by_corpus -= {f"batches.{name}={value}" for name, value in _BY_UTTERANCE.items()}
+    if by_corpus:
+        notices.append(f"{', '.join(sorted(by_corpus))}: corpora do not count by their sizes in training")
     if any(s.shared for s in systems):
         notices.append("study_per=sweep: the selection saw these speakers in other folds; no figure for a comparison")
     return notices

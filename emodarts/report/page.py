@@ -1,27 +1,46 @@
-"""The report: all sections of some results, and one HTML page of them that needs no scripts and no network."""
+"""The report: all sections of some results, and one HTML page that needs no network and does without scripts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import pyarrow as pa
 
 from emodarts import __version__
 from emodarts.records import LATE_DEV
 from emodarts.report.comparisons import Comparison, group_comparisons
-from emodarts.report.elements import Collapsible, Paragraph, Section, iter_tables_and_figures, with_unique_names
+from emodarts.report.cover import cover_sentences
+from emodarts.report.elements import (
+    Collapsible,
+    Paragraph,
+    RecordingCard,
+    Section,
+    iter_tables_and_figures,
+    with_unique_names,
+)
 from emodarts.report.figures import Figure
+from emodarts.report.joined_table import join_predictions
+from emodarts.report.listening import Listening
 from emodarts.report.notices import all_notices
+from emodarts.report.predictions import load_predictions, load_utterances
 from emodarts.report.report_data import ReportData, load_report_data
 from emodarts.report.sections.breakdowns import classes_section, folds_section, speakers_section
+from emodarts.report.sections.changes import changes_section
 from emodarts.report.sections.cross_corpus import cross_corpus_section, transfer_section
 from emodarts.report.sections.enrolment import enrolment_section
 from emodarts.report.sections.ensembles import ensembles_section
-from emodarts.report.sections.genotypes import genotypes_section
+from emodarts.report.sections.groups import groups_section
+from emodarts.report.sections.hard_recordings import JudgedRecordings, hard_section, judge_recordings
+from emodarts.report.sections.health import health_section
 from emodarts.report.sections.hyperparameters import hyperparameters_section
 from emodarts.report.sections.learning_curves import learning_curves_section
+from emodarts.report.sections.networks import networks_section
 from emodarts.report.sections.provenance import losses_section, provenance_section
 from emodarts.report.sections.published_protocol import published_section
+from emodarts.report.sections.robustness import robustness_section
 from emodarts.report.sections.selection import selection_section
 from emodarts.report.sections.sizes import sizes_section
 from emodarts.report.sections.systems import SystemFigures, compare, systems_section
+from emodarts.report.sections.trust import trust_section
 from emodarts.report.tables import ReportTable, format_cell
 from emodarts.results.reader import Results
 from emodarts.templates import render_template
@@ -33,17 +52,22 @@ class Page:
 
     title: str
     subtitle: str
+    cover: tuple[str, ...]
     tiles: tuple[tuple[str, str], ...]
     notices: tuple[str, ...]
     sections: tuple[Section, ...]
+    judged: tuple[JudgedRecordings, ...] = ()  # for `--hard`
+    joined: Callable[[], pa.Table] | None = None  # for `--parquet`
 
     def tables_and_figures(self) -> list[ReportTable | Figure]:
         """All of them, in order."""
         return [element for section in self.sections for element in iter_tables_and_figures(section.elements)]
 
 
-def build_page(results: Results, top: int | None = None, ensemble: Sequence[str] = ()) -> Page:
-    """Read and compute everything; `top`, `ensemble`: see `load_report_data`.
+def build_page(
+    results: Results, top: int | None = None, ensemble: Sequence[str] = (), listening: Listening | None = None
+) -> Page:
+    """Read and compute everything; `top`, `ensemble`: see `load_report_data`; `listening`: with recordings, of where.
 
     Raises EmodartsError for results that are damaged or contradict each other.
     """
@@ -51,8 +75,18 @@ def build_page(results: Results, top: int | None = None, ensemble: Sequence[str]
     comparisons = group_comparisons(data)
     clean = [comparison for comparison in comparisons if comparison.epoch_rule == LATE_DEV]
     compared = [(comparison, compare(comparison)) for comparison in clean]
+    notices = all_notices(data, comparisons)
+    predicted, facts = load_predictions(data, clean), load_utterances(data)
+    judged = judge_recordings(data, predicted)
     sections = (
         systems_section(compared),
+        changes_section(data, clean),
+        trust_section(predicted),
+        groups_section(predicted, facts),
+        None if listening is None else listening.section(predicted, facts),
+        hard_section(judged),
+        robustness_section(data, clean),
+        health_section(data),
         ensembles_section(data),
         enrolment_section(clean),
         selection_section(data),
@@ -65,7 +99,7 @@ def build_page(results: Results, top: int | None = None, ensemble: Sequence[str]
         learning_curves_section(data),
         hyperparameters_section(data),
         sizes_section(data),
-        genotypes_section(data),
+        networks_section(data, compared),
         provenance_section(data),
         losses_section(data),
     )
@@ -74,9 +108,12 @@ def build_page(results: Results, top: int | None = None, ensemble: Sequence[str]
         f"Speech emotion recognition: {', '.join(corpora) or 'no results yet'}",
         f"Sweeps {', '.join(results.sweeps)}; reported by emodarts {__version__}. Every figure is computed from the "
         "result tables; winners are chosen on dev alone.",
+        cover_sentences(data, compared, notices),
         tuple(_tiles(data, compared)),
-        all_notices(data, comparisons),
+        notices,
         with_unique_names(tuple(s for s in sections if s is not None and s.elements)),
+        tuple(judged),
+        lambda: join_predictions(predicted, facts),
     )
 
 
@@ -90,6 +127,7 @@ def render_page(page: Page) -> str:
         is_table=lambda element: isinstance(element, ReportTable),
         is_paragraph=lambda element: isinstance(element, Paragraph),
         is_collapsible=lambda element: isinstance(element, Collapsible),
+        is_recording=lambda element: isinstance(element, RecordingCard),
     )
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,11 +70,11 @@ def draw_heat_maps(
     labels: tuple[str, str],
     limits: tuple[float, float],
 ) -> None:
-    """Heat maps of the same rows and columns, two beside each other; `labels` of rows and columns."""
+    """Heat maps of the same rows, which are named at the left, and columns, two beside each other; `labels` of both."""
     wide = min(2, len(heat_maps))
     grid = np.atleast_1d(canvas.subplots(-(-len(heat_maps) // wide), wide)).ravel()
     for number, (axes, heat_map) in enumerate(zip(grid, heat_maps, strict=False)):
-        _draw_heat_map(axes, heat_map, rows, columns, limits)
+        _draw_heat_map(axes, heat_map, rows if number % wide == 0 else [""] * len(rows), columns, limits)
         axes.set_ylabel(labels[0] if number % wide == 0 else "")
         axes.set_xlabel(labels[1] if number + wide >= len(heat_maps) else "")
     for axes in grid[len(heat_maps) :]:
@@ -112,7 +111,7 @@ def _draw_heat_map(
     axes.set_title(heat_map.title)
     axes.set_xlim(-0.5, len(columns) - 0.5)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    turned = len(columns) > 3 and max(map(len, columns)) > 6
+    turned = len(columns) > 3 and max(len(line) for name in columns for line in name.split("\n")) > 6
     axes.set_xticks(range(len(columns)), columns, rotation=35 if turned else 0, ha="right" if turned else "center")
     axes.set_yticks(range(len(rows)), rows)
     axes.tick_params(length=0)
@@ -244,79 +243,3 @@ def draw_strips(
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlabel("UAR of each test speaker, and the median")
     axes.tick_params(axis="y", length=0)
-
-
-@dataclass(frozen=True)
-class CellDrawing:
-    """A cell of a genotype: `nodes` have edges `(operation, source)`, sources counted from the inputs on."""
-
-    title: str
-    inputs: Sequence[str]
-    nodes: Sequence[Sequence[tuple[str, int]]]
-
-    @cached_property
-    def edges(self) -> list[tuple[int, int, str, int]]:
-        """Every edge `(begin, end, operation, lane)`; those of one lane do not overlap."""
-        lanes: list[list[tuple[int, int]]] = []
-        placed = []
-        edges = [(s, len(self.inputs) + n, name) for n, node in enumerate(self.nodes) for name, s in node]
-        for begin, end, name in sorted(edges, key=lambda e: (e[1] - e[0], e[0])):
-            free = (i for i, taken in enumerate(lanes) if all(end <= a or begin >= b for a, b in taken))
-            lane = next(free, len(lanes))
-            if lane == len(lanes):
-                lanes.append([])
-            lanes[lane].append((begin, end))
-            placed.append((begin, end, name, lane))
-        return placed
-
-    @property
-    def height(self) -> float:
-        """In units of the drawing."""
-        return 1.75 + 0.62 * max(lane for *_, lane in self.edges)
-
-    def describe(self) -> str:
-        """The cell in words."""
-        states = [*self.inputs, *(f"node {n}" for n in range(len(self.nodes)))]
-        sums = (
-            f"node {n} = " + " + ".join(f"{name}({states[source]})" for name, source in edges)
-            for n, edges in enumerate(self.nodes)
-        )
-        return f"{self.title}: " + ", ".join(sums)
-
-
-def cells_size(cells: Sequence[CellDrawing]) -> tuple[float, float]:
-    """Width and height (inches) of `draw_cells`."""
-    widest = max(len(cell.inputs) + len(cell.nodes) for cell in cells)
-    return max(3.6, 1.2 * widest), sum(0.42 * cell.height + 0.25 for cell in cells)
-
-
-def draw_cells(canvas: "Canvas", cells: Sequence[CellDrawing]) -> None:
-    """Cells below each other: states from left to right, an edge on a lane with its operation written on it."""
-    canvas.set_layout_engine("none")
-    _, height = cells_size(cells)
-    widest = max(len(cell.inputs) + len(cell.nodes) for cell in cells)
-    top = height
-    for cell in cells:
-        inches = 0.42 * cell.height
-        axes = canvas.add_axes((0.0, (top - 0.25 - inches) / height, 1.0, inches / height))
-        top -= 0.25 + inches
-        _draw_cell(axes, cell)
-        axes.set_title(cell.title, loc="left", x=0.02)
-        axes.set_xlim(-0.6, widest - 0.4)
-
-
-def _draw_cell(axes: "Axes", cell: CellDrawing) -> None:
-    for begin, end, name, lane in cell.edges:
-        height = 0.75 + 0.62 * lane
-        path = [(begin + 0.1, 0.22), (begin + 0.22, height), (end - 0.22, height), (end - 0.1, 0.22)]
-        recurrent = name.startswith(("lstm", "rnn", "gru"))
-        tone = SOFT if name in ("none", "skip_connect") else colour(1 if recurrent else 0)
-        x, y = zip(*path, strict=True)
-        axes.plot(x, y, color=tone, linewidth=1.2, solid_joinstyle="round", marker="v", markevery=[3], markersize=5)
-        axes.text(begin + 0.5, height + 0.07, name.replace("_", " "), ha="center", va="bottom", fontsize=7.5, color=INK)
-    states = [*((text, SOFT) for text in cell.inputs), *((str(n), INK) for n in range(len(cell.nodes)))]
-    for place, (text, edge) in enumerate(states):
-        box = {"boxstyle": "round,pad=0.35", "facecolor": "none", "edgecolor": edge, "linewidth": 1}
-        axes.text(place, 0, text, ha="center", va="center", fontsize=8.5, color=INK, bbox=box)
-    axes.set_ylim(-0.45, cell.height - 0.55)
-    axes.axis("off")

@@ -3,6 +3,7 @@
 Of configurations that were not chosen only the trial and the size are read.
 """
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from emodarts.audit.facts import corpus_facts
 from emodarts.errors import EmodartsError
 from emodarts.records import SHARED_STUDY
 from emodarts.results.ensembles import DEFAULT_TOP, Ensemble, EnsembleEvaluation, evaluate_ensembles, stored_ensembles
@@ -229,6 +231,13 @@ class ReportData:
         return rows
 
 
+def facts_of(corpus: dict[str, Any]) -> tuple[str, str]:
+    """Language and licence of a row of the table `corpora`: from its audit, else as this version knows them."""
+    audit = json.loads(corpus["audit"]) if corpus["audit"] else {}
+    known = corpus_facts(corpus["corpus"])
+    return audit.get("language") or known[0], audit.get("licence") or known[1]
+
+
 def load_report_data(results: Results, top: int | None = None, ensemble: Sequence[str] = ()) -> ReportData:
     """Read what a report needs. Raises EmodartsError for files that are none, and sweeps of one name that differ.
 
@@ -243,7 +252,7 @@ def load_report_data(results: Results, top: int | None = None, ensemble: Sequenc
         )
     rankings = {sweep.name: rank_configurations(sweep) for sweep in results.parts}
     winners = {sweep.name: first_of_studies(sweep, rankings[sweep.name]) for sweep in results.parts}
-    systems = [s for sweep in results.parts for s in _read_systems(sweep, {w.key: w for w in winners[sweep.name]})]
+    systems = [s for sweep in results.parts for s in read_systems(sweep, {w.key: w for w in winners[sweep.name]})]
     for sweep in results.parts:
         stored_top, stored_systems = stored_ensembles(sweep) or (DEFAULT_TOP, ())
         chosen = stored_top if top is None else top, ensemble or stored_systems
@@ -252,8 +261,9 @@ def load_report_data(results: Results, top: int | None = None, ensemble: Sequenc
     return ReportData(results, tuple(w for ws in winners.values() for w in ws), tuple(systems), sweeps, rankings)
 
 
-def _read_systems(sweep: SweepTables, winners: dict[tuple[str, str, int], Winner]) -> Iterator[SystemResults]:
-    final = pc.field("stage") == "final"
+def read_systems(sweep: SweepTables, winners: dict[tuple[str, str, int], Winner]) -> Iterator[SystemResults]:
+    """The systems of a sweep with these configurations (by system, study and trial) for their winners."""
+    final = (pc.field("stage") == "final") & pc.field("condition").is_null()
     rows = [row for piece in sweep.read_trials("folds", set(winners), None, final) for row in piece.to_pylist()]
     tallies = count_predictions(sweep, set(winners), {EvaluatedUnit.of(row): tuple(row["classes"]) for row in rows})
     return _group_rows(sweep.name, rows, tallies, winners)
@@ -312,13 +322,18 @@ def _count_speakers_once(tallies: Sequence[Tally]) -> list[Tally]:
 
 
 def count_predictions(
-    sweep: SweepTables, trials: set[tuple[str, str, int]], classes: Mapping[EvaluatedUnit, tuple[str, ...]]
+    sweep: SweepTables,
+    trials: set[tuple[str, str, int]],
+    classes: Mapping[EvaluatedUnit, tuple[str, ...]],
+    condition: str | None = None,
 ) -> dict[EvaluatedUnit, Tallies]:
     """The labelled predictions of some configurations' units, counted by speaker for each part.
 
-    `classes` of each unit. Raises EmodartsError for predictions of another unit, or of a class that it has not.
+    `classes` of each unit; `condition`: on recordings that were made noisy, say, instead of those as they are. Raises
+    EmodartsError for predictions of another unit, or of a class that it has not.
     """
     is_counted = (pc.field("stage") == "final") & pc.field("label").is_valid()
+    is_counted &= pc.field("condition").is_null() if condition is None else pc.field("condition") == condition
     counts: dict[EvaluatedUnit, dict[EvaluationPart, dict[str, NDArray[np.float64]]]] = defaultdict(
         lambda: defaultdict(dict)
     )

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -20,8 +20,8 @@ COMMIT_KEY = "emodarts.commit"
 class Commit:
     """How a unit ended (complete | pruned | failed), why, and which attempt's files count.
 
-    `dev_uar` and `parameters` are what a driver needs of a complete one, as in its rows: a sweep that is taken up again
-    has thousands of these to read.
+    `dev_uar`, `parameters` and `macs` are what a driver needs of a complete one, as in its rows, and `choices` by what
+    else it may be chosen (`choice_figures`): a sweep that is taken up again has thousands of these to read.
     """
 
     key: UnitKey
@@ -30,6 +30,8 @@ class Commit:
     reason: str | None
     dev_uar: float | None = None
     parameters: int | None = None
+    macs: int | None = None
+    choices: dict[str, float] = field(default_factory=dict)
 
     def header(self) -> dict[str, str]:
         """The entry in the header of a Parquet file."""

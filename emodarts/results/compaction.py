@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from emodarts.errors import EmodartsError
+from emodarts.results.commit_log import LOG
 from emodarts.results.compacted_files import COMMITS, FOLDER, CompactedFiles, commits_table
 from emodarts.results.lease import Lease
 from emodarts.results.reader import SweepTables
@@ -34,7 +35,7 @@ def compact(storage: Storage, sweep: str) -> int:
             )
         compacted = CompactedFiles.named(sweep, uuid.uuid4().hex[:8])
         for name, path in compacted.files.items():
-            _write(storage, path, versioned_schema(name), tables.read_pieces(name))
+            _write(storage, path, versioned_schema(name), tables.read_pieces(name, with_inner=True))
         _write(storage, compacted.commits, COMMITS, [commits_table(tables.commits)])
         compacted.save(storage, sweep)
         return _delete_replaced(storage, sweep, {*compacted.files.values(), compacted.commits})
@@ -58,6 +59,7 @@ def _write(storage: Storage, path: str, schema: pa.Schema, pieces: Iterable[pa.T
 def _delete_replaced(storage: Storage, sweep: str, valid: set[str]) -> int:
     """Delete small files, and those of an earlier compaction; how many small ones there were."""
     count = 0
+    storage.delete_folder(f"{sweep}/{LOG}")  # it copies small files
     for name in TABLES:
         count += len(storage.list(f"{sweep}/{name}"))
         storage.delete_folder(f"{sweep}/{name}")

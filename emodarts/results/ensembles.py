@@ -135,7 +135,7 @@ def _read_members(
     sweep: SweepTables, name: str, ensemble: Ensemble, columns: list[str] | None
 ) -> dict[tuple[Any, ...], dict[TrialKey, pa.Table]]:
     """The rows of the final networks that predict classes: part -> member -> rows."""
-    where = (pc.field("stage") == "final") & pc.field("target").is_null()
+    where = (pc.field("stage") == "final") & pc.field("target").is_null() & pc.field("condition").is_null()
     divided: dict[tuple[Any, ...], dict[TrialKey, pa.Table]] = {}
     for piece in sweep.read_trials(name, set(ensemble.members), columns, where):
         keys = [*_SHARED, *_MEMBER]

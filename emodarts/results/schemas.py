@@ -80,7 +80,7 @@ TABLES: dict[str, pa.Schema] = {
     "epochs": pa.schema(
         [
             *_UNIT,
-            ("phase", _STRING),  # search | train
+            ("phase", _STRING),  # search | ranking | proposal | train
             ("epoch", _INT),
             *_columns("train_loss alpha_loss dev_loss dev_uar dev_war entropy top2_margin", _FLOAT),
             ("skip_connections", _INT),
@@ -101,6 +101,16 @@ TABLES: dict[str, pa.Schema] = {
             *_columns("agreement ece members_uar members_ece", _FLOAT),  # the last two: means of the members' own
         ]
     ),
+    # what is known of each utterance beside its label, without anything that could be heard
+    "utterances": pa.schema(
+        [
+            *_columns("sweep corpus utterance path", _STRING),
+            *_columns("start end", _FLOAT),
+            *_columns("speaker gender session scenario text", _STRING),
+            ("seconds", _FLOAT),
+            ("audio_hash", _STRING),  # of the decoded samples, as the feature store has it
+        ]
+    ),
     "importances": pa.schema([*_STUDY, ("parameter", _STRING), ("value", _FLOAT)]),
     "corpora": pa.schema(
         [
@@ -115,7 +125,12 @@ TABLES: dict[str, pa.Schema] = {
 
 def versioned_schema(table: str, **metadata: str) -> pa.Schema:
     """The schema of a table with its version, and further metadata, in the file's header."""
-    return TABLES[table].with_metadata({_VERSION_KEY.decode(): str(SCHEMA_VERSION), **metadata})
+    return TABLES[table].with_metadata(version_header(**metadata))
+
+
+def version_header(**metadata: str) -> dict[str, str]:
+    """The version, and further metadata, as a file's header has them."""
+    return {_VERSION_KEY.decode(): str(SCHEMA_VERSION), **metadata}
 
 
 def check_schema(schema: pa.Schema, table: str, where: str) -> None:

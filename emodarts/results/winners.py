@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
+from emodarts.results.constraints import Constraint, keeps_to
 from emodarts.results.reader import Results, SweepTables
 
 _STUDY = ["system", "study"]
@@ -57,17 +58,43 @@ def rank_configurations(sweep: SweepTables) -> pa.Table:
     """The complete configurations of a sweep's studies, the best of each first (`rank_on_dev`).
 
     Columns `system, study, trial, value` (UAR on dev of the first seed, null where there is none) and `size`
-    (parameters, mean over folds; null where a unit wrote none).
+    (parameters, mean over folds; null where a unit wrote none). `value` is null, too, where a network does not keep to
+    the sweep's constraints: it is never chosen.
     """
     is_complete = (pc.field("status") == "complete") & (pc.field("seed") == 0)
     trials = sweep.table("trials", [*_STUDY, "trial", "values"], is_complete)
     first = pc.list_slice(trials["values"], 0, 1, return_fixed_size_list=True).combine_chunks()
     trials = trials.drop_columns("values").append_column("value", first.flatten())
-    units = sweep.table("folds", [*_STUDY, "trial", "parameters"], pc.field("seed") == 0)
-    sizes = units.group_by([*_STUDY, "trial"]).aggregate([("parameters", "mean")])
-    table = trials.join(sizes.rename_columns([*_STUDY, "trial", "size"]), [*_STUDY, "trial"])
+    table = trials.join(network_costs(sweep, pc.field("seed") == 0), [*_STUDY, "trial"])
+    table = _without_excess(table, [Constraint.parse(text) for text in sweep.settings.get("sweep.constraints", [])])
     table = table.take(rank_on_dev(*(table[name].to_numpy() for name in ("value", "size", "trial"))))
     return table.take(pc.sort_indices(table, [(name, "ascending") for name in _STUDY]))  # stable
+
+
+def network_costs(sweep: SweepTables, where: pc.Expression | None = None) -> pa.Table:
+    """Columns `system, study, trial, size, macs` of configurations: parameters and macs, means over their units.
+
+    Of a configuration that was judged on inner splits over these alone, as the driver counts.
+    """
+    key = [*_STUDY, "trial"]
+    units = sweep.table("folds", [*key, "inner", "parameters", "macs"], where, with_inner=True)
+    units = units.set_column(3, "inner", pc.is_valid(units["inner"]))
+    means = units.group_by([*key, "inner"]).aggregate([("parameters", "mean"), ("macs", "mean")])
+    means = means.rename_columns([*key, "inner", "size", "macs"])
+    judged = means.filter(means["inner"]).drop_columns("inner")
+    others = means.filter(pc.invert(means["inner"])).drop_columns("inner")
+    return pa.concat_tables([judged, others.join(judged, key, join_type="left anti")]) if len(judged) else others
+
+
+def _without_excess(table: pa.Table, constraints: Sequence[Constraint]) -> pa.Table:
+    """The table without the column `macs`, and without the values of what does not keep to the constraints."""
+    costs = [{"parameters": row["size"] or 0, "macs": row["macs"] or 0} for row in table.to_pylist() if constraints]
+    table = table.drop_columns("macs")
+    if not constraints:
+        return table
+    is_kept = pa.array([keeps_to(constraints, cost) for cost in costs])
+    values = pc.if_else(is_kept, table["value"], pa.scalar(None, pa.float64()))
+    return table.set_column(table.column_names.index("value"), "value", values)
 
 
 def first_of_studies(sweep: SweepTables, ranking: pa.Table) -> list[Winner]:

@@ -6,31 +6,40 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from emodarts import metrics
-from emodarts.records import EpochRecord, Evaluation, RungRecord, TrialRecord, UnitKey, UnitRecords
-from emodarts.results.commits import Commit, read_commit
-from emodarts.results.schemas import SCHEMA_VERSION, TABLES, versioned_schema
+from emodarts.errors import EmodartsError
+from emodarts.records import EpochRecord, Evaluation, RungRecord, TrialRecord, UnitKey, UnitRecords, late_epochs
+from emodarts.results.commit_log import CommitLog
+from emodarts.results.commits import Commit, commit_path, read_commit
+from emodarts.results.encoding import encode_rows, encode_table, trial_file, trial_row
+from emodarts.results.schemas import SCHEMA_VERSION, TABLES
 from emodarts.storage import Storage
 
 
 class SweepWriter:
-    """Writes the tables of one sweep below `<results>/<sweep>/`."""
+    """Writes the tables of one sweep below `<results>/<sweep>/`; `log` is that of the driver who has it."""
 
     def __init__(self, storage: Storage, sweep: str):
         self.storage, self.sweep = storage, sweep
+        self.log: CommitLog | None = None
 
     def write_trial(self, trial: TrialRecord) -> None:
         """Write, or rewrite, the row of a trial."""
-        row = {
-            **asdict(trial),
-            "sweep": self.sweep,
-            "parameters": json.dumps(trial.parameters, sort_keys=True),
-            "values": list(trial.values),
-        }
-        name = f"{trial.system}.{trial.study}.t{trial.trial:05d}.s{trial.seed}".replace(":", "-")
-        self._write("trials", f"trials/{name}.parquet", [row])
+        path = trial_file(trial.system, trial.study, trial.trial, trial.seed)
+        self._write("trials", path, [trial_row(self.sweep, trial)])
+        if self.log is not None and trial.status != "running":
+            self.log.add(trials=[trial])
+
+    def on_unit_end(self, commit: Commit) -> None:
+        """A unit's commit stands: the log may have it."""
+        if self.log is not None:
+            self.log.add([commit])
+
+    def discard_log(self) -> None:
+        """Before what is ended is to run again."""
+        if self.log is not None:
+            self.log.discard()
 
     def write_rung(self, rung: RungRecord) -> None:
         """Write a decision on pruning."""
@@ -55,6 +64,11 @@ class SweepWriter:
         }
         self._write("corpora", f"corpora/{corpus}.parquet", [row])
 
+    def write_utterances(self, corpus: str, rows: list[dict[str, Any]]) -> None:
+        """Write what is known of a corpus's utterances (columns of `utterances` but `sweep` and `corpus`)."""
+        head = {"sweep": self.sweep, "corpus": corpus}
+        self._write("utterances", f"utterances/{corpus}.parquet", [{**head, **row} for row in rows])
+
     def write_importances(self, system: str, study: str, values: dict[str, float]) -> None:
         """Write the importance of each hyperparameter of a study."""
         head = {"sweep": self.sweep, "system": system, "study": study}
@@ -65,25 +79,27 @@ class SweepWriter:
         """Write all rows of the table `ensembles` (`results.ensembles`), in the place of those that there were."""
         self._write("ensembles", "ensembles/all.parquet", rows)
 
-    def commit(self, key: UnitKey, records: UnitRecords, attempt: str) -> Commit:
-        """Write everything of a unit; until the last file is there, nothing of it counts.
+    def commit(self, key: UnitKey, records: UnitRecords, attempt: str, place: str | None = None) -> Commit:
+        """Write everything of a unit, and the place where it ran; until the last file is there, nothing of it counts.
 
         Returns the commit that stands: the first one, whoever made it (the driver ends units whose workers seem dead).
         """
         if (standing := read_commit(self.storage, self.sweep, key.name)) is not None:
             return standing
-        predictions = [row for e in records.evaluations for row in _prediction_rows(key, e)]
         genotypes = [
             {"genotype": g.genotype_json, "network": g.network_json, "derived_at": g.derived_at}
             | _unit_columns(key, g.stage, None)
             for g in records.genotypes
         ]
-        self._write("predictions", f"predictions/{key.name}.{attempt}.parquet", predictions)
+        predictions = [TABLES["predictions"].empty_table(), *(_predictions(key, e) for e in records.evaluations)]
+        content = encode_table(pa.concat_tables(predictions))
+        self.storage.write(f"{self.sweep}/predictions/{key.name}.{attempt}.parquet", content)
         self._write("epochs", f"epochs/{key.name}.{attempt}.parquet", _epoch_rows(key, records.epochs))
         self._write("genotypes", f"genotypes/{key.name}.{attempt}.parquet", genotypes)
-        rows = [_fold_row(key, e, records) for e in records.evaluations]
+        rows = [{**_fold_row(key, e, records), "place": place} for e in records.evaluations]
         dev = next((row["uar"] for row in rows if row["role"] == "dev" and row["stage"] == "final"), None)
-        return self._commit(Commit(key, attempt, "complete", None, dev, records.parameters), rows)
+        about = (dev, records.parameters, records.macs, choice_figures(key, records))
+        return self._commit(Commit(key, attempt, "complete", None, *about), rows)
 
     def commit_ended(
         self, key: UnitKey, status: str, reason: str, epochs: tuple[EpochRecord, ...], attempt: str
@@ -99,16 +115,47 @@ class SweepWriter:
         self._write("epochs", f"epochs/{key.name}.{attempt}.parquet", _epoch_rows(key, epochs))
         return self._commit(Commit(key, attempt, status, reason), [])
 
-    def _commit(self, commit: Commit, rows: list[dict[str, Any]]) -> Commit:
-        self._write("folds", f"folds/{commit.key.name}.parquet", rows, **commit.header())
-        return commit
+    def withdraw(self, commit: Commit) -> None:
+        """Take back the commit of a failed unit, so that another attempt may end it. Raises EmodartsError where it
+        stands in compacted files.
+        """
+        self.discard_log()
+        try:
+            self.storage.delete(commit_path(self.sweep, commit.key.name))
+        except FileNotFoundError as error:
+            raise EmodartsError(
+                f"{commit.key.name} of sweep '{self.sweep}' has failed and is compacted, so it cannot run again: take "
+                "another sweep.name"
+            ) from error
 
-    def _write(self, table: str, path: str, rows: list[dict[str, Any]], **metadata: str) -> None:
-        content = pa.Table.from_pylist(rows, TABLES[table]).cast(TABLES[table])
-        header = versioned_schema(table, **metadata).metadata
-        sink = pa.BufferOutputStream()
-        pq.write_table(content.replace_schema_metadata(header), sink, compression="zstd")
-        self.storage.write(f"{self.sweep}/{path}", sink.getvalue().to_pybytes())
+    def _commit(self, commit: Commit, rows: list[dict[str, Any]]) -> Commit:
+        """Attempts may meet here: the file is made by one of them, and its commit is what all return."""
+        content = encode_rows("folds", rows, **commit.header())
+        if self.storage.write_new(commit_path(self.sweep, commit.key.name), content):
+            return commit
+        standing = read_commit(self.storage, self.sweep, commit.key.name)
+        return commit if standing is None else standing  # None: somebody deletes files by hand
+
+    def _write(self, table: str, path: str, rows: list[dict[str, Any]]) -> None:
+        self.storage.write(f"{self.sweep}/{path}", encode_rows(table, rows))
+
+
+def choice_figures(key: UnitKey, records: UnitRecords) -> dict[str, float]:
+    """By what a configuration may be chosen beside its network's dev UAR (`sweep.choose_by`), 0 to 1, more is better.
+
+    `late_mean`: the dev UAR after each epoch of the last quarter of the training, their mean, which no single epoch's
+    luck decides. `dev_loss`: the geometric mean of the probabilities that the network gives the right classes on dev,
+    exp(-cross-entropy). Empty without a dev part.
+    """
+    final = next((e for e in records.evaluations if (e.role, e.stage) == ("dev", "final")), None)
+    if final is None or None in final.labels:
+        return {}
+    columns = [key.classes.index(str(label)) for label in final.labels]
+    right = np.asarray(final.probabilities)[np.arange(len(columns)), columns]
+    trained = [epoch.dev_uar for epoch in records.epochs if epoch.phase == "train" and epoch.dev_uar is not None]
+    late = [trained[epoch] for epoch in late_epochs(len(trained))] if trained else []
+    means = {"late_mean": float(np.mean(late))} if late else {}
+    return {**means, "dev_loss": float(np.exp(np.log(np.maximum(right, 1e-12)).mean()))}
 
 
 def compute_figures(e: Evaluation, classes: tuple[str, ...]) -> dict[str, Any]:
@@ -133,21 +180,33 @@ def _unit_columns(key: UnitKey, stage: str | None, epoch_rule: str | None) -> di
 
 
 def _epoch_rows(key: UnitKey, epochs: tuple[EpochRecord, ...]) -> list[dict[str, Any]]:
-    stages = {"search": "supernet", "train": "final"}
+    stages = dict.fromkeys(("search", "ranking", "proposal"), "supernet") | {"train": "final"}
     return [{**_unit_columns(key, stages[epoch.phase], None), **asdict(epoch)} for epoch in epochs]
 
 
 def _evaluation_columns(key: UnitKey, e: Evaluation) -> dict[str, Any]:
-    part = {"role": e.role, "test_set": e.test_set, "normalisation": e.normalisation}
+    part = {"role": e.role, "test_set": e.test_set, "normalisation": e.normalisation, "condition": e.condition}
     return {**_unit_columns(key, e.stage, e.epoch_rule), **part}
 
 
-def _prediction_rows(key: UnitKey, e: Evaluation) -> list[dict[str, Any]]:
-    columns = _evaluation_columns(key, e)
-    predicted = [key.classes[int(np.argmax(p))] for p in e.probabilities]
-    names = ("utterance", "speaker", "label", "predicted", "probabilities")
-    values = zip(e.utterances, e.speakers, e.labels, predicted, e.probabilities, strict=True)
-    return [{**columns, **dict(zip(names, row, strict=True))} for row in values]
+def _predictions(key: UnitKey, e: Evaluation) -> pa.Table:
+    """The rows of an evaluation, made by columns: a large test set has a hundred thousand."""
+    probabilities = np.ascontiguousarray(e.probabilities, np.float32).reshape(-1, len(key.classes))
+    of_rows = {
+        "utterance": e.utterances,
+        "speaker": e.speakers,
+        "label": e.labels,
+        "predicted": [key.classes[number] for number in probabilities.argmax(1)],
+    }
+    bounds = np.arange(0, probabilities.size + 1, len(key.classes), dtype=np.int32)
+    arrays: dict[str, pa.Array] = {"probabilities": pa.ListArray.from_arrays(bounds, probabilities.ravel())}
+    about, schema = _evaluation_columns(key, e), TABLES["predictions"]
+    for column in schema:
+        if column.name in of_rows:
+            arrays[column.name] = pa.array(of_rows[column.name], column.type)
+        elif column.name not in arrays:
+            arrays[column.name] = pa.repeat(pa.scalar(about.get(column.name), column.type), len(e.utterances))
+    return pa.Table.from_arrays([arrays[name] for name in schema.names], schema=schema)
 
 
 def _fold_row(key: UnitKey, e: Evaluation, records: UnitRecords) -> dict[str, Any]:

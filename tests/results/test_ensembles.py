@@ -228,6 +228,7 @@ def test_a_sweep_that_was_compacted_before_there_was_the_table(tmp_path):
     assert reader.open(tmp_path).table("ensembles").num_rows == 0
 
 
+@pytest.mark.slow
 def test_the_report_has_them_beside_their_systems(tmp_path, capsys):
     write(tmp_path, Made(folds=3, skills={"emodarts": 0.6, "a": 0.5, "b": 0.7}))
     page = build_page(reader.open(tmp_path), 2, ("a", "b"))

@@ -3,7 +3,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -44,28 +46,53 @@ def finish(writer, trial, dev, test, fold=0, seed=0, size=10, study=None):
 
 def test_a_crash_before_the_commit_leaves_no_row(storage, monkeypatch):
     """Whatever write is the last one to succeed, a unit is there whole or not at all."""
-    original = Storage.write
     for crash_at in range(4):
-        count = []
+        with monkeypatch.context() as patch:
+            count = []
+            for name in ("write", "write_new"):
+                original = getattr(Storage, name)
 
-        def write(self, relative, content, count=count, crash_at=crash_at):
-            if len(count) == crash_at:
-                raise KeyboardInterrupt
-            count.append(relative)
-            original(self, relative, content)
+                def write(self, relative, content, count=count, crash_at=crash_at, original=original):
+                    if len(count) == crash_at:
+                        raise KeyboardInterrupt
+                    count.append(relative)
+                    return original(self, relative, content)
 
-        monkeypatch.setattr(Storage, "write", write)
-        with pytest.raises(KeyboardInterrupt):
-            SweepWriter(storage, "s").commit(key(), records(), f"attempt{crash_at}")
+                patch.setattr(Storage, name, write)
+            with pytest.raises(KeyboardInterrupt):
+                SweepWriter(storage, "s").commit(key(), records(), f"attempt{crash_at}")
         opened = reader.open(storage.root)
         assert all(opened.table(t).num_rows == 0 for t in ("folds", "predictions", "epochs", "genotypes"))
-    monkeypatch.setattr(Storage, "write", original)
     SweepWriter(storage, "s").commit(key(), records(), "whole")
     assert SweepWriter(storage, "s").commit(key(), records(test=4), "later").attempt == "whole"
     opened = reader.open(storage.root)
     assert [c.attempt for c in opened.commits] == ["whole"]
     assert opened.table("predictions").num_rows == 8
     assert opened.table("folds").num_rows == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["local", "s3"])
+def test_of_commits_that_meet_one_stands_and_all_are_told_so(tmp_path, bucket, place):
+    """Attempts that all looked before any of them had committed: each with another UAR on test."""
+    storage = Storage.open(tmp_path if place == "local" else bucket.format("meet"))
+    register(storage, "s", {"a": 1})
+    together, attempts = threading.Barrier(4), {f"attempt{n}": n for n in range(4)}
+
+    class Meeting(SweepWriter):
+        def _commit(self, commit, rows):
+            together.wait()
+            return super()._commit(commit, rows)
+
+    def commit(attempt):
+        return Meeting(storage, "s").commit(key(), records(test=attempts[attempt]), attempt).attempt
+
+    with ThreadPoolExecutor(4) as pool:
+        standing = set(pool.map(commit, attempts))
+    (commit_in_tables,) = reader.Results.of(storage, ["s"]).commits
+    assert standing == {commit_in_tables.attempt}
+    (test,) = [r for r in reader.Results.of(storage, ["s"]).table("folds").to_pylist() if r["role"] == "test"]
+    assert test["uar"] == attempts[commit_in_tables.attempt] / 4
 
 
 def test_the_first_commit_of_a_unit_stands(storage):
@@ -233,9 +260,65 @@ def test_a_lease_of_another_host_goes_stale(storage):
         near.__enter__()
     now[0] += 2
     with near:
-        assert json.loads(storage.read("s/lease.json"))["host"] == "near"
+        assert json.loads(storage.read(near.path))["host"] == "near"
         far.__exit__()  # the old holder does not take away what is not its own
-        assert storage.exists("s/lease.json")
+        assert storage.exists(near.path)
+        with pytest.raises(EmodartsError, match="on near"):
+            Lease(storage, "s", clock=lambda: now[0], host="third").__enter__()
+    assert not [name for name in storage.list("s") if name.startswith("lease")]
+
+
+@pytest.mark.parametrize("is_stale", [False, True], ids=["free", "stale"])
+def test_of_drivers_that_meet_one_holds_the_sweep_though_its_put_comes_late(bucket, monkeypatch, is_stale):
+    """On an S3 server: the first to ask is the last whose PUT arrives."""
+    storage = Storage.open(bucket.format(f"late-lease-{is_stale}"))
+    if is_stale:
+        Lease(storage, "s", host="far", clock=lambda: 0.0)._take()
+    original, late = Storage.write_new, threading.Event()
+
+    def write_new(self, relative, content):
+        if not late.is_set():
+            late.set()
+            time.sleep(0.3)
+        return original(self, relative, content)
+
+    monkeypatch.setattr(Storage, "write_new", write_new)
+
+    def hold(_):
+        try:
+            return Lease(storage, "s").__enter__()
+        except EmodartsError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(3) as pool:
+        first, *others = pool.map(hold, range(3))
+    (held,) = [lease for lease in (first, *others) if isinstance(lease, Lease)]
+    assert all("is held by process" in text for text in (first, *others) if isinstance(text, str))
+    held.__exit__()
+    assert storage.list("s") == []
+
+
+def test_a_lease_can_be_waited_for(storage, monkeypatch):
+    monkeypatch.setattr("emodarts.results.lease.WAITING", 0.02)
+    sentences = []
+    with Lease(storage, "s") as first, ThreadPoolExecutor(1) as pool:
+        second = pool.submit(Lease(storage, "s", on_wait=sentences.append).__enter__)
+        deadline = time.time() + 10
+        while not sentences and time.time() < deadline:
+            time.sleep(0.01)
+        assert not second.done()
+        first.__exit__()
+        second.result(timeout=10).__exit__()
+    (sentence,) = sentences
+    assert "is held by process" in sentence
+
+
+def test_a_lease_that_was_cut_off_holds_nothing(storage):
+    """As a machine leaves it that loses its power."""
+    storage.write("s/lease.json", b'{"token": "12')
+    with Lease(storage, "s"), pytest.raises(EmodartsError, match="is held by process"):
+        Lease(storage, "s").__enter__()
+    assert not [name for name in storage.list("s") if name.startswith("lease")]
 
 
 def test_a_lost_lease_is_noticed(storage, monkeypatch):

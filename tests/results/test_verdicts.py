@@ -57,6 +57,7 @@ def test_a_verdict_about_methods_takes_three_seeds_of_both_systems():
     assert compare_systems(ours, others[:2]) == difference(ours, others[:2])
 
 
+@pytest.mark.slow
 def test_equal_methods_are_told_apart_at_the_nominal_rate_whatever_the_luck_of_seeds():
     """tests/benchmarks/verdicts.py in short."""
     rng, alone, verdicts = np.random.default_rng(3), [], []

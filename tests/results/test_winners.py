@@ -5,6 +5,8 @@ import pytest
 
 from emodarts.records import TrialRecord
 from emodarts.results import reader
+from emodarts.results.constraints import Constraint
+from emodarts.results.ensembles import choose_ensembles
 from emodarts.results.reader import Results
 from emodarts.results.statistics import best, nested_choice, shared_choice
 from emodarts.results.sweep_file import register
@@ -59,3 +61,24 @@ def test_every_choice_is_by_the_same_rule(tmp_path, seed):
 def test_a_study_without_complete_configurations_has_no_winner(tmp_path):
     writer = SweepWriter(Storage.open(tmp_path), "s")
     assert TrialHistory(writer, Results(()), "emodarts", {"fold0": (0,)}).winner("fold0") is None
+
+
+def test_what_breaks_a_constraint_never_wins(tmp_path):
+    """The tables and the driver's history agree: of networks of at most 2 parameters the best on dev."""
+    right, sizes = [4, 3, 2, 3], [3, 2, 1, 9]
+    storage, constraint = Storage.open(tmp_path), Constraint.parse("parameters <= 2")
+    register(storage, "s", {"sweep.constraints": ["parameters<=2"]})
+    writer = SweepWriter(storage, "s")
+    for trial in range(4):
+        writer.commit(key(trial), records(right[trial], 2, size=sizes[trial]), "x")
+        values = (right[trial] / 4,)
+        writer.write_trial(TrialRecord("emodarts", "fold0", trial, 0, {"a": 1}, "complete", values=values))
+    results = reader.open(tmp_path)
+    assert [(w.trial, w.dev_uar) for w in winners(results)] == [(1, 0.75)]
+    (ensemble,) = choose_ensembles(rank_configurations(results.parts[0]), top=5)
+    assert [trial for _, _, trial in ensemble.members] == [1, 2]
+    history = TrialHistory(writer, results, "emodarts", {"fold0": (0,)}, [constraint])
+    assert history.ranked("fold0") == [1, 2]
+    assert history.costs(history.trials["fold0"][3, 0]) == {"parameters": 9, "macs": 5}
+    assert constraint.violation({"parameters": 3}) == 0.5
+    assert Constraint.parse("macs>=2e6").violation({"macs": 1e6}) == 0.5

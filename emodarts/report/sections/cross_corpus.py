@@ -2,6 +2,7 @@
 another): matrices of corpora.
 """
 
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from emodarts.report import plots
 from emodarts.report.comparisons import Comparison, features_name
 from emodarts.report.elements import Element, Paragraph, Section
 from emodarts.report.figures import Figure
-from emodarts.report.report_data import EvaluationPart, ReportData, SystemResults
+from emodarts.report.report_data import EvaluationPart, ReportData, SystemResults, facts_of
 from emodarts.report.sections.systems import over_speakers
 from emodarts.report.tables import Cell, ReportTable, format_cell, head, slug
 from emodarts.results.statistics import Interval, Tally
@@ -64,7 +65,7 @@ def cross_corpus_section(data: ReportData) -> Section | None:
             whose = _NORMALISED_BY.get(normalisation, normalisation)
             title = f"Normalised by {whose} ({features}, {len(classes)} classes)"
             name = f"cross {features} {len(classes)} {normalisation}"
-            elements += _matrix(name, title, "trained on", cells, 1 / len(classes))
+            elements += _matrix(name, title, "trained on", _by_language(cells, data), 1 / len(classes))
     text = (
         "A row is what was trained on, a column what was tested on. On another corpus every fold's model is tested on "
         "all of it: the UAR of each model, then their mean; intervals resample the foreign speakers with all models at "
@@ -117,14 +118,16 @@ def _matrix(name: str, title: str, side: str, cells: Sequence[MatrixCell], chanc
     rows, columns = sorted({c.row for c in cells}), sorted({c.column for c in cells})
     systems = list(dict.fromkeys(c.system for c in sorted(cells, key=lambda c: (c.system != "emodarts", c.system))))
     heat_maps = [_heat_map(name, [c for c in cells if c.system == name], rows, columns) for name in systems]
-    wide = min(2, len(systems))
+    wide, lines = min(2, len(systems)), [_label_lines(name) for name in rows]
+    labels_width = 0.09 * max(len(line) for label in lines for line in label)
+    down, across = (["\n".join(_label_lines(name)) for name in names] for names in (rows, columns))
     figure = Figure(
         slug(name),
         f"UAR, {side} (rows), tested on (columns). {title}",
         "; ".join(f"{c.system}, {c.row} to {c.column} {c.uar.value:.3f}" for c in cells),
-        lambda canvas: plots.draw_heat_maps(canvas, heat_maps, rows, columns, (side, "tested on"), (chance, 1.0)),
-        width=1.4 + wide * (0.6 + 1.15 * len(columns)),
-        height=-(-len(systems) // wide) * (0.85 + 0.55 * len(rows)),
+        lambda canvas: plots.draw_heat_maps(canvas, heat_maps, down, across, (side, "tested on"), (chance, 1.0)),
+        width=0.5 + labels_width + wide * (0.3 + 1.15 * len(columns)),
+        height=-(-len(systems) // wide) * (0.7 + 0.15 * max(map(len, lines)) + 0.55 * len(rows)),
     )
     table: list[tuple[Cell, ...]] = [
         (c.sweep, c.system, c.row + "*" * c.own, c.column, c.uar, chance, c.utterances, c.speakers, c.models)
@@ -135,6 +138,23 @@ def _matrix(name: str, title: str, side: str, cells: Sequence[MatrixCell], chanc
         "test speakers: count | models: count"
     )
     return [figure, ReportTable(f"{slug(name)}-values", title, titles, tuple(table))]
+
+
+def _label_lines(label: str) -> list[str]:
+    """What `_by_language` names a corpus, for a figure: the corpus, and its language below."""
+    language, _, corpora = label.rpartition(": ")
+    return [corpora, *textwrap.wrap(language, 16)]
+
+
+def _by_language(cells: Sequence[MatrixCell], data: ReportData) -> list[MatrixCell]:
+    """The cells with the languages of their corpora before the names, so that corpora of one language lie together."""
+    languages = {row["corpus"]: facts_of(row)[0] for record in data.sweeps for row in record.corpora}
+
+    def label(corpora: str) -> str:
+        spoken = [language for name in corpora.split("+") if (language := languages.get(name.partition("/")[0]))]
+        return f"{' + '.join(dict.fromkeys(spoken))}: {corpora}" if spoken else corpora
+
+    return [replace(cell, row=label(cell.row), column=label(cell.column)) for cell in cells]
 
 
 def _with_unique_systems(cells: Sequence[MatrixCell]) -> list[MatrixCell]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from emodarts.report.elements import Collapsible, Element, Paragraph, Section
-from emodarts.report.report_data import ReportData, SweepRecord
+from emodarts.report.report_data import ReportData, SweepRecord, facts_of
 from emodarts.report.tables import Cell, Column, ReportTable, head, slug
 
 _SHOWN = 50  # rows of what failed or was dropped; the tables have all
@@ -14,8 +14,8 @@ _RUN_COLUMNS = head(
     "sweep | system | trained on | protocol | classes | folds: count | epoch | genotypes of | subsample | revision"
 )
 _CORPUS_COLUMNS = head(
-    "sweep | corpus | utterances: count | dropped: count | of other classes: count | "
-    "UAR of non-emotional cues: figure | chance: figure | audit"
+    "sweep | corpus | language | utterances: count | dropped: count | of other classes: count | "
+    "UAR of non-emotional cues: figure | chance: figure | audit | licence"
 )
 _STATUSES = {"complete": "complete", "pruned": "pruned", "failed": "failed", "running": "not at their end"}
 
@@ -73,7 +73,8 @@ def _corpora_elements(data: ReportData) -> list[Element]:
             counts = (corpus["utterances"], len(corpus["dropped"] or []), left_out)
             figures = (cues.get("all together"), audit["cues"].get("chance") if cues else None)
             verdict = _audit_verdict(worst) if corpus["audit"] else "not audited"
-            rows.append((record.sweep, corpus["corpus"], *counts, *figures, verdict))
+            language, licence = facts_of(corpus)
+            rows.append((record.sweep, corpus["corpus"], language, *counts, *figures, verdict, licence))
             for finding in worst:
                 text = f"{corpus['corpus']}: {finding['subject']}: {finding['fact']}"
                 warnings[Paragraph(text, "warning")] = None

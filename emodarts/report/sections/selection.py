@@ -32,7 +32,10 @@ def selection_section(data: ReportData) -> Section | None:
     """The optimism of a shared choice; None where no two configurations were run on all folds."""
     gains: list[tuple[tuple[Cell, ...], Difference, str]] = []
     for sweep in data.results.parts:
-        sampler = str(data.sweep_record(sweep.name).settings.get("sweep.sampler", "unknown"))
+        settings = data.sweep_record(sweep.name).settings
+        if settings.get("sweep.inner"):  # only the best ran on the folds' own dev parts, which chose nothing
+            continue
+        sampler = str(settings.get("sweep.sampler", "unknown"))
         for system in data.systems:
             is_chosen = system.source is None and not system.is_ensemble
             if system.sweep == sweep.name and system.epoch_rule == LATE_DEV and is_chosen:

@@ -92,6 +92,7 @@ def _read_test_uars(sweep: SweepTables, rows: Sequence[dict[str, Any]]) -> dict[
     """Test UAR (mean over folds and test sets, first seed) of some configurations."""
     keys = {(row["system"], row["study"], row["trial"]) for row in rows}
     where = (pc.field("role") == "test") & (pc.field("stage") == "final") & (pc.field("seed") == 0)
+    where &= pc.field("condition").is_null()
     uars: dict[tuple[str, str, int], list[float]] = defaultdict(list)
     for piece in sweep.read_trials("folds", keys, ["system", "study", "trial", "uar"], where):
         for row in piece.to_pylist():

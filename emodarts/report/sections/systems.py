@@ -128,7 +128,11 @@ def dev_and_seeds_table(comparison: Comparison, figures: Sequence[SystemFigures]
 
 def over_speakers(tallies: Sequence[Tally]) -> Interval:
     """The UAR with its interval, which ends where the UAR does; without limits where there is one speaker."""
-    uar = interval(tallies)
+    return clip_to_range(interval(tallies))
+
+
+def clip_to_range(uar: Interval) -> Interval:
+    """The same with limits within 0 .. 1."""
     return Interval(uar.value, float(np.clip(uar.low, 0, 1)), float(np.clip(uar.high, 0, 1)))
 
 

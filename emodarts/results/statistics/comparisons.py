@@ -102,16 +102,28 @@ def dev_test_drop(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Difference:
-    """Dev figure minus test figure, each the mean over its tallies (seeds), all folds pooled.
+    """Dev figure minus test figure, all folds pooled: `difference_of_parts`."""
+    return difference_of_parts(dev, test, metric, level, resamples, seed)
 
-    Speakers that are dev in one fold and test in another are left out of, or drawn into, both at once; speakers of
-    one role alone are resampled within that role, which for disjoint roles is Welch's interval (1947).
-    NaN limits where one of these groups has a single speaker. Raises EmodartsError where a role has no predictions.
+
+def difference_of_parts(
+    part: Sequence[Tally],
+    other: Sequence[Tally],
+    metric: Metric = "uar",
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Difference:
+    """The figure of a part of the utterances minus that of another, each the mean over its tallies (seeds).
+
+    Speakers of both parts are left out of, or drawn into, both at once; speakers of one part alone are resampled within
+    it, which for disjoint parts is Welch's interval (1947).
+    NaN limits where one of these groups has a single speaker. Raises EmodartsError where a part has no predictions.
     """
-    for tallies in (dev, test):
+    for tallies in (part, other):
         same_speakers(tallies)
     return _difference(
-        Estimate.of(metric, SignedTallies(tuple(dev)), SignedTallies(tuple(test), -1)), level, resamples, seed
+        Estimate.of(metric, SignedTallies(tuple(part)), SignedTallies(tuple(other), -1)), level, resamples, seed
     )
 
 

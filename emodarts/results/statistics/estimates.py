@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
 
 from emodarts.errors import EmodartsError
 from emodarts.results.statistics.tallies import METRICS, Floats, Metric, Tally, aligned
@@ -95,13 +94,17 @@ class Error:
 
     def half(self, level: float) -> float:
         """Half the width of the interval: `t * error`."""
-        return float(stats.t.ppf(0.5 + level / 2, self.freedom) * self.size)
+        from scipy import special  # not scipy.stats, whose t has these very functions: its import takes a second
+
+        return float(special.stdtrit(self.freedom, 0.5 + level / 2) * self.size)
 
     def tail(self, distance: float) -> float:
         """The chance that the figure lies further above its truth than `distance`; with no error at all 1, .5 or 0."""
         if self.size == 0:
             return float(1 - np.sign(distance)) / 2
-        return float(stats.t.sf(distance / self.size, self.freedom))
+        from scipy import special
+
+        return float(special.stdtr(self.freedom, -distance / self.size))
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,7 @@ class CombinedError:
         """As `Error.tail`: half of 1 - level of the interval that ends at this distance."""
         if math.isnan(self.size) or self.size == 0 or distance == 0:
             return Error(self.size, 1).tail(distance)
+        from scipy import optimize, special  # half a second, for differences over seeds alone
 
         def excess(z: float) -> float:  # of the distance at which the interval with the tails of this z ends
             quantiles = -special.stdtrit([part.freedom for part in self.parts], special.ndtr(-z))

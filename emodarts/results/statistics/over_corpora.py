@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from statistics import mean
 
 import numpy as np
-from scipy import optimize
 
 from emodarts.results.statistics.comparisons import Difference
 from emodarts.results.statistics.estimates import LEVEL, Error
@@ -53,6 +52,7 @@ def _weighted(values: Floats, variances: Floats) -> tuple[float, float, float]:
 
 def _variance_between(values: Floats, variances: Floats) -> float:
     """Where Q is its expectation, the number of corpora - 1; 0 where it is below that without any (Paule & Mandel)."""
+    from scipy import optimize  # half a second, for several corpora alone
 
     def excess(between: float) -> float:
         return _weighted(values, variances + between)[2] - (len(values) - 1)
