@@ -26,12 +26,21 @@ RAY = Path(sys.executable).with_name("ray")
 
 
 class LocalCluster:
-    """A head without cores for units, and nodes that come and go. Processes die with `stop`, or with this one.
+    """A head, by default without cores for units, and nodes that come and go. Processes die with `stop`, or with this
+    one.
 
     `settings` are further variables (RAY_...) of all of them.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, str] | None = None,
+        cpus: int = 0,
+        gpus: int = 0,
+        name: str = "head",
+        dashboard: bool = True,
+    ):
         self.folder, self.settings = folder, dict(settings or {})
         self.folder.mkdir(parents=True, exist_ok=True)
         token = folder / "token"
@@ -44,8 +53,11 @@ class LocalCluster:
         self._log: IO[bytes] = (folder / "ray.log").open("ab")
         self.head = self._start(
             "--head",
-            "--num-cpus=0",
+            f"--num-cpus={cpus}",
+            f"--num-gpus={gpus}",
+            f"--node-name={name}",
             f"--port={self.port}",
+            f"--include-dashboard={dashboard}",
             f"--temp-dir={folder / 'ray'}",
             "--dashboard-host=127.0.0.1",
             f"--dashboard-port={self.dashboard_port}",
@@ -63,7 +75,7 @@ class LocalCluster:
             "RAY_USAGE_STATS_ENABLED": "0",
         }
 
-    def add_node(self, cpus: int = 1, gpus: int = 0) -> subprocess.Popen[bytes]:
+    def add_node(self, cpus: int = 1, gpus: int = 0, name: str | None = None) -> subprocess.Popen[bytes]:
         """Start a node, one at a time: two that start at once may choose the same ports."""
         (agent,) = free_ports(1)
         self.count += 1  # a temporary folder of its own: nodes that share one unpack a job's files over each other's
@@ -72,6 +84,7 @@ class LocalCluster:
             f"--num-gpus={gpus}",
             f"--dashboard-agent-listen-port={agent}",
             f"--temp-dir={self.folder / f'n{self.count}'}",
+            f"--node-name={name or f'node{self.count}'}",  # all have one address
         )
         node = self._start(f"--address={self.address}", *options)
         self._wait(node, lambda: sum(b"Agent" in _command(pid) for pid in descendants(node.pid)) >= 2)
@@ -84,10 +97,10 @@ class LocalCluster:
         self.nodes.remove(node)
 
     def workers(self) -> list[int]:
-        """Process ids of the workers that run units on the nodes."""
+        """Process ids of the workers that run units."""
         return [
             pid
-            for node in self.nodes
+            for node in (self.head, *self.nodes)
             for pid in descendants(node.pid)
             if (command := _command(pid)).startswith(b"ray::") and not any(word in command for word in _IDLE)
         ]
@@ -100,10 +113,11 @@ class LocalCluster:
 
     def _start(self, *options: str) -> subprocess.Popen[bytes]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-        environment |= {**self.environment, **self.settings}
+        # Ray's first workers, one a core, have none of a sweep's environment, and run no unit.
+        environment |= {"RAY_prestart_worker_first_driver": "0", **self.environment, **self.settings}
         environment.pop("RAY_ADDRESS")
         return subprocess.Popen(
-            [RAY, "start", "--block", *options],
+            [RAY, "start", "--block", "--include-log-monitor=false", *options],  # no driver prints what workers log
             env=environment,
             stdout=self._log,
             stderr=subprocess.STDOUT,

@@ -15,14 +15,15 @@ if __name__ == "__main__":  # `sweeps` by its name from any folder, and nothing 
 import hydra  # noqa: E402
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
 from hydra.errors import CompactHydraException  # noqa: E402
-from omegaconf import DictConfig, OmegaConf  # noqa: E402
+from omegaconf import DictConfig  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from emodarts.console import output  # noqa: E402
+from emodarts.console import on_end_signals, output  # noqa: E402
+from emodarts.corpora.arguments import with_grammar_files  # noqa: E402
 from emodarts.errors import EmodartsError  # noqa: E402
+from sweeps.hydra_config import from_hydra, known_settings, register_schema, with_chosen_groups  # noqa: E402
 from sweeps.hydra_errors import format_hydra_error  # noqa: E402
-from sweeps.settings import from_hydra, known_settings, register_schema, with_chosen_groups  # noqa: E402
-from sweeps.settings_help import settings_help  # noqa: E402
+from sweeps.settings_help import help_page  # noqa: E402
 
 
 def main() -> None:
@@ -30,9 +31,12 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what it would print otherwise
     register_schema()
-    OmegaConf.register_new_resolver("settings_help", settings_help)
+    sys.argv[1:] = with_grammar_files(sys.argv[1:])
     try:
-        run()
+        if {"--help", "-h"} & set(sys.argv[1:]):
+            print(help_page(FOLDER / "conf", [text for text in sys.argv[1:] if not text.startswith("-")]))
+        else:
+            run()
     except CompactHydraException as error:
         _print_error(format_hydra_error(error, known_settings()))
         sys.exit(1)
@@ -42,7 +46,7 @@ def main() -> None:
 def run(config: DictConfig) -> None:
     """Run the sweep of a composed configuration."""
     console = output()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's SIGTERM is taken as Ctrl-C
+    on_end_signals(signal.default_int_handler)  # a scheduler's SIGTERM, a lost terminal's SIGHUP: taken as Ctrl-C
     try:
         settings = from_hydra(with_chosen_groups(config))
         from sweeps.sweep import run_sweep  # after the settings: a mistyped setting is refused at once

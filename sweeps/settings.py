@@ -2,38 +2,45 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
-
-from hydra import compose
-from hydra.core.config_store import ConfigStore
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from urllib.parse import urlsplit
 
 from emodarts.corpora.labels import label_source
 from emodarts.corpora.protocols.folds import protocol_name
 from emodarts.corpora.readers import describe
-from emodarts.corpora.settings import SINGLE_CORPUS_SETTINGS, CorpusSettings
+from emodarts.corpora.settings import SINGLE_CORPUS_SETTINGS, CorpusSettings, short_name
 from emodarts.errors import EmodartsError
-from emodarts.experiment.fold_data import SEARCHED, SYSTEMS, FoldSettings
+from emodarts.experiment.fold_settings import SEARCHED, SYSTEMS, FoldSettings
+from emodarts.features.condition_names import conditions_of
 from emodarts.features.settings import BY_TRAIN, BatchSettings, FeatureSettings
+from emodarts.results.constraints import CONSTRAINT_TEXT, Constraint, is_constraint
 from emodarts.results.ensembles import DEFAULT_TOP
 from emodarts.search.settings import SearchSettings
 from emodarts.settings import check_settings, is_used, setting
 from emodarts.training.settings import TrainingSettings
-from sweeps.hydra_errors import format_omegaconf_error
 
 NO_RAY = "none"  # as ray.address
+TRACKERS = ("mlflow", "tensorboard", "wandb")
 JOINED = "joined"  # the `corpus` of a sweep that trains on several
 # What may differ from one start of a sweep to the next: no part of its hash.
-_OF_A_START = ("name", "trials", "folds", "seeds", "seeds_of", "top", "time_budget_hours", "max_failures", "forecast")
+_OF_A_START = (
+    *("name", "trials", "folds", "seeds", "seeds_of", "top", "time_budget_hours", "max_failures", "forecast", "wait"),
+    *("retry_failed", "notify", "track"),
+)
 _ASHA, _WILCOXON = ("pruner", "asha"), ("pruner", "wilcoxon")
 _SEEDS_OF = ("winner", "members")
-_BUNDLE_GROUPS = ("wavlm", "wav2vec2", "hubert")  # of sweeps/conf/features
 _RUNGS = "rising fractions above 0, at most 1"
+
+
+def _is_web_url(text: str) -> bool:
+    with suppress(ValueError):
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname)
+    return False
 
 
 def _are_rungs(fractions: list[float]) -> bool:
@@ -65,7 +72,12 @@ class SweepSettings:
         "fold", "one study a fold, or one for the whole sweep (exploration)", choices=("fold", "sweep")
     )
     sampler: str = setting(
-        "tpe", "who proposes configurations: samplers of Optuna", choices=("tpe", "random", "cmaes", "gp", "nsga2")
+        "auto",
+        "who proposes configurations: samplers of Optuna; auto: one of them by the space and the trials",
+        choices=("auto", "tpe", "random", "cmaes", "gp", "nsga2"),
+    )
+    startup_trials: int | None = setting(
+        None, "ended trials of a study before a model proposes; null: a quarter of sweep.trials, 4 to 10", at_least=1
     )
     objectives: list[str] = setting(
         ["dev_uar"],
@@ -73,8 +85,20 @@ class SweepSettings:
         check=lambda names: names in (["dev_uar"], ["dev_uar", "parameters"]),
         allowed="[dev_uar] or [dev_uar,parameters]",
     )
+    choose_by: str = setting(
+        "best_epoch",
+        "what a study maximises and a winner is chosen by on dev: UAR at the epoch that is taken, the mean UAR of the "
+        "last quarter's epochs, or exp(-loss)",
+        choices=("best_epoch", "late_mean", "dev_loss"),
+    )
     pruner: str = setting(
         "none", "within a unit (asha), or between folds (wilcoxon)", choices=("none", "asha", "wilcoxon")
+    )
+    inner: int = setting(
+        0,
+        "splits of a fold's train and dev speakers that judge its trials, raced; 0: its dev part",
+        at_least=0,
+        at_most=20,
     )
     reduction_factor: int = setting(3, "one of so many goes on at each rung", at_least=2, at_most=10, only_with=_ASHA)
     search_rungs: list[float] = setting(
@@ -87,9 +111,38 @@ class SweepSettings:
         3, "folds of a configuration that run before it may be pruned", at_least=2, only_with=_WILCOXON
     )
     p_threshold: float = setting(0.1, "of the signed-rank test", above=0, below=1, only_with=_WILCOXON)
-    max_failures: int = setting(10, "so many failed configurations, and no complete one, end a sweep", at_least=1)
-    forecast: bool = setting(False, "predict hours and memory, and run nothing")
-    space: dict[str, Any] = setting({}, "dimensions of the studies, such as space.search.nodes.high=4")
+    warm_start: list[str] = setting(
+        [], "folders of finished sweeps (results/emodb-1a2b3c4d) whose trials teach the sampler; the best come first"
+    )
+    constraints: list[str] = setting(
+        [],
+        "what a network may cost ('parameters<=100000', in quotes): others teach the sampler, and never win",
+        check=lambda texts: all(is_constraint(text) for text in texts),
+        allowed=CONSTRAINT_TEXT,
+    )
+    max_failures: int = setting(
+        10, "so many failed configurations and no complete one, or failed units in a row, end a sweep", at_least=1
+    )
+    retry_failed: bool = setting(False, "run failed units again, as further attempts, at this start")
+    wait: bool = setting(False, "wait where another driver holds the sweep, as a batch system's requeue wants")
+    notify: str | None = setting(
+        None,
+        "a URL that gets a JSON object by POST at the end, at failure, and when nothing has moved for an hour",
+        check=_is_web_url,
+        allowed="a URL with http:// or https://",
+    )
+    track: list[str] = setting(
+        [],
+        "where each unit is also a run, to look at: settings, epochs as they end, figures, genotype; never read back",
+        check=lambda names: set(names) <= set(TRACKERS) and len(set(names)) == len(names),
+        allowed=f"{', '.join(TRACKERS)}, none twice",
+    )
+    forecast: bool = setting(False, "predict hours, memory and what difference can be shown, and run nothing")
+    dimensions: list[str] | None = setting(
+        None, "the dimensions that are free, by name ([training.depth]), of `space` and `bounds`; null: all of `space`"
+    )
+    bounds: dict[str, Any] = setting({}, "of further dimensions, which wait for their names in `dimensions`")
+    space: dict[str, Any] = setting({}, "dimensions of the studies, such as space.training.depth.high=4")
 
     def __post_init__(self) -> None:
         check_settings(self, "sweep")
@@ -97,6 +150,21 @@ class SweepSettings:
             raise EmodartsError(
                 "sweep.seeds_of=members and sweep.top=0: there are no members; set sweep.top, or leave it"
             )
+
+    @property
+    def startup(self) -> int:
+        """How many trials of a study have to end before a model proposes."""
+        return self.startup_trials or min(max(4, self.trials // 4), 10)
+
+    @property
+    def parsed_constraints(self) -> list[Constraint]:
+        """What the network of a configuration may cost."""
+        return [Constraint.parse(text) for text in self.constraints]
+
+    @property
+    def finals(self) -> int:
+        """How many of a study's best trials are trained on the fold's own parts, where trials ran on inner splits."""
+        return max(1, self.top) if self.inner else 0
 
     @property
     def seeded(self) -> int:
@@ -131,6 +199,11 @@ class RaySettings:
     dashboard: bool = setting(True, "start Ray's dashboard")
     dashboard_port: int | None = setting(None, "port of the dashboard; null: 8265, or the next one that is free")
 
+    @property
+    def joins_cluster(self) -> bool:
+        """Whether a running cluster is joined."""
+        return self.address not in (None, "local", NO_RAY)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -154,17 +227,23 @@ class Settings:
     )
     ensemble: list[str] = setting([], "systems whose ensembles also make one together: their members of each study")
     extra_tests: list[str] = setting([], "further corpora that every network is tested on, labelled as `corpus` says")
+    robustness: list[str] = setting(
+        [], "test recordings are predicted again with noise (20, 10, 0 dB), or by telephone", allowed="noise, telephone"
+    )
     roots: dict[str, str] = setting({}, "folders of other corpora than `corpus`; else `$EMODARTS_CORPORA/<name>`")
     train_corpora: list[str] = setting([], "trained on together, labelled as `corpus` says; none: `corpus` alone")
+    matrix: list[str] = setting([], "corpora of a matrix: a sweep trained on each of them and tested on the others")
     genotypes_from: str | None = setting(None, "a finished sweep whose winners are trained here, without a search")
     genotypes_from_system: str = setting(SEARCHED, "which of its systems")
     published_protocol: bool = setting(False, "beside the sweep, the corpus's published protocol without dev part")
 
     def __post_init__(self) -> None:
-        for name, corpora in (("train_corpora", self.train_corpora), ("extra_tests", self.extra_tests)):
+        for name in ("train_corpora", "extra_tests", "matrix"):
+            corpora = getattr(self, name)
             twice = next((corpus for corpus in corpora if corpora.count(corpus) > 1), None)
             if twice is not None:
                 raise EmodartsError(f"{name}=[{','.join(corpora)}]: {twice} is named twice, name it once")
+        conditions_of(self.robustness)
         self._check_training()
         self._check_ensemble()
         if self.ray.address == NO_RAY and self.resources.max_concurrent_trials not in (None, 1):
@@ -176,6 +255,9 @@ class Settings:
     def _check_training(self) -> None:
         """Raise EmodartsError where `corpus` and `train_corpora` do not go together."""
         command, name = f"train_corpora=[{','.join(self.train_corpora)}]", self.corpus.name
+        if self.matrix:
+            self._check_matrix()
+            return
         if name == JOINED and not self.joins_corpora:
             raise EmodartsError(f"corpus={JOINED} joins two corpora or more: name them with train_corpora=[a,b]")
         for corpus in self.train_corpora:
@@ -194,6 +276,17 @@ class Settings:
                 f"{command} names several corpora, and {', '.join(single) or 'protocol'} would speak of one: leave it "
                 "out. Each has its own default protocol and labels; folders are named with roots.<corpus>"
             )
+
+    def _check_matrix(self) -> None:
+        """Raise EmodartsError where `matrix` stands beside what it would choose itself."""
+        names = [name for name in ("train_corpora", "extra_tests", "genotypes_from", "protocol") if getattr(self, name)]
+        names += [f"corpus.{key}" for key in SINGLE_CORPUS_SETTINGS if getattr(self.corpus, key)]
+        names += ["published_protocol"] * self.published_protocol + ["corpus"] * (self.corpus.name != JOINED)
+        if names or len(self.matrix) < 2:
+            why = f"makes a sweep of each corpus: leave {', '.join(names)} out" if names else "name two corpora or more"
+            raise EmodartsError(f"matrix=[{','.join(self.matrix)}]: {why}")
+        for corpus in self.matrix:
+            describe(corpus)
 
     def _check_ensemble(self) -> None:
         """Raise EmodartsError where `ensemble` names what is no system here, or fewer than two."""
@@ -221,7 +314,8 @@ class Settings:
         """
         if not self.joins_corpora:
             return (self.corpus,)
-        return tuple(self.corpus.for_corpus(name, self.roots.get(name)) for name in sorted(self.train_corpora))
+        names = sorted(self.train_corpora, key=short_name)
+        return tuple(self.corpus.for_corpus(name, self.roots.get(short_name(name))) for name in names)
 
     @property
     def systems(self) -> dict[str, FoldSettings]:
@@ -248,7 +342,9 @@ class Settings:
         content = asdict(self)
         content["corpus"] |= self._corpus_hashed()
         content["corpus"].pop("root")
-        content["batches"].pop("device_memory_fraction")
+        if (exclude := content["corpus"].pop("exclude")) is not None:  # without, as before there was such a file
+            content["corpus"]["exclude"] = PurePath(exclude).name
+        content["batches"] = self.batches.portable()
         # A file counts by its name: fold hashes and the store's key stand for what is in it.
         content["features"].pop("download")
         for name in ("checkpoint", "model"):
@@ -257,18 +353,26 @@ class Settings:
         if self.features.normalisation == BY_TRAIN:  # as before there was a choice
             content["features"].pop("normalisation")
         unused = [declared.name for declared in fields(self.sweep) if not is_used(declared, self.sweep)]
+        if self.sweep.dimensions is None:
+            content["sweep"].pop("bounds")
+        # Wherever the sweeps lie; what they hold is registered beside the settings.
+        content["sweep"]["warm_start"] = sorted(PurePath(name).name for name in self.sweep.warm_start)
+        unused += [] if self.sweep.inner else ["inner"]  # as before there was a choice
         for name in (*_OF_A_START, *unused):
             content["sweep"].pop(name)
         groups = {group: content[group] for group in ("corpus", "features", "batches", "search", "training", "sweep")}
         # Empty lists do not count, so that a sweep of one corpus has the hash that it had before there were lists.
-        lists = {"extra_tests": self.extra_tests, "train_corpora": self.train_corpora if self.joins_corpora else []}
-        return {**dict(flatten(groups)), **{name: sorted(names) for name, names in lists.items() if names}}
+        lists = {"extra_tests": self.extra_tests, "robustness": self.robustness}
+        lists |= {"train_corpora": self.train_corpora if self.joins_corpora else []}
+        listed = {name: sorted(map(short_name, names)) for name, names in lists.items() if names}
+        return {**dict(flatten(groups)), **listed}
 
     def _corpus_hashed(self) -> dict[str, Any]:
         """The corpus's settings as they are meant where they are left to their defaults."""
         if not self.joins_corpora:
-            return {"protocol": protocol_name(self.corpus), "source": label_source(self.corpus)}
-        name = "+".join(corpus.name for corpus in self.training_corpora)
+            name = self.corpus.short_name
+            return {"name": name, "protocol": protocol_name(self.corpus), "source": label_source(self.corpus)}
+        name = "+".join(corpus.short_name for corpus in self.training_corpora)
         return {"name": name, "protocol": f"{name}/joined"}
 
     @property
@@ -279,75 +383,7 @@ class Settings:
     def sweep_name_of(self, hashed: dict[str, Any]) -> str:
         """`sweep_name` with other settings in the hash."""
         digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]
-        return self.sweep.name or "-".join([*(corpus.name for corpus in self.training_corpora), digest])
-
-
-def register_schema() -> None:
-    """Make `Settings` the schema that Hydra checks the configuration against."""
-    ConfigStore.instance().store(name="schema", node=_schema())
-
-
-def with_chosen_groups(config: DictConfig) -> DictConfig:
-    """The configuration of the running command with the groups that `train_corpora` and `features.model` call for.
-
-    The `corpus` group that is there by default is the demo corpus's, whose budget is one of minutes: it must not stay
-    beside other corpora. One corpus takes its own group, several take `joined`; a group on the command line stays. With
-    a model of transformers, the layers that `features=wavlm` has of its bundle of torchaudio do not count. Raises
-    EmodartsError for an unknown corpus.
-    """
-    names, hydra = list(config.train_corpora), HydraConfig.get()
-    overrides = list(hydra.overrides.task)
-    chosen = overrides
-    if config.features.model is not None:
-        bundles = [f"features={name}" for name in _BUNDLE_GROUPS]
-        chosen = ["features=encoder" if text.lstrip("+~") in bundles else text for text in overrides]
-    if names and not any(text.partition("=")[0].lstrip("+~") == "corpus" for text in overrides):
-        for name in names:
-            describe(name)
-        chosen = [*chosen, f"corpus={names[0] if len(names) == 1 else JOINED}"]
-    return config if chosen == overrides else compose(hydra.job.config_name, chosen)
-
-
-def known_settings() -> list[str]:
-    """The names of all settings, `search.nodes`."""
-    return [name for name, _ in flatten(asdict(Settings()))]
-
-
-def from_hydra(config: DictConfig) -> Settings:
-    """The checked settings of a composed configuration. Raises EmodartsError for what does not belong there."""
-    try:
-        plain = OmegaConf.to_container(config, resolve=True)
-        settings = OmegaConf.to_object(OmegaConf.merge(_schema(), plain))
-    except OmegaConfBaseException as error:
-        if isinstance(error.__cause__, EmodartsError):
-            raise error.__cause__ from None
-        raise EmodartsError(format_omegaconf_error(error, known_settings())) from error
-    assert isinstance(settings, Settings)
-    if len(settings.train_corpora) == 1:  # the sweep of that corpus, under the same name
-        root = settings.corpus.root or settings.roots.get(settings.corpus.name)
-        settings = replace(settings, train_corpora=[], corpus=replace(settings.corpus, root=root))
-    if settings.protocol is None:
-        return settings
-    return replace(settings, corpus=replace(settings.corpus, protocol=settings.protocol), protocol=None)
-
-
-def _schema() -> DictConfig:
-    schema = OmegaConf.structured(Settings)
-    _writable(schema)
-    # Their keys are the user's: corpus.columns.label=mood, roots.emodb=/data/emodb
-    schema.corpus.columns._set_flag("struct", False)
-    schema.roots._set_flag("struct", False)
-    return schema
-
-
-def _writable(node: Any) -> None:
-    # OmegaConf makes read-only nodes of frozen dataclasses, and those refuse every override.
-    node._set_flag("readonly", None)
-    if isinstance(node, DictConfig) and not node._is_none():
-        for key in node:
-            child = node._get_node(key)
-            if isinstance(child, DictConfig | ListConfig):
-                _writable(child)
+        return self.sweep.name or "-".join([*(corpus.short_name for corpus in self.training_corpora), digest])
 
 
 def flatten(content: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -5,13 +5,24 @@ import json
 import textwrap
 from collections.abc import Iterator
 from dataclasses import Field, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
+from emodarts.corpora.readers import corpus_names
 from emodarts.settings import default_of, describe_bounds
 from sweeps.settings import Settings, flatten
 
+_INTRODUCTION = """\
+python sweeps/run.py [group=file] [setting=value] ...
+
+Files of settings, by group; the command line beats them:
+
+{groups}
+
+Settings, as these files and the rest of this command have them, and what they mean:"""
 _WIDTH, _COLUMN = 120, 40  # of the help, and where meanings begin
 
 
@@ -32,22 +43,28 @@ def meaning_of(declared: "Field[Any]", prefix: str) -> str:
     return f"{declared.metadata['meaning']}{f'; only with {prefix}{name}=' if name else ''}{' or '.join(values)}"
 
 
-def settings_help(_root_: DictConfig) -> str:
-    """Every setting with its value in a composed configuration, its meaning and its bounds, at most 120 columns wide.
+def help_page(folder: Path, overrides: list[str]) -> str:
+    """The groups of files in `folder`, and every setting with its value, its meaning and its bounds, 120 columns wide.
 
-    It is a resolver of OmegaConf, for Hydra's template of the help, where `$` has a meaning of its own.
+    Hydra's own help copies all configurations eighty times, to list the groups of files: a second. Raises what Hydra
+    raises for overrides that it refuses.
     """
-    names = [declared.name for declared in fields(Settings)]
-    content: Any = OmegaConf.to_container(OmegaConf.masked_copy(_root_, names), resolve=True)
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        config = compose("config", overrides)
+    content: Any = OmegaConf.to_container(config, resolve=True)
     values = dict(flatten(content))
-    lines = []
+    groups = sorted(group for group in folder.iterdir() if group.is_dir())
+    names = {group.name: {file.stem for file in group.glob("*.yaml")} for group in groups}
+    names["corpus"] |= {*corpus_names()}
+    files = [textwrap.fill(f"{group}: {', '.join(sorted(names[group]))}", _WIDTH) for group in names]
+    lines = [_INTRODUCTION.format(groups="\n".join(files))]
     for prefix, _, settings in parts():
         lines.append("")
         for declared in settings:
             name, bounds = f"{prefix}{declared.name}", describe_bounds(declared, prefix.rstrip("."))
             lines += _line(name, values, f"{meaning_of(declared, prefix)}{f' ({bounds})' if bounds else ''}")
             lines += [line for inner in values if inner.startswith(f"{name}.") for line in _line(inner, values, "")]
-    return "\n".join(lines).replace("$", "$$")
+    return "\n".join(lines)
 
 
 def _line(name: str, values: dict[str, Any], words: str) -> list[str]:

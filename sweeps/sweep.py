@@ -4,14 +4,18 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import optuna
-from ray import tune
 from rich.console import Console
 
-from emodarts.console import print_line
+from emodarts.console import on_end_signals, print_line
 from emodarts.corpora.remote import is_remote, without_secrets
 from emodarts.features.extractors.extractor import extractor_identity
 from emodarts.report.report_data import load_report_data
@@ -26,16 +30,18 @@ from emodarts.storage import Storage
 from sweeps.data.preparation import check_data, print_data_summary
 from sweeps.data.sweep_data import write_foreign, write_trained
 from sweeps.execution.dashboard_journal import DashboardJournal
-from sweeps.execution.local import run_units_locally
-from sweeps.execution.progress import ProgressTable
-from sweeps.execution.ray_session import fit, session, trial_resources
+from sweeps.execution.faults import SET_ASIDE_SECONDS
+from sweeps.execution.notifier import Notifier
 from sweeps.execution.sweep_spec import SweepSpec
-from sweeps.execution.worker import delete_checkpoints_of_ended_units, run_unit
+from sweeps.execution.tracking import begin_tracking, check_trackers
 from sweeps.settings import NO_RAY, Settings
+from sweeps.units.checkpoint_folders import checkpoint_mark, delete_checkpoints_of_ended_units
 from sweeps.units.system_queues import SystemQueues
+from sweeps.units.unit_log import logging_ended_units
 from sweeps.variants.equal_cost import with_candidates
-from sweeps.variants.forecast import print_forecasts
 from sweeps.variants.jobs import SweepJob, make_jobs
+
+_AUDIT_SECONDS = 0.5  # in which one that stands in the tables is read
 
 
 def run_sweep(settings: Settings, console: Console, overrides: Sequence[str] = ()) -> int:
@@ -44,39 +50,89 @@ def run_sweep(settings: Settings, console: Console, overrides: Sequence[str] = (
     `overrides` are those of the command line, so that nothing of it is ignored in silence.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    check_trackers(settings.sweep.track)
     storage = Storage.open(settings.results)
-    jobs = make_jobs(settings, storage, console, overrides)
-    if settings.sweep.forecast:
-        print_forecasts(jobs, console)
-        return 0
-    for job in jobs:
-        queues, interrupted = run_job(job, storage, console)
-        print_results(job, storage, console)
-        code = conclude(job, queues, interrupted, console)
-        if code or not queues.complete:
-            return code
+    with notifying(settings, console) as notifier:
+        jobs = make_jobs(settings, storage, console, overrides)
+        if settings.sweep.forecast:
+            from sweeps.variants.forecast import print_forecasts  # torch, as below
+
+            print_forecasts(jobs, storage, console)
+            return 0
+        for job in jobs:
+            queues, interrupted = run_job(job, storage, console, notifier)
+            print_results(job, storage, console)
+            code, event, text = conclude(job, queues, interrupted)
+            print_line(console, text)
+            notifier.send(event, job.settings.sweep_name, text, queues.units_ended, queues.units_total)
+            if code or not queues.complete:
+                return code
+    if settings.matrix:
+        print_line(console, f"`emodarts report {storage.path('')}` draws the matrix of {', '.join(settings.matrix)}")
     return 0
 
 
-def run_job(job: SweepJob, storage: Storage, console: Console) -> tuple[SystemQueues, bool]:
+@contextmanager
+def notifying(settings: Settings, console: Console) -> Iterator[Notifier]:
+    """The messages of `sweep.notify`; what the block raises is one."""
+    notifier = Notifier(settings.sweep.notify, _shown_results(settings), partial(print_line, console))
+    try:
+        yield notifier
+    except KeyboardInterrupt:
+        notifier.send("stopped", settings.sweep_name, "by a signal, while no unit ran")
+        raise
+    except Exception as error:
+        notifier.send("failed", settings.sweep_name, str(error) or type(error).__name__)
+        raise
+
+
+def run_job(job: SweepJob, storage: Storage, console: Console, notifier: Notifier) -> tuple[SystemQueues, bool]:
     """Run what is missing of a sweep; how far it has come, and whether somebody stopped it. Raises EmodartsError."""
     settings, name = job.settings, job.settings.sweep_name
-    with Lease(storage, name, on_lost=lambda: os.kill(os.getpid(), signal.SIGINT)):
+    on_wait = partial(print_line, console) if settings.sweep.wait else None
+    with Lease(storage, name, lambda: os.kill(os.getpid(), signal.SIGINT), on_wait):
         register_job(job, storage)
         writer, results = SweepWriter(storage, name), reader.open(settings.results, sweep=name)
-        audit = write_trained(writer, results, job.data)
-        write_foreign(writer, job.data)
-        print_data_summary(console, name, storage, job.data, audit)
-        delete_checkpoints_of_ended_units(storage, results)
-        sweep = SweepSpec.publish(settings, storage, job.data, published_protocol=job.clean_sweep is not None)
-        journal = DashboardJournal(storage, name)
-        job = with_candidates(job, results, console)
-        queues = job.make_queues(writer, results, journal.add)
-        journal.begin(queues)
-        interrupted = not queues.finished and run_units(settings, sweep, queues, console)
+        job = with_candidates(job, results, storage, console)  # it measures seconds: nothing else is to run then
+        with logging_ended_units(writer, results), auditing(job, writer, results, console) as audit:
+            write_foreign(writer, results, job.data)
+            print_data_summary(console, name, storage, job.data, audit)
+            delete_checkpoints_of_ended_units(storage, results)
+            sweep = SweepSpec.publish(settings, storage, job.data, published_protocol=job.clean_sweep is not None)
+            tracking = begin_tracking(settings.sweep.track, storage, name, partial(print_line, console))
+            sweep = replace(sweep, tracking=tracking)
+            journal = DashboardJournal(storage, name)
+            queues = job.make_queues(writer, results, journal.add)
+            journal.begin(queues)
+            with notifier.watching(name, storage, queues):
+                interrupted = not queues.finished and run_units(settings, sweep, queues, console)
         if not (interrupted or queues.stopped):
             write_ensembles(settings, writer, storage)
     return queues, interrupted
+
+
+@contextmanager
+def auditing(job: SweepJob, writer: SweepWriter, results: Results, console: Console) -> Iterator[list[str]]:
+    """Audit what is trained on, beside the block: the warnings, or none where they are printed later.
+
+    The audit's forests take seconds, in which Ray and its workers start; without Ray, units begin after it. Raises
+    EmodartsError.
+    """
+
+    def print_warnings(audit: Future[list[str]]) -> None:
+        if audit.exception() is None:  # else it is raised below
+            for line in audit.result():
+                print_line(console, line)
+
+    with ThreadPoolExecutor(1, "audit") as thread:
+        audit = thread.submit(write_trained, writer, results, job.data)
+        wait([audit], None if job.settings.ray.address == NO_RAY else _AUDIT_SECONDS)
+        if audit.done():
+            yield audit.result()
+            return
+        audit.add_done_callback(print_warnings)
+        yield []
+        audit.result()
 
 
 def write_ensembles(settings: Settings, writer: SweepWriter, storage: Storage) -> None:
@@ -99,23 +155,49 @@ def register_job(job: SweepJob, storage: Storage) -> None:
 
 def run_units(settings: Settings, sweep: SweepSpec, queues: SystemQueues, console: Console) -> bool:
     """Run the units on Ray, or without it; whether somebody stopped it. Raises EmodartsError."""
+    # Ray takes a second to import, torch two: a start with nothing to do needs neither, a driver of workers no torch.
+    from ray import tune
+
+    from sweeps.execution.places import write_set_aside
+    from sweeps.execution.progress import ProgressTable
+    from sweeps.execution.trainable import run_unit
+    from sweeps.execution.tune_fit import ConcurrencyLimiter, fit
+    from sweeps.nodes.session import check_gpu_here, session, trial_resources
+
     try:
         if settings.ray.address == NO_RAY:
+            from sweeps.execution.local import run_units_locally
+
+            check_gpu_here(settings.resources.device)
+            print_proposals(queues, 1, console)
             run_units_locally(sweep, queues, ProgressTable(queues, console, sweep.sweep).on_unit_end)
             return not queues.finished
         with session(settings.ray, settings.resources, console):
+            resources, limit = trial_resources(settings.resources), settings.resources.max_concurrent_trials
+            print_proposals(queues, ConcurrencyLimiter(resources, limit)(), console)
             progress = ProgressTable(queues, console, sweep.sweep)
-            # Tune stops its trials at Ctrl-C: finished units stay, the others keep their last epoch.
-            signal.signal(signal.SIGTERM, lambda number, frame: os.kill(os.getpid(), signal.SIGINT))
+            # Tune stops its trials at Ctrl-C: finished units stay, the others save where they are.
+            on_end_signals(lambda number, frame: os.kill(os.getpid(), signal.SIGINT))
             try:
                 trainable = tune.with_parameters(run_unit, sweep=sweep)
-                limit = settings.resources.max_concurrent_trials
-                fit(trainable, queues, trial_resources(settings.resources), [progress], limit)
+                storage = Storage.open(settings.results)
+
+                def set_aside(place: str, reason: str) -> None:
+                    write_set_aside(storage, sweep.sweep, place, reason, time.time() + SET_ASIDE_SECONDS)
+                    progress.on_set_aside(place, reason)
+
+                fit(trainable, queues, resources, [progress], limit, partial(checkpoint_mark, storage), set_aside)
             finally:
                 progress.close()
     except KeyboardInterrupt:
         return True
     return not queues.finished
+
+
+def print_proposals(queues: SystemQueues, slots: int, console: Console) -> None:
+    """Print how many proposals are made with a model and how many blindly, with so many units at once."""
+    for line in queues.describe_proposals(slots):
+        print_line(console, line)
 
 
 def print_results(job: SweepJob, storage: Storage, console: Console) -> None:
@@ -128,23 +210,34 @@ def print_results(job: SweepJob, storage: Storage, console: Console) -> None:
         print_published(load_report_data(Results.of(storage, [job.clean_sweep, name]), top=0), console)
 
 
-def conclude(job: SweepJob, queues: SystemQueues, interrupted: bool, console: Console) -> int:
-    """Print why the sweep ended and what to do next; the command's exit code."""
+def conclude(job: SweepJob, queues: SystemQueues, interrupted: bool) -> tuple[int, str, str]:
+    """The command's exit code, the event for `sweep.notify`, and why the sweep ended and what to do next."""
     if queues.stopped:
-        print_line(console, f"{queues.stopped}. Nothing is lost: once that is mended, go on with {_command()}")
-        return 1
+        return 1, "failed", f"{queues.stopped}. Nothing is lost: once that is mended, go on with {_command()}"
     if queues.finished and queues.failing:
         which = "" if len(queues.failing) == len(queues.by_system) else f" of {', '.join(queues.failing)}"
-        console.print(f"every configuration{which} fails (see also sweep.max_failures); the reasons stand above")
-        return 1
+        text = f"every configuration{which} fails (see also sweep.max_failures); the reasons stand above"
+        return 1, "failed", text
+    if queues.finished and queues.failing_in_a_row:
+        systems, count = ", ".join(queues.failing_in_a_row), job.settings.sweep.max_failures
+        text = (
+            f"the last {count} units of {systems} all failed (sweep.max_failures); the reasons stand above. Once they "
+            f"are mended, go on with {_command()} sweep.retry_failed=true"
+        )
+        return 1, "failed", text
     if queues.complete:
-        location = job.settings.results
-        location = without_secrets(location) if is_remote(location) else location
-        print_line(console, f"next: emodarts report {shlex.quote(location)}")
-        return 0
+        lines = [
+            f"{system}: none keeps to sweep.constraints, so none is chosen: loosen them"
+            for system in queues.without_choice
+        ]
+        return 0, "complete", "\n".join([*lines, f"next: emodarts report {shlex.quote(_shown_results(job.settings))}"])
     reason = "stopped" if interrupted else "sweep.time_budget_hours are over"
-    print_line(console, f"{reason}; what is finished is kept. To go on: {_command()}")
-    return 130 if interrupted else 0
+    return 130 if interrupted else 0, "stopped", f"{reason}; what is finished is kept. To go on: {_command()}"
+
+
+def _shown_results(settings: Settings) -> str:
+    """Where the results are, as others may see it."""
+    return without_secrets(settings.results) if is_remote(settings.results) else settings.results
 
 
 def _command() -> str:

@@ -1,23 +1,19 @@
-"""How features and code reach a worker, wherever its node is."""
+"""How features reach a worker, wherever its node is."""
 
 import json
-import os
 import shutil
 import socket
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from emodarts import corpora
 from emodarts.features.store.files import STORE_JSON, format_bytes
 from emodarts.features.store.store import Store, store_fault
 from emodarts.files import PARTIAL, atomic_folder, file_lock
-from emodarts.provenance import git_revision
 from emodarts.storage import Storage, StorageError
 
-REPOSITORY = Path(__file__).resolve().parents[2]  # or the folder that the packages are installed in
 _SHARED = "features"  # below the results
 _COPIERS = 8  # files at once
 
@@ -72,31 +68,6 @@ def store_on_this_node(location: StoreLocation, storage: Storage) -> Path:
             f"{host} cannot keep features in {folder.parent} ({error}): make room, or set EMODARTS_CACHE there"
         ) from error
     return folder
-
-
-def runtime_environment(threads: int, joined: bool) -> dict[str, Any]:
-    """Ray's runtime environment: threads of a worker, the commit for the rows, and this code.
-
-    On this machine workers import it from where it is. A cluster is sent it with the job, unless the job was submitted
-    with a working directory, which has it already.
-    """
-    variables = {"OMP_NUM_THREADS": str(threads), "EMODARTS_REVISION": git_revision() or ""}
-    if not joined:
-        return {"env_vars": {**variables, "PYTHONPATH": str(REPOSITORY)}}
-    environment: dict[str, Any] = {"env_vars": variables}
-    if not _job_environment().get("working_dir"):
-        environment["py_modules"] = [str(REPOSITORY / name) for name in ("emodarts", "sweeps")]
-    return environment
-
-
-def _job_environment() -> dict[str, Any]:
-    """The runtime environment of `ray job submit`, where this driver runs as such a job."""
-    try:
-        content = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
-    except ValueError:
-        return {}
-    environment: dict[str, Any] = content.get("runtime_env") or {}
-    return environment
 
 
 def _fetch(shared: Storage, folder: Path) -> None:

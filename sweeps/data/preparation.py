@@ -1,10 +1,12 @@
 """What comes before a sweep: corpora are read, labelled, divided into folds and extracted, and a summary is printed."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.console import Console
 
 from emodarts import corpora
@@ -12,13 +14,16 @@ from emodarts.console import print_line, print_logs, progress_bar
 from emodarts.corpora.labels import label_utterances
 from emodarts.corpora.protocols.folds import Fold, check_not_trained_on, folds_of_corpora, make_folds, protocol_names
 from emodarts.corpora.protocols.rules import NO_DEV
-from emodarts.corpora.settings import CorpusSettings
+from emodarts.corpora.settings import CorpusSettings, short_name
 from emodarts.corpora.table import Corpus
 from emodarts.errors import EmodartsError
-from emodarts.experiment.fold_data import CrossCorpusTest, subsample_name
-from emodarts.experiment.training_corpus import TrainingCorpus, extract_features
+from emodarts.experiment.fold_settings import subsample_name
+from emodarts.experiment.training_corpus import CrossCorpusTest, TrainingCorpus, extract_features
+from emodarts.features.condition_names import conditions_of
+from emodarts.features.settings import FeatureSettings
+from emodarts.features.store.building import Progress
+from emodarts.features.store.plan import ExtractionPlan
 from emodarts.features.store.store import Store
-from emodarts.processors import choose_device
 from emodarts.results.reader import Results
 from emodarts.storage import Storage
 from sweeps.data.sweep_data import SweepData, TestCorpus
@@ -42,9 +47,12 @@ def prepare(settings: Settings, console: Console, needs_dev: bool = True) -> Swe
                 subsample_name(fold, system)  # refuses one that is too small
         # Sorted: the hash of the recordings depends on the order.
         others = tuple(
-            _test_corpus(settings, name, all_folds[0].classes, console) for name in sorted(settings.extra_tests)
+            _test_corpus(settings, name, all_folds[0].classes, console)
+            for name in sorted(settings.extra_tests, key=short_name)
         )
-        return SweepData(trained, folds, all_folds, others)
+        names = conditions_of(settings.robustness)
+        conditions = {name: tuple(_degraded_store(settings, t, name, console) for t in trained) for name in names}
+        return SweepData(trained, folds, all_folds, others, conditions)
 
 
 def _check_protocol(settings: Settings, read: Sequence[tuple[CorpusSettings, Corpus]], needs_dev: bool) -> None:
@@ -62,14 +70,14 @@ def _check_protocol(settings: Settings, read: Sequence[tuple[CorpusSettings, Cor
             f"one of {', '.join(others)}"
         )
     for name in settings.extra_tests:
-        check_not_trained_on(folds, name)
+        check_not_trained_on(folds, short_name(name))
 
 
 def _test_corpus(settings: Settings, name: str, classes: tuple[str, ...], console: Console) -> TestCorpus:
     """Another corpus as a test set: the classes of the sweep, the policies of its corpus, the same features."""
     class_set = settings.corpus.class_set
     own = replace(
-        settings.corpus.for_corpus(name, settings.roots.get(name)),
+        settings.corpus.for_corpus(name, settings.roots.get(short_name(name))),
         class_set=",".join(classes) if class_set.strip().lower() == "full" else class_set,
     )
     corpus = corpora.read(own)
@@ -77,13 +85,44 @@ def _test_corpus(settings: Settings, name: str, classes: tuple[str, ...], consol
     labels = label_utterances(utterances, own)
     speakers = dict(zip(*(utterances[column].to_pylist() for column in ("utterance", "speaker")), strict=True))
     ids = tuple(sorted(labels.by_utterance))
-    test = CrossCorpusTest(f"{name}/all", store, ids, labels.by_utterance, {u: speakers[u] for u in ids})
+    test = CrossCorpusTest(f"{corpus.name}/all", store, ids, labels.by_utterance, {u: speakers[u] for u in ids})
     return TestCorpus(corpus, labels, test)
 
 
 def _extract_features(settings: Settings, corpus: Corpus, console: Console) -> tuple[Store, pa.Table]:
     with progress_bar(console, "features", corpus.utterances.num_rows) as progress:
-        return extract_features(corpus, settings.features, choose_device(settings.resources.device), progress)
+        return _extract(settings, corpus, settings.features, console, progress)
+
+
+def _extract(
+    settings: Settings, corpus: Corpus, features: FeatureSettings, console: Console, progress: Progress
+) -> tuple[Store, pa.Table]:
+    """In this process and others beside it; an encoder's features on nodes with a GPU, where there is Ray and one."""
+
+    def on_nodes(plan: ExtractionPlan, folder: Path, missing: Sequence[int]) -> Generator[int, None, None] | None:
+        if not plan.settings.is_encoder:
+            return None
+        from sweeps.data.node_extraction import extract_on_nodes  # Ray and torch, which take seconds
+
+        return extract_on_nodes(settings, console, plan, folder, missing)
+
+    return extract_features(corpus, features, settings.resources.device, progress, on_nodes)
+
+
+def _degraded_store(settings: Settings, trained: TrainingCorpus, condition: str, console: Console) -> Store:
+    """The features of what a corpus tests, as heard under a condition, without copies to train on."""
+    from emodarts.features.conditions import degrade_corpus  # scipy.signal is not wanted otherwise
+
+    tested = {utterance for fold in trained.folds for utterance in fold.test_ids}
+    rows = trained.corpus.utterances
+    rows = rows.filter(pc.is_in(rows["utterance"], pa.array(sorted(tested), pa.string())))
+    with progress_bar(console, condition, rows.num_rows) as progress:
+        table, root = degrade_corpus(
+            rows, trained.corpus.root, condition, corpora.cache_folder() / "conditions", progress
+        )
+    degraded = replace(trained.corpus, root=root, utterances=table)
+    features = replace(settings.features, speeds=[1.0], noise_snr_db=[])
+    return _extract(settings, degraded, features, console, lambda done, total: None)[0]
 
 
 def _selected_folds(settings: Settings, folds: tuple[Fold, ...]) -> dict[int, Fold]:
@@ -97,7 +136,9 @@ def _selected_folds(settings: Settings, folds: tuple[Fold, ...]) -> dict[int, Fo
 def check_data(results: Results, data: SweepData) -> None:
     """Raise EmodartsError where a fold is no longer that of the units that have ended: the sweep cannot go on."""
     for commit in results.commits:
-        fold = data.folds.get(commit.key.fold)
+        fold, inner = data.folds.get(commit.key.fold), commit.key.inner
+        if inner is not None:  # another sweep.inner is refused as another setting
+            fold = dict(enumerate(data.inner_folds.get(commit.key.fold, ()))).get(inner)
         if fold is not None and fold.protocol == commit.key.protocol and fold.hash != commit.key.fold_hash:
             raise EmodartsError(
                 f"sweep '{commit.key.sweep}': fold {fold.index} of {fold.protocol} was {commit.key.fold_hash}, now "

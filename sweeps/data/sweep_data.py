@@ -2,19 +2,21 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
+from typing import Any
 
 from emodarts.audit.findings import copies_finding, sort_findings
 from emodarts.audit.model import SCHEMA_VERSION, Finding
 from emodarts.corpora.labels import Labels
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.corpora.table import Corpus, Dropped, dropped_table
-from emodarts.experiment.fold_data import CrossCorpusTest
-from emodarts.experiment.training_corpus import TrainingCorpus, dropped_rows
+from emodarts.experiment.training_corpus import CrossCorpusTest, TrainingCorpus, dropped_rows
 from emodarts.features.store.joined import AnyStore, join_stores
+from emodarts.features.store.store import Store
 from emodarts.results.reader import Results
+from emodarts.results.schemas import TABLES
 from emodarts.results.writer import SweepWriter
 
 
@@ -43,6 +45,8 @@ class SweepData:
     folds: dict[int, Fold]
     all_folds: tuple[Fold, ...]
     foreign: tuple[TestCorpus, ...] = ()
+    conditions: dict[str, tuple[Store, ...]] = field(default_factory=dict)  # features of degraded recordings, by corpus
+    inner_folds: dict[int, tuple[Fold, ...]] = field(default_factory=dict)  # of each fold, with `sweep.inner`
 
     @property
     def protocol(self) -> str:
@@ -89,6 +93,7 @@ def write_trained(writer: SweepWriter, results: Results, data: SweepData) -> lis
         name = trained.corpus.name
         copies = [copies_finding(other, count) for a, other, count in data.copies if a == name]
         audit = _write_audited(writer, results, trained, copies)
+        _write_utterances(writer, results, trained.corpus, trained.store)
         lines += [f"  {name}, {line}" if len(data.trained) > 1 else f"  {line}" for line in _warnings(audit)]
     return lines
 
@@ -120,10 +125,26 @@ def _write_audited(writer: SweepWriter, results: Results, trained: TrainingCorpu
     return text
 
 
-def write_foreign(writer: SweepWriter, data: SweepData) -> None:
+def write_foreign(writer: SweepWriter, results: Results, data: SweepData) -> None:
     """Write the rows of the corpora table of corpora that are tested on alone; they have no folds to audit."""
     for other in data.foreign:
         writer.write_corpus(other.corpus.name, len(other.test.utterances), other.dropped, other.labels.left_out)
+        _write_utterances(writer, results, other.corpus, other.test.store)
+
+
+def _write_utterances(writer: SweepWriter, results: Results, corpus: Corpus, store: Store) -> None:
+    """Write what is known of a corpus's utterances once: the sweep's file holds a hash of the recordings."""
+    if corpus.name not in results.table("utterances", ["corpus"])["corpus"].unique().to_pylist():
+        writer.write_utterances(corpus.name, utterance_rows(corpus, store))
+
+
+def utterance_rows(corpus: Corpus, store: Store) -> list[dict[str, Any]]:
+    """What the corpus says of the utterances that could be decoded, their durations (s) and hashes of their sound."""
+    names = [name for name in TABLES["utterances"].names if name in corpus.utterances.column_names]
+    measures = store.measures().select(["utterance", "seconds", "audio_hash"])
+    joined = measures.join(corpus.utterances.select(names), "utterance", join_type="inner")
+    rows: list[dict[str, Any]] = joined.sort_by("utterance").to_pylist()
+    return rows
 
 
 def _covers_folds(audit: str, folds: tuple[Fold, ...]) -> bool:

@@ -1,6 +1,7 @@
 """What a console shows while a sweep runs: a live table in a terminal, plain lines elsewhere."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ray import tune
@@ -10,26 +11,35 @@ from rich.live import Live
 from rich.table import Table
 
 from emodarts.console import print_line
-from emodarts.experiment.fold_data import SEARCHED
+from emodarts.experiment.fold_settings import SEARCHED
 from emodarts.experiment.unit_spec import UnitSpec
+from sweeps.execution.faults import QUICK_FAULTS, SET_ASIDE_SECONDS
 from sweeps.execution.metrics import SweepMetrics
+from sweeps.execution.tracking import describe_failure
 from sweeps.execution.tune_hooks import Stateless, unit_of
+from sweeps.nodes.session import describe_waiting
 from sweeps.units.outcomes import UnitOutcome, unit_title
 from sweeps.units.system_queues import SystemQueues
 
 _METRICS_INTERVAL = 5.0  # s
+_LOOK_EVERY = 1.0  # s: Tune has all trials since its start, and a step for each of their events
+_SAY_AFTER, _SAY_AGAIN = 30.0, 600.0  # s without a unit that runs
 
 
 class ProgressTable(Stateless, tune.Callback):
     """Shows each study's progress; one line an ended unit where the output is no terminal."""
 
-    def __init__(self, queues: SystemQueues, console: Console, sweep: str):
-        self.queues, self.console = queues, console
+    def __init__(self, queues: SystemQueues, console: Console, sweep: str, clock: Callable[[], float] = time.time):
+        self.queues, self.console, self.clock = queues, console, clock
+        self.running_count = 0  # units that run, not those that wait for resources
+        self.waiting_since: float | None = None
+        self.waiting_said_at = 0.0
         self.metrics = SweepMetrics(sweep)
         self.ended_before = queues.units_ended
         self.live: Live | None = None
-        self.start = time.time()
-        self.metrics_set_at = 0.0
+        self.start = clock()
+        self.looked_at = self.metrics_set_at = 0.0
+        self.trackers_given_up: set[str] = set()  # by name: each is said once
 
     def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: Any = None, **info: Any) -> None:
         """Tune begins."""
@@ -44,28 +54,53 @@ class ProgressTable(Stateless, tune.Callback):
         self.on_unit_end(unit_of(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A unit's workers died for good."""
+        """A unit was struck by its place."""
         unit = unit_of(trial)
         if self.queues.outcome_of(unit) is None:
-            self._print(unit, "stopped: it waits for the next start")
+            waits = "it waits for the next start" if self.queues.stopped else "it goes on from its last checkpoint"
+            self._print(unit, f"its worker died, or could not go on; {waits}")
         self.on_unit_end(unit)
 
-    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """A unit's worker died, and the unit is begun again."""
-        self._print(unit_of(trial), "its worker died; it goes on from its last epoch")
+    def on_set_aside(self, place: str, reason: str) -> None:
+        """A place struck several units in a row."""
+        minutes = SET_ASIDE_SECONDS / 60
+        text = f"{place} is set aside for {minutes:.0f} min: {QUICK_FAULTS} units in a row were struck there ({reason})"
+        print_line(self.console, f"{self._minutes():6.1f} min  {text}")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Set the sweep's metrics, now and then."""
-        if time.time() - self.metrics_set_at > _METRICS_INTERVAL:
-            self.metrics_set_at = time.time()
+        """Count what runs; say where nothing does, for want of resources. Set the sweep's metrics, now and then."""
+        if self.clock() - self.looked_at < _LOOK_EVERY:
+            return
+        self.looked_at = self.clock()
+        statuses = [trial.status for trial in trials]
+        self.running_count = statuses.count(Trial.RUNNING)
+        if self.running_count or Trial.PENDING not in statuses:
+            self.waiting_since = None
+        elif self.waiting_since is None:
+            self.waiting_since, self.waiting_said_at = self.clock(), 0.0
+        elif self.clock() - max(self.waiting_since + _SAY_AFTER - _SAY_AGAIN, self.waiting_said_at) >= _SAY_AGAIN:
+            self.waiting_said_at = self.clock()
+            pending = next(trial for trial in trials if trial.status == Trial.PENDING)
+            resources = pending.placement_group_factory
+            print_line(self.console, self._waiting_in_words(resources.required_resources if resources else {}))
+        if self.clock() - self.metrics_set_at > _METRICS_INTERVAL:
+            self.metrics_set_at = self.clock()
             for queue in self.queues:
                 self.metrics.set_units(queue.system, queue.units_ended, len(queue.running), queue.units_total)
+
+    def _waiting_in_words(self, requested: dict[str, float]) -> str:
+        assert self.waiting_since is not None
+        return f"{self._minutes():6.1f} min  {describe_waiting(requested, self.clock() - self.waiting_since)}"
 
     def on_unit_end(self, unit: UnitSpec) -> None:
         """Print how a unit ended, if it has."""
         outcome = self.queues.outcome_of(unit)
         if outcome is not None:
             self._print(unit, _describe(outcome))
+            errors = outcome.tracker_errors or {}
+            for name in errors.keys() - self.trackers_given_up:
+                self.trackers_given_up.add(name)
+                print_line(self.console, f"{self._minutes():6.1f} min  {describe_failure(name, errors[name])}")
 
     def close(self) -> None:
         """Take the live table away."""
@@ -78,7 +113,8 @@ class ProgressTable(Stateless, tune.Callback):
         queues = self.queues
         table = Table(
             title=f"{self._minutes():.1f} min, {queues.units_ended} of {queues.units_total} units ended, "
-            f"{queues.running_count} running, {self._time_left()}"
+            f"{self.running_count} running, {self._time_left()}"
+            + ("" if self.waiting_since is None else "; waiting for resources")
         )
         table.add_column("study")
         for name in ("ended", "of", "best dev UAR"):
@@ -112,7 +148,7 @@ class ProgressTable(Stateless, tune.Callback):
             print_line(self.console, f"{self._minutes():6.1f} min  {title}  {event}")
 
     def _minutes(self) -> float:
-        return (time.time() - self.start) / 60
+        return (self.clock() - self.start) / 60
 
 
 def _describe(outcome: UnitOutcome) -> str:

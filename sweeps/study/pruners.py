@@ -1,22 +1,26 @@
-"""Pruning: ASHA on the dev curve of a unit, Wilcoxon's test between the folds of a configuration.
+"""Pruning: ASHA on the dev curve of a unit, Wilcoxon's test between folds, the race of `sweep.inner` between splits.
 
-Optuna's pruners decide; this module says where, on which values, and restores decisions from the tables.
+Optuna's pruners decide on the first two; this module says where, on which values, and restores decisions from tables.
 """
 
+import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from statistics import fmean
 
+import numpy as np
 import optuna
 from optuna.trial import TrialState, create_trial
 
 from emodarts.errors import EmodartsError
-from emodarts.experiment.fold_data import SVM, FoldSettings
+from emodarts.experiment.fold_settings import SVM, FoldSettings
 from emodarts.experiment.unit_spec import Rung
 from emodarts.records import EpochRecord, RungRecord
 from sweeps.settings import SweepSettings
 
 MIN_FOLDS = 6  # with fewer no signed-rank test is significant at a usual threshold
-_WITHOUT_CURVE = ("random_search", "evolution", "random_architecture", "fixed")  # of search.method
+RACE_LEVEL = 0.05  # of each look at a configuration on inner splits
+_WITHOUT_CURVE = ("spos", "random_search", "evolution", "random_architecture", "fixed", "sampler")  # of search.method
 
 
 def check_pruner(settings: SweepSettings, systems: Iterable[FoldSettings], folds: int) -> None:
@@ -36,6 +40,19 @@ def check_pruner(settings: SweepSettings, systems: Iterable[FoldSettings], folds
             f"sweep.pruner=wilcoxon needs at least {MIN_FOLDS} folds and the sweep has {folds}: take asha, or a "
             "protocol with more folds"
         )
+
+
+def check_race(settings: SweepSettings) -> None:
+    """Refuse, with the reason, what does not go together with `sweep.inner`. Raises EmodartsError."""
+    refusals = [
+        (settings.inner == 1, "one split is no division: take 2 or more, or 0"),
+        (settings.study_per == "sweep", "it divides the speakers of one fold: take sweep.study_per=fold"),
+        (settings.pruner != "none", f"it races by itself: leave sweep.pruner={settings.pruner} out"),
+        (len(settings.objectives) > 1, "it races by one objective: take sweep.objectives=[dev_uar]"),
+    ]
+    for is_refused, reason in refusals if settings.inner else ():
+        if is_refused:
+            raise EmodartsError(f"sweep.inner={settings.inner}: {reason}")
 
 
 def asha_rungs(settings: SweepSettings, fold_settings: FoldSettings) -> tuple[Rung, ...]:
@@ -91,3 +108,26 @@ def wilcoxon_should_prune(settings: SweepSettings, study: optuna.Study, by_fold:
         warnings.simplefilter("ignore")  # the pruner is called experimental
         pruner = optuna.pruners.WilcoxonPruner(p_threshold=settings.p_threshold, n_startup_steps=settings.startup_folds)
         return pruner.prune(study, create_trial(state=TrialState.RUNNING, intermediate_values=by_fold))
+
+
+def race_should_stop(values: Sequence[float], best: Sequence[Sequence[float]], survivors: int) -> bool:
+    """Whether a configuration is clearly behind the last survivor of a race, on the splits that both have.
+
+    `values`: its own on the first splits; `best (configurations, splits)`: of those that have all splits, the best
+    first; `survivors`: how many of these are wanted at the end. Splits are the blocks of a two-way analysis of variance
+    (blocking in races: Moore & Lee 1994; F-Race, Birattari et al. 2002, takes ranks in blocks, which of two or three
+    splits can never be significant; to stop at a number of survivors: irace, Lopez-Ibanez et al. 2016). A difference
+    of two configurations' means over n splits has the standard error s sqrt(2 / n), s² being the mean square that
+    configurations and splits leave among the finished ones, with (configurations - 1) (splits - 1) degrees of freedom.
+    It is behind where Student's one-sided test says so at `RACE_LEVEL`.
+    """
+    if len(best) < max(2, survivors):
+        return False
+    from scipy import stats  # it takes a second to import
+
+    table, n = np.array(best, np.float64), len(values)
+    residuals = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
+    freedom = (table.shape[0] - 1) * (table.shape[1] - 1)
+    error = math.sqrt(float((residuals**2).sum()) / freedom * 2 / n)
+    lead = float(table[survivors - 1, :n].mean()) - fmean(values)
+    return lead > float(stats.t.ppf(1 - RACE_LEVEL, freedom)) * error

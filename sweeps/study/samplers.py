@@ -19,31 +19,95 @@ from sweeps.study.search_space import SearchSpace
 
 POPULATION_SIZE = 10  # of a generation of NSGA-II
 _MAX_TRIALS_OF_GP = 500  # of a study: the cost of a Gaussian process grows with their cube
-_STARTUP_TRIALS = 5  # of CMA-ES, by TPE
+_MAX_TRIALS_OF_AUTO_GP = 250  # as OptunaHub's AutoSampler has it
+_STARTUP_OF_CMA = 5  # trials by TPE
 _SIGMA0 = 1 / 6  # first step size of CMA-ES, in widths of a dimension
 
 
-def make_sampler(settings: SweepSettings, seed: int) -> optuna.samplers.BaseSampler:
-    """The sampler that the settings name, for one proposal."""
+def choose_sampler(settings: SweepSettings, space: SearchSpace) -> str:
+    """The sampler of a study: `sweep.sampler`, or what `auto` comes to.
+
+    By the rules of OptunaHub's AutoSampler: TPE for choices and conditional dimensions; else a Gaussian process up to
+    250 trials; beyond CMA-ES, which knows no constraints, or NSGA-II for several objectives. Pruned trials teach TPE
+    alone.
+    """
+    if settings.sampler != "auto":
+        return settings.sampler
+    plain = all(_is_numeric(d) for d in space.free.values()) and not space.conditions
+    if not plain or not space.free or settings.pruner != "none":
+        return "tpe"
+    if settings.trials <= _MAX_TRIALS_OF_AUTO_GP:
+        return "gp"
+    if len(settings.objectives) > 1:
+        return "nsga2"
+    return "tpe" if settings.constraints else "cmaes"
+
+
+def make_sampler(settings: SweepSettings, space: SearchSpace, seed: int) -> optuna.samplers.BaseSampler:
+    """The sampler of a study, for one proposal."""
+    startup = settings.startup
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # options that Optuna calls experimental
-        match settings.sampler:
+        match choose_sampler(settings, space):
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
             case "cmaes":
-                return ReplayedCma(seed)
+                return ReplayedCma(seed, startup)
             case "gp":
-                return optuna.samplers.GPSampler(seed=seed)
+                return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup)
             case "nsga2":
                 return NSGAIIByTrialNumber(seed=seed, population_size=POPULATION_SIZE)
-            case _:
-                return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+            case _:  # as Optuna has it; `auto` fits it to few trials as well
+                fitted: dict[str, Any] = {"gamma": count_good} if settings.sampler == "auto" else {}
+                return optuna.samplers.TPESampler(
+                    seed=seed,
+                    n_startup_trials=startup,
+                    multivariate=True,
+                    group=True,
+                    constant_liar=True,
+                    **fitted,
+                )
+
+
+def count_good(trials: int) -> int:
+    """How many of so many trials TPE takes for good ones: three tenths, at most 25.
+
+    Of ten trials Optuna takes one, and on a dev part of some fifty utterances the best one is luck.
+    """
+    return min(math.ceil(0.3 * trials), 25)
+
+
+def describe_proposals(settings: SweepSettings, space: SearchSpace, in_flight: int) -> str:
+    """How many proposals of a study are made with a model and how many blindly, and what to change.
+
+    `in_flight`: trials of a study that run at once. A model waits for the start-up trials to end, and what is proposed
+    meanwhile is proposed blindly, too.
+    """
+    name, trials, dimensions = choose_sampler(settings, space), settings.trials, len(space.free)
+    if not dimensions:
+        return f"nothing is free, so all {trials} proposals of a study are one configuration"
+    startups = {"cmaes": _STARTUP_OF_CMA, "nsga2": POPULATION_SIZE}
+    startup = startups.get(name, settings.startup)
+    blind = trials if name == "random" else min(trials, startup + in_flight - 1)
+    by_model = f"{trials - blind} by {name} and " if name != "random" else ""
+    text = f"{dimensions} dimensions; of {trials} proposals a study {by_model}{blind} blindly"
+    if name == "random" or 2 * blind <= trials:
+        return text
+    fewer = trials // 2 - startup + 1  # at once, and half of the proposals are by the model
+    advice = [f"sweep.trials={2 * (startup + in_flight - 1)} or more"]
+    if 1 <= fewer < in_flight:
+        advice.append(f"at most {fewer} of a study at once (resources.max_concurrent_trials)")
+    if settings.startup_trials is not None and name != "nsga2":
+        advice.append("fewer sweep.startup_trials")
+    return f"{text}; for more by {name}: {', or '.join(advice)}"
 
 
 def check_sampler(settings: SweepSettings, space: SearchSpace) -> None:
     """Refuse, with the reason, a sampler that does not fit the objectives or the space. Raises EmodartsError."""
-    several, name = len(settings.objectives) > 1, settings.sampler
+    several, name = len(settings.objectives) > 1, choose_sampler(settings, space)
     numeric = [p for p, d in space.free.items() if _is_numeric(d) and p not in space.conditions]
+    if settings.warm_start and several:
+        raise EmodartsError("sweep.warm_start compares dev UARs alone: say sweep.objectives=[dev_uar]")
     if name == "cmaes" and several:
         raise EmodartsError("sweep.sampler=cmaes has one objective: take nsga2 or tpe, or sweep.objectives=[dev_uar]")
     if name == "cmaes" and not numeric:
@@ -52,6 +116,8 @@ def check_sampler(settings: SweepSettings, space: SearchSpace) -> None:
         raise EmodartsError("sweep.sampler=cmaes learns from complete trials alone, and asha leaves few: take tpe")
     if name == "gp" and settings.trials > _MAX_TRIALS_OF_GP:
         raise EmodartsError(f"sweep.sampler=gp is for up to {_MAX_TRIALS_OF_GP} trials a study: take tpe")
+    if name == "cmaes" and settings.constraints:
+        raise EmodartsError("sweep.sampler=cmaes knows no sweep.constraints: take tpe or gp")
     if name == "nsga2" and settings.trials <= POPULATION_SIZE:
         raise EmodartsError(
             f"sweep.sampler=nsga2 draws its first {POPULATION_SIZE} trials at random, and sweep.trials="
@@ -69,11 +135,13 @@ class ReplayedCma(optuna.samplers.BaseSampler):
     all of them in the first trials.
     """
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int, startup_trials: int):
         self._seed = seed
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._independent_sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+            self._independent_sampler = optuna.samplers.TPESampler(
+                seed=seed, n_startup_trials=startup_trials, constant_liar=True
+            )
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Numeric dimensions that all complete trials share."""
@@ -85,7 +153,7 @@ class ReplayedCma(optuna.samplers.BaseSampler):
     ) -> dict[str, Any]:
         """A draw from the distribution that the complete generations have led to."""
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if not search_space or len(complete) < _STARTUP_TRIALS:
+        if not search_space or len(complete) < _STARTUP_OF_CMA:
             return {}
         from cmaes import CMA  # brings scipy.stats: a quarter of the time that a worker takes to start
 

@@ -11,7 +11,6 @@ from emodarts.records import TrialRecord
 from emodarts.results.reader import Results
 from emodarts.results.writer import SweepWriter
 from sweeps.settings import SweepSettings
-from sweeps.units.outcomes import unit_ids
 from sweeps.units.spec_factory import UnitSpecFactory
 from sweeps.units.unit_queue import UnitQueue, now
 
@@ -33,7 +32,7 @@ class FixedConfigQueue(UnitQueue):
         writer: SweepWriter,
         results: Results,
     ):
-        super().__init__(replace(settings, trials=1, objectives=["dev_uar"]), folds, specs, writer, results)
+        super().__init__(replace(settings, trials=1, objectives=["dev_uar"], inner=0), folds, specs, writer, results)
         self.parameters = parameters
         self.pending: deque[tuple[str, int]] = deque()  # study and seed of configurations that are to begin
         for seed in range(settings.seeds):
@@ -52,7 +51,7 @@ class FixedConfigQueue(UnitQueue):
     def _resume(self, study: str, seed: int) -> None:
         """Go on where the tables end; the driver may have died between a last unit and its configuration's row."""
         trial = self.trials[study].get((_NUMBER, seed))
-        if trial is None or any(identity not in self.outcomes for identity in unit_ids(trial, self.folds[study])):
+        if trial is None or any(unit not in self.outcomes for unit in self.history.unit_ids(trial)):
             self.pending.append((study, seed))
         elif trial.status == "running":
             self._advance(trial)
@@ -60,11 +59,12 @@ class FixedConfigQueue(UnitQueue):
     def _refill(self) -> None:
         while self.pending and not self.waiting:
             study, seed = self.pending.popleft()
-            trial = self.trials[study].get((_NUMBER, seed))
-            if trial is None:
+            before = self.trials[study].get((_NUMBER, seed))
+            if before is None:
                 trial = TrialRecord(self.system, study, _NUMBER, seed, self.parameters, proposed_at=now())
             else:  # it was running when the last driver ended, or more folds are requested now
-                retries = trial.retries + (trial.status == "running")
-                trial = replace(trial, status="running", reason=None, retries=retries, values=(), ended_at=None)
-            self.history.write(trial)
+                trial = replace(before, status="running", reason=None, values=(), ended_at=None)
             self._enqueue(trial)
+            if before is not None and before.status == "running" and self._was_begun(trial):
+                trial = replace(trial, retries=trial.retries + 1)
+            self.history.write(trial)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from emodarts.corpora.protocols.folds import Fold
-from emodarts.experiment.fold_data import FoldSettings
+from emodarts.experiment.fold_settings import FoldSettings
 from emodarts.experiment.unit_spec import Rung, TransferredGenotype, UnitSpec
 from emodarts.records import TrialRecord, UnitKey
 from sweeps.study.search_space import SearchSpace
@@ -24,7 +24,7 @@ class TransferredUnit:
 
 @dataclass(frozen=True)
 class UnitSpecFactory:
-    """Makes the units of a system of a sweep; `folds` and `transferred` by the fold's number."""
+    """Makes the units of a system of a sweep; `folds`, `transferred` and `inner_folds` by the fold's number."""
 
     sweep: str
     system: str
@@ -35,20 +35,36 @@ class UnitSpecFactory:
     device: str = "auto"
     rungs: tuple[Rung, ...] = ()
     transferred: Mapping[int, TransferredUnit] = field(default_factory=dict)
+    inner_folds: Mapping[int, tuple[Fold, ...]] = field(default_factory=dict)
 
-    def make(self, trial: TrialRecord, fold: int) -> UnitSpec:
-        """The unit of a configuration on a fold. Raises EmodartsError for parameters that the settings refuse."""
+    def make(self, trial: TrialRecord, fold: int, inner: int | None = None) -> UnitSpec:
+        """The unit of a configuration on a fold, or on an inner split of it.
+
+        Raises EmodartsError for parameters that the settings refuse.
+        """
         if fold in self.transferred:
-            return self._make(trial, fold, self.transferred[fold].settings)
-        return self._make(trial, fold, self.space.apply(trial.parameters))
+            return self._make(trial, fold, inner, self.transferred[fold].settings)
+        genotype = self.space.genotype(trial.parameters)
+        proposed = None if genotype is None else TransferredGenotype(genotype, 0)
+        return self._make(trial, fold, inner, self.space.apply(trial.parameters), proposed)
 
-    def key_of_refused(self, trial: TrialRecord, fold: int) -> UnitKey:
-        """The key of a unit that cannot be made: without the subsample, which depends on what was refused."""
-        return replace(self._make(trial, fold, self.space.settings).key, subsample=None)
+    def key_of_unmade(self, trial: TrialRecord, fold: int, inner: int | None = None) -> UnitKey:
+        """The key of a unit that need not, or cannot, be made: without the subsample, which depends on its settings."""
+        return replace(self._make(trial, fold, inner, self.space.settings).key, subsample=None)
 
-    def _make(self, trial: TrialRecord, fold: int, settings: FoldSettings) -> UnitSpec:
+    def _make(
+        self,
+        trial: TrialRecord,
+        fold: int,
+        inner: int | None,
+        settings: FoldSettings,
+        proposed: TransferredGenotype | None = None,
+    ) -> UnitSpec:
         transferred = self.transferred.get(fold)
         rungs = self.rungs if trial.seed == 0 else ()  # further seeds of a winner are never pruned
         about_sweep = (self.sweep, self.train_corpora, self.sweep_seed, self.device, rungs)
-        spec = partial(UnitSpec.of, self.folds[fold], settings, trial, *about_sweep)
-        return spec(transferred.source, transferred.genotype) if transferred else spec()
+        divided = self.folds[fold] if inner is None else self.inner_folds[fold][inner]
+        spec = partial(UnitSpec.of, divided, settings, trial, *about_sweep, inner=inner)
+        if transferred:
+            return spec(genotype_from=transferred.source, transferred=transferred.genotype)
+        return spec(transferred=proposed)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from emodarts.errors import EmodartsError
 from emodarts.experiment.unit_spec import UnitSpec
+from sweeps.study.samplers import describe_proposals
 from sweeps.units.outcomes import UnitOutcome, unit_id
 from sweeps.units.unit_queue import UnitQueue
 
@@ -49,10 +50,14 @@ class SystemQueues:
         for queue in self:
             queue.running.clear()
 
-    @property
-    def running_count(self) -> int:
-        """How many units run."""
-        return sum(len(queue.running) for queue in self)
+    def describe_proposals(self, slots: int) -> list[str]:
+        """How the studies of each system are to be filled with so many units at once, a line a system."""
+        studies = max(1, sum(len(queue.studies) for queue in self))
+        return [
+            f"{queue.system}: {describe_proposals(queue.settings, queue.specs.space, -(-slots // studies))}"
+            for queue in self
+            if queue.studies and not queue.complete
+        ]
 
     @property
     def stopped(self) -> str | None:
@@ -73,6 +78,17 @@ class SystemQueues:
     def failing(self) -> list[str]:
         """The systems that only fail (`sweep.max_failures`), or have ended without a result."""
         return [queue.system for queue in self if queue.only_fails or (queue.complete and queue.none_complete)]
+
+    @property
+    def failing_in_a_row(self) -> list[str]:
+        """The systems with results whose last units all failed, as many as end a sweep (`sweep.max_failures`)."""
+        return [queue.system for queue in self if queue.fails_in_a_row and not (queue.complete or queue.only_fails)]
+
+    @property
+    def without_choice(self) -> list[str]:
+        """The systems none of whose complete configurations keeps to the constraints."""
+        constrained = [queue for queue in self if queue.settings.constraints and queue.studies]
+        return [queue.system for queue in constrained if not any(map(queue.history.ranked, queue.studies))]
 
     @property
     def units_ended(self) -> int:

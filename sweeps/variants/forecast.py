@@ -1,4 +1,4 @@
-"""`sweep.forecast=true`: how long a sweep will take. A few epochs are run and nothing is written.
+"""`sweep.forecast=true`: how long a sweep will take, and what it can show. A few epochs are run and nothing is written.
 
 The cheapest and the dearest of a sample of configurations are searched and trained for some epochs on part of a fold.
 The seconds of an epoch are a straight line in its multiply-accumulates through these two; the hours are those of the
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import optuna
@@ -22,20 +23,25 @@ from rich.table import Table
 from emodarts.console import print_line
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.errors import EmodartsError
-from emodarts.experiment.fold_data import FoldSettings
+from emodarts.experiment.fold_settings import FoldSettings
 from emodarts.experiment.train_parts import subsample
 from emodarts.experiment.unit import run_fold
 from emodarts.features.batches import FoldPart
 from emodarts.features.normalisation import Standardiser
+from emodarts.features.store.joined import AnyStore
 from emodarts.networks.costs import supernet_macs
 from emodarts.processors import choose_device
 from emodarts.search.settings import SearchSettings
 from emodarts.search.task import SearchTask
 from emodarts.seeds import derive_seed
-from sweeps.data.sweep_data import SweepData
+from emodarts.storage import Storage
+from sweeps.execution.sweep_spec import SweepSpec
+from sweeps.nodes.node_tasks import node_tasks
 from sweeps.settings import Settings
 from sweeps.study.search_space import SearchSpace
+from sweeps.units.study_queue import units_per_fold
 from sweeps.variants.jobs import SweepJob
+from sweeps.variants.power import describe_power
 
 SLOTS = (1, 2, 8, 64)
 _SAMPLE_SIZE = 64  # configurations
@@ -79,7 +85,8 @@ class _TimeModel:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds of each unit of a system, and what they were measured on: `utterances` of `of` of a fold's train part.
+    """Seconds of each unit of a system, and what they were measured on: the `device` by its name, and `utterances` of
+    `of` of a fold's train part.
 
     `measuring`: the seconds that it took.
     """
@@ -99,11 +106,36 @@ class Forecast:
         return max(free_at) / 3600
 
 
-def forecast_units(settings: Settings, space: SearchSpace, data: SweepData) -> Forecast:
+class FoldsWithFeatures(Protocol):
+    """Folds by number, and the features of their utterances."""
+
+    @property
+    def folds(self) -> dict[int, Fold]:
+        """The folds."""
+
+    @property
+    def store(self) -> AnyStore:
+        """The features."""
+
+
+@dataclass(frozen=True)
+class NodeData:
+    """`FoldsWithFeatures` as a node has them."""
+
+    store: AnyStore
+    folds: dict[int, Fold]
+
+    @classmethod
+    def of(cls, sweep: SweepSpec) -> "NodeData":
+        """Those of a sweep. Raises StorageError where its features are out of reach."""
+        return cls(sweep.open_stores(Storage.open(sweep.results)), sweep.folds)
+
+
+def forecast_units(settings: Settings, space: SearchSpace, data: FoldsWithFeatures) -> Forecast:
     """Measure, and forecast the seconds of each unit of a system. Raises EmodartsError for a search by candidates."""
     sweep, method, start = settings.sweep, space.settings.search.method, time.perf_counter()
-    if space.settings.searches and method not in ("darts", "frozen", "random_architecture", "fixed"):
-        raise EmodartsError(f"search.method={method} has no supernet to measure")
+    if space.settings.searches and method not in ("darts", "frozen", "random_architecture", "fixed", "sampler"):
+        raise EmodartsError(f"search.method={method} has no supernet of alphas to measure")
     device = choose_device(settings.resources.device)
     torch.set_num_threads(settings.resources.cpus_per_trial)
     fold = next(iter(data.folds.values()))
@@ -115,25 +147,41 @@ def forecast_units(settings: Settings, space: SearchSpace, data: SweepData) -> F
     model = _TimeModel([measure(sample[i], macs[i], data, part, device) for i in extremes])
     seconds = np.array([model.seconds(fold_settings, m) for fold_settings, m in zip(sample, macs, strict=True)])
     folds = len(data.folds)
-    count = folds * (sweep.trials + (sweep.seeds - 1) * min(sweep.seeded, sweep.trials))
+    count = folds * units_per_fold(sweep)  # a race on inner splits may need fewer
     # The preset's own configuration comes first on every fold.
     units = np.concatenate([np.full(folds, seconds[0]), np.resize(seconds[1:], max(0, count - folds))])[:count]
-    return Forecast(units, device, len(part.train), len(fold.train), _memory_mb(device), time.perf_counter() - start)
+    name = torch.cuda.get_device_name() if device.startswith("cuda") else "this machine's CPU"
+    return Forecast(units, name, len(part.train), len(fold.train), _memory_mb(device), time.perf_counter() - start)
 
 
-def print_forecasts(jobs: Sequence[SweepJob], console: Console) -> None:
+def forecast_on_node(settings: Settings, space: SearchSpace, sweep: SweepSpec) -> Forecast:
+    """`forecast_units` as a task on a node. Raises EmodartsError."""
+    return forecast_units(settings, space, NodeData.of(sweep))
+
+
+def print_forecasts(jobs: Sequence[SweepJob], storage: Storage, console: Console) -> None:
     """Forecast the first sweep; of the published protocol beside it, which costs little, the units are counted.
 
     Raises EmodartsError for a search by candidates, unless there are several systems.
     """
     first, *others = jobs
-    for name, space in first.systems.items():
-        try:
-            print_forecast(name, forecast_units(first.settings, space, first.data), console)
-        except EmodartsError as error:
-            if len(first.systems) == 1:
-                raise
-            print_line(console, f"{name}: no forecast: {error}")
+    settings = first.settings
+    with node_tasks(settings, console) as tasks:
+        sweep = SweepSpec.publish(settings, storage, first.data) if tasks is not None else None
+        for name, space in first.systems.items():
+            try:
+                forecast = (
+                    forecast_units(settings, space, first.data)
+                    if tasks is None
+                    else tasks.run(forecast_on_node, settings, space, sweep)
+                )
+                print_forecast(name, forecast, console)
+            except EmodartsError as error:
+                if len(first.systems) == 1:
+                    raise
+                print_line(console, f"{name}: no forecast: {error}")
+    for line in describe_power(first.data.folds.values(), settings.sweep.seeds):
+        print_line(console, line)
     for job in others:
         units = len(job.systems) * len(job.data.folds) * job.settings.sweep.seeds
         console.print(f"beside it {units} units of the preset's own configuration by {job.data.protocol}")
@@ -150,13 +198,12 @@ def print_forecast(system: str, forecast: Forecast, console: Console) -> None:
         table.add_row(str(slots), f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min")
     console.print(table)
     low, high, mean = forecast.seconds.min(), forecast.seconds.max(), forecast.seconds.mean()
-    is_cuda = forecast.device.startswith("cuda")
-    device = torch.cuda.get_device_name() if is_cuda else "this machine's CPU"
     for line in (
         f"a unit: {mean:.0f} s on average, {low:.0f} to {high:.0f} s; memory of a worker about "
         f"{forecast.memory_mb:.0f} MB",
-        f"measured in {forecast.measuring:.0f} s on {device}, with {forecast.utterances} of {forecast.of} utterances "
-        "of train, alone: slots that share its cores or its GPU are slower; nothing is said of other devices",
+        f"measured in {forecast.measuring:.0f} s on {forecast.device}, with {forecast.utterances} of {forecast.of} "
+        "utterances of train, alone: slots that share its cores or its GPU are slower; nothing is said of other "
+        "devices",
         "assumed: configurations are drawn evenly, no unit is pruned or fails, every slot is like this one",
     ):
         print_line(console, line)
@@ -178,14 +225,15 @@ def part_of(fold: Fold) -> Fold:
     return replace(fold, train=train, dev=tuple(fold.dev[position] for position in sorted(positions)))
 
 
-def macs_of(settings: FoldSettings, data: SweepData) -> float:
+def macs_of(settings: FoldSettings, data: FoldsWithFeatures) -> float:
     """Of a forward pass of one utterance through the supernet; 0 for a network that is not searched."""
     if not settings.searches:
         return 0.0
     fold, s = next(iter(data.folds.values())), settings.search
     utterances = fold.train[:2]
     part = FoldPart.of(data.store, Standardiser.fit(data.store, utterances), fold, utterances, None)
-    task = SearchTask(part, part, part, part, len(fold.classes), s, settings.features, settings.batches, 0)
+    about = (s, settings.features, settings.batches, 0, "cpu", settings.training.sequence_rate)
+    task = SearchTask(part, part, part, part, len(fold.classes), *about)
     return float(supernet_macs(task.shape, s.all_cnn_operations, s.seqnn_operations, task.crop))
 
 
@@ -201,14 +249,16 @@ def _passes(s: SearchSettings) -> tuple[float, float]:
     return fraction, fraction * s.passes_per_utterance
 
 
-def measure(settings: FoldSettings, macs: float, data: SweepData, part: Fold, device: str) -> Measured:
+def measure(settings: FoldSettings, macs: float, data: FoldsWithFeatures, part: Fold, device: str) -> Measured:
     """Run a unit of some epochs of search and training on part of a fold; the first of each is not counted."""
     s, epochs = settings.search, _WARMUP_EPOCHS + _MOVING_EPOCHS
     shortened = replace(
         settings,
-        search=replace(s, epochs=epochs, warmup_epochs=_WARMUP_EPOCHS, subsample=None, stop="none"),
+        search=replace(s, epochs=epochs, warmup_epochs=_WARMUP_EPOCHS, subsample=None, stop="none", proposals=1),
         training=replace(settings.training, epochs=_TRAINING_EPOCHS),
     )
+    if s.method == "sampler":  # any architecture of its space
+        shortened = replace(shortened, search=replace(shortened.search, method="fixed"))
     records = run_fold(data.store, part, shortened, device=device, tests=False)
     searched, trained = ([e.seconds for e in records.epochs if e.phase == phase] for phase in ("search", "train"))
     utterances = len(data.folds[part.index].train)

@@ -13,8 +13,9 @@ from typing import Any
 
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.corpora.remote import is_remote, without_secrets
+from emodarts.corpora.settings import short_name
 from emodarts.errors import EmodartsError
-from emodarts.experiment.fold_data import SEARCHED, FoldSettings
+from emodarts.experiment.fold_settings import SEARCHED, FoldSettings
 from emodarts.experiment.unit_spec import TransferredGenotype, settings_from_json
 from emodarts.features.settings import BY_TRAIN, FeatureSettings
 from emodarts.networks.genotype import Genotype
@@ -29,8 +30,9 @@ from sweeps.units.spec_factory import TransferredUnit
 
 _FROM = "genotypes_from"
 _OF_SOURCE = ("features", "batches", "search", "training")  # groups whose settings are the source's
-_OWN = ("corpus", "protocol", "extra_tests", "roots", "results", "resources", "ray", "hydra", _FROM, f"{_FROM}_system")
-_OWN_OF_SWEEP = ("name", "folds", "seeds", "seed", "time_budget_hours", "max_failures")
+_OWN_LISTS = ("extra_tests", "robustness")
+_OWN = ("corpus", "protocol", *_OWN_LISTS, "roots", "results", "resources", "ray", "hydra", _FROM, f"{_FROM}_system")
+_OWN_OF_SWEEP = ("name", "folds", "seeds", "seed", "time_budget_hours", "max_failures", "wait", "retry_failed")
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,11 @@ class SourceSweep:
         commits = [
             commit
             for commit in results.commits
-            if (commit.status, commit.key.system, commit.key.seed) == ("complete", system, 0)
+            if (commit.status, commit.key.system, commit.key.seed, commit.key.inner) == ("complete", system, 0, None)
             and winning.get(commit.key.study) == commit.key.trial
         ]
+        if {commit.key.study for commit in commits} < winning.keys():  # judged on inner splits, and not yet trained
+            raise EmodartsError(f"{_FROM}: sweep '{sweep.name}' has not ended, so its winners may change: let it go on")
         key = commits[0].key
         return cls(
             sweep.name,
@@ -112,13 +116,13 @@ class SourceSweep:
 
         Raises EmodartsError where a fold would be tested on speakers that chose its genotype, or has nothing to take.
         """
-        seen = sorted(set(settings.extra_tests) & set(self.corpora))
+        seen = sorted(set(map(short_name, settings.extra_tests)) & set(self.corpora))
         if seen:
             raise EmodartsError(
                 f"extra_tests={seen[0]}: the genotypes of sweep '{self.sweep}' were chosen on its speakers, so that "
                 "they are no test"
             )
-        corpora = {corpus.name for corpus in settings.training_corpora}
+        corpora = {corpus.short_name for corpus in settings.training_corpora}
         units = {}
         for index, fold in folds.items():
             winner = self._winner_for(fold, corpora)  # its settings, but for what belongs to this machine:
@@ -267,7 +271,7 @@ def _describe(winner: TransferredUnit | None) -> str | None:
 def _portable(settings: FoldSettings) -> dict[str, Any]:
     """The settings without what belongs to one machine."""
     content = asdict(settings)
-    content["batches"].pop("device_memory_fraction")
+    content["batches"] = settings.batches.portable()
     content["features"]["checkpoint"] = PurePath(settings.features.checkpoint or "").name
     if settings.features.normalisation == BY_TRAIN:  # as before there was a choice
         content["features"].pop("normalisation")

@@ -1,4 +1,4 @@
-"""The sweeps that a command asks for: a search, the published protocol beside it, or a genotype transfer."""
+"""The sweeps that a command asks for: a search, the published protocol beside it, a transfer, or a matrix."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,22 +9,25 @@ from rich.console import Console
 
 from emodarts.console import print_line
 from emodarts.errors import EmodartsError
-from emodarts.records import PUBLISHED_STUDY, fold_study
+from emodarts.records import PUBLISHED_STUDY, SHARED_STUDY, fold_study
 from emodarts.results.reader import Results
 from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage
+from sweeps.data.inner_data import with_inner_folds
 from sweeps.data.preparation import prepare
 from sweeps.data.sweep_data import SweepData
 from sweeps.settings import Settings
-from sweeps.study.pruners import asha_rungs, check_pruner
+from sweeps.study.pruners import asha_rungs, check_pruner, check_race
 from sweeps.study.samplers import check_sampler
 from sweeps.study.search_space import SearchSpace
+from sweeps.study.warm_start import WarmStart, read_prior_studies
 from sweeps.units.fixed_queue import FixedConfigQueue
 from sweeps.units.spec_factory import TransferredUnit, UnitSpecFactory
 from sweeps.units.study_queue import StudyQueue
 from sweeps.units.system_queues import SystemQueues
 from sweeps.units.unit_queue import UnitQueue
 from sweeps.variants.genotype_transfer import SourceSweep, refuse_changed
+from sweeps.variants.matrix import matrix_sweeps
 from sweeps.variants.published_protocol import published_settings, runnable_without_dev
 
 
@@ -40,6 +43,7 @@ class SweepJob:
     systems: dict[str, SearchSpace]
     transferred: dict[int, TransferredUnit] = field(default_factory=dict)
     clean_sweep: str | None = None
+    warm_start: WarmStart | None = None
 
     def make_queues(
         self, writer: SweepWriter, results: Results, on_trial_end: Callable[[str, str, FrozenTrial], None]
@@ -61,9 +65,10 @@ class SweepJob:
             self.settings.resources.device,
             asha_rungs(sweep, space.settings) if self._searches else (),
             self.transferred,
+            self.data.inner_folds,
         )
         if self._searches:
-            return StudyQueue(sweep, specs, writer, results, on_trial_end=on_trial_end)
+            return StudyQueue(sweep, specs, writer, results, on_trial_end=on_trial_end, warm_start=self.warm_start)
         if self.transferred:
             return FixedConfigQueue(sweep, {}, {fold_study(fold): (fold,) for fold in folds}, specs, writer, results)
         return FixedConfigQueue(sweep, space.default_parameters(), {PUBLISHED_STUDY: folds}, specs, writer, results)
@@ -78,6 +83,8 @@ def make_jobs(settings: Settings, storage: Storage, console: Console, overrides:
 
     `overrides` are the command line's, none of which is ignored in silence. Raises EmodartsError.
     """
+    if settings.matrix:
+        return [_search_job(sweep, storage, console) for sweep in matrix_sweeps(settings)]
     if settings.genotypes_from is not None:
         return [_transfer_job(settings, storage, console, overrides)]
     jobs = [_search_job(settings, storage, console)]
@@ -89,13 +96,34 @@ def make_jobs(settings: Settings, storage: Storage, console: Console, overrides:
 def _search_job(settings: Settings, storage: Storage, console: Console) -> SweepJob:
     """A sweep whose studies propose configurations."""
     systems = _systems(settings)
+    check_race(settings.sweep)
     for space in systems.values():
         check_sampler(settings.sweep, space)
     if not settings.sweep.forecast:
         storage.check_writable()
-    data = prepare(settings, console)
+    data = with_inner_folds(settings, prepare(settings, console))
     check_pruner(settings.sweep, settings.systems.values(), len(data.folds))
-    return SweepJob(settings, settings.hashed_settings(), data, systems)
+    hashed = settings.hashed_settings()
+    if not settings.sweep.warm_start:
+        return SweepJob(settings, hashed, data, systems)
+    warm_start = WarmStart(read_prior_studies(settings.sweep.warm_start), _tested(settings, data))
+    for line in warm_start.describe(systems):
+        print_line(console, f"warm start: {line}")
+    hashed["sweep.warm_start.trials"] = warm_start.digest()
+    return SweepJob(settings, hashed, data, systems, warm_start=warm_start)
+
+
+def _tested(settings: Settings, data: SweepData) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
+    """The corpora and the speakers that the networks of each study are tested on."""
+    corpora = frozenset((*data.names, *(other.corpus.name for other in data.foreign)))
+    foreign = {speaker for other in data.foreign for speaker in other.test.speakers.values() if speaker}
+    by_fold = {
+        number: frozenset(foreign | {s for u in fold.test_ids if (s := fold.speakers[u]) is not None})
+        for number, fold in data.folds.items()
+    }
+    if settings.sweep.study_per == "fold":
+        return {fold_study(number): (corpora, speakers) for number, speakers in by_fold.items()}
+    return {SHARED_STUDY: (corpora, frozenset().union(*by_fold.values()))}
 
 
 def _published_job(clean: Settings, console: Console) -> SweepJob:

@@ -5,8 +5,7 @@ from typing import Any
 
 from emodarts.corpora.readers import describe
 from emodarts.errors import EmodartsError
-from emodarts.experiment.fold_data import FoldSettings
-from emodarts.experiment.published_protocol import check_runnable_without_dev
+from emodarts.experiment.fold_settings import FoldSettings
 from emodarts.records import PUBLISHED_STUDY
 from sweeps.settings import Settings
 
@@ -27,11 +26,13 @@ def published_settings(settings: Settings) -> Settings:
     required: dict[str, Any] = dict(rules[_PROTOCOL].requires)
     labelled = replace(corpus, protocol=f"{corpus.name}/{_PROTOCOL}", **required)
     sweep = replace(settings.sweep, name=f"{settings.sweep_name}-{PUBLISHED_STUDY}")
-    return replace(settings, corpus=labelled, sweep=sweep, extra_tests=[], published_protocol=False)
+    return replace(settings, corpus=labelled, sweep=sweep, extra_tests=[], robustness=[], published_protocol=False)
 
 
 def runnable_without_dev(systems: dict[str, FoldSettings]) -> tuple[list[str], dict[str, str]]:
     """The systems that can run without a dev part, and why the others cannot. Raises EmodartsError if none can."""
+    from emodarts.experiment.published_protocol import check_runnable_without_dev  # torch, which takes seconds
+
     reasons: dict[str, str] = {}
     for name, settings in systems.items():
         try:

@@ -30,15 +30,19 @@ def installed(environment, tmp_path):
     return run
 
 
-@pytest.mark.cluster
+@pytest.mark.cluster(seconds=20)
 def test_the_installed_command_runs_a_sweep_from_any_folder(installed, small_corpus, tmp_path):
     overrides = manifest(small_corpus, tmp_path / "results", *ONE_TRIAL, "sweep.folds=[0]")
-    code, output = installed(*overrides)
+    code, output = installed(*overrides, "ray.dashboard=true")
     assert code == 0, output
+    assert "dashboard: http://127.0.0.1:" in output
     assert "next: emodarts report" in output
     assert [t.status for t in reader.open(tmp_path / "results").trials()] == ["complete"]
     code, output = installed(*overrides, "search=nope")
-    assert (code, output) == (1, "error: there is no search=nope: choose one of paper, paper_reduced, small\n")
-    code, output = installed(*overrides, "sweep.trials=2", "sweep.time_budget_hours=1e-9")
+    assert (code, output) == (
+        1,
+        "error: there is no search=nope: choose one of frames, paper, paper_reduced, sampler, small\n",
+    )
+    code, output = installed(*overrides, "sweep.trials=2", "sweep.time_budget_hours=1e-9", "ray.address=none")
     assert code == 0
     assert "To go on: emodarts-sweep corpus=manifest" in " ".join(output.split())

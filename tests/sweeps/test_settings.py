@@ -8,13 +8,14 @@ from dataclasses import replace
 import pytest
 from hydra.errors import CompactHydraException
 
-from emodarts.corpora.readers import READERS, describe
+from emodarts.corpora.readers import describe
 from emodarts.errors import EmodartsError
 from emodarts.experiment import stages
 from emodarts.networks.network import NetworkShape
+from sweeps.hydra_config import known_settings
 from sweeps.hydra_errors import format_hydra_error
-from sweeps.settings import known_settings
 from sweeps.study.search_space import SearchSpace
+from sweeps.variants.matrix import matrix_sweeps
 from tests.support.commands import of_command, settings
 
 
@@ -35,8 +36,8 @@ def test_an_unknown_column_is_refused():
         settings("corpus=manifest", "corpus.columns.mood=label")
 
 
-@pytest.mark.parametrize("corpus", [name for name in READERS if name != "demo"])
-def test_each_corpus_has_a_file_with_its_default_protocol_and_source(corpus):
+@pytest.mark.parametrize("corpus", ["iemocap", "ravdess", "savee", "manifest"])
+def test_each_corpus_is_a_choice_with_its_default_protocol_and_source(corpus):
     found = settings(f"corpus={corpus}").corpus
     assert found.name == corpus
     if found.protocol is not None:
@@ -55,6 +56,7 @@ def test_spellings_of_one_protocol_make_one_sweep():
     assert settings("corpus=iemocap", "corpus.source=null").sweep_name in names
 
 
+@pytest.mark.slow
 def test_ensembles_and_seeds_are_no_part_of_the_hash():
     plain = settings("system=[emodarts,svm]").sweep_name
     asked = ["sweep.top=0"], ["sweep.top=9", "sweep.seeds_of=members", "sweep.seeds=3"], ["ensemble=[svm,emodarts]"]
@@ -103,7 +105,6 @@ def test_a_normalisation_makes_another_sweep_and_the_default_the_one_that_it_mad
     assert by_speaker.systems["emodarts"].features.content == plain.systems["emodarts"].features.content
 
 
-@pytest.mark.slow
 def test_a_control_is_another_system_and_another_sweep():
     plain, control = settings("corpus=emodb"), settings("corpus=emodb", "search.method=random_search")
     assert (*plain.systems, *control.systems) == ("emodarts", "emodarts:random_search:joint")
@@ -111,9 +112,16 @@ def test_a_control_is_another_system_and_another_sweep():
 
 
 def test_the_modern_space_takes_one_word():
-    found = settings("search.space=modern")
+    found = settings("search.space=modern", "sweep.dimensions=[search.seqnn]")
     assert "gru_1" in found.search.seqnn_operations
     assert "search.seqnn" in SearchSpace.of(found).free
+
+
+def test_the_space_for_frames_takes_one_word_and_brings_its_sizes():
+    frames = settings("search=frames")
+    assert (frames.search.space, frames.search.cells, frames.search.nodes) == ("frames", 2, 2)
+    assert "bilstm_1" in frames.search.seqnn_operations
+    assert settings().search.space == "compact"
 
 
 def test_each_system_has_the_dimensions_that_do_something_for_it():
@@ -122,13 +130,17 @@ def test_each_system_has_the_dimensions_that_do_something_for_it():
         "emodarts": "emodarts", "cnn_lstm_attention": "cnn_lstm_attention", "svm": "svm",
     }  # fmt: skip
     dimensions = {name: set(SearchSpace.of(found, made).free) for name, made in found.systems.items()}
-    assert dimensions["cnn_lstm_attention"] == {"training.dropout"}
     assert dimensions["svm"] == {"training.svm_penalty"}
-    assert "search.nodes" in dimensions["emodarts"]
-    assert "training.svm_penalty" not in dimensions["emodarts"]
-    drawn = set(SearchSpace.of(settings("system=emodarts:random_architecture:joint")).free)
-    assert drawn < dimensions["emodarts"]
-    assert dimensions["emodarts"] - drawn == {f"search.{n}" for n in ("alpha_learning_rate", "epochs", "learning_rate")}
+    assert dimensions["emodarts"] == dimensions["cnn_lstm_attention"], (
+        "the same for a search and what is designed by hand"
+    )
+    assert len(dimensions["emodarts"]) == 8
+    own = [f"search.{name}" for name in ("nodes", "cells", "alpha_learning_rate", "learning_rate", "epochs")]
+    named = f"sweep.dimensions=[{','.join(own)},training.dropout]"
+    assert set(SearchSpace.of(settings(named)).free) == {*own, "training.dropout"}
+    assert set(SearchSpace.of(settings(named, "system=cnn_lstm_attention")).free) == {"training.dropout"}
+    drawn = set(SearchSpace.of(settings(named, "system=emodarts:random_architecture:joint")).free)
+    assert drawn == {"search.nodes", "search.cells", "training.dropout"}
 
 
 @pytest.mark.slow
@@ -155,7 +167,7 @@ def test_controls_stand_beside_the_search_in_one_list():
     [
         (
             "emodarts:guess:joint",
-            "emodarts:<method>:<scope> with the method darts, frozen, random_architecture, random",
+            "emodarts:<method>:<scope> with the method darts, spos, frozen, random_architecture, random",
         ),
         ("emodarts:darts", "and the part that is searched joint, cnn_only, seqnn_only, one_after_the_other"),
         ("emodarts:frozen:one_after_the_other", "only alphas can move in turn"),
@@ -174,7 +186,8 @@ def test_systems_are_names_none_twice(given):
 
 
 def test_the_fixed_architecture_has_a_short_name():
-    asked = settings("system=[emodarts,emodarts:fixed]", "search.match_parameters=cnn")
+    own = "sweep.dimensions=[search.nodes,search.epochs,search.learning_rate,search.alpha_learning_rate]"
+    asked = settings("system=[emodarts,emodarts:fixed]", "search.match_parameters=cnn", own)
     assert list(asked.systems) == ["emodarts", "emodarts:fixed:joint"]
     fixed = asked.systems["emodarts:fixed:joint"]
     assert (fixed.search.method, fixed.search.scope, fixed.search.match_parameters) == ("fixed", "joint", "cnn")
@@ -285,8 +298,8 @@ def test_a_sweep_of_one_corpus_has_the_hash_that_it_had():
     [
         (["train_corpora=[emodb,emodb]"], r"train_corpora=\[emodb,emodb\]: emodb is named twice"),
         (["extra_tests=[tess,tess]"], r"extra_tests=\[tess,tess\]: tess is named twice"),
-        (["train_corpora=[emodb,nobody]"], "unknown corpus 'nobody': known are demo, emodb"),
-        (["train_corpora=[nobody]"], "unknown corpus 'nobody': known are demo, emodb"),
+        (["train_corpora=[emodb,nobody]"], "unknown corpus 'nobody': `emodarts corpora` lists all"),
+        (["train_corpora=[nobody]"], "unknown corpus 'nobody': `emodarts corpora` lists all"),
         (["corpus=emodb", "train_corpora=[emodb,savee]"], "each corpus of the list has its own settings; leave corpus"),
         (["corpus=demo", "train_corpora=[emodb]"], r"train_corpora=\[emodb\] and corpus=demo: these are two corpora"),
         (["corpus=joined"], "joins two corpora or more: name them with train_corpora"),
@@ -315,7 +328,7 @@ def test_what_does_not_go_with_several_corpora(given, words):
          "written [a,b]"),
         ("sweep=redused", "there is no sweep=redused: did you mean reduced? choose one of default, reduced"),
         ("sweep.folds=[0", "the command line cannot be read: no viable alternative at input '[0'"),
-        ("~sweep.space.search.nods", "Could not delete from config. 'sweep.space.search.nods' does not exist."),
+        ("~sweep.space.training.widht", "Could not delete from config. 'sweep.space.training.widht' does not exist."),
     ],
 )  # fmt: skip
 def test_what_hydra_refuses_is_one_sentence(given, said):
@@ -340,6 +353,7 @@ def test_settings_of_a_pruner_that_is_not_taken_change_nothing():
     assert len(names) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["whisper", "encoder", "wavlm", "wav2vec2", "hubert"])
 def test_a_model_of_transformers_takes_the_place_of_a_bundle(group, tmp_path):
     chosen = of_command(f"features={group}", f"features.model={tmp_path}", "features.frames_per_second=25").features
@@ -364,3 +378,54 @@ def test_a_model_counts_by_its_name_and_the_wish_to_download_not_at_all(tmp_path
     assert first.sweep_name == other.sweep_name
     asked = of_command("features=whisper", f"features.model={tmp_path}/a/x", "features.download=true")
     assert asked.sweep_name == first.sweep_name
+
+
+# A matrix of corpora, and classes in common
+
+
+def test_a_matrix_is_a_sweep_of_each_corpus_tested_on_the_others():
+    found = of_command("experiment=matrix", "matrix=[savee,emodb,nemo]", "roots.nemo=/x")
+    assert found.corpus.class_set == "angry,fearful,happy,neutral,sad,surprised".replace(",surprised", "")
+    sweeps = matrix_sweeps(found)
+    assert [sweep.corpus.name for sweep in sweeps] == ["emodb", "nemo", "savee"]
+    assert [sweep.corpus.root for sweep in sweeps] == [None, "/x", None]
+    assert sorted(sweeps[0].extra_tests) == ["nemo", "savee"]
+    assert {sweep.corpus.class_set for sweep in sweeps} == {found.corpus.class_set}
+    alone = of_command("experiment=matrix", "matrix=[]", "corpus=emodb", "extra_tests=[savee,nemo]")
+    assert sweeps[0].sweep_name == alone.sweep_name  # an ordinary sweep, under its own name
+    named = matrix_sweeps(of_command("matrix=[emodb,nemo]", "sweep.name=grid"))
+    assert [sweep.sweep_name for sweep in named] == ["grid-emodb", "grid-nemo"]
+
+
+@pytest.mark.parametrize(
+    ("given", "refusal"),
+    [
+        (["matrix=[emodb]"], "name two corpora or more"),
+        (["matrix=[emodb,emodb]"], "emodb is named twice"),
+        (["matrix=[emodb,nobody]"], "unknown corpus 'nobody'"),
+        (["matrix=[emodb,nemo]", "corpus=savee"], "leave corpus out"),
+        (["matrix=[emodb,nemo]", "extra_tests=[savee]"], "leave extra_tests out"),
+        (["matrix=[emodb,nemo]", "corpus.root=/x"], r"leave corpus\.root out"),
+    ],
+)
+def test_what_does_not_go_with_a_matrix(given, refusal):
+    with pytest.raises(EmodartsError, match=refusal):
+        of_command(*given)
+
+
+def test_common_classes_are_those_that_all_corpora_have():
+    joined = of_command("train_corpora=[emodb,savee]", "extra_tests=[enterface05]", "corpus.class_set=common")
+    listed = ["train_corpora=[emodb,savee]", "extra_tests=[enterface05]"]
+    assert joined.corpus.class_set == "angry,disgusted,fearful,happy,sad"
+    same = of_command(*listed, f"corpus.class_set='{joined.corpus.class_set}'")
+    assert joined.sweep_name == same.sweep_name
+    with pytest.raises(EmodartsError, match="fewer than two classes are in all corpora"):
+        of_command("train_corpora=[thorsten_emotional,emodb]", "extra_tests=[mess,turev_db]", "corpus.class_set=common")
+
+
+@pytest.mark.slow
+def test_sampling_and_loss_weights_change_a_sweep_and_their_defaults_do_not():
+    plain = of_command("train_corpora=[emodb,savee]").sweep_name
+    assert of_command("train_corpora=[emodb,savee]", "batches.sampling=utterance").sweep_name == plain
+    for choice in ("batches.sampling=corpus", "batches.sampling=square_root", "batches.loss_weights=class_and_corpus"):
+        assert of_command("train_corpora=[emodb,savee]", choice).sweep_name != plain

@@ -6,7 +6,7 @@ import pytest
 
 from docs.settings_page import PAGE, settings_page
 from emodarts.settings import describe_bounds
-from sweeps.settings import known_settings
+from sweeps.hydra_config import known_settings
 from sweeps.settings_help import meaning_of, parts, spell
 from tests.support.commands import RUN, settings, variables
 
@@ -41,10 +41,10 @@ def test_page_and_help_have_the_same_words(given, tmp_path):
         value = composed
         for part in name.split("."):
             value = getattr(value, part)
-        shown = name if name == "sweep.space" else f"{name}={spell(value)}"
+        shown = name if name in ("sweep.space", "sweep.bounds") else f"{name}={spell(value)}"
         spaced = shown.replace(",", ", ") if len(shown) > 120 else shown
         assert f" {spaced} {row}" in text, name
         cells = (cell.replace("|", r"\|") for cell in (bounds, meaning))
         assert f"| {' | '.join(cells)} |\n" in page[page.index(f"| `{name}` |") :].split("\n", 1)[0] + "\n", name
-    assert "sweep.space.search.nodes.low=" in text
-    assert "corpus: audformat, crema_d, demo, emodb" in text
+    assert "sweep.bounds.search.nodes.low=" in text
+    assert "corpus: aesdd, ased, audformat, banglaser, cafe" in text

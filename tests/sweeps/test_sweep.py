@@ -5,62 +5,101 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 import soundfile
 from sklearn.metrics import f1_score, recall_score
 
+from emodarts import cli
 from emodarts.results import reader
 from emodarts.results.ensembles import evaluate_ensembles
 from sweeps.execution import local
 from sweeps.execution.worker import run_unit_locally
-from tests.support.commands import RUN, VARIED, comparable, manifest, run, run_here
-from tests.support.files import REPOSITORY, write_tone
+from tests.support.commands import RUN, VARIED, comparable, manifest, run_here, variables
+from tests.support.files import write_corpus, write_tone
+
+
+def until(condition, driver, seconds=200):
+    deadline = time.time() + seconds
+    while not condition() and driver.poll() is None and time.time() < deadline:
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """A sweep on Ray that SIGTERM ended after its first unit: environment, what was asked for, results, and output.
+
+    One worker, so that the other three units are not begun before the signal is there.
+    """
+    folder = tmp_path_factory.mktemp("interrupted")
+    environment, corpus, results = variables(folder / "cache"), write_corpus(folder / "corpus"), folder / "results"
+    with (corpus / "table.csv").open("a") as table:
+        table.write("a/bored.wav,a,bored\nb/empty.wav,b,sad\nb/silent.wav,b,sad\n")
+    write_tone(corpus / "a" / "bored.wav")
+    (corpus / "b" / "empty.wav").write_bytes(b"")
+    soundfile.write(corpus / "b" / "silent.wav", np.zeros(16000), 16000)
+    asked = manifest(corpus, results, *VARIED, "sweep.trials=2", "sweep.folds=[0,2]")
+    command = [*RUN, *asked, "resources.max_concurrent_trials=1"]
+    driver = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        until(lambda: list(results.glob("*/lease.json")), driver)
+        assert f"is held by process {driver.pid} on" in run_here(environment, *asked, code=1)
+        until(lambda: list(results.glob("*/folds/*.parquet")), driver)
+        driver.send_signal(signal.SIGTERM)
+        output = driver.communicate(timeout=90)[0]
+    finally:
+        driver.kill()
+    assert driver.returncode == 130, output
+    assert "Traceback" not in output
+    assert f"To go on: {shlex.join(['python', *command[1:]])}" in output
+    assert 1 <= len(reader.open(results).commits) < 4
+    return environment, asked, results
 
 
 @pytest.mark.cluster
-@pytest.mark.timeout(600)
-def test_a_sweep_from_recordings_to_tables_and_on_after_kill(environment, small_corpus, tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    with (small_corpus / "table.csv").open("a") as table:
-        table.write("a/bored.wav,a,bored\nb/empty.wav,b,sad\nb/silent.wav,b,sad\n")
-    write_tone(small_corpus / "a" / "bored.wav")
-    (small_corpus / "b" / "empty.wav").write_bytes(b"")
-    soundfile.write(small_corpus / "b" / "silent.wav", np.zeros(16000), 16000)
+@pytest.mark.timeout(400)
+def test_interrupt_keeps_what_is_finished(interrupted):
+    _, _, results = interrupted
+    assert not list(results.glob("*/lease.json"))
+    assert reader.open(results).commits
 
-    def asked(results):
-        return manifest(small_corpus, results, *VARIED, "sweep.trials=2", "sweep.folds=[0,2]")
 
-    _kill_in_the_middle(environment, asked(killed), killed)
-    told = run(environment, *asked(killed))
+@pytest.mark.cluster(seconds=12)
+@pytest.mark.timeout(400)
+def test_a_sweep_from_recordings_to_tables_and_on_after_an_interruption(interrupted, tmp_path, monkeypatch, capsys):
+    environment, asked, begun = interrupted
+    root, results, whole = asked[2].partition("=")[2], tmp_path / "begun", tmp_path / "whole"
+    shutil.copytree(begun, results)
+    of = {results: [*asked, f"results={results}"], whole: [*asked, f"results={whole}"]}
+    told = run_here(environment, *of[results])
     assert "pooled" in told
     assert "next: emodarts report" in told
-    opened = reader.open(killed)
+    opened = reader.open(results)
     assert len(opened.commits) == 4
     _check_figures(opened)
     (corpus,) = opened.table("corpora").to_pylist()
     assert corpus["utterances"] == 32
     assert json.loads(corpus["left_out"]) == {"bored": 1}
     assert [row["path"] for row in corpus["dropped"]] == ["b/empty.wav", "b/silent.wav"]
-    run_here(environment, *asked(whole))
-    assert comparable(killed) == comparable(whole), "those of workers, one of them killed, are those of one process"
+    run_here(environment, *of[whole])
+    assert comparable(results) == comparable(whole), "those of a worker and of two starts are those of one process"
 
-    files = {path: path.stat().st_mtime_ns for path in killed.rglob("*.parquet")}
-    assert "dashboard" not in run(environment, *asked(killed)), "nothing is left to do: no Ray is started"
-    assert {path: path.stat().st_mtime_ns for path in killed.rglob("*.parquet")} == files
+    files = {path: path.stat().st_mtime_ns for path in results.rglob("*.parquet")}
+    monkeypatch.setattr(ray, "init", lambda *given, **options: pytest.fail("nothing is left to do"))
+    run_here(environment, *of[results], address="local")
+    assert {path: path.stat().st_mtime_ns for path in results.rglob("*.parquet")} == files
     name = f"sweep.name={opened.sweeps[0]}"
-    assert "training.epochs was 1, now 2" in run_here(environment, *asked(whole), name, "training.epochs=2", code=1)
-    (small_corpus / "a" / "angry0.wav").write_bytes(b"")
-    told = run_here(environment, *asked(whole), "sweep.trials=3", code=1)
+    assert "training.epochs was 1, now 2" in run_here(environment, *of[whole], name, "training.epochs=2", code=1)
+    (Path(root) / "a" / "angry0.wav").write_bytes(b"")
+    told = run_here(environment, *of[whole], "sweep.trials=3", code=1)
     assert "files of the corpus have come or gone" in told
 
-    report = [sys.executable, "-m", "emodarts.cli", "report", str(whole)]
-    done = subprocess.run(report, capture_output=True, text=True, cwd=REPOSITORY, timeout=60)
-    assert done.returncode == 0
-    assert "pooled" in done.stdout
+    assert cli.main(["report", str(whole)]) == 0
+    assert "pooled" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -91,6 +130,7 @@ def test_without_ray_units_are_pruned_and_interrupted_alike(environment, small_c
     assert not list((tmp_path / "results").glob("*/checkpoints/*"))
 
 
+@pytest.mark.slow(seconds=8)
 def test_ensembles_are_written_at_the_end_and_nobody_who_proposes_hears_of_them(environment, small_corpus, tmp_path):
     def asked(results, *more):
         systems = ["system=[emodarts,cnn_lstm_attention]", "ensemble=[emodarts,cnn_lstm_attention]"]
@@ -141,45 +181,12 @@ def _check_figures(opened):
             assert m["predicted"] == row["classes"][int(np.argmax(m["probabilities"]))]
 
 
-def _kill_in_the_middle(environment, asked, results):
-    driver = subprocess.Popen([*RUN, *asked], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.time() + 200
-        while time.time() < deadline and not list(results.glob("*/folds/*.parquet")):
-            time.sleep(0.1)
-        assert f"is held by process {driver.pid} on" in run_here(environment, *asked, code=1)
-        assert driver.poll() is None
-    finally:
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
-    assert 1 <= len(list(results.glob("*/folds/*.parquet"))) < 4
-
-
-@pytest.mark.cluster
-@pytest.mark.timeout(600)
-def test_interrupt_keeps_what_is_finished(environment, small_corpus, tmp_path):
-    results = tmp_path / "results"
-    asked = [*RUN, *manifest(small_corpus, results, *VARIED, "sweep.trials=50", "sweep.folds=[0]")]
-    driver = subprocess.Popen(asked, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    deadline = time.time() + 200
-    while time.time() < deadline and not list(results.glob("*/folds/*.parquet")):
-        time.sleep(0.1)
-    driver.send_signal(signal.SIGTERM)
-    told = driver.communicate(timeout=90)[0]
-    assert driver.returncode == 130, told
-    assert f"To go on: {shlex.join(['python', *asked[1:]])}" in told
-    assert "Traceback" not in told
-    assert not list(results.glob("*/lease.json"))
-    assert reader.open(results).commits
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ("search.nodes=0", "search.nodes=0 is out of range: 1 to 8"),
         ("sweep.trails=1", "there is no setting sweep.trails: did you mean sweep.trials? `--help` lists all"),
-        ("sweep.folds=[7]", "has folds 0 to 3"),
     ],
 )
 def test_wrong_settings_are_one_clear_sentence(environment, small_corpus, tmp_path, given, message):
@@ -193,9 +200,10 @@ def test_wrong_settings_are_one_clear_sentence(environment, small_corpus, tmp_pa
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ("sweep.folds=[7]", "has folds 0 to 3"),
         ("+search.foo=1", "there is no setting search.foo: `--help` lists all"),
         ("corpus.excited=maybe", "corpus.excited=maybe is out of range: happy | drop"),
-        ("sweep.space.search.nodes={low:1,high:99}", "search.nodes=99 is out of range"),
+        ("+sweep.space.search.nodes={low:1,high:99}", "search.nodes=99 is out of range"),
         ("+sweep.space.search.nonsense={low:1,high:2}", "there is no setting search.nonsense"),
         ("corpus.protocol=manifest/speaker77", "manifest/speaker<k> with k from 3 to 4"),
     ],
@@ -204,6 +212,7 @@ def test_what_is_refused_before_anything_runs(environment, small_corpus, tmp_pat
     assert message in run_here(environment, *manifest(small_corpus, tmp_path / "r", given), code=1)
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_folder_is_deleted_says_so(environment, small_corpus, tmp_path, monkeypatch):
     asked = manifest(small_corpus, tmp_path / "results", *VARIED, "sweep.trials=1", "sweep.folds=[0]")
     monkeypatch.setattr(

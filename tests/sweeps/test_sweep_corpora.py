@@ -1,15 +1,14 @@
 """Sweeps over small copies of the licensed corpora's folders, with their default protocols, and a user's own split."""
 
 import json
-import signal
-import subprocess
-import time
 
 import pytest
 
 from emodarts.report.terminal import print_report
 from emodarts.results import reader
-from tests.support.commands import ONE_TRIAL, RUN, TINY, run_here
+from sweeps.execution import local
+from sweeps.execution.worker import run_unit_locally
+from tests.support.commands import ONE_TRIAL, TINY, run_here
 from tests.support.files import write_tone
 from tests.support.layouts import crema_d, iemocap, msp_improv, msp_podcast, savee
 
@@ -48,26 +47,25 @@ def test_default_protocols_end_to_end(environment, tmp_path, layout, protocol, f
         assert row["speaker"] == speakers[row["utterance"]]
 
 
-@pytest.mark.cluster
-@pytest.mark.timeout(400)
-def test_the_literal_command_finds_the_corpus_in_the_environment(environment, tmp_path):
-    """`python sweeps/run.py corpus=msp_podcast`, with all its defaults, until its first unit has ended."""
+@pytest.mark.slow(seconds=12)
+def test_the_literal_command_finds_the_corpus_in_the_environment(environment, tmp_path, monkeypatch):
+    """`python sweeps/run.py corpus=msp_podcast`, with all its defaults, until its first unit has ended.
+
+    In a process of its own, and on Ray: `tests/cluster/test_cluster.py`.
+    """
     msp_podcast.write_corpus(tmp_path / "corpora" / "msp_podcast", takes=1)
     environment["EMODARTS_CORPORA"] = str(tmp_path / "corpora")
-    sweep = subprocess.Popen(
-        [*RUN, "corpus=msp_podcast"],
-        env=environment,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    deadline = time.time() + 300
-    while time.time() < deadline and sweep.poll() is None and not list(tmp_path.glob("results/*/folds/*.parquet")):
-        time.sleep(0.2)
-    sweep.send_signal(signal.SIGTERM)
-    told = sweep.communicate(timeout=90)[0]
-    assert sweep.returncode == 130, told
+    monkeypatch.chdir(tmp_path)
+    units = []
+
+    def ctrl_c_in_the_second(unit, *given):
+        units.append(unit)
+        if len(units) == 2:
+            raise KeyboardInterrupt
+        return run_unit_locally(unit, *given)
+
+    monkeypatch.setattr(local, "run_unit_locally", ctrl_c_in_the_second)
+    run_here(environment, "corpus=msp_podcast", code=130)
     opened = reader.open(tmp_path / "results")
     rows = opened.table("folds").to_pylist()
     assert {row["protocol"] for row in rows} == {"msp_podcast/official"}

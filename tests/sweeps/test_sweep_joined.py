@@ -78,10 +78,13 @@ def data(folder, here):
     return data
 
 
+@pytest.mark.slow
 def test_leave_one_corpus_out_from_folders_to_tables(told, folder):
     assert "savee: 36 utterances of angry, happy, neutral, sad; 24 of other classes left out, 0 dropped" in told
     assert "savee+tess/joined-random-dev, 2 folds: trained on together" in told
     assert "crema_d/all: 80 utterances of 10 speakers" in told
+    assert "savee, audit, warning: sentences go with emotions: 12 of an emotion" in told  # with its own figure
+    assert "tess, audit, warning: two speakers" in told
     opened = reader.open(folder / "results")
     (sweep,) = opened.sweeps
     assert sweep.startswith("savee-tess-")
@@ -162,6 +165,7 @@ def test_no_test_speaker_of_any_corpus_learns_or_chooses(data):
     assert alone == [data_of.folder for data_of in found.store.stores]
 
 
+@pytest.mark.slow
 def test_the_stores_are_those_of_sweeps_of_one(data):
     """Extracted once, whatever is joined with what; and the order of the names changes nothing at all."""
     one = prepare(settings("corpus=crema_d", "features.n_mels=32"), Console(quiet=True))

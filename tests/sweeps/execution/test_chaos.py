@@ -10,15 +10,16 @@ from tests.support.chaos import Chaos, local_cluster
 from tests.support.commands import RUN, VARIED, comparable, manifest, run_here
 
 
-@pytest.mark.cluster(seconds=70)
+@pytest.mark.cluster(seconds=50)
 @pytest.mark.timeout(600)
 def test_kills_leave_no_trace_in_the_tables(environment, small_corpus, tmp_path):
-    longer = ["search.epochs=8", "training.epochs=12", "~sweep.space.search.epochs"]
+    longer = ["search.epochs=4", "training.epochs=6"]
     space = [option for option in VARIED if "search.epochs" not in option]
     asked = [*space, *longer, "sweep.trials=3", "sweep.folds=[0,1]", "sweep.sampler=random"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run_here(environment, *manifest(small_corpus, whole, *asked))
-    with local_cluster(RAY_health_check_period_ms="1000") as cluster:  # a killed node is missed after 5 of these
+    quickly = {"RAY_health_check_period_ms": "1000"}  # a killed node is missed after 5 of these
+    with local_cluster(nodes=1, head={"cpus": 1}, **quickly) as cluster:
         kills = ["driver", "worker", "worker", "node"]
         chaos = Chaos(cluster, [*RUN, *manifest(small_corpus, killed, *asked)], environment, kills, pause=(0.2, 1.0))
         chaos.run(tmp_path / "log")

@@ -14,11 +14,13 @@ from emodarts.errors import EmodartsError
 from emodarts.records import EpochRecord
 from emodarts.results import reader
 from emodarts.storage import StorageError
-from sweeps.data.placement import runtime_environment
 from sweeps.execution.metrics import UnitMetrics
-from sweeps.execution.ray_session import ConcurrencyLimiter, fit, session, trial_resources
+from sweeps.execution.tune_fit import ConcurrencyLimiter, fit
+from sweeps.nodes.environment import runtime_environment
+from sweeps.nodes.session import session, trial_resources
 from sweeps.settings import RaySettings, ResourceSettings
 from sweeps.units.system_queues import SystemQueues
+from tests.support.commands import QUICK_WORKERS
 from tests.support.studies import begin_with_journal, fault_counts, rows
 
 
@@ -26,6 +28,8 @@ from tests.support.studies import begin_with_journal, fault_counts, rows
 def cluster():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_metrics_report_interval_ms", "1000")  # by default nodes export their figures every 10 s
+        for name, value in QUICK_WORKERS.items():
+            patch.setenv(name, value)
         with session(RaySettings(dashboard=False), ResourceSettings(), Console(quiet=True)):
             yield
 
@@ -113,13 +117,13 @@ def test_results_that_are_away_end_the_sweep_and_fail_nothing(cluster, tmp_path)
     def does(unit):
         raise StorageError("cannot write results: No space left on device; make room")
 
-    studies = run(begin_with_journal(tmp_path, trials=4), does)
+    studies = run(begin_with_journal(tmp_path, trials=2), does)
     assert "No space left on device; make room" in studies.stopped
     assert studies.finished
     assert not studies.complete
     assert {(t.status, t.reason) for t in reader.open(tmp_path).trials()} == {("running", None)}
     assert not reader.open(tmp_path).commits
-    again = begin_with_journal(tmp_path, trials=4)
+    again = begin_with_journal(tmp_path, trials=2)
     run(again, lambda unit: {"status": "complete", "dev_uar": 0.5, "parameters": 1})
     assert again.complete
 
@@ -179,19 +183,21 @@ def test_what_a_unit_asks_for(cluster):
 
 @pytest.mark.cluster(seconds=8)
 def test_all_slots_are_taken_from_the_start(cluster, tmp_path):
-    folder = str(tmp_path)
+    folder, slots = str(tmp_path), int(ray.cluster_resources()["CPU"])
 
     def does(unit):
         import os
         import time
         from pathlib import Path
 
-        time.sleep(3)
         with Path(folder, "pids").open("a") as file:
             file.write(f"{os.getpid()}\n")
+        end = time.time() + 120
+        while len(set(Path(folder, "pids").read_text().split())) < slots and time.time() < end:
+            time.sleep(0.05)  # until all slots are taken
+        time.sleep(0.2)  # then in turns
         return {"status": "complete", "dev_uar": 0.5, "parameters": 1}
 
-    slots = int(ray.cluster_resources()["CPU"])
     run(begin_with_journal(tmp_path, trials=4 * slots), does, workers=None)
     pids = (tmp_path / "pids").read_text().split()
     assert len(pids) == 4 * slots

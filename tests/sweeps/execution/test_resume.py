@@ -1,11 +1,13 @@
 """A run that is stopped anywhere and goes on gives, bit for bit, what one that was never stopped gives (on a CPU)."""
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,14 @@ import pytest
 import torch
 
 from emodarts import files
+from emodarts.checkpoints import StopRequested
 from emodarts.errors import EmodartsError
 from emodarts.experiment.stages import search
 from emodarts.experiment.unit import run_fold
-from emodarts.experiment.unit_checkpoints import discard_checkpoints
+from emodarts.experiment.unit_checkpoints import StoppableFolder, discard_checkpoints
+from emodarts.features import batches
 from emodarts.features.settings import BatchSettings
+from emodarts.storage import Storage
 from tests.support.interruptions import Stopped, counting, without_times
 
 SEED = 3
@@ -43,14 +48,7 @@ WAYS = {
     "random architecture": {"method": "random_architecture"},
 }
 _STEPS = list(WAYS)[:3]
-
-
-@pytest.fixture(scope="module")
-def fold(demo):
-    """The demo corpus's first fold with every second utterance: enough for several batches."""
-    whole = demo[2][0]
-    tests = {name: ids[::4] for name, ids in whole.tests.items()}
-    return replace(whole, train=whole.train[::2], dev=whole.dev[::2], tests=tests)
+_WITHOUT_BATCHES = ("random search", "evolution")  # a candidate's training has no checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +58,12 @@ def settings(tiny):
         tiny,
         search=replace(
             tiny.search,
-            epochs=3,
+            epochs=2,
             crop_seconds=0.4,
             cnn_operations=["none", "skip_connect", "avg_pool_3x3", "sep_conv_3x3"],
             sequence_operations=["none", "skip_connect", "lstm_1"],
         ),
-        training=replace(tiny.training, epochs=3, crop_seconds=0.4),
+        training=replace(tiny.training, epochs=2, crop_seconds=0.4),
         batches=BatchSettings(time_masks=1, frequency_masks=1),
     )
 
@@ -87,6 +85,8 @@ def undisturbed(demo_store, fold, settings):
 
 
 def chosen(settings, name):
+    if name == "spos":
+        return replace(settings, search=replace(settings.search, method="spos", path_sampling="fair", candidates=2))
     if name == "hand-designed":
         return replace(settings, system="cnn_lstm_attention")
     return replace(settings, search=replace(settings.search, **WAYS[name]))
@@ -118,9 +118,84 @@ def test_every_other_way_to_an_architecture(demo_store, fold, settings, undistur
     assert stop_and_go_on(demo_store, fold, chosen(settings, name), tmp_path, stop) == expected
 
 
+def folder_stopping_after(count, folder):
+    """The folder, with the request to stop after so many batches (the end of an epoch counts as one)."""
+    questions = itertools.count(1)
+    return StoppableFolder(Storage.open(folder), lambda: next(questions) >= count)
+
+
+def run_in_pieces(run, folder, pieces):
+    """Ask to stop after so many batches, go on, ask again ...; the records at the end."""
+    for count in pieces:
+        try:
+            return run(checkpoints=folder_stopping_after(count, folder))
+        except StopRequested:
+            torch.manual_seed(12345)  # nothing may depend on what the process did in between
+    pytest.fail("the pieces are not enough")
+
+
+@pytest.mark.slow(seconds=20)
+@pytest.mark.parametrize("name", [*[name for name in WAYS if name not in _WITHOUT_BATCHES], "spos", "hand-designed"])
+def test_asked_to_stop_within_epochs_nothing_is_done_twice(demo_store, fold, settings, undisturbed, tmp_path, name):
+    """At random batches, again and again, in the search and in the training; the steps are those of one run."""
+    expected, total = undisturbed(name)
+    pieces, steps = np.random.default_rng(len(name)).integers(1, 5, size=200).tolist(), Counter()
+    run = partial(run_fold, demo_store, fold, chosen(settings, name), SEED)
+    with counting(steps):
+        assert without_times(run_in_pieces(run, tmp_path, pieces)) == expected
+    assert steps["steps"] == total
+    assert not list(tmp_path.glob("*.within.*"))
+
+
+@pytest.mark.slow
+def test_masks_buckets_and_samples_go_on_within_an_epoch(demo_store, fold, settings, tmp_path, monkeypatch):
+    """All that an epoch draws, stopped after each of its batches."""
+    monkeypatch.setattr(batches, "_WINDOWS", 1)
+    mixed = replace(settings.batches, bucket_size=2, crop="random")
+    unit = replace(settings, batches=mixed, training=replace(settings.training, mixup=0.4))
+    run = partial(run_fold, demo_store, fold, unit, SEED)
+    whole = without_times(run())
+    assert without_times(run_in_pieces(run, tmp_path, [1] * 200)) == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spoil", [lambda content: content[: len(content) // 2], lambda content: b""], ids=["cut", "0"])
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_a_damaged_checkpoint_within_an_epoch_falls_back_to_the_epoch(
+    demo_store, fold, settings, undisturbed, tmp_path, epochs, spoil
+):
+    expected, total = undisturbed("single level")
+    per_epoch = -(-len(fold.train) // settings.search.batch_size)
+    stopping = folder_stopping_after(epochs * (per_epoch + 1) + 2, tmp_path)
+    with pytest.raises(StopRequested):
+        run_fold(demo_store, fold, settings, SEED, checkpoints=stopping)
+    assert (tmp_path / "search.safetensors").exists() == (epochs > 0)
+    within = tmp_path / "search.within.safetensors"
+    within.write_bytes(spoil(within.read_bytes()))
+    steps = Counter()
+    with counting(steps):
+        assert without_times(run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)) == expected
+    assert total - steps["steps"] == 2 * epochs * per_epoch  # each batch moves alphas and weights
+    assert not within.exists()
+
+
+@pytest.mark.slow
+def test_killed_after_a_stop_within_an_epoch(demo_store, fold, settings, undisturbed, tmp_path):
+    """What goes on from within an epoch and is killed before the epoch's end goes on from there again."""
+    expected, total = undisturbed("single level")
+    with pytest.raises(StopRequested):
+        run_fold(demo_store, fold, settings, SEED, checkpoints=folder_stopping_after(2, tmp_path))
+    with counting(Counter(), 2), pytest.raises(Stopped):
+        run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)
+    steps = Counter()
+    with counting(steps):
+        assert without_times(run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)) == expected
+    assert total - steps["steps"] == 2 * 2
+
+
 @pytest.mark.slow
 def test_stopped_after_every_epoch_and_told_of_all_epochs(demo_store, fold, settings, undisturbed, tmp_path):
-    """Six times the callback raises: each run gets one epoch further; the last one tells of every epoch, in order."""
+    """Four times the callback raises: each run gets one epoch further; the last one tells of every epoch, in order."""
     expected, _ = undisturbed("single level")
     heard = []
 
@@ -132,16 +207,17 @@ def test_stopped_after_every_epoch_and_told_of_all_epochs(demo_store, fold, sett
 
         return progress
 
-    for count in range(1, 7):
+    for count in range(1, 5):
         heard.clear()
         with pytest.raises(Stopped):
             run_fold(demo_store, fold, settings, SEED, on_epoch_end=until(count), checkpoints=tmp_path)
     heard.clear()
     records = run_fold(demo_store, fold, settings, SEED, on_epoch_end=until(None), checkpoints=tmp_path)
     assert without_times(records) == expected
-    assert heard == [(phase, epoch) for phase in ("search", "train") for epoch in range(3)]
+    assert heard == [(phase, epoch) for phase in ("search", "train") for epoch in range(2)]
 
 
+@pytest.mark.slow
 def test_a_finished_search_is_not_searched_again(demo_store, fold, settings, undisturbed, tmp_path):
     expected, _ = undisturbed("single level")
 
@@ -156,7 +232,7 @@ def test_a_finished_search_is_not_searched_again(demo_store, fold, settings, und
     with counting(steps):
         assert without_times(run_fold(demo_store, fold, settings, SEED, checkpoints=tmp_path)) == expected
     per_epoch = -(-len(fold.train) // settings.training.batch_size)
-    assert steps["steps"] == 2 * per_epoch  # of the training, which was stopped after its first epoch
+    assert steps["steps"] == per_epoch  # of the training, which was stopped after the first of two epochs
 
 
 @pytest.mark.slow
@@ -295,7 +371,7 @@ def test_killed_at_a_random_moment(demo_store, fold, settings, undisturbed, tmp_
     process = subprocess.Popen([sys.executable, "-c", SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     process.stdin.write(pickle.dumps((demo_store, fold, settings, SEED, str(tmp_path))))
     process.stdin.close()
-    for _ in range(int(rng.integers(1, 6))):
+    for _ in range(int(rng.integers(1, 4))):
         assert process.stdout.readline()
     try:
         process.wait(timeout=rng.random() * 0.3)
@@ -316,7 +392,7 @@ def test_a_search_alone_goes_on_too(demo_store, fold, settings, tmp_path):
 
     data = FoldData.of(demo_store, fold, settings)
     whole = search(data, SEED)
-    with counting(Counter(), 9), pytest.raises(Stopped):
+    with counting(Counter(), 5), pytest.raises(Stopped):
         search(data, SEED, checkpoints=tmp_path)
     again = search(data, SEED, checkpoints=tmp_path)
     assert again.genotype == whole.genotype

@@ -3,7 +3,7 @@
 import pytest
 
 from emodarts.errors import EmodartsError
-from emodarts.experiment.fold_data import FoldSettings
+from emodarts.experiment.fold_settings import FoldSettings
 from emodarts.records import EpochRecord
 from emodarts.results import reader
 from emodarts.search.settings import SearchSettings

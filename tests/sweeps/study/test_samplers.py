@@ -1,6 +1,7 @@
 """Who proposes configurations: seeded, inside the bounds, the same after a rebuild from plain rows."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -12,7 +13,7 @@ from sweeps.settings import Settings, SweepSettings
 from sweeps.study import importances, samplers
 from sweeps.study.search_space import SearchSpace
 from tests.support.contracts import SamplerContract
-from tests.support.optuna_studies import DIMENSIONS, make_study, run_trials
+from tests.support.optuna_studies import DIMENSIONS, complete_trial, make_study, run_trials
 
 
 class TestTpe(SamplerContract):
@@ -55,7 +56,7 @@ def test_generations_of_nsga_are_told_by_the_number():
     proposals = make_study("nsga2", ["dev_uar", "parameters"])
     run_trials(proposals, 25)
     study = proposals.study
-    sampler = samplers.make_sampler(proposals.settings, 0)
+    sampler = samplers.make_sampler(proposals.settings, proposals.space, 0)
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     assert [sampler.get_trial_generation(study, t) for t in trials] == [t.number // 10 for t in trials]
     assert {t.number for t in sampler.get_parent_population(study, 2)} <= set(range(20))
@@ -88,3 +89,109 @@ def test_importances_find_what_matters():
     assert max(found, key=found.get) == "search.learning_rate"
     assert "search.beta_decay_weight" not in found  # it is not in every configuration
     assert sum(found.values()) == pytest.approx(1)
+
+
+NUMERIC = {"training": {"dropout": {"low": 0.0, "high": 0.5}, "batch_size": {"low": 8, "high": 64}}}
+CONDITIONAL = {
+    "training": {"dropout": {"low": 0.1, "high": 0.5, "when": {"search.nodes": [2, 3]}}},
+    "search": {"nodes": {"low": 1, "high": 3}},
+}
+
+
+@pytest.mark.parametrize(
+    ("sweep", "sampler"),
+    [
+        ({"space": DIMENSIONS}, "tpe"),  # a choice
+        ({"space": CONDITIONAL}, "tpe"),
+        ({"space": NUMERIC}, "gp"),
+        ({"space": NUMERIC, "trials": 251}, "cmaes"),
+        ({"space": NUMERIC, "trials": 251, "constraints": ["parameters<=1000"]}, "tpe"),
+        ({"space": NUMERIC, "trials": 251, "objectives": ["dev_uar", "parameters"]}, "nsga2"),
+        ({"space": NUMERIC, "pruner": "asha"}, "tpe"),
+        ({"space": NUMERIC, "sampler": "random"}, "random"),
+        ({"space": {}}, "tpe"),
+    ],
+)
+def test_auto_goes_by_the_space_and_the_trials(sweep, sampler):
+    settings = SweepSettings(**sweep)
+    assert samplers.choose_sampler(settings, SearchSpace.of(Settings(sweep=settings))) == sampler
+
+
+@pytest.mark.parametrize(("trials", "startup"), [(1, 4), (16, 4), (24, 6), (40, 10), (1000, 10)])
+def test_start_up_is_a_quarter_of_the_trials(trials, startup):
+    assert SweepSettings(trials=trials).startup == startup
+    assert SweepSettings(trials=trials, startup_trials=7).startup == 7
+
+
+def test_a_model_proposes_after_the_start_up_trials():
+    """The first four proposals are those of chance, the fifth is not."""
+    by_tpe, by_chance = (run_trials(make_study(name, ["dev_uar"], startup_trials=4), 5) for name in ("tpe", "random"))
+    assert [t.parameters for t in by_tpe[:4]] == [t.parameters for t in by_chance[:4]]
+    assert by_tpe[4].parameters != by_chance[4].parameters
+
+
+def test_proposals_keep_away_from_what_runs():
+    """Constant liar: a configuration that runs counts as a bad one, so that none is proposed twice."""
+    study = make_study("tpe", ["dev_uar"], startup_trials=4)
+    run_trials(study, 6)
+    running = [study.ask() for _ in range(6)]
+    assert len({str(parameters) for parameters in running}) == 6
+
+
+@pytest.mark.parametrize(
+    ("sweep", "in_flight", "words"),
+    [
+        ({"trials": 10}, 1, "5 dimensions; of 10 proposals a study 6 by tpe and 4 blindly"),
+        ({"trials": 10}, 32, "0 by tpe and 10 blindly; for more by tpe: sweep.trials=70 or more, or at most 2 of a"),
+        ({"trials": 40}, 32, "0 by tpe and 40 blindly; for more by tpe: sweep.trials=82 or more, or at most 11 of a"),
+        ({"trials": 20, "startup_trials": 15}, 1, "5 by tpe and 15 blindly; for more by tpe: sweep.trials=30 or more, "
+         "or fewer sweep.startup_trials"),
+        ({"trials": 10, "sampler": "random"}, 1, "of 10 proposals a study 10 blindly"),
+        ({"trials": 10, "space": {}}, 1, "nothing is free"),
+    ],
+)  # fmt: skip
+def test_the_start_says_what_is_proposed_blindly(sweep, in_flight, words):
+    settings = SweepSettings(**{"space": DIMENSIONS, **sweep})
+    space = SearchSpace.of(Settings(sweep=settings))
+    assert words in samplers.describe_proposals(settings, space, in_flight)
+
+
+@pytest.mark.parametrize(("trials", "in_flight"), [(10, 1), (12, 4), (30, 8)])
+def test_as_many_are_proposed_blindly_as_is_said(trials, in_flight):
+    """Blind proposals of TPE are those of random search with the same seed: counted with so many running."""
+    proposals = {}
+    for sampler in ("tpe", "random"):
+        study, running, proposals[sampler] = make_study(sampler, ["dev_uar"]), [], []
+        settings = SweepSettings(sampler=sampler, trials=trials, space=DIMENSIONS)
+        study.settings = settings
+        for number in range(trials):
+            if len(running) == in_flight:
+                study.tell(running.pop(0))
+            proposals[sampler].append(study.ask())
+            running.append(complete_trial(number, proposals[sampler][-1], ["dev_uar"]))
+    blind = sum(a == b for a, b in zip(*proposals.values(), strict=True))
+    assert f"and {blind} blindly" in samplers.describe_proposals(
+        SweepSettings(trials=trials, space=DIMENSIONS), study.space, in_flight
+    )
+
+
+def test_what_breaks_a_constraint_teaches_the_sampler_to_keep_away():
+    """Networks of more than 2 nodes are too large: chance proposes half of them, TPE hardly any after its start."""
+
+    def excess(constraints):
+        study = make_study("tpe", ["dev_uar"], startup_trials=10, constraints=constraints)
+        proposals = []
+        for number in range(40):
+            proposals.append(study.ask())
+            trial = complete_trial(number, proposals[-1], ["dev_uar"])
+            costs = {"parameters": 1000 * proposals[-1]["search.nodes"], "macs": 1}
+            study.tell(replace(trial, values=(trial.values[0] + proposals[-1]["search.nodes"],)), costs)
+        return sum(p["search.nodes"] > 2 for p in proposals[20:])
+
+    assert excess(["parameters<=2000"]) < 5 < excess([])
+
+
+@pytest.mark.parametrize("text", ["parameters<100", "parameters", "uar<=1", "parameters<=0", "__import__('os')<=1", ""])
+def test_a_constraint_that_cannot_be_read_is_refused(text):
+    with pytest.raises(EmodartsError, match=r"sweep\.constraints"):
+        SweepSettings(constraints=[text])

@@ -46,7 +46,7 @@ def space_of(space, **search):
             },
             "conditions of each other",
         ),
-        ({"corpus": {"name": "x"}}, "a dimension is search.<setting> or training.<setting>"),
+        ({"corpus": {"name": "x"}}, "a dimension is a setting of search, training, batches"),
     ],
 )
 def test_a_wrong_space_is_refused(space, message):
@@ -101,3 +101,32 @@ def test_the_default_is_a_value_that_can_be_drawn():
     default = space.default_parameters()
     optuna.trial.create_trial(params=default, distributions=space.free, value=0.5)
     assert default["search.nodes"] in (1, 3)
+
+
+def test_dimensions_are_free_by_name():
+    dropout, depth, masks = {"low": 0.1, "high": 0.2}, {"low": 2, "high": 5}, {"low": 0, "high": 3}
+    given = {
+        "space": {"search": {"nodes": {"low": 1, "high": 2}, "cells": 3}, "training": {"dropout": dropout}},
+        "bounds": {"training": {"depth": depth}, "batches": {"time_masks": masks}},
+    }
+
+    def space(**more):
+        return SearchSpace.of(Settings(sweep=SweepSettings(**given, **more)))
+
+    assert set(space().free) == {"search.nodes", "training.dropout"}
+    named = space(dimensions=["training.depth", "batches.time_masks", "search.nodes"])
+    assert set(named.free) == {"training.depth", "batches.time_masks", "search.nodes"}
+    assert named.fixed == {"search.cells": 3}
+    assert named.default_parameters() == {"batches.time_masks": 0, "search.nodes": 2, "training.depth": 3}
+    applied = named.apply({"training.depth": 5, "batches.time_masks": 2, "search.nodes": 1})
+    assert (applied.training.depth, applied.batches.time_masks, applied.search.nodes) == (5, 2, 1)
+    with pytest.raises(EmodartsError, match=r"training\.momentum has no bounds: name one of batches\.time_masks, "):
+        space(dimensions=["training.momentum"])
+
+
+def test_a_dimension_that_does_nothing_is_refused():
+    momentum = {"training": {"momentum": {"low": 0.5, "high": 0.9}}}
+    with pytest.raises(EmodartsError, match=r"momentum does nothing with training\.optimiser=adamw"):
+        space_of(momentum)
+    both = {"training": {**momentum["training"], "optimiser": {"choices": ["adamw", "sgd"]}}}
+    assert "training.momentum" in space_of(both).free

@@ -9,6 +9,7 @@ from emodarts.results.winners import winners
 from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage
 from sweeps.settings import SweepSettings
+from sweeps.units.checkpoint_folders import checkpoint_folder
 from sweeps.units.fixed_queue import FixedConfigQueue
 from sweeps.units.outcomes import UnitOutcome
 from tests.support.studies import make_specs
@@ -54,13 +55,20 @@ def test_one_configuration_with_each_seed_and_no_study(tmp_path):
     assert {(w.study, w.trial) for w in winners(reader.open(tmp_path))} == {("fold0", 0), ("fold1", 0)}
 
 
+def test_beside_a_sweep_with_inner_splits_the_configuration_runs_on_the_folds_as_they_are(tmp_path):
+    units = run_all(begin(tmp_path, SINGLE, inner=3))
+    assert units.complete
+    assert [unit.inner for unit in units.outcomes] == [None, None]
+
+
 @pytest.mark.parametrize("ended", range(5))
 def test_killed_at_any_moment_it_goes_on(tmp_path, ended):
     units = begin(tmp_path, TOGETHER, seeds=2)
     for _ in range(ended):
         if (unit := units.next_unit()) is not None:
             units.on_unit_end(unit, commit(units, unit, dev=False))
-    units.next_unit()  # this one runs when the driver dies
+    if (begun := units.next_unit()) is not None:  # this one runs when the driver dies
+        checkpoint_folder(units.writer.storage, begun.key).write("training.safetensors", b"of its first epoch")
     again = run_all(begin(tmp_path, TOGETHER, seeds=2), dev=False)
     assert again.complete
     assert again.units_ended == 4
@@ -94,7 +102,7 @@ def test_without_a_dev_part_there_is_no_value_and_no_winner(tmp_path):
 def test_a_failure_ends_its_configuration_alone(tmp_path):
     units = begin(tmp_path, SINGLE)
     first = units.next_unit()
-    units.on_worker_failure(first, "a reason")
+    units.on_unit_failed(first, "a reason")
     run_all(units)
     assert [(t.status, t.reason) for t in reader.open(tmp_path).trials()] == [
         ("failed", "a reason"),

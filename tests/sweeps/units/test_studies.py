@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from emodarts.errors import EmodartsError
 from emodarts.records import EpochRecord
 from emodarts.results import reader
 from sweeps.study.search_space import SearchSpace
+from sweeps.units.checkpoint_folders import checkpoint_folder
 from sweeps.units.outcomes import UnitOutcome
 from sweeps.units.system_queues import SystemQueues
 from tests.support.studies import DEFAULT, RUNGS, SPACE, _uar, begin, commit, fault_counts, rows, rows_of, run_all
+from tests.support.unit_records import records
 
 
 @pytest.mark.parametrize("study_per", ["fold", "sweep"])
@@ -36,6 +39,7 @@ def test_a_whole_sweep(tmp_path, study_per):
         assert sorted(seed for s, t, seed, *_ in found if s == study and t == winner) == [0, 1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study_per", ["fold", "sweep"])
 def test_further_seeds_of_the_members(tmp_path, study_per):
     asked = {"trials": 5, "study_per": study_per, "seeds": 3, "seeds_of": "members", "top": 2}
@@ -155,14 +159,82 @@ def test_a_system_that_only_fails_does_not_end_the_others(tmp_path):
 def test_a_dead_worker_is_counted_and_a_finished_unit_stays_so(tmp_path):
     studies = begin(tmp_path, folds=(0,), trials=2)
     first, second = studies.next_unit(), studies.next_unit()
-    studies.on_worker_restart(first)
+    studies.on_unit_struck(first)
+    assert studies.next_unit() == first, "it is handed out again"
     commit(studies, first)  # it died after its commit
-    studies.on_worker_failure(first, "its worker died")
-    studies.on_worker_failure(second, "its worker died")
+    studies.on_unit_failed(first, "its worker died")
+    studies.on_unit_failed(second, "its worker died")
     assert [(c.key.trial, c.status) for c in reader.open(tmp_path).commits] == [(0, "complete"), (1, "failed")]
     assert [(t.status, t.retries) for t in reader.open(tmp_path).trials()] == [("complete", 1), ("failed", 0)]
     assert fault_counts(studies) == {"retries": 1, "failed": 1, "pruned": 0}
     assert rows(tmp_path) == rows_of(begin(tmp_path, folds=(0,), trials=2))
+
+
+def test_a_struck_unit_waits_behind_the_others_and_a_parked_one_costs_no_retry(tmp_path):
+    studies = begin(tmp_path, folds=(0, 1), trials=1, study_per="sweep")
+    first, second = studies.next_unit(), studies.next_unit()
+    studies.on_unit_struck(first)
+    studies.requeue(second)
+    assert [studies.next_unit(), studies.next_unit()] == [first, second]
+    assert fault_counts(studies) == {"retries": 1, "failed": 0, "pruned": 0}
+    studies.requeue(first)
+    studies.on_unit_failed(second, "its worker died")
+    assert not studies.finished, "the first one still has to run"
+    studies.on_unit_end(studies.next_unit(), commit(studies, first))
+    assert studies.complete
+
+
+FAILED = UnitOutcome("failed", reason="no reason")
+
+
+def fail(studies, unit):
+    studies.writer.commit_ended(unit.key, "failed", "no reason", (), "x")
+    studies.on_unit_end(unit, FAILED)
+
+
+def test_units_that_failed_in_a_row_end_a_sweep_that_has_results(tmp_path):
+    studies = begin(tmp_path, folds=(0,), trials=20, max_failures=3)
+    for number in range(6):
+        unit = studies.next_unit()
+        if number == 2:
+            studies.on_unit_end(unit, commit(studies, unit))
+        else:
+            fail(studies, unit)
+    assert studies.fails_in_a_row
+    assert studies.next_unit() is None
+    assert studies.finished
+    assert not studies.complete
+    assert SystemQueues([studies]).failing_in_a_row == ["emodarts"]
+    assert not SystemQueues([studies]).failing
+    again = begin(tmp_path, folds=(0,), trials=20, max_failures=3)
+    assert again.next_unit().key.trial == 6, "the next start counts anew"
+
+
+def test_failed_units_run_again_when_they_are_asked_for(tmp_path):
+    studies = begin(tmp_path, folds=(0, 1), trials=2, study_per="sweep")
+    units = [studies.next_unit() for _ in range(4)]
+    fail(studies, units[1])
+    for unit in (units[0], units[2], units[3]):
+        studies.on_unit_end(unit, commit(studies, unit))
+    assert [t.status for t in reader.open(tmp_path).trials()] == ["failed", "complete"]
+    assert begin(tmp_path, folds=(0, 1), trials=2, study_per="sweep").complete
+    again = begin(tmp_path, folds=(0, 1), trials=2, study_per="sweep", retry_failed=True)
+    assert again.next_unit().key == units[1].key
+    assert again.next_unit() is None
+    again.on_unit_end(units[1], commit(again, units[1]))
+    assert again.complete
+    assert [(t.status, t.retries) for t in reader.open(tmp_path).trials()] == [("complete", 1), ("complete", 0)]
+    undisturbed = tmp_path / "undisturbed"
+    run_all(begin(undisturbed, folds=(0, 1), trials=2, study_per="sweep"))
+    assert rows(undisturbed) == rows(tmp_path)
+
+
+def test_only_what_had_begun_is_a_retry(tmp_path):
+    studies = begin(tmp_path, folds=(0,), trials=2)
+    begun, _ = studies.next_unit(), studies.next_unit()
+    checkpoint_folder(studies.writer.storage, begun.key).write("search.safetensors", b"of its first epoch")
+    begin(tmp_path, folds=(0,), trials=2)
+    assert [t.retries for t in reader.open(tmp_path).trials()] == [1, 0]
 
 
 def test_parameters_that_the_settings_refuse_fail_their_units_and_the_others_run(tmp_path, monkeypatch):
@@ -235,16 +307,15 @@ class Disturbed(RuleBasedStateMachine):
         seeds_of=st.sampled_from(["winner", "members"]),
         study_per=st.sampled_from(["fold", "sweep"]),
         sampler=st.sampled_from(["random", "tpe", "cmaes"]),
-        pruner=st.sampled_from(["none", "asha", "wilcoxon"]),
+        pruner=st.sampled_from(["none", "asha", "wilcoxon", "inner"]),
     )
     def start(self, study_per, sampler, pruner, seeds_of):
         self.folder = tempfile.TemporaryDirectory()
         self.root = Path(self.folder.name)
-        if pruner == "wilcoxon":
-            study_per = "sweep"
+        study_per = {"wilcoxon": "sweep", "inner": "fold"}.get(pruner, study_per)
         self.asked = {
-            "trials": 3, "seeds": 2, "seeds_of": seeds_of, "top": 2,
-            "study_per": study_per, "sampler": sampler, "pruner": pruner,
+            "trials": 3, "seeds": 2, "seeds_of": seeds_of, "top": 2, "inner": 2 if pruner == "inner" else 0,
+            "study_per": study_per, "sampler": sampler, "pruner": "none" if pruner == "inner" else pruner,
             "folds": tuple(range(6)) if pruner == "wilcoxon" else (0, 1),
         }  # fmt: skip
         self.drawn, self.decided, self.ended, self.begun = {}, {}, [], set()
@@ -298,8 +369,9 @@ class Disturbed(RuleBasedStateMachine):
     @rule(which=st.integers(0, 2))
     def kill_worker(self, which):
         if which < len(self.running):
-            self.studies.on_worker_restart(self.running[which])
-            self.reached.pop(self.running[which].key, None)
+            unit = self.running.pop(which)
+            self.studies.on_unit_struck(unit)
+            self.reached.pop(unit.key, None)
 
     @invariant()
     def no_unit_ended_twice(self):
@@ -321,7 +393,7 @@ class Disturbed(RuleBasedStateMachine):
         assert sorted((s, t) for s, t, seed, *_ in found if seed == 0) == [
             (study, trial) for study in sorted(self.studies.folds) for trial in range(3)
         ]
-        if self.asked["sampler"] == "random" and self.asked["pruner"] == "none":
+        if self.asked["sampler"] == "random" and self.asked["pruner"] == "none" and not self.asked["inner"]:
             with tempfile.TemporaryDirectory() as whole:
                 run_all(begin(Path(whole), **self.asked))
                 assert rows(Path(whole)) == found
@@ -331,3 +403,32 @@ class Disturbed(RuleBasedStateMachine):
 
 TestDisturbed = Disturbed.TestCase
 TestDisturbed.settings = hypothesis_settings(max_examples=15, stateful_step_count=30, deadline=None)
+TestDisturbed.pytestmark = [pytest.mark.slow(seconds=6)]
+
+
+@pytest.mark.parametrize(("choose_by", "value"), [("best_epoch", 0.75), ("late_mean", 0.5), ("dev_loss", 0.3)])
+def test_a_study_maximises_what_it_is_told_to_choose_by(tmp_path, choose_by, value):
+    studies = begin(tmp_path, folds=(0,), trials=1, choose_by=choose_by)
+    unit = studies.next_unit()
+    outcome = replace(commit(studies, unit), dev_uar=0.75, choices={"late_mean": 0.5, "dev_loss": 0.3})
+    studies.on_unit_end(unit, outcome)
+    assert studies.trials["fold0"][0, 0].values == (value,)
+
+
+def test_what_a_configuration_may_be_chosen_by(tmp_path):
+    """Of four dev utterances three are right with .9, one has .1; of eight epochs the last two are late."""
+    studies = begin(tmp_path, folds=(0,))
+    base = records(dev=3)
+    epochs = tuple(replace(base.epochs[0], phase="train", epoch=n, dev_uar=n / 10) for n in range(8))
+    committed = studies.writer.commit(studies.next_unit().key, replace(base, epochs=epochs), "x")
+    expected = {"late_mean": 0.65, "dev_loss": (0.9**3 * 0.1) ** 0.25}
+    assert committed.choices == pytest.approx(expected)
+    (opened,) = reader.open(tmp_path).commits
+    assert opened == committed
+
+
+def test_systems_whose_networks_are_all_too_large_are_named(tmp_path):
+    """Each network here has 10 parameters."""
+    for bound, names in ((9, ["emodarts"]), (10, [])):
+        studies = run_all(begin(tmp_path / str(bound), folds=(0,), trials=1, constraints=[f"parameters<={bound}"]))
+        assert SystemQueues([studies]).without_choice == names

@@ -28,6 +28,7 @@ def rows(results):
     return trials, units, searched
 
 
+@pytest.mark.slow
 def test_the_number_is_measured_once_and_stands_in_every_row(small_corpus, tmp_path, monkeypatch):
     results, environment = tmp_path / "results", variables(tmp_path / "cache")
     command = manifest(
@@ -46,6 +47,7 @@ def test_the_number_is_measured_once_and_stands_in_every_row(small_corpus, tmp_p
     assert len(searched) == 2 * 3
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_a_search_and_a_candidate(small_corpus, tmp_path):
     results, environment = tmp_path / "results", variables(tmp_path / "cache")
     command = manifest(small_corpus, results, *ONE_TRIAL, f"system={SYSTEM}", "sweep.folds=[0]", "sweep.name=s")

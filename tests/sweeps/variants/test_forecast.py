@@ -10,7 +10,7 @@ from rich.console import Console
 from emodarts.corpora.protocols.folds import check_fold
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.errors import EmodartsError
-from emodarts.experiment.fold_data import FoldSettings
+from emodarts.experiment.fold_settings import FoldSettings
 from emodarts.experiment.training_corpus import TrainingCorpus
 from emodarts.search.settings import SearchSettings
 from sweeps.data.sweep_data import SweepData
@@ -22,26 +22,40 @@ SPACE = {"search": {"channels": {"choices": [4, 8]}, "epochs": {"low": 2, "high"
 
 
 @pytest.fixture(scope="module")
-def foretold(demo, demo_store, tiny):
-    """A function of the number of trials and of settings of the search; what it measured once it knows."""
+def foretold(demo, demo_store, tiny, tmp_path_factory):
+    """A function of the number of trials and of settings of the search, in a folder of its own.
+
+    What was measured once for some settings is not measured again, whatever number of trials asks for it.
+    """
     corpus, labels, folds = demo
+    measures, measure = {}, forecast.measure
+
+    def measure_once(settings, *given):
+        if repr(settings) not in measures:
+            measures[repr(settings)] = measure(settings, *given)
+        return measures[repr(settings)]
+
     trained = TrainingCorpus(CorpusSettings(name="demo"), corpus, labels, folds, demo_store)
     data = SweepData((trained,), dict(enumerate(folds)), folds)
 
     @cache
-    def measured(trials=4, seeds=1, system="emodarts", **search):
+    def measured(trials=4, seeds=1, system="emodarts", inner=0, **search):
         settings = Settings(
             corpus=CorpusSettings(name="demo"),
             features=tiny.features,
             search=SearchSettings(**{**tiny.search.__dict__, **search}),
             training=tiny.training,
-            sweep=SweepSettings(trials=trials, seeds=seeds, space=SPACE),
+            sweep=SweepSettings(trials=trials, seeds=seeds, space=SPACE, inner=inner),
             system=system,
         )
         (made,) = settings.systems.values()
         return forecast.forecast_units(settings, SearchSpace.of(settings, made), data)
 
-    return measured
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forecast, "measure", measure_once)
+        patch.setattr(forecast, "_SAMPLE_SIZE", 16)
+        patch.chdir(tmp_path_factory.mktemp("forecast"))
+        yield measured
 
 
 @pytest.mark.slow
@@ -49,6 +63,8 @@ def test_hours_follow_units_and_slots(foretold):
     few, many = foretold(trials=4), foretold(trials=16, seeds=2)
     assert len(few.seconds) == 16
     assert len(many.seconds) == 16 * 4 + 4
+    split = foretold(trials=16, seeds=2, inner=3)
+    assert len(split.seconds) == 4 * (16 * 3 + 5 + 1), "trials on splits, five members on the folds' own parts, a seed"
     assert (few.seconds > 0).all()
     assert len(set(few.seconds.round(6))) > 4, "units of many epochs take longer than those of few"
     assert few.hours(1) > few.hours(2) > few.hours(8) >= few.hours(64)
@@ -107,13 +123,11 @@ def test_a_large_fold_is_measured_on_a_part_of_it(demo, monkeypatch):
 
 
 def test_methods_without_a_supernet_are_refused(foretold):
-    with pytest.raises(EmodartsError, match="has no supernet to measure"):
+    with pytest.raises(EmodartsError, match="has no supernet of alphas to measure"):
         foretold(method="random_search")
 
 
 @pytest.mark.slow
-def test_nothing_is_written(foretold, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    before = set(os.listdir(tmp_path))
-    assert np.isfinite(foretold.__wrapped__().memory_mb)
-    assert set(os.listdir(tmp_path)) == before
+def test_nothing_is_written(foretold):
+    assert np.isfinite(foretold().memory_mb)
+    assert not os.listdir()

@@ -128,7 +128,7 @@ def test_what_was_transferred_can_be_exported(taken, tmp_path):
     corpus = corpora.read(about)
     store = build_store(corpus.utterances, corpus.root, unit.settings.features, tmp_path)
     folds = make_folds(about, corpus.utterances, label_utterances(corpus.utterances, about))
-    _, agreement = retrain(unit, SweepCorpus(about, folds, store, ()))
+    _, agreement = retrain(unit, SweepCorpus(about, folds, store, (), ()))
     assert (agreement.difference, agreement.changed_labels) == (0.0, 0)
 
 
@@ -168,7 +168,7 @@ def test_a_control_s_genotypes_and_the_source_s_own_corpus(run, source):
         ("batches.bucket_size=0", "batches.bucket_size was"),
         ("sweep.trials=3", "sweep.trials=3: genotypes_from runs one configuration a fold"),
         ("sweep.pruner=asha", "and asks nobody for others"),
-        ("sweep.space.search.nodes=2", "and asks nobody for others"),
+        ("sweep.space.training.depth=2", "and asks nobody for others"),
         ("system=cnn", "system=cnn: with genotypes_from the system is the source's"),
     ],
 )

@@ -1,0 +1,1 @@
+"""Ray itself, and the driver's own work on its nodes."""

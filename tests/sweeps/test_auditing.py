@@ -1,0 +1,55 @@
+"""The audit of a new sweep, beside the start of its workers."""
+
+import io
+import threading
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from emodarts.errors import EmodartsError
+from sweeps import sweep
+from sweeps.settings import NO_RAY, RaySettings
+
+
+def job(address=None):
+    return SimpleNamespace(settings=SimpleNamespace(ray=RaySettings(address=address)), data=None)
+
+
+@pytest.fixture
+def console():
+    return Console(file=io.StringIO())
+
+
+def test_warnings_are_printed_when_they_are_there(monkeypatch, console):
+    begun = threading.Event()
+    monkeypatch.setattr(sweep, "_AUDIT_SECONDS", 0.01)
+    monkeypatch.setattr(sweep, "write_trained", lambda *_: ["  audit, warning: planted"] if begun.wait(60) else [])
+    with sweep.auditing(job(), None, None, console) as warnings:
+        assert warnings == []  # the units begin
+        begun.set()
+    assert console.file.getvalue() == "  audit, warning: planted\n"
+
+
+@pytest.mark.parametrize("address", [None, NO_RAY])
+def test_an_audit_that_is_there_stands_in_the_summary(monkeypatch, console, address):
+    monkeypatch.setattr(sweep, "_AUDIT_SECONDS", 60)
+    monkeypatch.setattr(sweep, "write_trained", lambda *_: ["  audit, warning: planted"])
+    with sweep.auditing(job(address), None, None, console) as warnings:
+        assert warnings == ["  audit, warning: planted"]
+    assert console.file.getvalue() == ""
+
+
+@pytest.mark.parametrize("seconds", [0.01, 60])
+def test_an_audit_that_fails_ends_the_sweep_with_its_error(monkeypatch, console, seconds):
+    begun = threading.Event()
+
+    def fail(*_):
+        begun.wait(0.2)
+        raise EmodartsError("the results cannot be written")
+
+    monkeypatch.setattr(sweep, "_AUDIT_SECONDS", seconds)
+    monkeypatch.setattr(sweep, "write_trained", fail)
+    with pytest.raises(EmodartsError, match="cannot be written"), sweep.auditing(job(), None, None, console):
+        begun.set()
+    assert console.file.getvalue() == ""
