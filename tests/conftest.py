@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from dataclasses import replace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -12,13 +13,13 @@ from emodarts import corpora
 from emodarts.corpora.labels import label_utterances
 from emodarts.corpora.protocols.folds import make_folds
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.experiment.fold_data import FoldSettings
+from emodarts.experiment.fold_settings import FoldSettings
 from emodarts.features.settings import FeatureSettings
 from emodarts.features.store.building import build_store
 from emodarts.search.settings import SearchSettings
 from emodarts.training.settings import TrainingSettings
 from tests.support.commands import variables
-from tests.support.files import REPOSITORY, write_tone
+from tests.support.files import REPOSITORY, write_corpus
 
 RECORDINGS = REPOSITORY.parent / "shared" / "corpora"
 torch.set_num_threads(1)
@@ -26,13 +27,20 @@ USUAL_SECONDS = {"slow": 2, "cluster": 30}  # of a test with this mark; others s
 
 
 def pytest_collection_modifyitems(items):
-    """Files that take longest begin first, so that no process is left alone with one at the end."""
-    seconds = Counter()
+    """Files that take longest begin first, so that no process is left alone with one at the end; those that wait for
+    other processes (`cluster`) and those that compute in turn, so that neither all wait nor all compute.
+    """
+    seconds, waiting = Counter(), set()
     for item in items:
         for name, usual in USUAL_SECONDS.items():
             if (marker := item.get_closest_marker(name)) is not None:
                 seconds[item.path] += marker.kwargs.get("seconds", usual)
-    items.sort(key=lambda item: -seconds[item.path])
+                waiting |= {item.path} if name == "cluster" else set()
+    ranks, counts = {}, Counter()
+    for path in sorted(dict.fromkeys(item.path for item in items), key=lambda path: -seconds[path]):
+        ranks[path] = (counts[path in waiting], path not in waiting)
+        counts[path in waiting] += 1
+    items.sort(key=lambda item: ranks[item.path])
     if not torch.cuda.is_available():
         skip = pytest.mark.skip(reason="needs a CUDA device")
         for item in items:
@@ -69,6 +77,14 @@ def demo_store(demo, cache):
 
 
 @pytest.fixture(scope="session")
+def fold(demo):
+    """The demo corpus's first fold with every second utterance: still several batches."""
+    whole = demo[2][0]
+    tests = {name: ids[::2] for name, ids in whole.tests.items()}
+    return replace(whole, train=whole.train[::2], dev=whole.dev[::2], tests=tests)
+
+
+@pytest.fixture(scope="session")
 def tiny():
     """Settings of a unit that takes seconds."""
     return FoldSettings(
@@ -95,16 +111,7 @@ def environment(tmp_path):
 @pytest.fixture
 def small_corpus(tmp_path):
     """A manifest corpus: 4 speakers x 2 classes x 4 short files."""
-    root = tmp_path / "corpus"
-    lines = ["file,speaker,label"]
-    for speaker in "abcd":
-        for name, f0 in (("angry", 240.0), ("sad", 120.0)):
-            for take in range(4):
-                file = f"{speaker}/{name}{take}.wav"
-                write_tone(root / file, f0=f0, seed=take)
-                lines.append(f"{file},{speaker},{name}")
-    (root / "table.csv").write_text("\n".join(lines) + "\n")
-    return root
+    return write_corpus(tmp_path / "corpus")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from emodarts.checkpoints import (
     NO_CHECKPOINTS,
     Checkpoint,
     CheckpointError,
+    StopRequested,
     load_module,
     load_optimiser,
     module_checkpoint,
@@ -87,13 +89,62 @@ def test_none_where_there_is_no_file_or_none_are_kept(tmp_path):
     assert NO_CHECKPOINTS.load() is None
     NO_CHECKPOINTS.save(CONTENT)
     NO_CHECKPOINTS.delete()
-    assert not NO_CHECKPOINTS.due(1)
+    with NO_CHECKPOINTS.saving(lambda: pytest.fail("nobody keeps it")):
+        pass
 
 
-def test_due_after_every_so_many_steps(tmp_path):
-    file = tmp_path / "a.safetensors"
-    assert [checkpoints_at(file).due(done) for done in (1, 2, 3)] == [True] * 3
-    assert [checkpoints_at(file, every=3).due(done) for done in (1, 2, 3, 6)] == [False, False, True, True]
+@pytest.fixture
+def steps(tmp_path, monkeypatch):
+    """Ends steps of a stage at a time (s), and tells the number of the step that is saved when the block is left."""
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+
+    def end(checkpoints, number, at, ends=False, stop=None):
+        now[0] = at
+        with checkpoints.saving(lambda: Checkpoint({}, {"step": number}), ends):
+            if stop is not None:
+                raise stop
+        return saved(checkpoints)
+
+    def saved(checkpoints):
+        checkpoint = checkpoints.load()
+        return None if checkpoint is None else checkpoint.state["step"]
+
+    end.saved = saved
+    return end
+
+
+def test_saved_after_each_step_or_at_most_once_in_so_many_seconds_and_at_the_end(tmp_path, steps):
+    always, seldom = checkpoints_at(tmp_path / "a"), checkpoints_at(tmp_path / "b", seconds=60)
+    assert [steps(always, number, number) for number in (1, 2, 3)] == [1, 2, 3]
+    at = {1: 10, 2: 59, 3: 61, 4: 100, 5: 122}
+    assert [steps(seldom, number, second) for number, second in at.items()] == [None, None, 3, 3, 5]
+    assert steps(seldom, 6, 123, ends=True) == 6
+
+
+@pytest.mark.parametrize("stop", [SystemExit(0), KeyboardInterrupt()])
+def test_a_stop_saves_the_step_that_was_not_due(tmp_path, steps, stop):
+    seldom = checkpoints_at(tmp_path / "a", seconds=60)
+    with pytest.raises(type(stop)):
+        steps(seldom, 1, 5, stop=stop)
+    assert steps.saved(seldom) == 1
+    with pytest.raises(ZeroDivisionError):
+        steps(seldom, 2, 6, stop=ZeroDivisionError())
+    assert steps.saved(seldom) == 1, "after an error nobody knows what the state is"
+
+
+def test_a_request_to_stop_ends_a_step_or_what_is_within_it_but_not_the_last(tmp_path, steps):
+    asked = replace(checkpoints_at(tmp_path / "a.safetensors", seconds=60), should_stop=lambda: True)
+    with pytest.raises(StopRequested):
+        steps(asked, 1, 5)
+    assert steps.saved(asked) == 1
+    with pytest.raises(StopRequested):
+        asked.stop_within(lambda: Checkpoint({}, {"step": 1.5}))
+    assert steps.saved(asked) == 1.5
+    assert steps(asked, 2, 6, ends=True) == 2
+    assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"], "the step's own supersedes it"
+    asked.delete()
+    NO_CHECKPOINTS.stop_within(lambda: pytest.fail("nobody keeps it"))
 
 
 def test_deleting_takes_the_leavings_of_killed_writers_along(kept):

@@ -28,6 +28,15 @@ def test_a_whole_unit_on_the_gpu(demo, demo_store, tiny):
     assert all(np.isfinite(e.probabilities).all() for e in records.evaluations)
 
 
+@pytest.mark.parametrize(
+    "search", [{"method": "spos", "candidates": 2}, {"epochs": 6, "proposals": 2, "proposal_epochs": 1}]
+)
+def test_paths_and_proposals_on_the_gpu(demo, demo_store, tiny, search):
+    settings = replace(tiny, search=replace(tiny.search, **search))
+    records = run_fold(demo_store, demo[2][0], settings, device="cuda", tests=False)
+    assert {e.phase for e in records.epochs} >= {"search", "train", "ranking" if "method" in search else "proposal"}
+
+
 def test_the_same_network_predicts_the_same_on_both_devices():
     from tests.support.networks import LENGTHS, SHAPE, inputs
 

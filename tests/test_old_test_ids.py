@@ -55,6 +55,7 @@ def old_ids():
             yield f"{path}::{name}", successors
 
 
+@pytest.mark.slow
 def test_every_successor_is_a_test():
     files = (REPOSITORY / "tests").rglob("*.py")
     present = collected_ids({path.relative_to(REPOSITORY).as_posix(): path.read_text() for path in files})

@@ -2,6 +2,8 @@
 
 import errno
 import gzip
+import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,7 +11,7 @@ from types import SimpleNamespace
 import pyarrow.fs as pafs
 import pytest
 
-from emodarts import corpora
+from emodarts import corpora, exclusive
 from emodarts.checkpoints import Checkpoint, Checkpoints
 from emodarts.corpora import remote
 from emodarts.corpora.remote import mirror
@@ -43,6 +45,40 @@ def test_files_on_an_object_store(storage):
     assert not storage.exists("a/b.txt")
     with pytest.raises(FileNotFoundError):
         storage.read("a/b.txt")
+
+
+def make_at_once(storage, count=4):
+    """Several threads create one file; which of them did."""
+    together = threading.Barrier(count)
+
+    def make(number):
+        together.wait()
+        return storage.write_new("a/b.txt", str(number).encode())
+
+    with ThreadPoolExecutor(count) as pool:
+        made = list(pool.map(make, range(count)))
+    return [number for number, is_own in enumerate(made) if is_own]
+
+
+@pytest.mark.parametrize("way", ["link", "no-links", "put", "no-conditional-put"])
+def test_a_new_file_is_made_by_one_of_many(way, storage, tmp_path, monkeypatch, caplog):
+    place = Storage.open(tmp_path) if "link" in way else storage
+    if way == "no-links":
+
+        def link(source, target):
+            raise OSError(errno.EPERM, "no hard links here")
+
+        monkeypatch.setattr(os, "link", link)
+    elif way == "no-conditional-put":
+        monkeypatch.setattr(exclusive, "_conditional_put", lambda filesystem: None)
+        monkeypatch.setattr(exclusive, "SETTLING", 3.0)
+        exclusive._warn_of_settling.cache_clear()
+    (maker,) = make_at_once(place)
+    assert place.read("a/b.txt") == str(maker).encode()
+    assert not place.write_new("a/b.txt", b"later")
+    assert place.read("a/b.txt") == str(maker).encode()
+    assert place.list("a") == ["b.txt"]
+    assert sum("no conditional PUT" in line for line in caplog.messages) == (way == "no-conditional-put")
 
 
 @pytest.mark.slow

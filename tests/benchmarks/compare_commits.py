@@ -85,14 +85,18 @@ def _introduction() -> str:
     return lines[-1] if lines else "(not in the history that is here)"
 
 
+def check_out(commit: str, folder: Path) -> Path:
+    """The root of a clean copy of a commit in `folder`, or of the working tree, where it is."""
+    if commit == WORKING_TREE:
+        return ROOT
+    with tarfile.open(fileobj=io.BytesIO(_git("archive", "--format=tar", commit))) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
 def _runner(commit: str, folder: Path) -> Path:
-    """The file that runs the units of a commit, in a clean copy, or of the working tree, where it is."""
-    root = ROOT
-    if commit != WORKING_TREE:
-        with tarfile.open(fileobj=io.BytesIO(_git("archive", "--format=tar", commit))) as archive:
-            archive.extractall(folder, filter="data")
-        root = folder
-    return next((root / "tests").rglob(_RUNNER))
+    """The file that runs the units of a commit."""
+    return next((check_out(commit, folder) / "tests").rglob(_RUNNER))
 
 
 def _digests(runner: Path, names: Sequence[str], out: Path) -> dict[str, Any]:

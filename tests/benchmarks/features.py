@@ -109,13 +109,21 @@ def live(recordings, folder, hop_ms, place, pipe):
         pipe.send(way)
 
 
+def receive(pipe):
+    """What a process sends; ends the benchmark where it has died, whose error stands above."""
+    try:
+        return pipe.recv()
+    except EOFError:
+        sys.exit("a process of the benchmark died: its error stands above")
+
+
 def together(pipes, way, piece):
     """Seconds until all processes have done their half of a piece."""
     started = time.perf_counter()
     for pipe in pipes:
         pipe.send((way, piece))
     for pipe in pipes:
-        pipe.recv()
+        receive(pipe)
     return time.perf_counter() - started
 
 
@@ -132,11 +140,12 @@ def measure(recordings, folder, hop_ms, rounds):
         context.Process(target=live, args=(recordings, folder, hop_ms, place, theirs), daemon=True)
         for place, (_, theirs) in enumerate(connections)
     ]
-    for process in processes:
+    for process, (_, theirs) in zip(processes, connections, strict=True):
         process.start()
+        theirs.close()  # with this end held by its process alone, the other one hears of its death
     pipes = [ours for ours, _ in connections]
     for pipe in pipes:
-        pipe.recv()
+        receive(pipe)
     best = {}
     for number in range(rounds + 1):
         seconds = {(way, piece): together(pipes, way, piece) for piece in range(PIECES) for way in WAYS}

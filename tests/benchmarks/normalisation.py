@@ -20,7 +20,8 @@ import torch
 
 from emodarts import corpora
 from emodarts.corpora.settings import CorpusSettings
-from emodarts.experiment.fold_data import SVM, FoldData, FoldSettings
+from emodarts.experiment.fold_data import FoldData
+from emodarts.experiment.fold_settings import SVM, FoldSettings
 from emodarts.experiment.stages import hand_designed, predict_part, train
 from emodarts.experiment.training_corpus import TrainingCorpus, extract_features
 from emodarts.features.batches import FoldPart

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = [bug for bug in content["bugs"] if (options.only or "") in bug["name"]]
     caught: dict[str, list[bool]] = {}
     for side, commit in (("old", content["before"]), ("new", options.now)):
-        bugs = [_of_side(bug, side) for bug in chosen]
+        bugs = [of_side(bug, side) for bug in chosen]
         with tempfile.TemporaryDirectory(prefix="planted-") as folder:
             caught[side] = catch(commit, bugs, Path(folder))
     width = max(len(bug["name"]) for bug in chosen)
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(map(all, caught.values())) else 1
 
 
-def _of_side(bug: dict, side: str) -> PlantedBug:
+def of_side(bug: dict, side: str) -> PlantedBug:
     """A bug as a commit spells it."""
     spelling = {**bug, **bug[side]}
     return PlantedBug(bug["name"], *(spelling[name] for name in ("file", "text", "bug", "test")))

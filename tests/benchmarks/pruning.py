@@ -38,14 +38,14 @@ CORPORA = {
     # Smaller than the default, so that a run takes minutes.
     "demo": [
         "corpus=demo", "search.space=emodarts",
-        "sweep.space.search.nodes=1", "sweep.space.search.cells=2", "sweep.space.search.channels=4",
+        "search.nodes=1", "search.cells=2", "search.channels=4", "~sweep.space.training", "~sweep.space.batches",
         "training.epochs=36", WIDE,
     ],
     "emodb": [
         "corpus=emodb", "corpus.source=intended", "search.space=emodarts",
         "sweep.folds=[0,3,6]",
-        "sweep.space.search.nodes=1", "sweep.space.search.cells=2", "sweep.space.search.channels=4",
-        "sweep.space.search.epochs={low:5,high:6}", "training.epochs=60", WIDE,
+        "search.nodes=1", "search.cells=2", "search.channels=4", "~sweep.space.training", "~sweep.space.batches",
+        "+sweep.space.search.epochs={low:5,high:6}", "training.epochs=60", WIDE,
     ],
 }  # fmt: skip
 DEFAULT = {corpus: [option for option in options if option != WIDE] for corpus, options in CORPORA.items()}

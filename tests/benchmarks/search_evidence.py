@@ -33,7 +33,7 @@ from emodarts.corpora.labels import label_utterances
 from emodarts.corpora.protocols.folds import Fold, make_folds
 from emodarts.corpora.settings import CorpusSettings
 from emodarts.corpora.table import Corpus
-from emodarts.experiment.fold_data import FoldSettings
+from emodarts.experiment.fold_settings import FoldSettings
 from emodarts.experiment.unit import run_fold
 from emodarts.experiment.unit_checkpoints import discard_checkpoints
 from emodarts.features.store.building import build_store

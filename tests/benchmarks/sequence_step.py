@@ -1,6 +1,6 @@
 """The sequence cells' part of a search step, plain and fused: forward and backward passes of one cell, on one thread.
 
-    python tests/benchmarks/sequence_step.py [--repeats 7]
+    python tests/benchmarks/sequence_step.py [--repeats 7] [--cases NAME ...]
 
 A first-order step has two passes: one for the gradient of the alphas alone, one for that of the weights (and of the
 cell's input, for the layers before it). Plain (`cell.MixedCell`, a module for each operation of each edge) and fused
@@ -130,7 +130,9 @@ def main() -> None:
     """Print all cases."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
-    print(json.dumps(measure(parser.parse_args().repeats, CASES)))
+    parser.add_argument("--cases", nargs="+", choices=[case.name for case in CASES], default=[c.name for c in CASES])
+    options = parser.parse_args()
+    print(json.dumps(measure(options.repeats, tuple(case for case in CASES if case.name in options.cases))))
 
 
 if __name__ == "__main__":

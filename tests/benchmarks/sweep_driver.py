@@ -27,7 +27,8 @@ from emodarts.results import reader
 from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage
-from sweeps.execution.ray_session import fit, session
+from sweeps.execution.tune_fit import fit
+from sweeps.nodes.session import session
 from sweeps.settings import RaySettings, ResourceSettings, SweepSettings
 from sweeps.units.study_queue import StudyQueue
 from sweeps.units.system_queues import SystemQueues

@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from rich.console import Console
 from sweep_driver import begin
 
-from sweeps.execution.ray_session import fit, session
+from sweeps.execution.tune_fit import fit
+from sweeps.nodes.session import session
 from sweeps.settings import RaySettings, ResourceSettings
 from sweeps.units.system_queues import SystemQueues
 from tests.support.chaos import local_cluster

@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -34,9 +35,11 @@ from emodarts.search.settings import SearchSettings
 from emodarts.storage import Storage
 from emodarts.training.settings import TrainingSettings
 from sweeps.execution.dashboard_journal import DashboardJournal
-from sweeps.execution.ray_session import fit, session
 from sweeps.execution.sweep_spec import SweepSpec
-from sweeps.execution.worker import run_unit, run_unit_locally
+from sweeps.execution.trainable import run_unit
+from sweeps.execution.tune_fit import fit
+from sweeps.execution.worker import run_unit_locally
+from sweeps.nodes.session import session
 from sweeps.settings import RaySettings, ResourceSettings, Settings, SweepSettings
 from sweeps.units.system_queues import SystemQueues
 from sweeps.variants.jobs import make_jobs
@@ -107,17 +110,17 @@ def by_loop(trials: int, processes: int) -> float:
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PLAIN_RESULTS"] = folder
-        pools = [context.Pool(1, _warm, (trials,)) for _ in range(processes)]
-        for pool in pools:
-            pool.apply(_warm, (trials,))
+        # Not `Pool`, which starts a dead process again and again: these say that it died.
+        pools = [ProcessPoolExecutor(1, context, _warm, (trials,)) for _ in range(processes)]
+        for warmed in [pool.submit(_warm, trials) for pool in pools]:
+            warmed.result()
         start = time.perf_counter()
-        jobs = [pool.apply_async(_plain_units, (trials, n, processes)) for n, pool in enumerate(pools)]
+        jobs = [pool.submit(_plain_units, trials, n, processes) for n, pool in enumerate(pools)]
         for job in jobs:
-            job.get()
+            job.result()
         seconds = time.perf_counter() - start
         for pool in pools:
-            pool.close()
-            pool.join()
+            pool.shutdown()
     return seconds
 
 

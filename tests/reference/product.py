@@ -4,7 +4,6 @@ The digests have names of their own. Whoever renames a module, a column, a dimen
 right-hand side here (and the overrides in `units.toml`), never `digests.json`.
 """
 
-import inspect
 import io
 import os
 import tempfile
@@ -13,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import optuna
 import torch
 import torchaudio
 from hydra import compose, initialize_config_dir
@@ -25,7 +23,8 @@ from torchaudio.pipelines import Wav2Vec2Bundle
 from emodarts.audit import cues
 from emodarts.features.settings import BUNDLES, Bundle
 from emodarts.results import reader
-from sweeps.settings import Settings, from_hydra, register_schema, with_chosen_groups
+from sweeps.hydra_config import from_hydra, register_schema, with_chosen_groups
+from sweeps.settings import Settings
 from sweeps.sweep import run_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,6 +109,8 @@ CORPUS_DROPPED = "dropped"
 # Dimensions of sweeps: the product's name -> the name in the digests. The order of the product's names is the order of
 # the draws, so that `test_reference.py` watches it, too.
 DIMENSIONS = {
+    "batches.frequency_masks": "frequency_masks",
+    "batches.time_masks": "time_masks",
     "search.alpha_learning_rate": "alpha_learning_rate",
     "search.cells": "cells",
     "search.channels": "channels",
@@ -118,10 +119,17 @@ DIMENSIONS = {
     "search.nodes": "nodes",
     "search.seqnn": "sequence_family",
     "search.unrolled": "second_order",
+    "training.batch_size": "batch_size",
+    "training.depth": "depth",
     "training.dropout": "dropout",
+    "training.label_smoothing": "label_smoothing",
     "training.learning_rate": "training_learning_rate",
+    "training.loss": "loss",
+    "training.mixup": "mixup",
+    "training.sequence_rate": "sequence_rate",
     "training.svm_penalty": "svm_penalty",
     "training.weight_decay": "training_weight_decay",
+    "training.width": "width",
 }
 # Words in the tables that were renamed: the product's word -> the word in the digests. Words that are not here are the
 # same in both.
@@ -147,19 +155,16 @@ _ENCODER_SIZES = {
     "encoder_layer_drop": 0.0,
     "aux_num_out": None,
 }
-_START_UP_TRIALS = 3  # of Optuna's samplers, so that few trials go beyond them
-_SAMPLERS = (optuna.samplers.TPESampler, optuna.samplers.GPSampler)
 
 
 def run_command(overrides: Sequence[str], folder: Path) -> None:
     """Run what `python sweeps/run.py OVERRIDES` would run, in this process; `folder` has the corpora and the cache.
 
-    Two things are smaller than in a command of its own, so that a unit takes a second: the forests of the audit, and
-    the number of trials that a sampler draws by chance before it proposes any. Raises RuntimeError where the sweep did
-    not come to its end, with what it said.
+    The forests of the audit are smaller than in a command of its own, so that a unit takes a second. Raises
+    RuntimeError where the sweep did not come to its end, with what it said.
     """
     said = io.StringIO()
-    with _environment(folder), _small_audit(), _few_start_up_trials(), _encoder():
+    with _environment(folder), _small_audit(), _encoder():
         settings = _compose(overrides)
         code = run_sweep(settings, Console(file=said, width=100, markup=False), list(overrides))
     if code != 0:
@@ -222,19 +227,6 @@ def _small_audit() -> Iterator[None]:
         yield
     finally:
         cues.TREES = trees
-
-
-@contextmanager
-def _few_start_up_trials() -> Iterator[None]:
-    defaults = [inspect.unwrap(sampler.__init__).__kwdefaults__ for sampler in _SAMPLERS]
-    before = [dict(default) for default in defaults]
-    for default in defaults:
-        default["n_startup_trials"] = _START_UP_TRIALS
-    try:
-        yield
-    finally:
-        for default, old in zip(defaults, before, strict=True):
-            default.update(old)
 
 
 @contextmanager

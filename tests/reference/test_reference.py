@@ -65,9 +65,11 @@ def test_dimensions_of_shipped_spaces_are_drawn_in_the_recorded_order():
     dimensions = set()
     for file in product.CONFIGURATION.rglob("*.yaml"):
         content = yaml.safe_load(file.read_text())
-        space = content.get("space") or content.get("sweep", {}).get("space", {})
-        dimensions |= {f"{room}.{name}" for room, names in space.items() for name in names}
+        for space in [content.get(name) or content.get("sweep", {}).get(name, {}) for name in ("space", "bounds")]:
+            dimensions |= {f"{room}.{name}" for room, names in space.items() for name in names}
     assert [product.DIMENSIONS[name] for name in sorted(dimensions)] == [
+        "frequency_masks",
+        "time_masks",
         "alpha_learning_rate",
         "cells",
         "channels",
@@ -76,6 +78,15 @@ def test_dimensions_of_shipped_spaces_are_drawn_in_the_recorded_order():
         "nodes",
         "sequence_family",
         "second_order",
+        "batch_size",
+        "depth",
         "dropout",
+        "label_smoothing",
+        "training_learning_rate",
+        "loss",
+        "mixup",
+        "sequence_rate",
         "svm_penalty",
+        "training_weight_decay",
+        "width",
     ]

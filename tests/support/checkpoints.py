@@ -6,9 +6,9 @@ from emodarts.checkpoints import Checkpoints
 from emodarts.storage import Storage
 
 
-def checkpoints_at(file: Path, identity=None, every=1):
+def checkpoints_at(file: Path, identity=None, seconds=0.0):
     """Checkpoints in this file."""
-    return Checkpoints(Storage.open(file.parent), file.name, identity or {}, every)
+    return Checkpoints(Storage.open(file.parent), file.name, identity or {}, seconds)
 
 
 def file_of(checkpoints):

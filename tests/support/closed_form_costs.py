@@ -11,6 +11,8 @@ _CONVOLUTIONS = {
     "dil_conv_3x3": (3, 1),
     "dil_conv_5x5": (5, 1),
     "time_conv_7": (7, 1),
+    "time_conv_15": (15, 1),
+    "time_conv_7_d2": (7, 1),
     "se_conv_3x3": (3, 1),
 }
 _FREE = ("none", "max_pool_3x3", "avg_pool_3x3", "skip_connect")  # the last only with stride 1
@@ -41,11 +43,12 @@ def _cnn_costs(name, channels, resolution, stride, over_time, affine):
         return Costs(0, 0)
     if name == "skip_connect":
         return Costs(channels * channels + norm, positions * channels * channels)
-    if name == "conv_3x3":
-        weights = (3 if over_time else 9) * channels * channels
+    if name.startswith("conv"):
+        extent = int(name.removeprefix("conv1d_")[0]) if name.startswith("conv1d_") else 3 if over_time else 9
+        weights = extent * channels * channels
         return Costs(weights + norm, positions * weights)
     extent, layers = _CONVOLUTIONS[name]
-    kernel = extent if over_time or name == "time_conv_7" else extent * extent
+    kernel = extent if over_time or name.startswith("time_conv") else extent * extent
     weights = layers * (kernel * channels + channels * channels)
     gate = _gate_costs(channels) if name == "se_conv_3x3" else Costs(0, 0)
     return Costs(weights + layers * norm + gate.parameters, positions * weights + gate.macs)

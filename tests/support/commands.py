@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -15,14 +16,16 @@ from ray import cloudpickle
 from rich.console import Console
 
 from emodarts.audit import cues
+from emodarts.corpora.arguments import with_grammar_files
 from emodarts.errors import EmodartsError
 from emodarts.results import reader
 from sweeps.execution import local
-from sweeps.settings import from_hydra, register_schema, with_chosen_groups
+from sweeps.hydra_config import from_hydra, register_schema, with_chosen_groups
 from sweeps.sweep import run_sweep
 from tests.support.files import REPOSITORY
 
 RUN = [sys.executable, str(REPOSITORY / "sweeps" / "run.py")]
+QUICK_WORKERS = {"RAY_worker_niceness": "0"}  # else they wait while other tests run
 TINY = [
     "ray.dashboard=false",
     "features.n_mels=32",
@@ -37,13 +40,14 @@ TINY = [
     "training.channels=4",
     "training.sequence_width=8",
 ]
-_SPACE = [
-    *(f"~sweep.space.search.{name}" for name in ("seqnn", "learning_rate")),
-    "~sweep.space.training",
-    *(f"sweep.space.search.{k}={v}" for k, v in (("nodes", 1), ("cells", 2), ("channels", 4))),
+_register_schema = cache(register_schema)  # once a process, as in the command
+_SPACE = ["~sweep.space.training", "~sweep.space.batches"]
+VARIED = [
+    *_SPACE,
+    "+sweep.space.search.epochs={low:1,high:2}",
+    "+sweep.space.search.alpha_learning_rate={low:0.003,high:0.1,log:true}",
 ]
-VARIED = [*_SPACE, "sweep.space.search.epochs.low=1", "sweep.space.search.epochs.high=2"]
-ONE_TRIAL = [*_SPACE, "sweep.space.search.epochs=1", "sweep.trials=1"]
+ONE_TRIAL = [*_SPACE, "sweep.trials=1"]
 
 
 def manifest(root, results, *more):
@@ -54,16 +58,16 @@ def manifest(root, results, *more):
 
 def settings(*given):
     """The settings of a configuration."""
-    register_schema()
+    _register_schema()
     with initialize_config_dir(str(REPOSITORY / "sweeps" / "conf"), version_base="1.3"):
-        return from_hydra(compose("config", list(given)))
+        return from_hydra(compose("config", with_grammar_files(given)))
 
 
 def of_command(*given):
     """The settings of a command as Hydra runs it."""
-    register_schema()
+    _register_schema()
     with initialize_config_dir(str(REPOSITORY / "sweeps" / "conf"), version_base="1.3"):
-        config = compose("config", list(given), return_hydra_config=True)
+        config = compose("config", with_grammar_files(given), return_hydra_config=True)
         HydraConfig.instance().set_config(config)
         with open_dict(config):
             del config["hydra"]
@@ -76,7 +80,7 @@ def of_command(*given):
 def variables(cache, **more):
     """The environment of a command, without what this machine sets for sweeps."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("EMODARTS_", "RAY_"))}
-    return {**kept, "EMODARTS_CACHE": str(cache), "OMP_NUM_THREADS": "1", **more}
+    return {**kept, **QUICK_WORKERS, "EMODARTS_CACHE": str(cache), "OMP_NUM_THREADS": "1", **more}
 
 
 def run(environment, *given, code=0, timeout=280):
@@ -87,7 +91,7 @@ def run(environment, *given, code=0, timeout=280):
     return done.stdout + done.stderr
 
 
-def run_here(environment, *given, code=0):
+def run_here(environment, *given, code=0, address="none"):
     """What the driver says in this process, where it runs the units, too, with what would reach their workers.
 
     The audit's forests are small: they have tests of their own.
@@ -105,7 +109,9 @@ def run_here(environment, *given, code=0):
         patch.setattr(local, "run_unit_locally", run_unit_locally)
         patch.setattr(cues, "TREES", 2)
         try:
-            found = run_sweep(of_command(*given, "ray.address=none"), Console(file=told, width=80, markup=False), given)
+            found = run_sweep(
+                of_command(*given, f"ray.address={address}"), Console(file=told, width=80, markup=False), given
+            )
         except EmodartsError as error:
             told.write(f"error: {error}")
             found = 1
@@ -116,7 +122,7 @@ def run_here(environment, *given, code=0):
 def comparable(results):
     """All rows without times and attempts."""
     loose = {"search_seconds", "train_seconds", "peak_memory_mb", "seconds", "proposed_at", "ended_at", "retries"}
-    loose |= {"git_revision"}  # somebody may edit a file meanwhile
+    loose |= {"git_revision", "place"}  # somebody may edit a file meanwhile, and units run here or there
     opened = reader.open(results)
     rows = {}
     for name in ("trials", "folds", "predictions", "epochs", "genotypes"):

@@ -17,6 +17,19 @@ def write_tone(path, seconds=0.6, rate=16000, f0=150.0, seed=0):
     soundfile.write(path, sound + rng.normal(0, 1e-3, time.size), rate, subtype="PCM_16")
 
 
+def write_corpus(root):
+    """A manifest corpus: 4 speakers x 2 classes x 4 short files."""
+    lines = ["file,speaker,label"]
+    for speaker in "abcd":
+        for name, f0 in (("angry", 240.0), ("sad", 120.0)):
+            for take in range(4):
+                file = f"{speaker}/{name}{take}.wav"
+                write_tone(root / file, f0=f0, seed=take)
+                lines.append(f"{file},{speaker},{name}")
+    (root / "table.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 

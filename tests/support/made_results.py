@@ -7,6 +7,7 @@ import numpy as np
 
 from emodarts.audit.model import Finding
 from emodarts.networks.genotype import Edge, Genotype
+from emodarts.networks.network import NetworkShape
 from emodarts.networks.operations import CNN_OPERATIONS
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
 from emodarts.records import EpochRecord, Evaluation, GenotypeRecord, TrialRecord, UnitKey, UnitRecords
@@ -15,6 +16,8 @@ from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage
 
 CLASSES = ("angry", "happy", "neutral", "sad")
+SHAPE = NetworkShape(4, 1, 64, 3, 3, 8, 1, 2, 32, 16, (4, 2))
+SIZES = {"search": {"channels": 8, "sequence_width": 32}, "training": {"channels": 16, "sequence_width": None}}
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Made:
     beside: tuple[str, ...] = ()  # corpora that were trained on, too
     normalisation: str = "train"
     again: int | None = None  # fold i tests the speakers of fold i mod so many
+    gender: bool = False  # a table of utterances, in which every other speaker is a woman
+    gap: float = 0.0  # how much less often men are recognised
 
     def key(self, system, fold, trial=0, seed=0):
         study = "shared" if self.shared else f"fold{fold}"
@@ -68,6 +73,8 @@ def write(root, made: Made):
     audit = {"findings": [finding], "cues": {"figures": [{"name": "all together", "uar": 0.4}], "chance": 0.25}}
     dropped = [{"path": f"{made.corpus}/bad.wav", "reason": "it holds <no> sound"}]
     writer.write_corpus(made.corpus, 100, dropped, {"fear": 7}, json.dumps(audit))
+    if made.gender:
+        writer.write_utterances(made.corpus, utterance_rows(made))
     for number, (system, skill) in enumerate(made.skills.items()):
         for trial in range(made.trials):
             rng = np.random.default_rng([number, trial])
@@ -84,6 +91,20 @@ def write(root, made: Made):
                         )
         writer.write_importances(system, "fold0", {"search.nodes": 0.7, "training.learning_rate": 0.3})
     return storage.path(made.name)
+
+
+def utterance_rows(made):
+    """What is known of the utterances: gender, one session, durations."""
+    rows = []
+    for number in range(made.folds * made.speakers):
+        speaker = f"{made.corpus}/s{number:03d}"
+        for label in made.classes:
+            for take in range(made.takes):
+                name = f"{speaker}-{label}-{take}"
+                row = dict.fromkeys(("start", "end", "scenario", "text", "audio_hash"))
+                row |= {"utterance": name, "path": f"{name.partition('/')[2]}.wav", "speaker": speaker, "session": "1"}
+                rows.append({**row, "gender": ("female", "male")[number % 2], "seconds": 1.0 + take + number / 100})
+    return rows
 
 
 def unit(made, system, fold, skill, rng):
@@ -105,8 +126,8 @@ def unit(made, system, fold, skill, rng):
             EpochRecord("search", e, 1.4 / (e + 1), 1.0, 0.3 + 0.05 * e, 0.5, 0.1, 1.0, 2.0 - 0.2 * e, 0.1, e % 3)
             for e in range(5)
         ]
-    genotypes = (GenotypeRecord("final", genotype(fold).to_json(), "{}", 4),) if searched else ()
-    settings = json.dumps({"features": {"kind": "log_mel"}, "system": system})
+    genotypes = (GenotypeRecord("final", genotype(fold).to_json(), SHAPE.to_json(), 4),) if searched else ()
+    settings = json.dumps({"features": {"kind": "log_mel"}, "system": system, **SIZES})
     about = ("a1b2c3d4e5f6a7", json.dumps({"torch": "2.14.1"}))
     size = int(20_000 * (1 + rng.uniform(0, 4)))
     return UnitRecords(tuple(evaluations), tuple(epochs), genotypes, size, 5, 1, 1, 1, settings, *about)
@@ -117,7 +138,8 @@ def evaluation(made, corpus, role, name, skill, rng, group):
     ids, speakers, labels, rows = [], [], [], []
     for s in range(made.speakers):
         speaker = f"{corpus}/s{group * made.speakers + s:03d}"
-        mine = np.clip(skill + np.random.default_rng([group, s]).normal(0, 0.05), 0, 1)
+        gap = made.gap * ((group * made.speakers + s) % 2)
+        mine = np.clip(skill - gap + np.random.default_rng([group, s]).normal(0, 0.05), 0, 1)
         for c, label in enumerate(made.classes):
             for take in range(made.takes):
                 right = rng.uniform() < mine

@@ -29,9 +29,11 @@ from tests.support.unfusing import extract, unfused_supernet
 
 
 class PlainBatchNorm(MaskedBatchNorm):
-    """Batch normalisation over real frames, out of PyTorch's own functions."""
+    """Batch normalisation over real frames, out of PyTorch's own functions; `activation` stands behind it."""
 
-    def forward(self, x, mask):
+    activation = staticmethod(torch.relu)
+
+    def forward(self, x, mask, relu=False):
         x = x * mask
         if self.training:
             count = mask.sum() * x.shape[2]
@@ -43,7 +45,8 @@ class PlainBatchNorm(MaskedBatchNorm):
         scale = torch.rsqrt(variance + self.eps)
         scale = scale if self.weight is None else scale * self.weight
         shift = -mean * scale if self.bias is None else self.bias - mean * scale
-        return torch.addcmul(shift.view(1, -1, 1, 1) * mask, x, scale.view(1, -1, 1, 1))
+        output = torch.addcmul(shift.view(1, -1, 1, 1) * mask, x, scale.view(1, -1, 1, 1))
+        return self.activation(output) * mask if relu else output
 
 
 class PlainMaxPool(MaxPool):
@@ -59,8 +62,8 @@ class PlainMaxPool(MaxPool):
 class _PlainDepthwise:
     """Depthwise convolution by PyTorch's own module."""
 
-    def _filtered(self, x):
-        return self.depthwise(self.relu(x))
+    def _filter(self, x):
+        return self.depthwise(x)
 
 
 class PlainDepthwiseSeparable(_PlainDepthwise, DepthwiseSeparable):

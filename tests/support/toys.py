@@ -36,12 +36,13 @@ PLAIN = {
 
 
 class Frames:
-    """A store of utterances of one length: `frames (utterances, time, bins)`."""
+    """A store of utterances of one length: `frames (utterances, time, bins)`, or `(utterances, time, layers, bins)`."""
 
-    channels, variants = 1, (None,)
+    variants = (None,)
 
     def __init__(self, frames):
-        self.frames, self.bins = frames.astype(np.float16), frames.shape[2]
+        self.channels, self.bins = (1, *frames.shape[2:])[-2:]
+        self.frames = frames.reshape(*frames.shape[:2], -1).astype(np.float16)
 
     def read(self, row, variant=0):
         return self.frames[row]
@@ -52,11 +53,12 @@ class Frames:
 
 def part(frames, labels):
     store = Frames(frames)
-    same = Standardiser(torch.zeros(store.bins), torch.ones(store.bins))
+    values = store.channels * store.bins
+    same = Standardiser(torch.zeros(values), torch.ones(values))
     return FoldPart(store, same, tuple(f"u{i}" for i in range(len(labels))), labels, np.arange(len(labels)))
 
 
-def task(frames, labels, half=None, seed=0, **settings):
+def task(frames, labels, half=None, seed=0, features=None, **settings):
     """A search: so many utterances for the weights, so many for the alphas, the others for dev.
 
     With a single level the first two learn from both halves, as in `experiment`.
@@ -67,7 +69,8 @@ def task(frames, labels, half=None, seed=0, **settings):
     chosen = SearchSettings(**{**SIZES, **settings})
     if chosen.optimisation == "single":
         parts[:2] = parts[2], parts[2]
-    return SearchTask(*parts, int(labels.max()) + 1, chosen, FeatureSettings(), BatchSettings(), seed)
+    classes, features = int(labels.max()) + 1, features or FeatureSettings()
+    return SearchTask(*parts, classes, chosen, features, BatchSettings(), seed)
 
 
 def noise(count=48, frames=8, bins=4, classes=3, seed=0):

@@ -1,6 +1,6 @@
 """How often the intervals hold the truth, and how often a difference is found: simulated speakers, nominal .95.
 
-    python tests/benchmarks/coverage.py [--simulations 2000] [--seed 0]
+    python tests/benchmarks/interval_coverage.py [--simulations 2000] [--seed 0]
 
 Speakers are drawn anew in each simulation (`tests/speakers.py`): 4, 10, 24 and 91 of them with the class sizes of
 SAVEE, EmoDB, RAVDESS and CREMA-D, and 30, where the bootstrap begins. Prints a table in Markdown; last line, JSON:

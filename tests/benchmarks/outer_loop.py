@@ -1,0 +1,133 @@
+"""Do a sweep's samplers find better configurations than chance? Simulated studies on functions with a dev part's noise.
+
+    python tests/benchmarks/outer_loop.py [--studies 200] [--samplers auto tpe-10] [--slots 1 8] [--trials 10 40 100]
+    python tests/benchmarks/outer_loop.py --numeric --samplers gp tpe --studies 40   # the space without its choice
+    python tests/benchmarks/outer_loop.py --read FILE --markdown
+
+The functions are those of `outer_loop_functions.py`, committed before the samplers were changed. A study proposes as in
+a sweep (`OptunaStudy`); `slots` configurations run at once and end in the order in which they began. Each study, and
+random search beside it, has its own dev part; what counts is the true UAR of the configuration that its dev figures
+choose. A sampler beats chance where it ends better in more than half of the studies that differ (one-sided sign test).
+`tpe-10` is TPE with 10 start-up trials, as before there was `sweep.startup_trials`. One process, CPU time; the last
+line is JSON.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
+import optuna
+from scipy.stats import binomtest
+
+from emodarts.records import TrialRecord
+from sweeps.settings import Settings, SweepSettings
+from sweeps.study.optuna_study import OptunaStudy
+from sweeps.study.search_space import SearchSpace
+from tests.benchmarks.outer_loop_functions import CONTROL, FUNCTIONS, SPACE, DevPart, positions
+
+RANDOM = "random"
+_FIRST_SEED = 1000  # those below were looked at when TPE's settings were chosen
+
+
+def run_study(sampler: str, function: Any, seed: int, slots: int, trials: int, numeric: bool) -> float:
+    """The true UAR of the configuration that a study chooses on dev."""
+    name, _, startup = sampler.partition("-")
+    space = {"training": SPACE["training"]} if numeric else SPACE
+    sweep = SweepSettings(
+        sampler=name, startup_trials=int(startup) if startup else None, trials=trials, seed=seed, space=space
+    )
+    study = OptunaStudy("study", sweep, SearchSpace.of(Settings(sweep=sweep)))
+    dev, running, fixed = DevPart(seed), deque[TrialRecord](), {"nodes": 0.33, "regulariser": 0.5}
+    truth, measured = [], []
+    for number in range(trials + slots):
+        if number >= slots and running:
+            study.tell(running.popleft())
+        if number < trials:
+            parameters = study.ask()
+            truth.append(function(fixed | positions(parameters)))
+            measured.append(dev.measure(truth[-1], number))
+            running.append(TrialRecord("x", "study", number, 0, parameters, "complete", values=(measured[-1],)))
+    return truth[int(np.argmax(measured))]
+
+
+def compare(samplers: list[str], studies: int, slots: int, trials: int, numeric: bool) -> dict[str, Any]:
+    """Of each sampler, how often it ends better than random search, and by how much."""
+    functions = list(FUNCTIONS.values())
+    seeds = range(_FIRST_SEED, _FIRST_SEED + -(-studies // len(functions)))
+    chosen: dict[str, list[float]] = {}
+    seconds = {}
+    for sampler in [RANDOM, *samplers]:
+        start = time.process_time()
+        chosen[sampler] = [run_study(sampler, f, seed, slots, trials, numeric) for f in functions for seed in seeds]
+        seconds[sampler] = time.process_time() - start
+    chance = np.array(chosen[RANDOM])
+    rows = {}
+    for sampler in samplers:
+        differences = np.array(chosen[sampler]) - chance
+        better, worse = int((differences > 1e-9).sum()), int((differences < -1e-9).sum())
+        by_function = differences.reshape(len(functions), -1).mean(1)
+        rows[sampler] = {
+            "better": better,
+            "worse": worse,
+            "p": float(binomtest(better, max(1, better + worse), alternative="greater").pvalue),
+            "difference": float(differences.mean()),
+            "standard_error": float(differences.std(ddof=1) / np.sqrt(len(differences))),
+            "by_function": dict(zip(FUNCTIONS, by_function.round(4).tolist(), strict=True)),
+            "cpu_seconds": round(seconds[sampler], 1),
+        }
+    return {"slots": slots, "trials": trials, "studies": len(chance), "chance": float(chance.mean()), "rows": rows}
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The conditions as a table."""
+    lines = [
+        "| slots | trials | sampler | better : worse | p | UAR of the choice: more than by chance |",
+        "|---|---|---|---|---|---|",
+    ]
+    for condition in result["conditions"]:
+        for sampler, row in condition["rows"].items():
+            difference = f"{row['difference']:+.4f} ({row['standard_error']:.4f})"
+            p = "<.001" if row["p"] < 0.001 else f"{row['p']:.3f}".lstrip("0")
+            place = f"| {condition['slots']} | {condition['trials']} | `{sampler}`"
+            lines.append(f"{place} | {row['better']} : {row['worse']} | {p} | {difference} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """All conditions."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=200, help="of each condition, over all functions")
+    parser.add_argument("--samplers", nargs="+", default=["auto"])
+    parser.add_argument("--slots", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--trials", type=int, nargs="+", default=[10, 40, 100])
+    parser.add_argument("--numeric", action="store_true", help="without the space's choice and whole number")
+    parser.add_argument("--read", type=Path, help="an earlier result instead of simulations")
+    parser.add_argument("--markdown", action="store_true")
+    options = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if options.read:
+        result = json.loads(options.read.read_text().splitlines()[-1])
+    else:
+        luck = [run_study(RANDOM, CONTROL, seed, 1, 10, False) for seed in range(3)]
+        assert len(set(luck)) == 1  # where nothing matters, nothing is gained
+        places = [(slots, trials) for slots in options.slots for trials in options.trials]
+        conditions = []
+        for place in sorted(places, key=lambda place: place[1]):
+            conditions.append(compare(options.samplers, options.studies, *place, options.numeric))
+            print(json.dumps(conditions[-1]), file=sys.stderr, flush=True)
+        result = {"numeric": options.numeric, "conditions": conditions}
+    if options.markdown:
+        print(markdown(result))
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
