@@ -27,7 +27,21 @@ RUN_BY = {
 }
 SHELL_BLOCKS = [block for page in PAGES for block in blocks_of(page, "sh")]
 # Programs of others: that they are there and do what the page says is no matter of this repository.
-FOREIGN = {"cat", "cd", "export", "docker", "git", "kubectl", "mkdocs", "pre-commit", "ray", "sbatch", "source", "venv"}
+FOREIGN = {
+    "apptainer",
+    "cat",
+    "cd",
+    "export",
+    "docker",
+    "git",
+    "kubectl",
+    "mkdocs",
+    "pre-commit",
+    "ray",
+    "sbatch",
+    "source",
+    "venv",
+}
 
 
 def commands_in(text):
