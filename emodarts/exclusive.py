@@ -7,6 +7,7 @@ or without boto3: claims beside the file, and after a time to settle the oldest 
 import errno
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +25,8 @@ _ATTEMPTS = 5
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _EXISTS = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 _UNKNOWN = {"NotImplemented", "501"}
+_warned_of_settling: set[str] = set()
+_warning = threading.Lock()
 
 
 def link_new(path: Path, content: bytes) -> bool:
@@ -123,9 +126,12 @@ def _client(access_key: str, secret_key: str, token: str, region: str, url: str 
     return session.client("s3", region_name=region or None, endpoint_url=url, config=config)
 
 
-@cache
 def _warn_of_settling(kind: str) -> None:
-    """Said once a process."""
+    """Said once a process, by whichever thread comes first."""
+    with _warning:
+        if kind in _warned_of_settling:
+            return
+        _warned_of_settling.add(kind)
     _LOG.warning(
         "%s: no conditional PUT is at hand (pip install 'emodarts[aws]' brings boto3; or the store has none), so each "
         "unit's end takes %.0f s more, to be sure that only one counts",

@@ -72,7 +72,7 @@ def test_a_new_file_is_made_by_one_of_many(way, storage, tmp_path, monkeypatch, 
     elif way == "no-conditional-put":
         monkeypatch.setattr(exclusive, "_conditional_put", lambda filesystem: None)
         monkeypatch.setattr(exclusive, "SETTLING", 3.0)
-        exclusive._warn_of_settling.cache_clear()
+        monkeypatch.setattr(exclusive, "_warned_of_settling", set())
     (maker,) = make_at_once(place)
     assert place.read("a/b.txt") == str(maker).encode()
     assert not place.write_new("a/b.txt", b"later")

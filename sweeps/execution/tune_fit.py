@@ -8,6 +8,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.execution.placement_groups import resource_dict_to_pg_factory
+from ray.tune.experiment import Trial
 
 from emodarts.records import UnitKey
 from sweeps.execution.faults import FaultPolicy
@@ -110,13 +111,13 @@ def _describe_no_trials() -> None:
 def _let_a_worker_die_for_memory() -> None:
     """Make Tune take a worker that Ray killed for its memory as one that died.
 
-    Tune (of Ray 2.60) knows deaths by RayActorError, which OutOfMemoryError is not, and ends the whole experiment with
-    "unexpected exception".
+    Tune (of Ray 2.60) knows deaths by RayActorError, which OutOfMemoryError is not, and ends the whole experiment: with
+    "unexpected exception", and where it asks a worker that had not yet told anything for its address.
     """
     from ray.air.execution._internal.actor_manager import RayActorManager
     from ray.exceptions import OutOfMemoryError, RayActorError
 
-    failed = RayActorManager._actor_task_failed
+    failed, first_result = RayActorManager._actor_task_failed, Trial._get_default_result_or_future
     if getattr(failed, "knows_memory", False):
         return
 
@@ -125,5 +126,13 @@ def _let_a_worker_die_for_memory() -> None:
             exception = RayActorError(error_msg=f"killed for its memory: {str(exception).splitlines()[0]}")
         failed(self, tracked_actor_task, exception)
 
+    def first_result_or_killed(self: Any) -> dict[str, Any] | None:
+        try:
+            return first_result(self)
+        except OutOfMemoryError:
+            self._default_result_or_future = None
+            return None
+
     failed_or_killed.knows_memory = True  # type: ignore[attr-defined]
     RayActorManager._actor_task_failed = failed_or_killed  # type: ignore[method-assign]
+    Trial._get_default_result_or_future = first_result_or_killed  # type: ignore[method-assign]

@@ -8,12 +8,16 @@ import optuna
 import psutil
 import pytest
 import ray
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import OutOfMemoryError
+from ray.tune.experiment import Trial
 from rich.console import Console
 
 from emodarts.errors import EmodartsError
 from emodarts.records import EpochRecord
 from emodarts.results import reader
 from emodarts.storage import StorageError
+from sweeps.execution import tune_fit
 from sweeps.execution.metrics import UnitMetrics
 from sweeps.execution.tune_fit import ConcurrencyLimiter, fit
 from sweeps.nodes.environment import runtime_environment
@@ -241,3 +245,17 @@ def test_code_reaches_the_workers(monkeypatch):
     assert [os.path.basename(path) for path in sent] == ["emodarts", "sweeps"]
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", '{"runtime_env": {"working_dir": "gcs://x.zip"}}')
     assert "py_modules" not in runtime_environment(1, joined=True)
+
+
+def test_a_worker_that_is_killed_for_memory_before_it_told_anything_ends_no_sweep(monkeypatch):
+    for owner, name in ((RayActorManager, "_actor_task_failed"), (Trial, "_get_default_result_or_future")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))  # put back afterwards
+
+    def get(future):
+        raise OutOfMemoryError("1 worker(s) were killed")
+
+    tune_fit._let_a_worker_die_for_memory()
+    monkeypatch.setattr(ray, "get", get)
+    trial = Trial("unit", stub=True)
+    trial._default_result_or_future = ray.ObjectRef(bytes(28))
+    assert trial.last_result == {"trial_id": trial.trial_id}
