@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pyarrow.fs as pafs
 
-from emodarts import s3
 from emodarts.files import file_lock, sync, temporary_name
 
 _LOG = logging.getLogger(__name__)
@@ -72,12 +73,18 @@ def put_new(filesystem: pafs.FileSystem, path: str, content: bytes) -> bool:
 def _conditional_put(filesystem: pafs.S3FileSystem) -> Callable[[str, bytes], bool | None] | None:
     """PUT unless the object exists: whether it was made, None where the server does not know the condition.
 
-    pyarrow (26) has no conditional PUT. None without boto3.
+    pyarrow (26) has no conditional PUT; the client of boto3 gets the same address and keys. None without boto3.
     """
-    client = s3.client_of(filesystem)
-    if client is None:
+    try:
+        import botocore.exceptions
+    except ImportError:
         return None
-    import botocore.exceptions
+    options: dict[str, Any] = filesystem.__reduce__()[1][0]  # what pyarrow pickles: the options that it was opened with
+    if options["role_arn"] or options["anonymous"]:
+        return None
+    client = _client(
+        *(options[name] for name in ("access_key", "secret_key", "session_token", "region")), _url(options)
+    )
 
     def put(path: str, content: bytes) -> bool | None:
         bucket, _, key = path.partition("/")
@@ -97,6 +104,26 @@ def _conditional_put(filesystem: pafs.S3FileSystem) -> Callable[[str, bytes], bo
         return True
 
     return put
+
+
+def _url(options: dict[str, Any]) -> str | None:
+    address = options["endpoint_override"]
+    return None if not address or "://" in address else f"{options['scheme']}://{address}"
+
+
+@cache
+def _client(access_key: str, secret_key: str, token: str, region: str, url: str | None) -> Any:
+    """A client of boto3; without keys those of the environment or of the machine, as pyarrow takes them."""
+    import boto3
+    from botocore.config import Config
+
+    keys = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key, "aws_session_token": token}
+    style = "path" if url else "auto"  # as pyarrow addresses other servers than Amazon's
+    # One attempt: Storage tries again.
+    config = Config(connect_timeout=10, read_timeout=60, retries={"max_attempts": 1}, s3={"addressing_style": style})
+    # A session of its own: the default one is not safe for threads.
+    session = boto3.session.Session(**{name: key for name, key in keys.items() if key})
+    return session.client("s3", region_name=region or None, endpoint_url=url, config=config)
 
 
 def _warn_of_settling(kind: str) -> None:

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from emodarts import s3
 from emodarts.errors import EmodartsError
 from emodarts.exclusive import link_new, put_new
 from emodarts.files import PARTIAL, atomic_write, temporary_name
@@ -21,9 +20,7 @@ from emodarts.files import PARTIAL, atomic_write, temporary_name
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # s between attempts while a store is away
 _TRANSIENT = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.EHOSTUNREACH}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_PERMANENT = re.compile(
-    "ACCESS_?DENIED|NO_?SUCH_?BUCKET|INVALID_?ACCESS_?KEY|SIGNATURE|403|UNAUTHORIZED", re.IGNORECASE
-)
+_PERMANENT = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE", "403", "Unauthorized")
 T = TypeVar("T")
 
 
@@ -197,14 +194,6 @@ class Storage:
         with suppress(FileNotFoundError):
             self._with_retries(lambda: self.filesystem.delete_dir(self.path(relative)), "delete", relative)
 
-    def list_many(self, relative: str, suffix: str = "") -> list[str]:
-        """As `list`, for folders that may hold very many files: on S3 by several requests at once, given boto3."""
-        client = s3.client_of(self.filesystem)
-        if client is None:
-            return self.list(relative, suffix)
-        names = self._with_retries(lambda: s3.list_names(client, self.path(relative)), "list", relative)
-        return sorted(name for name in names if name.endswith(suffix) and not name.endswith(PARTIAL))
-
     def list(self, relative: str, suffix: str = "") -> list[str]:
         """Names in a folder (sorted; none where it does not exist), temporary files left out."""
         selector = pafs.FileSelector(self.path(relative), allow_not_found=True)
@@ -234,7 +223,7 @@ class Storage:
             return False
         if self.is_local:
             return error.errno in _TRANSIENT
-        return _PERMANENT.search(str(error)) is None
+        return not any(word in str(error) for word in _PERMANENT)
 
     def _refusal(self, what: str, relative: str, error: OSError) -> str:
         failure = f"cannot {what} {self.path(relative)}: {error.strerror or error}"

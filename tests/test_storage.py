@@ -3,7 +3,6 @@
 import errno
 import gzip
 import os
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,7 +11,7 @@ from types import SimpleNamespace
 import pyarrow.fs as pafs
 import pytest
 
-from emodarts import corpora, exclusive, s3
+from emodarts import corpora, exclusive
 from emodarts.checkpoints import Checkpoint, Checkpoints
 from emodarts.corpora import remote
 from emodarts.corpora.remote import mirror
@@ -46,59 +45,6 @@ def test_files_on_an_object_store(storage):
     assert not storage.exists("a/b.txt")
     with pytest.raises(FileNotFoundError):
         storage.read("a/b.txt")
-
-
-NAMES = ["a-b.fold0.t00000.s0.f0.parquet", "a-b.fold0.t00001.s0.f0.parquet", "a-b.fold1.t00000.s0.f1.parquet"]
-NAMES += ["c.fold0.t00000.s0.f0.parquet", "c.parquet", "d", "e.x.y/deep.parquet", "f/deep.parquet", "g.folder/deep"]
-IN_FOLDER = sorted({name.partition("/")[0] for name in NAMES})
-
-
-@pytest.mark.parametrize("page", ["1", "2", "1000"])
-@pytest.mark.parametrize("boto3", [True, False])
-def test_a_list_in_parts_has_the_names_of_a_plain_one(storage, page, boto3, monkeypatch):
-    for name in NAMES:
-        storage.write(f"s/folds/{name}", b"")
-        storage.write(f"s/folds.x/{name}", b"")  # of a neighbour
-    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", page)
-    if not boto3:
-        monkeypatch.setitem(sys.modules, "boto3", None)
-    assert storage.list_many("s/folds") == storage.list("s/folds") == IN_FOLDER
-    assert storage.list_many("s/folds", ".parquet") == [name for name in IN_FOLDER if name.endswith(".parquet")]
-    assert storage.list_many("s/none") == []
-    assert storage.list_many("") == storage.list("") == ["s"]
-
-
-def test_a_list_of_many_asks_for_its_parts_at_once(storage, monkeypatch):
-    """Four studies of two pages."""
-    names = {f"emodarts.fold{fold}.t{trial:05d}.s0.parquet" for fold in range(4) for trial in range(3)}
-    for name in names:
-        storage.write(f"folds/{name}", b"")
-    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "2")
-    client, together = s3.client_of(storage.filesystem), threading.Barrier(4, timeout=20)
-
-    class Waiting:
-        """Each part's list begins when all parts have been asked for."""
-
-        def get_paginator(self, name):
-            pages = client.get_paginator(name)
-
-            def paginate(**about):
-                if about["Delimiter"] == "/":
-                    together.wait()
-                return pages.paginate(**about)
-
-            return SimpleNamespace(paginate=paginate)
-
-        def list_objects_v2(self, **about):
-            return client.list_objects_v2(**about)
-
-    assert s3.list_names(Waiting(), storage.path("folds")) == names
-
-
-def test_a_list_of_a_store_that_is_away_is_an_error_of_the_storage():
-    away = Storage.open("s3://a:b@bucket/x?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1")
-    with pytest.raises(StorageError, match="cannot list bucket/x/folds"):
-        replace(away, pauses=()).list_many("folds")
 
 
 def make_at_once(storage, count=4):

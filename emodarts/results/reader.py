@@ -171,7 +171,7 @@ class SweepTables:
         return [path for path in paths if PurePosixPath(path).stem not in compacted]
 
     def _list_files(self, name: str) -> list[str]:
-        return [f"{self.name}/{name}/{file}" for file in self.storage.list_many(f"{self.name}/{name}", ".parquet")]
+        return [f"{self.name}/{name}/{file}" for file in self.storage.list(f"{self.name}/{name}", ".parquet")]
 
     def _unit_path(self, name: str, commit: Commit) -> str:
         unit = commit.key.name

