@@ -29,9 +29,14 @@ USUAL_SECONDS = {"slow": 2, "cluster": 30}  # of a test with this mark; others s
 def pytest_collection_modifyitems(items):
     """Files that take longest begin first, so that no process is left alone with one at the end; those that wait for
     other processes (`cluster`) and those that compute in turn, so that neither all wait nor all compute.
+
+    A `cluster` test that fails runs once more, and the summary names it (RERUN): its processes and clocks are those of
+    a machine that may stand still for seconds. One that is named there again and again is a defect to be found.
     """
     seconds, waiting = Counter(), set()
     for item in items:
+        if item.get_closest_marker("cluster") is not None:
+            item.add_marker(pytest.mark.flaky(reruns=1))
         for name, usual in USUAL_SECONDS.items():
             if (marker := item.get_closest_marker(name)) is not None:
                 seconds[item.path] += marker.kwargs.get("seconds", usual)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import boto3
@@ -215,7 +215,16 @@ class Chaos:
         for _, title in self._units():
             self.hit[title] = self.hit.get(title, 0) + 1
         self.cluster.kill(self.random.choice(self.cluster.nodes))
-        self.cluster.add_node()
+        others = [pid for pid, _ in self._units()]
+        for pid in others:  # a node takes seconds to start: what still runs would end the sweep before the next kill
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        try:
+            self.cluster.add_node()
+        finally:
+            for pid in others:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
         return True
 
     def _units(self):
