@@ -7,9 +7,8 @@ import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property
 from itertools import groupby
-from operator import and_, or_
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias, TypeVar
 
@@ -22,7 +21,8 @@ from emodarts.records import RungRecord, TrialRecord, is_inner_name
 from emodarts.results.commit_log import LoggedUnits
 from emodarts.results.commits import Commit, parse_commit, read_parquet
 from emodarts.results.compacted_files import CompactedFiles, commits_in
-from emodarts.results.schemas import TABLES, check_schema
+from emodarts.results.compacted_table import CompactedTable
+from emodarts.results.schemas import TABLES
 from emodarts.results.sweep_file import SWEEP_FILE, settings_of
 from emodarts.storage import Storage
 
@@ -31,7 +31,6 @@ T = TypeVar("T")
 Columns: TypeAlias = Sequence[str] | None  # those to read; None: all
 Where: TypeAlias = pc.Expression | None  # what holds for the rows to read
 _UNIT_TABLES = ("folds", "predictions", "epochs", "genotypes")
-_UNIT_COLUMNS = ("system", "study", "trial", "seed", "fold")
 _READ_ONCE = ("trials", "folds")  # small files that a report asks for again and again, of few rows each
 # What names a row of a table that is rewritten: a small file replaces what was compacted before it.
 _KEYS = {
@@ -94,20 +93,23 @@ class SweepTables:
         Nothing else is read: of compacted files the row groups that hold them, of small files those of their units.
         """
         if self.compacted is not None:
-            for study, of_study in groupby(sorted(trials), key=lambda trial: trial[:2]):  # whose rows stand together
-                is_one = reduce(or_, (pc.field("trial") == number for *_, number in of_study))
-                of_trials = _equal(_UNIT_COLUMNS[:2], study) & is_one
-                yield self._read_compacted(name, columns, _outer(of_trials if where is None else of_trials & where))
+            table = self._compacted_table(name)
+            for (system, study), of_study in groupby(sorted(trials), key=lambda trial: trial[:2]):
+                if table is not None:
+                    numbers = [number for *_, number in of_study]
+                    yield from table.read_trials(system, study, numbers, columns, _outer(where))
         units = [c for c in self._small_commits if (c.key.system, c.key.study, c.key.trial) in trials]
         yield from self._read_files(name, self._unit_paths(name, units, False), columns, where)
 
     def read_unit(self, name: str, commit: Commit) -> pa.Table:
         """The rows of one finished unit in `folds`, `predictions`, `epochs` or `genotypes`."""
         if self.compacted is not None and commit in self._compacted_commits:
-            of_unit = _equal(_UNIT_COLUMNS, [getattr(commit.key, column) for column in _UNIT_COLUMNS])
-            inner = pc.field("inner")
-            is_split = inner.is_null() if commit.key.inner is None else inner == commit.key.inner
-            return self._read_compacted(name, None, of_unit & is_split)
+            key, inner, empty = commit.key, pc.field("inner"), TABLES[name].empty_table()
+            is_split = inner.is_null() if key.inner is None else inner == key.inner
+            of_unit = (pc.field("seed") == key.seed) & (pc.field("fold") == key.fold) & is_split
+            table = self._compacted_table(name)
+            found = table.read_trials(key.system, key.study, [key.trial], None, of_unit) if table is not None else ()
+            return pa.concat_tables([empty, *found])
         (table,) = self._read_files(name, [self._unit_path(name, commit)], None, None)
         return table
 
@@ -231,29 +233,21 @@ class SweepTables:
             ) from error
 
     def _read_compacted(self, name: str, columns: Columns, where: Where) -> pa.Table:
+        table = self._compacted_table(name)
+        return _select(TABLES[name].empty_table(), columns, None) if table is None else table.read(columns, where)
+
+    def _compacted_table(self, name: str) -> CompactedTable | None:
+        """None where it was compacted before there was this table."""
         assert self.compacted is not None
-        if name not in self.compacted.files:  # compacted before there was this table
-            return _select(TABLES[name].empty_table(), columns, None)
-        path = self.storage.path(self.compacted.files[name])
-        try:
-            dataset = self._datasets.get(path) or self._datasets.setdefault(path, self._open_dataset(path, name))
-            table: pa.Table = dataset.to_table(columns=None if columns is None else list(columns), filter=where)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise EmodartsError(f"{path} cannot be read as Parquet ({error}); restore it from a copy") from error
-        return table
+        path = self.compacted.files.get(name)
+        if path is not None and name not in self._compacted_tables:
+            self._compacted_tables[name] = CompactedTable(self.storage, self.storage.path(path), name)
+        return self._compacted_tables.get(name)
 
     @cached_property
-    def _datasets(self) -> dict[str, Any]:
-        """Compacted files that were opened: their footers are read once."""
+    def _compacted_tables(self) -> dict[str, CompactedTable]:
+        """Those that were opened: their footers are read once."""
         return {}
-
-    def _open_dataset(self, path: str, name: str) -> Any:
-        import pyarrow.dataset as ds  # it imports pandas; small files are read without it
-
-        format_ = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True))
-        dataset = ds.dataset(path, filesystem=self.storage.filesystem, format=format_)
-        check_schema(dataset.schema, name, path)
-        return dataset
 
     def _without_replaced(self, compacted: pa.Table, name: str, where: Where) -> pa.Table:
         """Compacted rows without those that a small file replaces; `where` they were read by."""
@@ -348,11 +342,6 @@ def _select(table: pa.Table, columns: Columns, where: Where) -> pa.Table:
     if where is not None:
         table = table.filter(where)
     return table if columns is None else table.select(list(columns))
-
-
-def _equal(columns: Sequence[str], values: Sequence[Any]) -> pc.Expression:
-    """Holds where each column has its value."""
-    return reduce(and_, (pc.field(column) == value for column, value in zip(columns, values, strict=True)))
 
 
 def _outer(where: Where) -> pc.Expression:
