@@ -56,8 +56,8 @@ class CompactedTable:
                 for place in self._row_groups_with(system, study, wanted):
                     rows = file.read_row_group(place, needed)
                     of_trials = rows.filter(pc.is_in(rows["trial"], pa.array(wanted, pa.int32())))
-                    if len(found := of_trials.cast(plain).filter(holds)):
-                        yield found if columns is None else found.select(list(columns))
+                    if len(chosen := of_trials.cast(plain).filter(holds)):
+                        yield chosen if columns is None else chosen.select(list(columns))
         except (pa.ArrowInvalid, OSError) as error:
             raise self._damage(error) from error
 
@@ -76,8 +76,8 @@ class CompactedTable:
         paths = [metadata.schema.column(place).path for place in range(metadata.num_columns)]
         places = [paths.index(column) for column in _BOUNDED]
         groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-        found = [[group.column(place).statistics for place in places] for group in groups]
-        return [[(s.min, s.max) if s is not None and s.has_min_max else None for s in of_group] for of_group in found]
+        statistics = [[group.column(place).statistics for place in places] for group in groups]
+        return [[(s.min, s.max) if s is not None and s.has_min_max else None for s in row] for row in statistics]
 
     @cached_property
     def _metadata(self) -> Any:

@@ -108,8 +108,8 @@ class SweepTables:
             is_split = inner.is_null() if key.inner is None else inner == key.inner
             of_unit = (pc.field("seed") == key.seed) & (pc.field("fold") == key.fold) & is_split
             table = self._compacted_table(name)
-            found = table.read_trials(key.system, key.study, [key.trial], None, of_unit) if table is not None else ()
-            return pa.concat_tables([empty, *found])
+            pieces = table.read_trials(key.system, key.study, [key.trial], None, of_unit) if table is not None else ()
+            return pa.concat_tables([empty, *pieces])
         (table,) = self._read_files(name, [self._unit_path(name, commit)], None, None)
         return table
 
