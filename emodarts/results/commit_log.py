@@ -43,20 +43,26 @@ class LoggedUnits:
     @classmethod
     def load(cls, storage: Storage, sweep: str) -> "LoggedUnits":
         """All segments of a sweep, later entries in the place of earlier ones; what cannot be read is in none."""
-        names = storage.list(f"{sweep}/{LOG}", ".parquet")
+
+        def read(path: str) -> bytes:
+            try:
+                return storage.read(path)
+            except FileNotFoundError:  # a driver makes the log anew
+                return b""
+
+        paths = [f"{sweep}/{LOG}/{name}" for name in storage.list(f"{sweep}/{LOG}", ".parquet")]
         commits: dict[str, Commit] = {}
         trials = [TABLES["trials"].empty_table()]
-        for name in names:
-            path = f"{sweep}/{LOG}/{name}"
-            with suppress(FileNotFoundError, pa.ArrowInvalid):  # a driver makes the log anew, or the file is damaged
-                rows = pq.ParquetFile(pa.BufferReader(storage.read(path))).read(use_threads=False)
-                if name.endswith(_COMMITS):
+        for path, content in zip(paths, storage.map(read, paths), strict=True):
+            with suppress(pa.ArrowInvalid):  # it is damaged, or gone
+                rows = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+                if path.endswith(_COMMITS):
                     commits |= {commit.key.name: commit for commit in commits_in(rows, storage.path(path))}
                 else:
                     trials.append(rows.replace_schema_metadata(None).cast(TABLES["trials"]))
         table = pa.concat_tables(trials)
         keys = zip(*(table[name].to_pylist() for name in ("system", "study", "trial", "seed")), strict=True)
-        return cls(commits, table, {trial_file(*key): row for row, key in enumerate(keys)}, len(names))
+        return cls(commits, table, {trial_file(*key): row for row, key in enumerate(keys)}, len(paths))
 
 
 class CommitLog:

@@ -4,13 +4,12 @@
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,8 +25,6 @@ from emodarts.results.schemas import TABLES
 from emodarts.results.sweep_file import SWEEP_FILE, settings_of
 from emodarts.storage import Storage
 
-_READERS = 8  # threads: a few files at a time hide the latency of a network's file system
-T = TypeVar("T")
 Columns: TypeAlias = Sequence[str] | None  # those to read; None: all
 Where: TypeAlias = pc.Expression | None  # what holds for the rows to read
 _UNIT_TABLES = ("folds", "predictions", "epochs", "genotypes")
@@ -140,7 +137,7 @@ class SweepTables:
 
         paths, logged = {PurePosixPath(path).stem: path for path in self._small_folds()}, self.logged.commits
         missing = [unit for unit in paths if unit not in logged]
-        commits = _in_threads(read, [paths[unit] for unit in missing], self.storage.is_local)
+        commits = self.storage.map(read, [paths[unit] for unit in missing])
         by_unit = {**logged, **dict(zip(missing, commits, strict=True))}
         return tuple(by_unit[unit] for unit in paths)
 
@@ -211,7 +208,7 @@ class SweepTables:
 
         read_before = self._files_read if name in _READ_ONCE else {}
         missing = [path for path in paths if path not in read_before]
-        read_before.update(zip(missing, _in_threads(read, missing, self.storage.is_local), strict=True))
+        read_before.update(zip(missing, self.storage.map(read, missing), strict=True))
         tables = [read_before[path] for path in paths]
         if where is not None and tables:  # one filter over all is far less than one a file
             tables = [pa.concat_tables(tables).combine_chunks().filter(where)]
@@ -348,10 +345,3 @@ def _outer(where: Where) -> pc.Expression:
     """The same without the rows of units on inner splits."""
     is_outer = pc.field("inner").is_null()
     return is_outer if where is None else where & is_outer
-
-
-def _in_threads(read: Callable[[str], T], paths: Sequence[str], is_local: bool) -> list[T]:
-    if is_local and len(paths) <= _READERS:  # they are read before as many threads have started
-        return [read(path) for path in paths]
-    with ThreadPoolExecutor(_READERS) as pool:
-        return list(pool.map(read, paths))

