@@ -37,7 +37,7 @@ class CompactedTable:
     def read_trials(
         self, system: str, study: str, trials: Collection[int], columns: Sequence[str] | None, where: pc.Expression
     ) -> Iterator[pa.Table]:
-        """Those of some trials of a study, row group by row group; the other row groups are not read.
+        """Those of some trials of a study, row group by row group; the other ones are not read. Raises as `read`.
 
         Texts stay the codes that they are in the file until the rows are chosen, which is most of the time that
         `read` would need for a few rows of a row group's hundred thousand.
