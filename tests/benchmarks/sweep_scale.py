@@ -180,13 +180,8 @@ def make_ended(location: str, units: int) -> None:
 def copy_files(folder: Path, location: str) -> None:
     """Put all files of a folder elsewhere."""
     storage = Storage.open(location)
-
-    def copy(path: Path) -> None:
-        storage.write(path.relative_to(folder).as_posix(), path.read_bytes())
-
-    with ThreadPoolExecutor(8) as pool:
-        for _ in pool.map(copy, (path for path in folder.rglob("*") if path.is_file())):
-            pass
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    storage.map(lambda name: storage.write(name, (folder / name).read_bytes()), names)
 
 
 def restart(location: str, units: int) -> float:
