@@ -118,10 +118,18 @@ class Checkpoints:
         Raises CheckpointError for a file that is damaged or foreign, or belongs to something else, and StorageError
         for one that cannot be read.
         """
-        within = None
-        with suppress(CheckpointError):
-            within = self._read(self.within_name)
-        return within or self._read(self.name)
+        files = self._present()
+        self._files.has_within = self.within_name in files
+        if self._files.has_within:
+            with suppress(CheckpointError):
+                return self._read(self.within_name)
+        return self._read(self.name) if self.name in files else None
+
+    def _present(self) -> set[str]:
+        """Which of both files are there: one request to an object store, where asking for each would be two."""
+        folder, slash, _ = self.name.rpartition("/")
+        names = [] if self.storage is None else self.storage.list(folder)
+        return {self.name, self.within_name}.intersection(folder + slash + name for name in names)
 
     def _read(self, name: str) -> Checkpoint | None:
         if self.storage is None:
@@ -130,8 +138,6 @@ class Checkpoints:
             content = self.storage.read(name)
         except FileNotFoundError:
             return None
-        if name == self.within_name:
-            self._files.has_within = True
         return _parse(content, self.identity, self.storage.path(name))
 
     def save(self, checkpoint: Checkpoint) -> None:
@@ -145,8 +151,8 @@ class Checkpoints:
 
     def delete(self) -> None:
         """Delete what is there. Raises StorageError."""
-        for name in (self.name, self.within_name):
-            if self.storage is not None and self.storage.exists(name):
+        for name in self._present():
+            if self.storage is not None:
                 self.storage.delete(name)
 
 

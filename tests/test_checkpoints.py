@@ -27,6 +27,7 @@ from emodarts.checkpoints import (
     restore_random,
 )
 from emodarts.errors import EmodartsError
+from emodarts.storage import Storage
 from tests.support.checkpoints import checkpoints_at, file_of
 
 IDENTITY = {"fold": "ab12", "seed": 3, "settings": {"epochs": 30, "rate": 0.1, "strides": [8, 2]}}
@@ -248,8 +249,22 @@ def test_a_folder_that_is_a_file_is_an_error(tmp_path):
     checkpoints = checkpoints_at(tmp_path / "unit" / "a.safetensors")
     with pytest.raises(EmodartsError, match="cannot write"):
         checkpoints.save(CONTENT)
-    with pytest.raises(EmodartsError, match="cannot read"):
+    with pytest.raises(EmodartsError, match="is a file, not a folder"):
         checkpoints.load()
+
+
+def test_what_is_there_is_one_request(kept, monkeypatch):
+    """On an object store each question costs money: one list of the folder answers for both files of a stage."""
+    asked = []
+    for name in ("exists", "read", "list"):
+        real = getattr(Storage, name)
+        monkeypatch.setattr(Storage, name, lambda *a, real=real, name=name: asked.append(name) or real(*a))
+    kept.load()
+    assert asked == ["list", "read"]
+    kept.delete()
+    kept.delete()
+    assert kept.load() is None
+    assert asked[2:] == ["list", "list", "list"]
 
 
 def test_two_savers_never_leave_a_mixture(kept):
