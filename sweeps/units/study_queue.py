@@ -24,6 +24,7 @@ from sweeps.study import importances
 from sweeps.study.optuna_study import OptunaStudy
 from sweeps.study.pruners import AshaRungs, best_dev_uar, race_should_stop, wilcoxon_should_prune
 from sweeps.study.warm_start import WarmStart
+from sweeps.units.garbage_collection import without_garbage_collection
 from sweeps.units.outcomes import UnitId, UnitOutcome, unit_id
 from sweeps.units.spec_factory import UnitSpecFactory
 from sweeps.units.unit_queue import UnitQueue, now
@@ -32,6 +33,7 @@ from sweeps.units.unit_queue import UnitQueue, now
 class StudyQueue(UnitQueue):
     """Hands out the units of proposed configurations; `on_trial_end` gets system, study and each trial that ended."""
 
+    @without_garbage_collection()
     def __init__(
         self,
         settings: SweepSettings,
