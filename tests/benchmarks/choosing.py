@@ -8,7 +8,8 @@
 No test part is read. Of a fold's train speakers a quarter are the dev part that chooses, the others train; the fold's
 own dev part, whose speakers are in neither, judges. Configurations of cnn_lstm_attention are drawn evenly from the
 default space, the preset's own first. What they are worth: UAR on the judging speakers, mean over two seeds that no
-rule has seen. Inner splits divide the speakers who train and those who choose.
+rule has seen. Inner splits divide the speakers who train and those who choose. The trainings with averaged weights also
+tell what `training.averaging=late` is worth.
 Every training is written into docs/choosing.json when it ends: a run that was stopped goes on where it stopped.
 Last line of `table`: one JSON object, Kendall's tau of each rule by corpus.
 """
@@ -213,6 +214,7 @@ class Ranking:
     folds: tuple[int, ...]
     by_rule: dict[str, list[tuple[Floats, Floats]]]
     ceiling: list[tuple[Floats, Floats]]  # one judging seed against the other
+    averaging: Floats  # UAR on the judging speakers with averaged weights minus without, `(configurations,)`
 
 
 def rank(of_corpus: dict[str, Any]) -> Ranking | None:
@@ -237,7 +239,9 @@ def rank(of_corpus: dict[str, Any]) -> Ranking | None:
         by_fold = [(np.array([rule.values(figure(f, n), splits) for n in numbers]), judged(f, JUDGING)) for f in folds]
         by_rule[name] = [(values[:, i], truth) for values, truth in by_fold for i in range(values.shape[1])]
     ceiling = [(judged(fold, JUDGING[:1]), judged(fold, JUDGING[1:])) for fold in folds]
-    return Ranking(len(numbers), folds, by_rule, ceiling)
+    averaged = [mean(figure(f, n)(f"averaged{s}", "judged") for f in folds for s in CHOOSING) for n in numbers]
+    plain = [mean(figure(f, n)(f"seed{s}", "judged") for f in folds for s in CHOOSING) for n in numbers]
+    return Ranking(len(numbers), folds, by_rule, ceiling, np.array(averaged) - np.array(plain))
 
 
 def summarise(ranking: Ranking) -> dict[str, Any]:
@@ -256,8 +260,9 @@ def summarise(ranking: Ranking) -> dict[str, Any]:
             "gain": round(mean(gains), 4),
         }
     ceiling = interval(np.array([mean_tau(ranking.ceiling, r) for r in rows]))
+    averaging = interval(np.array([ranking.averaging[r].mean() for r in rows]))
     about = {"configurations": ranking.configurations, "folds": list(ranking.folds)}
-    return {**about, "rules": summary, "ceiling": ceiling}
+    return {**about, "rules": summary, "ceiling": ceiling, "averaging": averaging}
 
 
 def page_lines(recorded: dict[str, Any]) -> list[str]:
@@ -281,6 +286,12 @@ def page_lines(recorded: dict[str, Any]) -> list[str]:
             figures = f"{_shown(row['tau'])} | {_shown(row['more'])} | {row['gain']:+.3f}".replace("0.", ".")
             lines.append(f"| {rule.title} | {rule.trainings} | {figures} |")
         lines += [f"| one judging seed by the other (ceiling) | | {_shown(summary['ceiling'])} | | |", ""]
+        value, low, high = (f"{x:+.3f}".replace("0.", ".", 1) for x in summary["averaging"])
+        lines += [
+            "`training.averaging=late` minus `none`, UAR on the judging speakers, same configurations, folds and seeds: "
+            f"{value} [{low}, {high}].",
+            "",
+        ]
     return lines or ["No figures yet: the run takes about an hour and a half on one core."]
 
 

@@ -50,6 +50,7 @@ def test_tau_is_1_for_a_rule_that_ranks_as_the_judges_and_minus_1_for_its_revers
     assert summary["rules"]["best_epoch"]["gain"] == pytest.approx(0.035)
     assert summary["rules"]["inner"]["gain"] == pytest.approx(-0.035)
     assert summary["ceiling"][0] == 1
+    assert summary["averaging"] == [0, 0, 0]
     recorded = trainings(lambda n: n / 10, lambda n: n / 100)
     rows = choosing.page_lines({"emodb": {**recorded, "summary": summary}})
     assert rows[0].startswith("**EmoDB**: 8 configurations, folds 0, 3, 2 epochs; 128 trainings in 1.3 core-hours")
