@@ -288,8 +288,8 @@ def page_lines(recorded: dict[str, Any]) -> list[str]:
         lines += [f"| one judging seed by the other (ceiling) | | {_shown(summary['ceiling'])} | | |", ""]
         value, low, high = (f"{x:+.3f}".replace("0.", ".", 1) for x in summary["averaging"])
         lines += [
-            "`training.averaging=late` minus `none`, UAR on the judging speakers, same configurations, folds and seeds: "
-            f"{value} [{low}, {high}].",
+            "`training.averaging=late` minus `none`, UAR on the judging speakers, same configurations, folds and "
+            f"seeds: {value} [{low}, {high}].",
             "",
         ]
     return lines or ["No figures yet: the run takes about an hour and a half on one core."]

@@ -5,9 +5,9 @@
     python tests/benchmarks/warm_start.py table      # docs/warm_start.json, and docs/sweeps.md between its markers
 
 FOLDER holds whisper-tiny.en/ in the layout of transformers. Three ordinary sweeps a row of the table: RAVDESS, then
-EmoDB as it is (cold) and EmoDB with `sweep.warm_start` (warm), the same folds and numbers of trials. Both sweeps of EmoDB
-begin with the preset's own configuration, so that a pair differs from its second trial on. A run that was stopped goes
-on. Last line of `table`: one JSON object, by row the best dev UAR of all trials, warm minus cold, mean over folds.
+EmoDB as it is (cold) and EmoDB with `sweep.warm_start` (warm), the same folds and numbers of trials. Both sweeps of
+EmoDB begin with the preset's own configuration, so that a pair differs from its second trial on. A run that was stopped
+goes on. Last line of `table`: one JSON object, by row the best dev UAR of all trials, warm minus cold, mean over folds.
 """
 
 import argparse
