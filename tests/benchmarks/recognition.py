@@ -3,7 +3,8 @@
     export EMODARTS_CORPORA=...   # a folder with emodb/ and ravdess/
     python tests/benchmarks/recognition.py run --encoders FOLDER [--corpora emodb] [--minutes 60]
     python tests/benchmarks/recognition.py averaging --encoders FOLDER    # the same, with training.averaging=late
-    python tests/benchmarks/recognition.py table      # docs/recognition.json, and docs/features.md between its markers
+    python tests/benchmarks/recognition.py table      # docs/recognition.json; docs/features.md and README.md between
+                                                      # their markers
 
 FOLDER holds whisper-tiny.en/ and whisper-base/ in the layout of transformers. Every cell of the table is an ordinary
 sweep (`sweeps/run.py`, five trials a study, three folds a corpus), in the folder --results (default recognition): a run
@@ -27,7 +28,7 @@ sys.path.insert(0, str(TREE))
 from tests.benchmarks.recorded_page import replace_between  # noqa: E402
 from tests.benchmarks.sweep_cells import Cell, Condition, run_cells  # noqa: E402
 
-PAGE, FIGURES = TREE / "docs" / "features.md", TREE / "docs" / "recognition.json"
+PAGE, README, FIGURES = TREE / "docs" / "features.md", TREE / "README.md", TREE / "docs" / "recognition.json"
 BEGIN, END = "<!-- recognition -->", "<!-- end of recognition -->"
 FOLDS = {"emodb": (0, 3, 6), "ravdess": (0, 2, 4)}
 NAMES = {"emodb": "EmoDB", "ravdess": "RAVDESS"}
@@ -35,6 +36,12 @@ LINEAR = ("svm", "linear_probe")
 NETWORKS = ("cnn_lstm_attention", "emodarts:fixed", "emodarts")
 AVERAGED = ("cnn_lstm_attention", "emodarts:fixed")
 GROUPS = {LINEAR: "linear", NETWORKS: "networks", AVERAGED: "averaged"}
+SUMMARY = {
+    "linear_probe": "`linear_probe`: mean and deviation over time, one layer",
+    "cnn_lstm_attention": "`cnn_lstm_attention`: designed by hand",
+    "emodarts:fixed": "`emodarts:fixed`: the space's plain architecture",
+    "emodarts": "`emodarts`: searched",
+}
 TRIALS = 5
 
 
@@ -91,6 +98,7 @@ def table(options: argparse.Namespace) -> int:
                         figures[name] = cell
     FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
     PAGE.write_text(with_tables(PAGE.read_text(), figures))
+    README.write_text(with_summary(README.read_text(), figures))
     winners = [c["systems"][s] for c in figures.values() for s in c["systems"] if "averaged" not in c["group"]]
     gains = {
         "top5_gain": [cell["top5"] - cell["single"] for cell in winners],
@@ -170,6 +178,23 @@ def page_lines(figures: dict[str, dict[str, Any]]) -> list[str]:
     about = f"{hours:.1f} core-hours of search and training, commit {', '.join(revisions)}"
     lines.append(f"Recorded: {units} units, {about}; -: not run.")
     return lines
+
+
+def with_summary(text: str, figures: dict[str, dict[str, Any]]) -> str:
+    """README.md with the systems on the four kinds of features that networks were run on."""
+    conditions = sorted(OF_NETWORKS, key=CONDITIONS.index)
+    lines = [
+        f"| dev UAR, {' / '.join(NAMES.values())} | {' | '.join(c.title for c in conditions)} |",
+        f"|---|{'---:|' * len(conditions)}",
+    ]
+    for system, title in SUMMARY.items():
+        cells = []
+        for condition in conditions:
+            names = [sweep_name(corpus, condition, LINEAR if system in LINEAR else NETWORKS) for corpus in NAMES]
+            of = [f"{figures[n]['systems'][system]['single']:.3f}"[1:] if n in figures else "-" for n in names]
+            cells.append(" / ".join(of))
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return replace_between(text, BEGIN, END, lines)
 
 
 def averaging_differences(figures: dict[str, dict[str, Any]]) -> dict[tuple[str, Condition], list[float]]:

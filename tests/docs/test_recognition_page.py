@@ -8,6 +8,16 @@ def test_the_page_says_what_was_measured():
     assert page == recognition.with_tables(page, recognition.load_figures())
 
 
+def test_the_readme_says_the_same():
+    figures, readme = recognition.load_figures(), recognition.README.read_text()
+    assert readme == recognition.with_summary(readme, figures)
+    row = next(line for line in readme.splitlines() if line.startswith("| `linear_probe`"))
+    uars = [
+        figures[f"{corpus}-base-speaker-linear"]["systems"]["linear_probe"]["single"] for corpus in recognition.NAMES
+    ]
+    assert row.endswith(f"{uars[0]:.3f} / {uars[1]:.3f} |".replace("0.", "."))
+
+
 def test_a_cell_of_the_table_has_winners_and_ensembles_and_averaging_is_told_by_pairs():
     plain, averaged = (
         {
