@@ -63,7 +63,8 @@ PAGE = TREE / "docs" / "evidence.md"
 BEGIN, END = "<!-- design -->", "<!-- end of design -->"
 NAMES = {"emodb": "EmoDB", "ravdess": "RAVDESS", "nemo": "nEMO", "manifest": "own recordings"}
 DEV_FOLDS = {"emodb": (0, 3, 6), "ravdess": (0, 2, 4)}
-CONDITIONS = (Condition("log_mel", "train"), Condition("tiny.en", "speaker"))
+LOG_MEL = Condition("log_mel", "train")
+CONDITIONS = (LOG_MEL, Condition("tiny.en", "speaker"))
 SIZES = {"log_mel": "small", "tiny.en": "frames"}  # `search=...`: the space and its sizes
 # All layers of the encoder, which each network, or each cell of it, weighs; and no width below 1, at which the plain
 # architecture of the space for frames has more parameters than the network designed by hand.
@@ -75,26 +76,46 @@ FEWEST_SPEAKERS = 3
 
 @dataclass(frozen=True)
 class Group:
-    """Systems that run as one sweep; `more`: overrides of it."""
+    """Systems that run as one sweep; `more`: overrides of it.
+
+    `seeds` are those of each study's winner, and on encoder frames, where `of_members`, of all members of its ensemble.
+    """
 
     systems: tuple[str, ...]
     seeds: int = 1
     more: tuple[str, ...] = ()
+    of_members: bool = False
     dev_alone: bool = False
+    encoder_alone: bool = False
     suffix: str = ""
+
+    def runs(self, command: str, condition: Condition) -> bool:
+        """Whether it is run on dev or test (`command`), under a condition."""
+        return (command == "dev" or not self.dev_alone) and (condition != LOG_MEL or not self.encoder_alone)
+
+    def seeds_of(self, condition: Condition) -> str:
+        """Whose further seeds there are: `winner` or `members`."""
+        return "members" if self.of_members and condition != LOG_MEL else "winner"
 
 
 GROUPS = {
     "main": Group(
         (SEARCHED, "cnn_lstm_attention", "emodarts:fixed"),
         SEEDS,
-        ("sweep.seeds_of=members", "search.match_parameters=cnn_lstm_attention"),
+        ("search.match_parameters=cnn_lstm_attention",),
+        of_members=True,
     ),
     "draws": Group(("emodarts:random_architecture:joint",), DRAWS),
     "controls": Group(("emodarts:random_search:joint", "emodarts:sampler:joint", "svm", "linear_probe")),
-    "spos": Group(("emodarts:spos:joint",), SEEDS, ("sweep.seeds_of=members",), dev_alone=True),
+    "spos": Group(("emodarts:spos:joint",), SEEDS, of_members=True, dev_alone=True, encoder_alone=True),
     "proposals": Group(
-        (SEARCHED,), SEEDS, ("sweep.seeds_of=members", "search.proposals=4"), dev_alone=True, suffix=", proposals=4"
+        (SEARCHED,),
+        SEEDS,
+        ("search.proposals=4",),
+        of_members=True,
+        dev_alone=True,
+        encoder_alone=True,
+        suffix=", proposals=4",
     ),
 }
 
@@ -149,7 +170,7 @@ def cells_of(options: argparse.Namespace, corpus: str) -> list[Cell]:
     cells = []
     for condition in options.conditions:
         folder = folder_of(options, corpus, condition)
-        for name in groups_of(options):
+        for name in groups_of(options, condition):
             group = GROUPS[name]
             overrides = [
                 f"corpus={corpus}",
@@ -158,6 +179,7 @@ def cells_of(options: argparse.Namespace, corpus: str) -> list[Cell]:
                 f"sweep.trials={options.trials}",
                 f"sweep.top={TOP}",
                 f"sweep.seeds={min(group.seeds, options.seeds)}",
+                f"sweep.seeds_of={group.seeds_of(condition)}",
                 f"search={SIZES[condition.features]}",
                 *condition.settings(options.encoders),
                 *(OF_ENCODER if condition.features != "log_mel" else []),
@@ -169,9 +191,9 @@ def cells_of(options: argparse.Namespace, corpus: str) -> list[Cell]:
     return cells
 
 
-def groups_of(options: argparse.Namespace) -> list[str]:
-    """The groups of systems that are run."""
-    return [name for name, group in GROUPS.items() if options.command == "dev" or not group.dev_alone]
+def groups_of(options: argparse.Namespace, condition: Condition) -> list[str]:
+    """The groups of systems that are run under a condition."""
+    return [name for name, group in GROUPS.items() if group.runs(options.command, condition)]
 
 
 def folds_of(options: argparse.Namespace, corpus: str) -> tuple[int, ...]:
@@ -240,7 +262,7 @@ def read_rows(options: argparse.Namespace, corpus: str) -> list[Row]:
         data = load_report_data(reader.open(str(folder_of(options, corpus, condition))), top=TOP)
         of_condition = [
             Row(condition, group, system, *_tallies(data, system, options.command))
-            for group in groups_of(options)
+            for group in groups_of(options, condition)
             for system in data.systems
             if system.sweep == f"{corpus}-{condition.name}-{group}"
         ]
@@ -376,9 +398,15 @@ def design_lines() -> list[str]:
     ]
     for name, group in GROUPS.items():
         systems = ", ".join(f"`{system}{group.suffix}`" for system in group.systems)
-        of = "all members of the ensemble" if "sweep.seeds_of=members" in group.more else "the winner"
+        of = "the winner"
+        if group.of_members:
+            of = "all members" if group.encoder_alone else "the winner, on encoder frames of all members"
         seeds = "one seed" if group.seeds == 1 else f"{group.seeds} seeds of {of}"
-        lines.append(f"- {name}: {systems}; {seeds}{'; on dev alone' if group.dev_alone else ''}")
+        where = [
+            *(["on encoder frames"] if group.encoder_alone else []),
+            *(["on dev"] if group.dev_alone else []),
+        ]
+        lines.append(f"- {name}: {systems}; {seeds}{f'; {chr(32).join(where)} alone' if where else ''}")
     return lines
 
 
