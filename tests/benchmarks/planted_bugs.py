@@ -6,13 +6,11 @@ bug was not caught.
 """
 
 import argparse
-import io
 import json
 import os
 import re
 import subprocess
 import sys
-import tarfile
 import tempfile
 import tomllib
 from collections.abc import Sequence
@@ -20,6 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.benchmarks.compare_commits import check_out  # noqa: E402
+
 BUGS = Path(__file__).with_suffix(".toml")
 
 
@@ -64,9 +66,7 @@ def of_side(bug: dict, side: str) -> PlantedBug:
 
 def catch(commit: str, bugs: Sequence[PlantedBug], folder: Path) -> list[bool]:
     """Whether each bug makes its test fail, which passes without it. Stops the program where it cannot be planted."""
-    archived = subprocess.run(["git", "-C", str(ROOT), "archive", commit], capture_output=True, check=True).stdout
-    with tarfile.open(fileobj=io.BytesIO(archived)) as archive:
-        archive.extractall(folder, filter="data")
+    check_out(commit, folder)
     tests = list(dict.fromkeys(bug.test for bug in bugs))
     print(f"{commit}: {len(tests)} tests without a bug", file=sys.stderr, flush=True)
     if not _passes(folder, *tests):
