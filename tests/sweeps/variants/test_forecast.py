@@ -1,6 +1,7 @@
 """What a sweep will take, told from a few epochs."""
 
 import os
+import time
 from functools import cache
 
 import numpy as np
@@ -51,13 +52,9 @@ def foretold(demo, demo_store, tiny, tmp_path_factory):
         (made,) = settings.systems.values()
         return forecast.forecast_units(settings, SearchSpace.of(settings, made), data)
 
-    def forget():
-        measures.clear()
-        measured.cache_clear()
-
-    measured.forget = forget
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(forecast, "measure", measure_once)
+        patch.setattr(time, "perf_counter", time.process_time)  # other work on the machine takes none of it
         patch.setattr(forecast, "_SAMPLE_SIZE", 16)
         patch.chdir(tmp_path_factory.mktemp("forecast"))
         yield measured
@@ -91,13 +88,8 @@ def test_what_is_not_searched_is_foretold_too(foretold):
 
 @pytest.mark.slow
 def test_a_dearer_search_is_foretold_to_be_dearer(foretold):
-    def ratio():
-        cheap, dear = foretold(optimisation="bilevel"), foretold(optimisation="bilevel", unrolled=True, nodes=2)
-        foretold.forget()
-        return dear.seconds.mean() / cheap.seconds.mean()
-
-    # Other work on the machine may meet one of two measurements; it does not do so three times.
-    assert any(ratio() > 1.5 for _ in range(3))
+    cheap, dear = foretold(optimisation="bilevel"), foretold(optimisation="bilevel", unrolled=True, nodes=2)
+    assert dear.seconds.mean() > 1.5 * cheap.seconds.mean()
 
 
 def test_two_levels_pass_half_of_train_for_each():
