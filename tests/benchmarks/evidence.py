@@ -62,10 +62,11 @@ from tests.benchmarks.sweep_cells import (  # noqa: E402
 PAGE = TREE / "docs" / "evidence.md"
 BEGIN, END = "<!-- design -->", "<!-- end of design -->"
 NAMES = {"emodb": "EmoDB", "ravdess": "RAVDESS", "nemo": "nEMO", "manifest": "own recordings"}
-DEV_FOLDS = {"emodb": (0, 3, 6), "ravdess": (0, 2, 4)}
-LOG_MEL = Condition("log_mel", "train")
-CONDITIONS = (LOG_MEL, Condition("tiny.en", "speaker"))
+DEV_CORPORA = ("emodb", "ravdess")
+PROTOCOL = "speaker3"  # of these and of nEMO: in three folds everybody is in dev and everybody in test
+CONDITIONS = (Condition("log_mel", "train"), Condition("tiny.en", "speaker"))
 SIZES = {"log_mel": "small", "tiny.en": "frames"}  # `search=...`: the space and its sizes
+BUDGET = ["search.epochs=10", "training.epochs=20", "sweep.space.training.width.high=1.5"]
 # All layers of the encoder, which each network, or each cell of it, weighs; and no width below 1, at which the plain
 # architecture of the space for frames has more parameters than the network designed by hand.
 OF_ENCODER = ["features.layers=learned", "sweep.space.training.width.low=1.0"]
@@ -76,26 +77,11 @@ FEWEST_SPEAKERS = 3
 
 @dataclass(frozen=True)
 class Group:
-    """Systems that run as one sweep; `more`: overrides of it.
-
-    `seeds` are those of each study's winner, and on encoder frames, where `of_members`, of all members of its ensemble.
-    """
+    """Systems that run as one sweep; `seeds` of each study's winner, `more`: overrides."""
 
     systems: tuple[str, ...]
     seeds: int = 1
     more: tuple[str, ...] = ()
-    of_members: bool = False
-    dev_alone: bool = False
-    encoder_alone: bool = False
-    suffix: str = ""
-
-    def runs(self, command: str, condition: Condition) -> bool:
-        """Whether it is run on dev or test (`command`), under a condition."""
-        return (command == "dev" or not self.dev_alone) and (condition != LOG_MEL or not self.encoder_alone)
-
-    def seeds_of(self, condition: Condition) -> str:
-        """Whose further seeds there are: `winner` or `members`."""
-        return "members" if self.of_members and condition != LOG_MEL else "winner"
 
 
 GROUPS = {
@@ -103,20 +89,9 @@ GROUPS = {
         (SEARCHED, "cnn_lstm_attention", "emodarts:fixed"),
         SEEDS,
         ("search.match_parameters=cnn_lstm_attention",),
-        of_members=True,
     ),
     "draws": Group(("emodarts:random_architecture:joint",), DRAWS),
     "controls": Group(("emodarts:random_search:joint", "emodarts:sampler:joint", "svm", "linear_probe")),
-    "spos": Group(("emodarts:spos:joint",), SEEDS, of_members=True, dev_alone=True, encoder_alone=True),
-    "proposals": Group(
-        (SEARCHED,),
-        SEEDS,
-        ("search.proposals=4",),
-        of_members=True,
-        dev_alone=True,
-        encoder_alone=True,
-        suffix=", proposals=4",
-    ),
 }
 
 
@@ -133,7 +108,7 @@ class Row:
     @property
     def name(self) -> str:
         """As the table has it."""
-        return self.results.system + GROUPS[self.group].suffix
+        return self.results.system
 
     @property
     def kind(self) -> str:
@@ -170,35 +145,25 @@ def cells_of(options: argparse.Namespace, corpus: str) -> list[Cell]:
     cells = []
     for condition in options.conditions:
         folder = folder_of(options, corpus, condition)
-        for name in groups_of(options, condition):
-            group = GROUPS[name]
+        for name, group in GROUPS.items():
             overrides = [
                 f"corpus={corpus}",
+                *([] if corpus == "manifest" else [f"corpus.protocol={PROTOCOL}"]),
                 *([f"corpus.root={Path(options.root).resolve()}"] if options.root else []),
                 f"system=[{','.join(group.systems)}]",
                 f"sweep.trials={options.trials}",
                 f"sweep.top={TOP}",
                 f"sweep.seeds={min(group.seeds, options.seeds)}",
-                f"sweep.seeds_of={group.seeds_of(condition)}",
                 f"search={SIZES[condition.features]}",
+                *BUDGET,
                 *condition.settings(options.encoders),
                 *(OF_ENCODER if condition.features != "log_mel" else []),
                 *group.more,
-                *([f"sweep.folds=[{','.join(map(str, folds))}]"] if (folds := folds_of(options, corpus)) else []),
+                *([f"sweep.folds=[{','.join(map(str, options.folds))}]"] if options.folds else []),
                 *options.set,
             ]
             cells.append(Cell(f"{corpus}-{condition.name}-{name}", tuple(overrides), folder, folder / "log.txt"))
     return cells
-
-
-def groups_of(options: argparse.Namespace, condition: Condition) -> list[str]:
-    """The groups of systems that are run under a condition."""
-    return [name for name, group in GROUPS.items() if group.runs(options.command, condition)]
-
-
-def folds_of(options: argparse.Namespace, corpus: str) -> tuple[int, ...]:
-    """The folds that are run; none: all."""
-    return tuple(options.folds or (DEV_FOLDS[corpus] if options.command == "dev" else ()))
 
 
 def folder_of(options: argparse.Namespace, corpus: str, condition: Condition) -> Path:
@@ -237,7 +202,7 @@ def register_run(options: argparse.Namespace, corpus: str) -> dict[str, Any]:
     path = Path(options.results) / options.command / f"{corpus}.json"
     about = {
         "design": git_revision(),
-        "folds": list(folds_of(options, corpus)),
+        "folds": options.folds or [],
         "trials": options.trials,
         "seeds": options.seeds,
         "set": list(options.set),
@@ -262,7 +227,7 @@ def read_rows(options: argparse.Namespace, corpus: str) -> list[Row]:
         data = load_report_data(reader.open(str(folder_of(options, corpus, condition))), top=TOP)
         of_condition = [
             Row(condition, group, system, *_tallies(data, system, options.command))
-            for group in groups_of(options, condition)
+            for group in GROUPS
             for system in data.systems
             if system.sweep == f"{corpus}-{condition.name}-{group}"
         ]
@@ -312,9 +277,8 @@ def supernet_lines(options: argparse.Namespace, corpus: str) -> list[str]:
         rows = table.to_pylist()
         for system, sweep in dict.fromkeys((row["system"], row["sweep"]) for row in rows):
             uars = [row["uar"] for row in rows if (row["system"], row["sweep"]) == (system, sweep)]
-            group = GROUPS[sweep.rpartition("-")[2]]
             lines.append(
-                f"{condition.title}: the supernets of `{system}{group.suffix}` themselves, all {len(uars)} units: mean "
+                f"{condition.title}: the supernets of `{system}` themselves, all {len(uars)} units: mean "
                 f"dev UAR {_three(mean(uars))}."
             )
     return lines
@@ -393,20 +357,14 @@ def design_lines() -> list[str]:
     lines = [
         f"- conditions: {'; '.join(f'{c.title}, `search={SIZES[c.features]}`' for c in CONDITIONS)}",
         f"- encoder frames: {FRAMES_PER_SECOND} a second, {', '.join(f'`{override}`' for override in OF_ENCODER)}",
+        f"- {', '.join(f'`{override}`' for override in BUDGET)}",
         f"- {TRIALS} trials a study and fold, ensembles of the best {TOP} by dev; margin {_three(MARGIN)} UAR",
-        f"- folds of `dev`: {'; '.join(f'{NAMES[c]} ' + ' '.join(map(str, folds)) for c, folds in DEV_FOLDS.items())}",
+        f"- `dev`: {' and '.join(NAMES[c] for c in DEV_CORPORA)}; these and {NAMES['nemo']} by `{PROTOCOL}`, all folds",
     ]
     for name, group in GROUPS.items():
-        systems = ", ".join(f"`{system}{group.suffix}`" for system in group.systems)
-        of = "the winner"
-        if group.of_members:
-            of = "all members" if group.encoder_alone else "the winner, on encoder frames of all members"
-        seeds = "one seed" if group.seeds == 1 else f"{group.seeds} seeds of {of}"
-        where = [
-            *(["on encoder frames"] if group.encoder_alone else []),
-            *(["on dev"] if group.dev_alone else []),
-        ]
-        lines.append(f"- {name}: {systems}; {seeds}{f'; {chr(32).join(where)} alone' if where else ''}")
+        systems = ", ".join(f"`{system}`" for system in group.systems)
+        seeds = "one seed" if group.seeds == 1 else f"{group.seeds} seeds of the winner"
+        lines.append(f"- {name}: {systems}; {seeds}")
     return lines
 
 
@@ -439,10 +397,10 @@ def main(arguments: Sequence[str] | None = None, run: RunCell = run_in_process_o
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("dev", "test"))
     parser.add_argument("--corpus", choices=("nemo", "manifest"), help="of `test`")
-    parser.add_argument("--corpora", nargs="+", choices=list(DEV_FOLDS), default=list(DEV_FOLDS), help="of `dev`")
+    parser.add_argument("--corpora", nargs="+", choices=DEV_CORPORA, default=list(DEV_CORPORA), help="of `dev`")
     parser.add_argument("--root", help="folder of the recordings and their table, of a manifest")
     parser.add_argument("--encoders", help="folder of whisper-tiny.en/; default: the cache of its library")
-    parser.add_argument("--folds", type=int, nargs="+", help="default: all; of `dev` three a corpus")
+    parser.add_argument("--folds", type=int, nargs="+", help="default: all")
     parser.add_argument("--results", default="evidence")
     parser.add_argument("--minutes", type=float, help="begin nothing after so many")
     parser.add_argument("--page-only", action="store_true", help="run nothing")

@@ -78,7 +78,7 @@ def test_a_run_goes_on_with_its_own_settings_alone(tmp_path, capsys):
     assert "was begun with other trials" in capsys.readouterr().out
     assert evidence.main(asked, stop) == 3
     assert [cell.name for cell in ran] == ["emodb-log_mel-train-main"] * 2
-    assert {"corpus=emodb", "sweep.folds=[0,3,6]", "sweep.trials=6", "sweep.seeds=3"} <= set(ran[0].overrides)
+    assert {"corpus=emodb", "corpus.protocol=speaker3", "sweep.trials=6", "sweep.seeds=3"} <= set(ran[0].overrides)
 
 
 @pytest.mark.slow(seconds=25)
