@@ -3,6 +3,7 @@
 `--help` lists everything.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 if __name__ == "__main__":  # `sweeps` by its name from any folder, and nothing in this folder by accident
     sys.path[0] = str(FOLDER.parent)
+    gc.disable()  # while modules are imported, as `main` has it for what comes before the sweep
 
 import hydra  # noqa: E402
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
@@ -21,11 +23,13 @@ from rich.console import Console  # noqa: E402
 from emodarts.console import on_end_signals, output  # noqa: E402
 from emodarts.corpora.arguments import with_grammar_files  # noqa: E402
 from emodarts.errors import EmodartsError  # noqa: E402
+from emodarts.garbage_collection import with_garbage_collection, without_garbage_collection  # noqa: E402
 from sweeps.hydra_config import from_hydra, known_settings, register_schema, with_chosen_groups  # noqa: E402
 from sweeps.hydra_errors import format_hydra_error  # noqa: E402
 from sweeps.settings_help import help_page  # noqa: E402
 
 
+@without_garbage_collection()
 def main() -> None:
     """Read the command line, run the sweep, exit with its code."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -51,7 +55,8 @@ def run(config: DictConfig) -> None:
         settings = from_hydra(with_chosen_groups(config))
         from sweeps.sweep import run_sweep  # after the settings: a mistyped setting is refused at once
 
-        code = run_sweep(settings, console, HydraConfig.get().overrides.task)
+        with with_garbage_collection():
+            code = run_sweep(settings, console, HydraConfig.get().overrides.task)
     except EmodartsError as error:
         _print_error(str(error))
         code = 1

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -28,7 +28,7 @@ from emodarts.results.sweep_file import register
 from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage
 from sweeps.data.preparation import check_data, print_data_summary
-from sweeps.data.sweep_data import write_foreign, write_trained
+from sweeps.data.sweep_data import is_audited, write_foreign, write_trained
 from sweeps.execution.dashboard_journal import DashboardJournal
 from sweeps.execution.faults import SET_ASIDE_SECONDS
 from sweeps.execution.notifier import Notifier
@@ -40,8 +40,6 @@ from sweeps.units.system_queues import SystemQueues
 from sweeps.units.unit_log import logging_ended_units
 from sweeps.variants.equal_cost import with_candidates
 from sweeps.variants.jobs import SweepJob, make_jobs
-
-_AUDIT_SECONDS = 0.5  # in which one that stands in the tables is read
 
 
 def run_sweep(settings: Settings, console: Console, overrides: Sequence[str] = ()) -> int:
@@ -118,6 +116,9 @@ def auditing(job: SweepJob, writer: SweepWriter, results: Results, console: Cons
     The audit's forests take seconds, in which Ray and its workers start; without Ray, units begin after it. Raises
     EmodartsError.
     """
+    if job.settings.ray.address == NO_RAY or is_audited(results, job.data):
+        yield write_trained(writer, results, job.data)
+        return
 
     def print_warnings(audit: Future[list[str]]) -> None:
         if audit.exception() is None:  # else it is raised below
@@ -125,11 +126,7 @@ def auditing(job: SweepJob, writer: SweepWriter, results: Results, console: Cons
                 print_line(console, line)
 
     with ThreadPoolExecutor(1, "audit") as thread:
-        audit = thread.submit(write_trained, writer, results, job.data)
-        wait([audit], None if job.settings.ray.address == NO_RAY else _AUDIT_SECONDS)
-        if audit.done():
-            yield audit.result()
-            return
+        audit = thread.submit(write_trained, writer, results, job.data, in_background=True)
         audit.add_done_callback(print_warnings)
         yield []
         audit.result()

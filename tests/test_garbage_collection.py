@@ -1,11 +1,11 @@
-"""Restoring many trials does not look for cycles; afterwards Python does again."""
+"""Imports, reports and the restoring of many trials do not look for cycles; afterwards Python does again."""
 
 import gc
 
 import pytest
 
+from emodarts.garbage_collection import with_garbage_collection, without_garbage_collection
 from sweeps.study.optuna_study import OptunaStudy
-from sweeps.units.garbage_collection import without_garbage_collection
 from tests.support.studies import begin, run_all
 
 
@@ -28,6 +28,14 @@ def test_what_was_off_stays_off():
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_a_sweep_has_it_though_what_comes_before_has_not():
+    with without_garbage_collection():
+        with with_garbage_collection():
+            assert gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()
 
 
 def test_a_driver_restores_without_it(tmp_path, monkeypatch):

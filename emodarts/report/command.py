@@ -5,6 +5,7 @@ from pathlib import Path
 
 from emodarts.errors import EmodartsError
 from emodarts.files import write_output
+from emodarts.garbage_collection import without_garbage_collection
 from emodarts.report import listening
 
 
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
 
 
+@without_garbage_collection()
 def run(options: argparse.Namespace) -> None:
     """Print, or write what was asked for. Raises EmodartsError."""
     from emodarts.results import reader

@@ -83,46 +83,61 @@ class SweepData:
         return digest.hexdigest()[:16]
 
 
-def write_trained(writer: SweepWriter, results: Results, data: SweepData) -> list[str]:
+def is_audited(results: Results, data: SweepData) -> bool:
+    """Whether the audits of all that is trained on stand in the results."""
+    return all(_old_audit(results, trained) is not None for trained in data.trained)
+
+
+def write_trained(writer: SweepWriter, results: Results, data: SweepData, in_background: bool = False) -> list[str]:
     """Write the rows of the corpora table of what is trained on, each audited by its own protocol.
 
-    Returns the audits' warnings, a line each.
+    Returns the audits' warnings, a line each. `in_background`: as `audit_in_background` does.
     """
     lines = []
     for trained in data.trained:
         name = trained.corpus.name
         copies = [copies_finding(other, count) for a, other, count in data.copies if a == name]
-        audit = _write_audited(writer, results, trained, copies)
+        audit = _write_audited(writer, results, trained, copies, in_background)
         _write_utterances(writer, results, trained.corpus, trained.store)
         lines += [f"  {name}, {line}" if len(data.trained) > 1 else f"  {line}" for line in _warnings(audit)]
     return lines
 
 
-def _write_audited(writer: SweepWriter, results: Results, trained: TrainingCorpus, copies: list[Finding]) -> str:
-    """Write the row of a corpus; its audit as JSON, with `copies`: its recordings in other corpora of the sweep.
-
-    An audit in the results is used again where the rest of the row and the folds are the same; the sweep's file holds
-    a hash of the recordings.
-    """
-    utterances, left_out = len(trained.labels.by_utterance), trained.labels.left_out
-    row = {
-        "corpus": trained.corpus.name,
-        "utterances": utterances,
-        "dropped": trained.dropped,
-        "left_out": json.dumps(left_out, sort_keys=True),
-    }
-    for old in results.table("corpora").to_pylist():
-        is_same = old["audit"] and all(old[name] == value for name, value in row.items())
-        if is_same and _covers_folds(old["audit"], trained.folds):
-            return str(old["audit"])
-    from emodarts.audit.audit import audit_corpus  # scikit-learn takes a second to import
+def _write_audited(
+    writer: SweepWriter, results: Results, trained: TrainingCorpus, copies: list[Finding], in_background: bool
+) -> str:
+    """Write the row of a corpus; its audit as JSON, with `copies`: its recordings in other corpora of the sweep."""
+    if (old := _old_audit(results, trained)) is not None:
+        return old
+    if in_background:
+        from emodarts.audit.background import audit_in_background as audit_corpus
+    else:
+        from emodarts.audit.audit import audit_corpus
 
     in_reading = [Dropped(**row) for row in trained.corpus.dropped.to_pylist()]
     corpus = replace(trained.corpus, dropped=dropped_table([*in_reading, *trained.store.dropped]))
     report = audit_corpus(corpus, trained.labels, trained.folds, trained.store.measures(), trained.settings)
     text = replace(report, findings=sort_findings([*report.findings, *copies])).to_json()
-    writer.write_corpus(trained.corpus.name, utterances, trained.dropped, left_out, text)
+    labels = trained.labels
+    writer.write_corpus(trained.corpus.name, len(labels.by_utterance), trained.dropped, labels.left_out, text)
     return text
+
+
+def _old_audit(results: Results, trained: TrainingCorpus) -> str | None:
+    """The audit in the results, where the rest of its row and the folds are the same; the sweep's file holds a hash of
+    the recordings.
+    """
+    row = {
+        "corpus": trained.corpus.name,
+        "utterances": len(trained.labels.by_utterance),
+        "dropped": trained.dropped,
+        "left_out": json.dumps(trained.labels.left_out, sort_keys=True),
+    }
+    for old in results.table("corpora").to_pylist():
+        is_same = old["audit"] and all(old[name] == value for name, value in row.items())
+        if is_same and _covers_folds(old["audit"], trained.folds):
+            return str(old["audit"])
+    return None
 
 
 def write_foreign(writer: SweepWriter, results: Results, data: SweepData) -> None:

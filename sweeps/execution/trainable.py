@@ -11,6 +11,7 @@ from typing import Any
 
 from ray import tune
 
+from emodarts.garbage_collection import without_garbage_collection
 from emodarts.storage import Storage
 from sweeps.execution.faults import NODE, PlaceFaultError
 from sweeps.execution.places import current_place, seconds_set_aside
@@ -40,8 +41,11 @@ def run_unit(config: dict[str, Any], sweep: SweepSpec) -> None:
         tune.report({"status": "parked"})
         time.sleep(seconds)
         return
-    from emodarts.checkpoints import StopRequested
-    from sweeps.execution.worker import run_unit_locally
+    with without_garbage_collection():  # imports of seconds
+        import torch._dynamo  # noqa: F401 - PyTorch's optimisers do
+
+        from emodarts.checkpoints import StopRequested
+        from sweeps.execution.worker import run_unit_locally
 
     try:
         with StopListener() as listener:

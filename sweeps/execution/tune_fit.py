@@ -68,6 +68,7 @@ def fit(
     """
     _let_a_worker_die_for_memory()
     _describe_no_trials()
+    _count_no_callbacks()
     ask_workers_to_stop_first()
     withdraw_stop()
     faults = FaultPolicy(resources.get("gpu", 0.0), count_places, on_set_aside)
@@ -106,6 +107,13 @@ def _describe_no_trials() -> None:
     from ray.tune.execution.tune_controller import TuneController
 
     TuneController._get_trial_checkpoints = lambda self: {}  # type: ignore[method-assign]
+
+
+def _count_no_callbacks() -> None:
+    """Keep Tune (of Ray 2.60) from importing MLflow and others, which takes seconds, for statistics that are off."""
+    from ray.air._internal import usage
+
+    usage.tag_callbacks = lambda callbacks: False
 
 
 def _let_a_worker_die_for_memory() -> None:

@@ -15,6 +15,7 @@ from statistics import mean
 from optuna.trial import FrozenTrial
 
 from emodarts.experiment.unit_spec import UnitSpec
+from emodarts.garbage_collection import without_garbage_collection
 from emodarts.records import SHARED_STUDY, EpochRecord, RungRecord, TrialRecord, fold_study
 from emodarts.results.reader import Results
 from emodarts.results.writer import SweepWriter
@@ -24,7 +25,6 @@ from sweeps.study import importances
 from sweeps.study.optuna_study import OptunaStudy
 from sweeps.study.pruners import AshaRungs, best_dev_uar, race_should_stop, wilcoxon_should_prune
 from sweeps.study.warm_start import WarmStart
-from sweeps.units.garbage_collection import without_garbage_collection
 from sweeps.units.outcomes import UnitId, UnitOutcome, unit_id
 from sweeps.units.spec_factory import UnitSpecFactory
 from sweeps.units.unit_queue import UnitQueue, now

@@ -1,8 +1,10 @@
 """The audit: what it finds in planted and in real corpora."""
 
 import json
+import os
 import time
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,10 @@ import pyarrow as pa
 import pytest
 
 from emodarts import corpora
+from emodarts.audit import background
 from emodarts.audit import cues as cue_room
 from emodarts.audit.audit import audit_corpus
+from emodarts.audit.background import audit_in_background
 from emodarts.audit.counts import group_reasons
 from emodarts.audit.data import AuditData
 from emodarts.audit.folds import audit_protocol
@@ -374,3 +378,49 @@ def test_measuring_in_processes_gives_the_same_as_in_one(recordings, real_measur
     two, _ = measure_recordings(corpus.utterances, corpus.root, 2, lambda done, total: steps.append((done, total)))
     assert real_measures["emodb"].equals(two)
     assert steps[-1] == (535, 535)
+
+
+# --- in a process of its own ---
+
+
+def audited_parts():
+    corpus, measures = made(speakers=3, takes=2)
+    labels = label_utterances(corpus.utterances, SETTINGS)
+    return corpus, labels, make_folds(SETTINGS, corpus.utterances, labels), measures, SETTINGS
+
+
+def test_in_a_process_of_its_own_it_is_the_same_audit(monkeypatch):
+    monkeypatch.setattr(cue_room, "TREES", 100)  # as that process has it
+    parts = audited_parts()
+    assert audit_in_background(*parts).to_json() == audit_corpus(*parts).to_json()
+
+
+def test_what_it_raises_there_is_raised():
+    corpus, labels, folds, measures, _ = audited_parts()
+    with pytest.raises(AttributeError, match="name"):
+        audit_in_background(corpus, labels, folds, measures, None)
+
+
+def _die(sender, arguments):
+    os._exit(9)
+
+
+def test_a_process_that_dies_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(background, "_audit", _die)
+    with pytest.raises(EmodartsError, match=r"audited manifest died with 9: memory may be short"):
+        audit_in_background(*audited_parts())
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="the scheduling class is Linux's")
+def test_it_takes_there_what_processor_time_nobody_wants():
+    context = get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_yield_and_tell, args=(sender,))
+    process.start()
+    assert receiver.recv() == (19, os.SCHED_IDLE)
+    process.join()
+
+
+def _yield_and_tell(sender):
+    background.yield_processors()
+    sender.send((os.nice(0), os.sched_getscheduler(0)))

@@ -12,6 +12,11 @@ from sweeps import sweep
 from sweeps.settings import NO_RAY, RaySettings
 
 
+@pytest.fixture(autouse=True)
+def new(monkeypatch):
+    monkeypatch.setattr(sweep, "is_audited", lambda *_: False)
+
+
 def job(address=None):
     return SimpleNamespace(settings=SimpleNamespace(ray=RaySettings(address=address)), data=None)
 
@@ -23,33 +28,35 @@ def console():
 
 def test_warnings_are_printed_when_they_are_there(monkeypatch, console):
     begun = threading.Event()
-    monkeypatch.setattr(sweep, "_AUDIT_SECONDS", 0.01)
-    monkeypatch.setattr(sweep, "write_trained", lambda *_: ["  audit, warning: planted"] if begun.wait(60) else [])
+    asked = []
+
+    def audit(*_, in_background):
+        asked.append(in_background)
+        return ["  audit, warning: planted"] if begun.wait(60) else []
+
+    monkeypatch.setattr(sweep, "write_trained", audit)
     with sweep.auditing(job(), None, None, console) as warnings:
         assert warnings == []  # the units begin
         begun.set()
     assert console.file.getvalue() == "  audit, warning: planted\n"
+    assert asked == [True]
 
 
-@pytest.mark.parametrize("address", [None, NO_RAY])
-def test_an_audit_that_is_there_stands_in_the_summary(monkeypatch, console, address):
-    monkeypatch.setattr(sweep, "_AUDIT_SECONDS", 60)
+@pytest.mark.parametrize(("address", "audited"), [(None, True), (NO_RAY, False), (NO_RAY, True)])
+def test_an_audit_that_is_there_stands_in_the_summary(monkeypatch, console, address, audited):
+    monkeypatch.setattr(sweep, "is_audited", lambda *_: audited)
     monkeypatch.setattr(sweep, "write_trained", lambda *_: ["  audit, warning: planted"])
     with sweep.auditing(job(address), None, None, console) as warnings:
         assert warnings == ["  audit, warning: planted"]
     assert console.file.getvalue() == ""
 
 
-@pytest.mark.parametrize("seconds", [0.01, 60])
-def test_an_audit_that_fails_ends_the_sweep_with_its_error(monkeypatch, console, seconds):
-    begun = threading.Event()
-
-    def fail(*_):
-        begun.wait(0.2)
+@pytest.mark.parametrize("address", [None, NO_RAY])
+def test_an_audit_that_fails_ends_the_sweep_with_its_error(monkeypatch, console, address):
+    def fail(*_, in_background=False):
         raise EmodartsError("the results cannot be written")
 
-    monkeypatch.setattr(sweep, "_AUDIT_SECONDS", seconds)
     monkeypatch.setattr(sweep, "write_trained", fail)
-    with pytest.raises(EmodartsError, match="cannot be written"), sweep.auditing(job(), None, None, console):
-        begun.set()
+    with pytest.raises(EmodartsError, match="cannot be written"), sweep.auditing(job(address), None, None, console):
+        pass
     assert console.file.getvalue() == ""
