@@ -51,7 +51,15 @@ TREE = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TREE))
 
 from tests.benchmarks.choosing import configurations, divide  # noqa: E402
-from tests.benchmarks.ranking import FOLDS, Condition, Pieces  # noqa: E402
+from tests.benchmarks.ranking import (  # noqa: E402
+    FOLDS,
+    Condition,
+    Pieces,
+    parse,
+    parser_of,
+    run_conditions,
+    write_table,
+)
 from tests.benchmarks.recorded_page import replace_between  # noqa: E402
 from tests.support.commands import settings as compose  # noqa: E402
 
@@ -87,21 +95,6 @@ class Place:
         """A piece of this place."""
         content: dict[str, Any] = self.pieces.get(f"{self.data.fold.index}.{self.repetition}/{what}", compute)
         return content
-
-
-def run(options: argparse.Namespace) -> int:
-    """What is missing, condition by condition; 1 where time was over."""
-    deadline = None if options.hours is None else time.monotonic() + 3600 * options.hours
-    try:
-        for features in options.features:
-            for corpus in options.corpora:
-                condition = Condition(corpus, features, SPACES[features], options.epochs, options.tiny)
-                measure(condition, options, Pieces(Path(options.results) / condition.name, deadline))
-    except TimeoutError:
-        print("time is over; the same command goes on")
-        return 1
-    print("all is measured")
-    return 0
 
 
 def measure(condition: Condition, options: argparse.Namespace, pieces: Pieces) -> None:
@@ -301,20 +294,19 @@ def page_lines(conditions: Sequence[dict[str, Any]]) -> list[str]:
     """A table a condition."""
     lines: list[str] = []
     for about in conditions:
-        condition = Condition(*(about[name] for name in ("corpus", "features", "space", "epochs", "tiny")))
-        folds = ", ".join(map(str, about["folds"]))
+        title, folds = Condition.of(about).title, ", ".join(map(str, about["folds"]))
         lines += [
-            f"**{condition.title}**: folds {folds}, {about['repetitions']} repetitions, {about['epochs']} epochs a "
+            f"**{title}**: folds {folds}, {about['repetitions']} repetitions, {about['epochs']} epochs a "
             f"training; commit {str(about['commit'])[:12]}.",
             "",
             "| ensemble of | UAR [95 %] | drawn minus it [95 %] | verdict on the drawn ones | a member alone | members "
             "differ | CPU seconds |",
             "|---|---|---|---|---:|---:|---:|",
         ]
-        for arm, title in (ARMS | SINGLES).items():
+        for arm, of in (ARMS | SINGLES).items():
             row = about["rows"][arm]
             against = _shown(row["drawn_minus"], "+") if "drawn_minus" in row else "reference"
-            cells = [title, _shown(row["uar"]), against, row.get("verdict", ""), f"{row['members']:.3f}"]
+            cells = [of, _shown(row["uar"]), against, row.get("verdict", ""), f"{row['members']:.3f}"]
             cells += [f"{row['disagreement']:.2f}", f"{row['seconds']:.0f}"]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
@@ -326,16 +318,6 @@ def _shown(values: Sequence[float | None], sign: str = "") -> str:
     return f"{value} [{low}, {high}]"
 
 
-def table(options: argparse.Namespace) -> int:
-    """Write figures and page of what is measured."""
-    folders = sorted(path.parent for path in Path(options.results).glob("*/about.json"))
-    measured = {folder.name: summary for folder in folders if (summary := summarise(folder)) is not None}
-    FIGURES.write_text(json.dumps(list(measured.values()), indent=1) + "\n")
-    PAGE.write_text(with_tables(PAGE.read_text(), list(measured.values())))
-    print(json.dumps({n: {arm: row["uar"][0] for arm, row in c["rows"].items()} for n, c in measured.items()}))
-    return 0
-
-
 def with_tables(text: str, conditions: Sequence[dict[str, Any]]) -> str:
     """The page with the tables between its markers."""
     return replace_between(text, BEGIN, END, page_lines(conditions))
@@ -343,23 +325,14 @@ def with_tables(text: str, conditions: Sequence[dict[str, Any]]) -> str:
 
 def main() -> int:
     """Both commands."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("run", "table"))
-    parser.add_argument("--results", default="members")
-    parser.add_argument("--corpora", nargs="+", choices=list(FOLDS), default=["emodb", "ravdess"])
-    parser.add_argument("--features", nargs="+", choices=list(SPACES), default=["encoder"])
-    parser.add_argument("--encoder", help="folder of whisper-tiny.en; needed for --features encoder")
+    parser = parser_of(__doc__, "members", "encoder")
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--folds", type=int, nargs="+")
-    parser.add_argument("--tiny", action="store_true", help="networks of a size that proves nothing but that it runs")
-    parser.add_argument("--hours", type=float, help="begin nothing after so many")
-    options = parser.parse_args()
-    if options.command == "table":
-        return table(options)
-    if "encoder" in options.features and options.encoder is None:
-        parser.error("--features encoder needs --encoder")
-    return run(options)
+    options = parse(parser)
+    if options.command == "run":
+        return run_conditions(options, measure, SPACES.__getitem__)
+    measured = write_table(options, summarise, FIGURES, PAGE, with_tables)
+    print(json.dumps({n: {arm: row["uar"][0] for arm, row in c["rows"].items()} for n, c in measured.items()}))
+    return 0
 
 
 if __name__ == "__main__":

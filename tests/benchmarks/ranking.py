@@ -89,6 +89,11 @@ class Condition:
     epochs: int
     tiny: bool = False
 
+    @classmethod
+    def of(cls, about: dict[str, Any]) -> "Condition":
+        """Of what is recorded with its figures."""
+        return cls(*(about[name] for name in ("corpus", "features", "space", "epochs", "tiny")))
+
     @property
     def name(self) -> str:
         """Of its folder."""
@@ -135,17 +140,18 @@ class Pieces:
         return content
 
 
-def run(options: argparse.Namespace) -> int:
-    """What is missing, condition by condition; 1 where time was over."""
+Summarise = Callable[[Path], dict[str, Any] | None]
+Measure = Callable[[Condition, argparse.Namespace, Pieces], None]
+
+
+def run_conditions(options: argparse.Namespace, measure: Measure, space_of: Callable[[str], str]) -> int:
+    """What is missing, condition by condition, in the space for these features; 1 where time was over."""
     deadline = None if options.hours is None else time.monotonic() + 3600 * options.hours
-    conditions = [
-        Condition(corpus, features, options.space, options.epochs, options.tiny)
-        for features in options.features
-        for corpus in options.corpora
-    ]
     try:
-        for condition in conditions:
-            measure(condition, options, Pieces(Path(options.results) / condition.name, deadline))
+        for features in options.features:
+            for corpus in options.corpora:
+                condition = Condition(corpus, features, space_of(features), options.epochs, options.tiny)
+                measure(condition, options, Pieces(Path(options.results) / condition.name, deadline))
     except TimeoutError:
         print("time is over; the same command goes on")
         return 1
@@ -353,10 +359,9 @@ def page_lines(conditions: Sequence[dict[str, Any]]) -> list[str]:
     """The page's tables of what docs/ranking.json holds."""
     lines: list[str] = []
     for about in conditions:
-        condition = Condition(*(about[name] for name in ("corpus", "features", "space", "epochs", "tiny")))
-        folds = ", ".join(map(str, about["folds"]))
+        title, folds = Condition.of(about).title, ", ".join(map(str, about["folds"]))
         lines += [
-            f"**{condition.title}**: {about['architectures']} architectures, {about['seeds']} seeds, folds {folds}, "
+            f"**{title}**: {about['architectures']} architectures, {about['seeds']} seeds, folds {folds}, "
             f"{about['epochs']} epochs; their dev UAR from {_three(about['worst'])} to {_three(about['best'])}. "
             f"Commit {str(about['commit'])[:12]}.",
             "",
@@ -365,9 +370,9 @@ def page_lines(conditions: Sequence[dict[str, Any]]) -> list[str]:
         ]
         rows = [(title, about["taus"][key]) for key, title in (METHODS | PLAIN).items() if key in about["taus"]]
         rows += [("the other seed's trainings (ceiling)", about["ceiling"])] if about["ceiling"] else []
-        for title, figures in rows:
+        for method, figures in rows:
             interval = "-" if figures["tau"] is None else f"{_signed(figures['low'])} to {_signed(figures['high'])}"
-            lines.append(f"| {title} | {_signed(figures['tau'])} | {interval} |")
+            lines.append(f"| {method} | {_signed(figures['tau'])} | {interval} |")
         lines += ["", verdict(about), ""]
     return lines
 
@@ -380,14 +385,15 @@ def _signed(value: float | None) -> str:
     return "-" if value is None else f"{value:+.2f}".replace("0.", ".", 1)
 
 
-def table(options: argparse.Namespace) -> int:
-    """Write figures and page of what is measured."""
+def write_table(
+    options: argparse.Namespace, summarise: Summarise, figures: Path, page: Path, with_tables: Callable[..., str]
+) -> dict[str, dict[str, Any]]:
+    """Write figures and page of what is measured; the figures by name of the condition."""
     folders = sorted(path.parent for path in Path(options.results).glob("*/about.json"))
-    conditions = [summary for folder in folders if (summary := summarise(folder)) is not None]
-    FIGURES.write_text(json.dumps(conditions, indent=1) + "\n")
-    PAGE.write_text(with_tables(PAGE.read_text(), conditions))
-    print(json.dumps({Path(f).name: c["taus"] for f, c in zip(folders, conditions, strict=False)}))
-    return 0
+    measured = {folder.name: summary for folder in folders if (summary := summarise(folder)) is not None}
+    figures.write_text(json.dumps(list(measured.values()), indent=1) + "\n")
+    page.write_text(with_tables(page.read_text(), list(measured.values())))
+    return measured
 
 
 def with_tables(text: str, conditions: Sequence[dict[str, Any]]) -> str:
@@ -395,27 +401,41 @@ def with_tables(text: str, conditions: Sequence[dict[str, Any]]) -> str:
     return replace_between(text, BEGIN, END, page_lines(conditions))
 
 
-def main() -> int:
-    """Both commands."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(description: str | None, results: str, features: str) -> argparse.ArgumentParser:
+    """The options of a benchmark of conditions: its folder of results and its features by default."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("run", "table"))
-    parser.add_argument("--results", default="ranking")
+    parser.add_argument("--results", default=results)
     parser.add_argument("--corpora", nargs="+", choices=list(FOLDS), default=["emodb", "ravdess"])
-    parser.add_argument("--features", nargs="+", choices=("log_mel", "encoder"), default=["log_mel"])
+    parser.add_argument("--features", nargs="+", choices=("log_mel", "encoder"), default=[features])
     parser.add_argument("--encoder", help="folder of whisper-tiny.en; needed for --features encoder")
-    parser.add_argument("--architectures", type=int, default=40)
-    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--folds", type=int, nargs="+")
-    parser.add_argument("--space", default="compact")
     parser.add_argument("--tiny", action="store_true", help="networks of a size that proves nothing but that it runs")
     parser.add_argument("--hours", type=float, help="begin nothing after so many")
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options, checked."""
     options = parser.parse_args()
-    if options.command == "table":
-        return table(options)
-    if "encoder" in options.features and options.encoder is None:
+    if options.command == "run" and "encoder" in options.features and options.encoder is None:
         parser.error("--features encoder needs --encoder")
-    return run(options)
+    return options
+
+
+def main() -> int:
+    """Both commands."""
+    parser = parser_of(__doc__, "ranking", "log_mel")
+    parser.add_argument("--architectures", type=int, default=40)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--space", default="compact")
+    options = parse(parser)
+    if options.command == "run":
+        return run_conditions(options, measure, lambda features: options.space)
+    measured = write_table(options, summarise, FIGURES, PAGE, with_tables)
+    print(json.dumps({name: condition["taus"] for name, condition in measured.items()}))
+    return 0
 
 
 if __name__ == "__main__":
