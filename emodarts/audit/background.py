@@ -1,12 +1,14 @@
-"""The audit in a process of its own, which takes the processor time that nobody else wants."""
+"""The audit in a process of its own, fed and heard by pipes, which takes the processor time that nobody else wants."""
 
 import os
+import pickle
+import subprocess
+import sys
 from contextlib import suppress
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
-from emodarts.audit.measuring import interrupts_wait
+import emodarts
 from emodarts.audit.model import Audit
 from emodarts.errors import EmodartsError
 
@@ -14,28 +16,23 @@ from emodarts.errors import EmodartsError
 def audit_in_background(*arguments: Any) -> Audit:
     """As `audit_corpus`, whose arguments it takes: the same audit, later on a machine that is busy.
 
-    Raises what `audit_corpus` does, and EmodartsError where the process dies. It ends with the one that waits for it.
+    Raises what `audit_corpus` does, and EmodartsError where the process dies.
     """
-    context = get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_audit, args=(sender, arguments), daemon=True)
-    with interrupts_wait():
-        process.start()
-    sender.close()
-    try:
-        answer = receiver.recv()
-    except EOFError as error:
-        process.join()
-        raise EmodartsError(
-            f"the process that audited {arguments[0].name} died with {process.exitcode}: memory may be short; what is "
-            "finished is kept, run again"
-        ) from error
-    finally:
-        receiver.close()
-    process.join()
-    if isinstance(answer, Exception):
-        raise answer
-    audit: Audit = answer
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "emodarts.audit.background"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(emodarts.__file__).parent.parent)},
+        process_group=0,  # Ctrl-C is the driver's
+    )
+    answer, _ = process.communicate(pickle.dumps(arguments))
+    if process.returncode:
+        name, code = arguments[0].name, process.returncode
+        raise EmodartsError(f"the process that audited {name} ended with {code}: memory may be short; run again")
+    result = pickle.loads(answer)
+    if isinstance(result, Exception):
+        raise result
+    audit: Audit = result
     return audit
 
 
@@ -46,13 +43,20 @@ def yield_processors() -> None:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
-def _audit(sender: Connection, arguments: tuple[Any, ...]) -> None:
+def _audit() -> None:
     yield_processors()
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not stand in the answer
+    arguments = pickle.load(sys.stdin.buffer)
     from emodarts.audit.audit import audit_corpus
 
     try:
         answer: Audit | Exception = audit_corpus(*arguments)
     except Exception as error:
         answer = error
-    with suppress(BrokenPipeError):  # nobody waits any longer
-        sender.send(answer)
+    with answers:
+        pickle.dump(answer, answers)
+
+
+if __name__ == "__main__":
+    _audit()

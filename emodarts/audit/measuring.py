@@ -55,7 +55,7 @@ def _results(chunks: Sequence[list[_Row]], root: Path, workers: int) -> Iterator
     # A fresh interpreter each: forking a process that has threads (Arrow, a search) can hang it.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
-        with interrupts_wait():
+        with _interrupts_wait():
             results = pool.map(_measure_chunk, repeat(root), chunks)
         yield from results
     except BrokenProcessPool as error:
@@ -68,8 +68,8 @@ def _results(chunks: Sequence[list[_Row]], root: Path, workers: int) -> Iterator
 
 
 @contextmanager
-def interrupts_wait() -> Iterator[None]:
-    """Ctrl-C reaches this thread after the block, and the processes started in it never."""
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C reaches this process after the block, and the processes started in it never: they end with the pool."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -2,9 +2,10 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -401,26 +402,33 @@ def test_what_it_raises_there_is_raised():
         audit_in_background(corpus, labels, folds, measures, None)
 
 
-def _die(sender, arguments):
-    os._exit(9)
-
-
 def test_a_process_that_dies_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(background, "_audit", _die)
-    with pytest.raises(EmodartsError, match=r"audited manifest died with 9: memory may be short"):
+    real = subprocess.Popen
+
+    def killed(*arguments, **options):
+        process = real(*arguments, **options)
+        process.kill()
+        return process
+
+    monkeypatch.setattr(background.subprocess, "Popen", killed)
+    with pytest.raises(EmodartsError, match="audited manifest ended with -9: memory may be short"):
         audit_in_background(*audited_parts())
+
+
+def test_it_does_not_outlive_who_waits_for_it():
+    process = subprocess.Popen([sys.executable, "-m", "emodarts.audit.background"], stdin=subprocess.PIPE)
+    process.stdin.write(b"half of a ")
+    process.stdin.close()
+    assert process.wait(60) == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="the scheduling class is Linux's")
 def test_it_takes_there_what_processor_time_nobody_wants():
-    context = get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_yield_and_tell, args=(sender,))
-    process.start()
-    assert receiver.recv() == (19, os.SCHED_IDLE)
-    process.join()
-
-
-def _yield_and_tell(sender):
-    background.yield_processors()
-    sender.send((os.nice(0), os.sched_getscheduler(0)))
+    program = """
+import os
+from emodarts.audit.background import yield_processors
+yield_processors()
+print(os.nice(0), os.sched_getscheduler(0) == os.SCHED_IDLE)
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert told == "19 True\n"
