@@ -5,7 +5,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -92,9 +92,9 @@ def run_job(job: SweepJob, storage: Storage, console: Console, notifier: Notifie
         register_job(job, storage)
         writer, results = SweepWriter(storage, name), reader.open(settings.results, sweep=name)
         job = with_candidates(job, results, storage, console)  # it measures seconds: nothing else is to run then
-        with logging_ended_units(writer, results), auditing(job, writer, results, console) as audit:
+        with logging_ended_units(writer, results), auditing(job, writer, results, console) as (warnings, audit_result):
             write_foreign(writer, results, job.data)
-            print_data_summary(console, name, storage, job.data, audit)
+            print_data_summary(console, name, storage, job.data, warnings)
             delete_checkpoints_of_ended_units(storage, results)
             sweep = SweepSpec.publish(settings, storage, job.data, published_protocol=job.clean_sweep is not None)
             tracking = begin_tracking(settings.sweep.track, storage, name, partial(print_line, console))
@@ -104,32 +104,36 @@ def run_job(job: SweepJob, storage: Storage, console: Console, notifier: Notifie
             journal.begin(queues)
             with notifier.watching(name, storage, queues):
                 interrupted = not queues.finished and run_units(settings, sweep, queues, console)
+            if not (interrupted or queues.stopped):  # else the next start audits
+                audit_result()
         if not (interrupted or queues.stopped):
             write_ensembles(settings, writer, storage)
     return queues, interrupted
 
 
 @contextmanager
-def auditing(job: SweepJob, writer: SweepWriter, results: Results, console: Console) -> Iterator[list[str]]:
-    """Audit what is trained on, beside the block: the warnings, or none where they are printed later.
+def auditing(
+    job: SweepJob, writer: SweepWriter, results: Results, console: Console
+) -> Iterator[tuple[list[str], Callable[[], object]]]:
+    """Audit what is trained on, beside the block: the warnings, or none where they are printed later, and what waits
+    for the audit and raises its error.
 
     The audit's forests take seconds, in which Ray and its workers start; without Ray, units begin after it. Raises
     EmodartsError.
     """
     if job.settings.ray.address == NO_RAY or is_audited(results, job.data):
-        yield write_trained(writer, results, job.data)
+        yield write_trained(writer, results, job.data), list
         return
 
     def print_warnings(audit: Future[list[str]]) -> None:
-        if audit.exception() is None:  # else it is raised below
+        if audit.exception() is None:
             for line in audit.result():
                 print_line(console, line)
 
     with ThreadPoolExecutor(1, "audit") as thread:
         audit = thread.submit(write_trained, writer, results, job.data, in_background=True)
         audit.add_done_callback(print_warnings)
-        yield []
-        audit.result()
+        yield [], audit.result
 
 
 def write_ensembles(settings: Settings, writer: SweepWriter, storage: Storage) -> None:

@@ -35,7 +35,7 @@ def test_warnings_are_printed_when_they_are_there(monkeypatch, console):
         return ["  audit, warning: planted"] if begun.wait(60) else []
 
     monkeypatch.setattr(sweep, "write_trained", audit)
-    with sweep.auditing(job(), None, None, console) as warnings:
+    with sweep.auditing(job(), None, None, console) as (warnings, _):
         assert warnings == []  # the units begin
         begun.set()
     assert console.file.getvalue() == "  audit, warning: planted\n"
@@ -46,7 +46,7 @@ def test_warnings_are_printed_when_they_are_there(monkeypatch, console):
 def test_an_audit_that_is_there_stands_in_the_summary(monkeypatch, console, address, audited):
     monkeypatch.setattr(sweep, "is_audited", lambda *_: audited)
     monkeypatch.setattr(sweep, "write_trained", lambda *_: ["  audit, warning: planted"])
-    with sweep.auditing(job(address), None, None, console) as warnings:
+    with sweep.auditing(job(address), None, None, console) as (warnings, _):
         assert warnings == ["  audit, warning: planted"]
     assert console.file.getvalue() == ""
 
@@ -57,6 +57,7 @@ def test_an_audit_that_fails_ends_the_sweep_with_its_error(monkeypatch, console,
         raise EmodartsError("the results cannot be written")
 
     monkeypatch.setattr(sweep, "write_trained", fail)
-    with pytest.raises(EmodartsError, match="cannot be written"), sweep.auditing(job(address), None, None, console):
-        pass
+    asked = sweep.auditing(job(address), None, None, console)
+    with pytest.raises(EmodartsError, match="cannot be written"), asked as (_, result):
+        result()
     assert console.file.getvalue() == ""
