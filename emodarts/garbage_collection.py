@@ -2,16 +2,18 @@
 
 import gc
 from collections.abc import Iterator
-from contextlib import _GeneratorContextManager, contextmanager
+from contextlib import contextmanager
 
 
-def without_garbage_collection() -> _GeneratorContextManager[None]:
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
     """Nothing looks for cycles within the block, or the function that this decorates.
 
     The search goes through all objects each time: imports, a report, and a driver that restores 100,000 trials spend a
     seventh to a third of their time so, and little is there to be freed.
     """
-    return with_garbage_collection(False)
+    with with_garbage_collection(False):
+        yield
 
 
 @contextmanager

@@ -1,6 +1,7 @@
-"""What this process may compute on: how many processors, and which device."""
+"""What this process and those that it starts compute on: how many processors, which device, which code."""
 
 import os
+from pathlib import Path
 
 from emodarts.errors import EmodartsError
 
@@ -10,6 +11,12 @@ def processors() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def module_environment() -> dict[str, str]:
+    """The environment of a process that runs a module of this package, which has one thread."""
+    path = os.pathsep.join(p for p in (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")) if p)
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def choose_device(name: str) -> str:

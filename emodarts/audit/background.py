@@ -5,12 +5,11 @@ import pickle
 import subprocess
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-import emodarts
 from emodarts.audit.model import Audit
 from emodarts.errors import EmodartsError
+from emodarts.processors import module_environment
 
 
 def audit_in_background(*arguments: Any) -> Audit:
@@ -22,18 +21,17 @@ def audit_in_background(*arguments: Any) -> Audit:
         [sys.executable, "-P", "-m", "emodarts.audit.background"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path(emodarts.__file__).parent.parent)},
+        env=module_environment(),
         process_group=0,  # Ctrl-C is the driver's
     )
     answer, _ = process.communicate(pickle.dumps(arguments))
     if process.returncode:
         name, code = arguments[0].name, process.returncode
         raise EmodartsError(f"the process that audited {name} ended with {code}: memory may be short; run again")
-    result = pickle.loads(answer)
+    result: Audit | Exception = pickle.loads(answer)
     if isinstance(result, Exception):
         raise result
-    audit: Audit = result
-    return audit
+    return result
 
 
 def yield_processors() -> None:
@@ -47,14 +45,14 @@ def _audit() -> None:
     yield_processors()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not stand in the answer
-    arguments = pickle.load(sys.stdin.buffer)
+    arguments = pickle.load(sys.stdin.buffer)  # from the process that started this one, as is the answer back
     from emodarts.audit.audit import audit_corpus
 
     try:
         answer: Audit | Exception = audit_corpus(*arguments)
     except Exception as error:
         answer = error
-    with answers:
+    with suppress(BrokenPipeError), answers:  # nobody waits any longer
         pickle.dump(answer, answers)
 
 

@@ -303,9 +303,9 @@ def page_of(options: argparse.Namespace, corpus: str, about: dict[str, Any], row
         f"{len(tally.speakers)} speakers are recognised, {tally.counts.sum():.0f} utterances of {classes} classes; "
         f"chance is {_three(1 / classes)}.",
         "",
-        "| features, normalisation | system | seeds | UAR [95 %] | searched minus it | verdict on the searched one "
-        "| tuned minus default | parameters | search + training, s |",
-        "|---|---|---:|---|---|---|---|---:|---:|",
+        "| features, normalisation | system | seeds | UAR [95 %] | first seed | searched minus it "
+        "| verdict on the searched one | tuned minus default | parameters | search + training, s |",
+        "|---|---|---:|---|---:|---|---|---|---:|---:|",
     ]
     for row in rows:
         verdict = verdicts.get((row.condition, row.kind, row.name))
@@ -315,6 +315,7 @@ def page_of(options: argparse.Namespace, corpus: str, about: dict[str, Any], row
             f"`{row.name}`",
             str(len(row.tallies)),
             _interval(row.uar),
+            _three(interval(row.tallies[:1]).value),
             "-" if verdict is None else _interval(verdict.difference, sign=True),
             "reference" if row.is_reference else str(verdict),
             "-" if row.tuned is None else _interval(row.tuned, sign=True),

@@ -19,8 +19,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO
 
-import emodarts
 from emodarts.errors import EmodartsError
+from emodarts.processors import module_environment
 
 _LOOK_SECONDS = 2.0  # without an answer, until it is looked whether the workers live
 
@@ -68,15 +68,13 @@ def extract_in_processes(folder: Path, numbers: Sequence[int], processes: int) -
 
 
 def _start(folder: Path) -> "subprocess.Popen[str]":
-    package = str(Path(emodarts.__file__).parent.parent)
-    path = os.pathsep.join(p for p in (package, os.environ.get("PYTHONPATH")) if p)
     return subprocess.Popen(
         # -P: a module of the user's working directory must not take the place of one of ours.
         [sys.executable, "-P", "-m", "emodarts.features.store.workers", str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+        env=module_environment(),
         process_group=0,  # Ctrl-C is the builder's, who ends its workers
     )
 
