@@ -13,9 +13,8 @@ from emodarts.processors import module_environment
 
 
 def audit_in_background(*arguments: Any) -> Audit:
-    """As `audit_corpus`, whose arguments it takes: the same audit, later on a machine that is busy.
-
-    Raises what `audit_corpus` does, and EmodartsError where the process dies.
+    """As `audit_corpus`, whose arguments it takes: the same audit, later on a machine that is busy. Raises what that
+    does, and EmodartsError where the process dies.
     """
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "emodarts.audit.background"],
@@ -26,8 +25,8 @@ def audit_in_background(*arguments: Any) -> Audit:
     )
     answer, _ = process.communicate(pickle.dumps(arguments))
     if process.returncode:
-        name, code = arguments[0].name, process.returncode
-        raise EmodartsError(f"the process that audited {name} ended with {code}: memory may be short; run again")
+        name = f"{arguments[0].name} ended with {process.returncode}"
+        raise EmodartsError(f"the process that audited {name}: memory may be short; run again")
     result: Audit | Exception = pickle.loads(answer)
     if isinstance(result, Exception):
         raise result
