@@ -80,15 +80,14 @@ class Group:
     """Systems that run as one sweep; `seeds` of each study's winner, `more`: overrides."""
 
     systems: tuple[str, ...]
-    seeds: int = 1
+    seeds: int = SEEDS
     more: tuple[str, ...] = ()
 
 
 GROUPS = {
     "main": Group(
         (SEARCHED, "cnn_lstm_attention", "emodarts:fixed"),
-        SEEDS,
-        ("search.match_parameters=cnn_lstm_attention",),
+        more=("search.match_parameters=cnn_lstm_attention",),
     ),
     "draws": Group(("emodarts:random_architecture:joint",), DRAWS),
     "controls": Group(("emodarts:random_search:joint", "emodarts:sampler:joint", "svm", "linear_probe")),
@@ -364,8 +363,7 @@ def design_lines() -> list[str]:
     ]
     for name, group in GROUPS.items():
         systems = ", ".join(f"`{system}`" for system in group.systems)
-        seeds = "one seed" if group.seeds == 1 else f"{group.seeds} seeds of the winner"
-        lines.append(f"- {name}: {systems}; {seeds}")
+        lines.append(f"- {name}: {systems}; {group.seeds} seeds of the winner")
     return lines
 
 
