@@ -14,7 +14,7 @@ from emodarts.corpora.protocols.folds import protocol_name
 from emodarts.corpora.readers import describe
 from emodarts.corpora.settings import SINGLE_CORPUS_SETTINGS, CorpusSettings, short_name
 from emodarts.errors import EmodartsError
-from emodarts.experiment.fold_settings import SEARCHED, SYSTEMS, FoldSettings
+from emodarts.experiment.fold_settings import PLAIN, SEARCHED, SYSTEMS, FoldSettings
 from emodarts.features.condition_names import conditions_of
 from emodarts.features.settings import BY_TRAIN, BatchSettings, FeatureSettings
 from emodarts.results.constraints import CONSTRAINT_TEXT, Constraint, is_constraint
@@ -223,7 +223,9 @@ class Settings:
     results: str = setting("results", "folder or URI of the result tables")
     protocol: str | None = setting(None, "short for corpus.protocol, which it replaces")
     system: Any = setting(
-        SEARCHED, f"compared, one or a list: {SEARCHED}, `{SEARCHED}:<method>:<scope>`, {', '.join(SYSTEMS[1:])}"
+        None,
+        f"one or a list: {SEARCHED}, `{SEARCHED}:<method>:<scope>`, {', '.join(SYSTEMS[1:])}; null: {PLAIN}, or "
+        "search.method's",
     )
     ensemble: list[str] = setting([], "systems whose ensembles also make one together: their members of each study")
     extra_tests: list[str] = setting([], "further corpora that every network is tested on, labelled as `corpus` says")
@@ -324,7 +326,8 @@ class Settings:
         `emodarts` is the search as `search` has it, `emodarts:<method>:<scope>` the same with another method or part.
         Raises EmodartsError for an unknown system, and one that is named twice.
         """
-        names = self.system if isinstance(self.system, list) else [self.system]
+        default = PLAIN if self.search.system == SEARCHED else SEARCHED
+        names = self.system if isinstance(self.system, list) else [default if self.system is None else self.system]
         settings = [self._fold_settings(name) for name in names if isinstance(name, str)]
         by_name = {s.search.system if s.searches else s.system: s for s in settings}
         if not len(names) == len(by_name) > 0:

@@ -13,6 +13,7 @@ from emodarts.settings import setting
 from emodarts.training.settings import TrainingSettings
 
 SEARCHED = "emodarts"
+PLAIN = f"{SEARCHED}:fixed"
 SVM = "svm"
 _PENALTY = "training.svm_penalty"
 _CONTROL = ("method", "scope", "match_parameters")

@@ -23,7 +23,9 @@ def cover_sentences(
 def _searched(data: ReportData, comparison: Comparison, figures: Sequence[SystemFigures]) -> str:
     first = figures[0].system.results
     of = max(winner.of for winner in first.winners.values())
-    what = "A network was searched" if first.system.startswith("emodarts") else f"{first.system} was trained"
+    method = first.system.partition(":")[2]
+    is_searched = first.system.startswith("emodarts") and not method.startswith(("fixed", "random_architecture"))
+    what = "A network was searched" if is_searched else f"{first.system} was trained"
     choice = f"of {of} configurations a fold the best on dev was taken" if of > 1 else "one configuration a fold"
     others = "" if len(heading := data.sweeps) == 1 else f", in {len(heading)} sweeps"
     return (

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from emodarts.console import print_line
 from emodarts.errors import EmodartsError
+from emodarts.experiment.fold_settings import PLAIN, SEARCHED
 from emodarts.records import PUBLISHED_STUDY, SHARED_STUDY, fold_study
 from emodarts.results.reader import Results
 from emodarts.results.writer import SweepWriter
@@ -29,6 +30,11 @@ from sweeps.units.unit_queue import UnitQueue
 from sweeps.variants.genotype_transfer import SourceSweep, refuse_changed
 from sweeps.variants.matrix import matrix_sweeps
 from sweeps.variants.published_protocol import published_settings, runnable_without_dev
+
+_BY_DEFAULT = (
+    f"system={PLAIN}, the space's plain architecture: on dev no search was better than it (docs/evidence.md); "
+    f"system={SEARCHED} searches"
+)
 
 
 @dataclass(frozen=True)
@@ -84,18 +90,21 @@ def make_jobs(settings: Settings, storage: Storage, console: Console, overrides:
     `overrides` are the command line's, none of which is ignored in silence. Raises EmodartsError.
     """
     if settings.matrix:
-        return [_search_job(sweep, storage, console) for sweep in matrix_sweeps(settings)]
+        return [_search_job(sweep, storage, console, overrides) for sweep in matrix_sweeps(settings)]
     if settings.genotypes_from is not None:
         return [_transfer_job(settings, storage, console, overrides)]
-    jobs = [_search_job(settings, storage, console)]
+    jobs = [_search_job(settings, storage, console, overrides)]
     if settings.published_protocol:
         jobs.append(_published_job(settings, console))
     return jobs
 
 
-def _search_job(settings: Settings, storage: Storage, console: Console) -> SweepJob:
+def _search_job(settings: Settings, storage: Storage, console: Console, overrides: Sequence[str]) -> SweepJob:
     """A sweep whose studies propose configurations."""
     systems = _systems(settings)
+    if settings.system is None and settings.search.system == SEARCHED:
+        _check_overrides(systems, overrides)
+        print_line(console, _BY_DEFAULT)
     check_race(settings.sweep)
     for space in systems.values():
         check_sampler(settings.sweep, space)
@@ -111,6 +120,16 @@ def _search_job(settings: Settings, storage: Storage, console: Console) -> Sweep
         print_line(console, f"warm start: {line}")
     hashed["sweep.warm_start.trials"] = warm_start.digest()
     return SweepJob(settings, hashed, data, systems, warm_start=warm_start)
+
+
+def _check_overrides(systems: dict[str, SearchSpace], overrides: Sequence[str]) -> None:
+    """Raise EmodartsError where something of a search is set, and the system that is there by default has none."""
+    for override in overrides:
+        name = override.lstrip("+~").partition("=")[0]
+        if name.startswith("search.") and not any(space.settings.uses(name) for space in systems.values()):
+            raise EmodartsError(
+                f"{override} is of a search, and system={PLAIN}, the default, has none: add system={SEARCHED}"
+            )
 
 
 def _tested(settings: Settings, data: SweepData) -> dict[str, tuple[frozenset[str], frozenset[str]]]:

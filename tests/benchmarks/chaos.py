@@ -28,7 +28,7 @@ from tests.support.chaos import SICKNESS, Chaos, ObjectStore, local_cluster
 from tests.support.commands import comparable
 from tests.support.files import REPOSITORY
 
-BUDGET = ["search.epochs=4", "training.epochs=8"]
+BUDGET = ["system=emodarts", "search.epochs=4", "training.epochs=8"]
 STRIKES = {"driver": 5, "worker": 10, "node": 2, "sick": 2, "storage": 2, "file": 2}
 
 

@@ -3,7 +3,7 @@
     python tests/benchmarks/evidence.py dev [--encoders FOLDER]           # EmoDB and RAVDESS, dev parts: defaults
     python tests/benchmarks/evidence.py test --corpus nemo [--encoders FOLDER]        # once, for the frozen default
     python tests/benchmarks/evidence.py test --corpus manifest --root FOLDER          # anybody's own recordings
-        [--folds 0 1 2] [--minutes M] [--results evidence] [--page-only]
+        [--folds 0 1 2] [--groups main] [--minutes M] [--results evidence] [--page-only]
 
 docs/evidence.md says what is compared and by which rules, and was committed before any run. The last form takes a
 folder with recordings and a table of file, speaker and label (three speakers or more). FOLDER of encoders holds
@@ -144,7 +144,8 @@ def cells_of(options: argparse.Namespace, corpus: str) -> list[Cell]:
     cells = []
     for condition in options.conditions:
         folder = folder_of(options, corpus, condition)
-        for name, group in GROUPS.items():
+        for name in options.groups:
+            group = GROUPS[name]
             overrides = [
                 f"corpus={corpus}",
                 *([] if corpus == "manifest" else [f"corpus.protocol={PROTOCOL}"]),
@@ -405,6 +406,8 @@ def main(arguments: Sequence[str] | None = None, run: RunCell = run_in_process_o
     parser.add_argument("--page-only", action="store_true", help="run nothing")
     names = [condition.name for condition in CONDITIONS]
     parser.add_argument("--conditions", nargs="+", choices=names, default=names)
+    groups = list(GROUPS)
+    parser.add_argument("--groups", nargs="+", choices=groups, default=groups, help="some, or some beside others")
     parser.add_argument("--trials", type=int, default=TRIALS)
     parser.add_argument("--seeds", type=int, default=DRAWS, help="at most so many seeds a system")
     parser.add_argument("--set", nargs="+", default=[], help="further settings of all sweeps; the page names them")

@@ -55,6 +55,7 @@ def run(corpus: str, pruner: str, trials: int, results: Path, default_space: boo
     """One sweep, or what is missing of it."""
     name = f"pruning-{corpus}-{pruner}{'-default' if default_space else ''}"
     asked = [
+        "system=emodarts",
         *(DEFAULT if default_space else CORPORA)[corpus],
         f"sweep.name={name}",
         f"sweep.pruner={pruner}",

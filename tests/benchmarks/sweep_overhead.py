@@ -57,6 +57,7 @@ def settings_of(results: Path, trials: int) -> Settings:
         search=SearchSettings(epochs=SEARCH_EPOCHS),
         training=TrainingSettings(epochs=TRAINING_EPOCHS),
         sweep=sweep,
+        system="emodarts",
         results=str(results),
     )
 

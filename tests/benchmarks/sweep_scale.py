@@ -103,6 +103,7 @@ def requests_of_a_unit() -> dict[str, Any]:
             search=SearchSettings(epochs=SEARCH_EPOCHS, cells=2, nodes=1, stem_channels=4, **small),
             training=TrainingSettings(epochs=TRAINING_EPOCHS, **small),
             sweep=SweepSettings(name="s", trials=3, folds=[0], sampler="random"),
+            system="emodarts",
             results=uri.format("requests"),
         )
         storage = Storage.open(settings.results)

@@ -52,8 +52,9 @@ class Tree:
     folder: Path
 
     def sweep(self, results: str, *overrides: str) -> list[str]:
-        """The command of a sweep of the demo corpus."""
-        return [str(self.root / "sweeps" / "run.py"), f"results={self.folder / results}", *overrides]
+        """The command of a sweep that searches, on the demo corpus."""
+        own = ["system=emodarts", f"results={self.folder / results}"]
+        return [str(self.root / "sweeps" / "run.py"), *own, *overrides]
 
     def report(self, results: Path) -> list[str]:
         """The command that writes the page of some results."""

@@ -280,12 +280,12 @@ def test_the_variables_of_the_login_shell_let_a_sweep_join_and_ask_for_gpu_share
 
 def within_epoch(folder):
     """Epochs and steps of the next epoch that a unit left in its checkpoint within it; None: it left none."""
-    file = folder / "search.within.safetensors"
+    file = folder / "training.within.safetensors"
     if not file.exists():
         return None
     with safe_open(file, "np") as content:
         state = json.loads(content.metadata()["state"])
-    return len(state["state"]["records"]), len(state["progress"]["losses"])
+    return len(state["records"]), len(state["progress"]["losses"])
 
 
 @pytest.mark.cluster
@@ -302,8 +302,8 @@ def test_the_literal_command_on_a_cluster_and_sigterm_from_a_scheduler(cluster, 
         )
         begun, deadline = time.time(), time.time() + 200
         while time.time() < deadline and driver.poll() is None:
-            searches = tmp_path.glob("results/*/checkpoints/*/search.safetensors")
-            if any(search.stat().st_mtime > begun for search in searches) and any(cluster.workers()):
+            trainings = tmp_path.glob("results/*/checkpoints/*/training.safetensors")
+            if any(training.stat().st_mtime > begun for training in trainings) and any(cluster.workers()):
                 break
             time.sleep(0.1)
         assert not processes_below(driver) & {"raylet", "gcs_server"}, "a second Ray was started"

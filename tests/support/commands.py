@@ -27,6 +27,7 @@ from tests.support.files import REPOSITORY
 RUN = [sys.executable, str(REPOSITORY / "sweeps" / "run.py")]
 QUICK_WORKERS = {"RAY_worker_niceness": "0"}  # else they wait while other tests run
 TINY = [
+    "system=emodarts",
     "ray.dashboard=false",
     "features.n_mels=32",
     "search.epochs=1",

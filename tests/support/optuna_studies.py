@@ -20,7 +20,7 @@ DIMENSIONS = {
 
 def make_study(sampler, objectives, space=DIMENSIONS, **more):
     settings = SweepSettings(sampler=sampler, objectives=list(objectives), space=space, trials=40, **more)
-    return OptunaStudy("study", settings, SearchSpace.of(Settings(sweep=settings)))
+    return OptunaStudy("study", settings, SearchSpace.of(Settings(sweep=settings, system="emodarts")))
 
 
 def objective_values(parameters, objectives):

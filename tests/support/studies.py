@@ -31,7 +31,8 @@ SPACE = SearchSpace.of(
                     "seqnn": {"choices": ["all", "lstm"]},
                 }
             }
-        )
+        ),
+        system="emodarts",
     )
 )
 DEFAULT = SPACE.default_parameters()

@@ -66,8 +66,8 @@ def test_ensembles_and_seeds_are_no_part_of_the_hash():
 @pytest.mark.parametrize(
     ("given", "refusal"),
     [
-        (["ensemble=[emodarts,svm]"], "svm is none of the systems: emodarts"),
-        (["ensemble=[emodarts]"], "name two systems or more, none twice"),
+        (["system=emodarts", "ensemble=[emodarts,svm]"], "svm is none of the systems: emodarts"),
+        (["system=emodarts", "ensemble=[emodarts]"], "name two systems or more, none twice"),
         (["system=[emodarts,svm]", "ensemble=[svm,svm]"], "name two systems or more, none twice"),
         (["system=[emodarts,svm]", "ensemble=[emodarts,svm]", "sweep.top=0"], "set sweep.top to 1 or more"),
         (["sweep.top=0", "sweep.seeds_of=members"], "there are no members"),
@@ -102,13 +102,34 @@ def test_a_normalisation_makes_another_sweep_and_the_default_the_one_that_it_mad
     assert "features.normalisation" not in plain.hashed_settings()  # as before there was a choice
     by_speaker = settings("corpus=emodb", "features.normalisation=speaker@5")
     assert by_speaker.hashed_settings()["features.normalisation"] == "speaker@5"
-    assert by_speaker.systems["emodarts"].features.content == plain.systems["emodarts"].features.content
+    assert by_speaker.systems["emodarts:fixed:joint"].features.content == (
+        plain.systems["emodarts:fixed:joint"].features.content
+    )
 
 
 def test_a_control_is_another_system_and_another_sweep():
-    plain, control = settings("corpus=emodb"), settings("corpus=emodb", "search.method=random_search")
+    plain = settings("corpus=emodb", "system=emodarts")
+    control = settings("corpus=emodb", "search.method=random_search")
     assert (*plain.systems, *control.systems) == ("emodarts", "emodarts:random_search:joint")
     assert plain.sweep_name != control.sweep_name
+
+
+@pytest.mark.parametrize(
+    ("given", "system"),
+    [
+        ([], "emodarts:fixed:joint"),
+        (["search=frames", "features=whisper", "features.model=m"], "emodarts:fixed:joint"),
+        (["system=emodarts"], "emodarts"),
+        (["search=paper"], "emodarts"),
+        (["experiment=emodarts_iemocap"], "emodarts"),
+        (["search.method=spos"], "emodarts:spos:joint"),
+        (["search.scope=cnn_only", "search.stop=none"], "emodarts:darts:cnn_only"),
+        (["search=sampler"], "emodarts:sampler:joint"),
+        (["search=paper", "system=svm"], "svm"),
+    ],
+)
+def test_nothing_is_searched_unless_a_search_is_named(given, system):
+    assert list(settings(*given).systems) == [system]
 
 
 def test_the_modern_space_takes_one_word():
@@ -137,7 +158,7 @@ def test_each_system_has_the_dimensions_that_do_something_for_it():
     assert len(dimensions["emodarts"]) == 8
     own = [f"search.{name}" for name in ("nodes", "cells", "alpha_learning_rate", "learning_rate", "epochs")]
     named = f"sweep.dimensions=[{','.join(own)},training.dropout]"
-    assert set(SearchSpace.of(settings(named)).free) == {*own, "training.dropout"}
+    assert set(SearchSpace.of(settings(named, "system=emodarts")).free) == {*own, "training.dropout"}
     assert set(SearchSpace.of(settings(named, "system=cnn_lstm_attention")).free) == {"training.dropout"}
     drawn = set(SearchSpace.of(settings(named, "system=emodarts:random_architecture:joint")).free)
     assert drawn == {"search.nodes", "search.cells", "training.dropout"}

@@ -19,7 +19,7 @@ from emodarts.results import reader
 from emodarts.results.ensembles import evaluate_ensembles
 from sweeps.execution import local
 from sweeps.execution.worker import run_unit_locally
-from tests.support.commands import RUN, VARIED, comparable, manifest, run_here, variables
+from tests.support.commands import ONE_TRIAL, RUN, VARIED, comparable, manifest, run_here, variables
 from tests.support.files import write_corpus, write_tone
 
 
@@ -210,6 +210,22 @@ def test_wrong_settings_are_one_clear_sentence(environment, small_corpus, tmp_pa
 )
 def test_what_is_refused_before_anything_runs(environment, small_corpus, tmp_path, given, message):
     assert message in run_here(environment, *manifest(small_corpus, tmp_path / "r", given), code=1)
+
+
+def test_without_a_system_nothing_is_searched_and_the_command_says_why(environment, small_corpus, tmp_path):
+    of_a_search = ("system=", "search.epochs=", "search.channels=", "search.sequence_width=")
+    asked = [given for given in manifest(small_corpus, tmp_path / "r") if not given.startswith(of_a_search)]
+    refused = run_here(environment, *asked, "search.epochs=2", code=1)
+    assert (
+        "search.epochs=2 is of a search, and system=emodarts:fixed, the default, has none: add system=emodarts"
+        in refused
+    )
+    told = run_here(environment, *asked, *ONE_TRIAL, "sweep.folds=[0]")
+    assert "no search was better than it (docs/evidence.md); system=emodarts searches" in told
+    opened = reader.open(tmp_path / "r")
+    assert {(row["system"], row["phase"]) for row in opened.table("epochs").to_pylist()} == {
+        ("emodarts:fixed:joint", "train")
+    }
 
 
 @pytest.mark.slow

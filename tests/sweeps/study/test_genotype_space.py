@@ -149,7 +149,7 @@ def test_each_method_uses_what_it_has():
         "sampler": {"cells"},
     }
     for method, names in unused.items():
-        (system,) = settings(f"search.method={method}").systems.values()
+        (system,) = settings("system=emodarts", f"search.method={method}").systems.values()
         assert not [name for name in names if system.uses(f"search.{name}")], method
         assert all(system.uses(f"search.{name}") for name in used[method]), method
         assert system.uses("training.learning_rate")

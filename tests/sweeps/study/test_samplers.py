@@ -76,7 +76,7 @@ def test_generations_of_nsga_are_told_by_the_number():
 def test_a_sampler_that_does_not_fit_is_refused(sweep, message):
     settings = SweepSettings(**{"space": DIMENSIONS, **sweep})
     with pytest.raises(EmodartsError, match=message):
-        samplers.check_sampler(settings, SearchSpace.of(Settings(sweep=settings)))
+        samplers.check_sampler(settings, SearchSpace.of(Settings(sweep=settings, system="emodarts")))
 
 
 def test_importances_find_what_matters():
@@ -114,7 +114,7 @@ CONDITIONAL = {
 )
 def test_auto_goes_by_the_space_and_the_trials(sweep, sampler):
     settings = SweepSettings(**sweep)
-    assert samplers.choose_sampler(settings, SearchSpace.of(Settings(sweep=settings))) == sampler
+    assert samplers.choose_sampler(settings, SearchSpace.of(Settings(sweep=settings, system="emodarts"))) == sampler
 
 
 @pytest.mark.parametrize(("trials", "startup"), [(1, 4), (16, 4), (24, 6), (40, 10), (1000, 10)])
@@ -152,7 +152,7 @@ def test_proposals_keep_away_from_what_runs():
 )  # fmt: skip
 def test_the_start_says_what_is_proposed_blindly(sweep, in_flight, words):
     settings = SweepSettings(**{"space": DIMENSIONS, **sweep})
-    space = SearchSpace.of(Settings(sweep=settings))
+    space = SearchSpace.of(Settings(sweep=settings, system="emodarts"))
     assert words in samplers.describe_proposals(settings, space, in_flight)
 
 

@@ -12,7 +12,9 @@ WHEN = {"low": 0.1, "high": 1.0, "log": True, "when": {"search.regulariser": "be
 
 
 def space_of(space, **search):
-    return SearchSpace.of(Settings(search=SearchSettings(**search), sweep=SweepSettings(space=space)))
+    return SearchSpace.of(
+        Settings(system="emodarts", search=SearchSettings(**search), sweep=SweepSettings(space=space))
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,11 +53,13 @@ def space_of(space, **search):
 )
 def test_a_wrong_space_is_refused(space, message):
     with pytest.raises(EmodartsError, match=message):
-        SearchSpace.of(Settings(sweep=SweepSettings(space=space)))
+        SearchSpace.of(Settings(system="emodarts", sweep=SweepSettings(space=space)))
 
 
 def test_the_default_is_brought_inside_the_bounds():
-    space = SearchSpace.of(Settings(sweep=SweepSettings(space={"search": {"nodes": {"low": 3, "high": 4}}})))
+    space = SearchSpace.of(
+        Settings(system="emodarts", sweep=SweepSettings(space={"search": {"nodes": {"low": 3, "high": 4}}}))
+    )
     assert space.default_parameters() == {"search.nodes": 3}
 
 
@@ -63,7 +67,9 @@ def test_families_are_those_of_the_operations():
     dimension = {"search": {"seqnn": {"choices": "families"}}}
 
     def choices(**search):
-        space = SearchSpace.of(Settings(search=SearchSettings(**search), sweep=SweepSettings(space=dimension)))
+        space = SearchSpace.of(
+            Settings(system="emodarts", search=SearchSettings(**search), sweep=SweepSettings(space=dimension))
+        )
         return space.free["search.seqnn"].choices
 
     assert choices() == ("all", "lstm", "rnn", "lstm_attention", "rnn_attention")
@@ -111,7 +117,7 @@ def test_dimensions_are_free_by_name():
     }
 
     def space(**more):
-        return SearchSpace.of(Settings(sweep=SweepSettings(**given, **more)))
+        return SearchSpace.of(Settings(system="emodarts", sweep=SweepSettings(**given, **more)))
 
     assert set(space().free) == {"search.nodes", "training.dropout"}
     named = space(dimensions=["training.depth", "batches.time_masks", "search.nodes"])

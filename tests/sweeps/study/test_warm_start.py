@@ -25,7 +25,7 @@ COSTS = {"parameters": 10.0, "macs": 5.0}
 
 
 def make_space(settings):
-    return SearchSpace.of(Settings(sweep=settings))
+    return SearchSpace.of(Settings(sweep=settings, system="emodarts"))
 
 
 def parameters(rate, dropout=0.1):
