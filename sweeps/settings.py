@@ -224,8 +224,8 @@ class Settings:
     protocol: str | None = setting(None, "short for corpus.protocol, which it replaces")
     system: Any = setting(
         None,
-        f"one or a list: {SEARCHED}, `{SEARCHED}:<method>:<scope>`, {', '.join(SYSTEMS[1:])}; null: {PLAIN}, or "
-        "search.method's",
+        f"one or a list: {SEARCHED}, `{SEARCHED}:<method>:<scope>`, {', '.join(SYSTEMS[1:])}; null: {PLAIN}, unless "
+        "search.method names another",
     )
     ensemble: list[str] = setting([], "systems whose ensembles also make one together: their members of each study")
     extra_tests: list[str] = setting([], "further corpora that every network is tested on, labelled as `corpus` says")
