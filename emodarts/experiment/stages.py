@@ -11,11 +11,7 @@ from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_data import FoldData
 from emodarts.experiment.fold_settings import SEARCHED
 from emodarts.experiment.train_parts import split_train_part
-from emodarts.experiment.unit_checkpoints import (
-    Folder,
-    search_checkpoints,
-    training_checkpoints,
-)
+from emodarts.experiment.unit_checkpoints import Folder, search_checkpoints, training_checkpoints
 from emodarts.experiment.unit_spec import TransferredGenotype
 from emodarts.features.batches import FoldPart
 from emodarts.features.normalisation import Normaliser, Standardiser

@@ -79,11 +79,7 @@ class SweepTables:
         yield from small
 
     def read_trials(
-        self,
-        name: str,
-        trials: Collection[tuple[str, str, int]],
-        columns: Columns = None,
-        where: Where = None,
+        self, name: str, trials: Collection[tuple[str, str, int]], columns: Columns = None, where: Where = None
     ) -> Iterator[pa.Table]:
         """The rows of some configurations, each `(system, study, trial)` with all its folds and seeds, in a unit table.
 

@@ -20,12 +20,7 @@ def are_strides(strides: Sequence[int]) -> bool:
 class TrainingSettings:
     """How the network is trained from scratch, whatever its system; an SVM has `svm_penalty` alone."""
 
-    epochs: int = setting(
-        30,
-        "epochs; of the last quarter the best on dev counts",
-        at_least=1,
-        at_most=10_000,
-    )
+    epochs: int = setting(30, "epochs; of the last quarter the best on dev counts", at_least=1, at_most=10_000)
     channels: int | None = setting(
         16, "channels of a node in the first CNN cell; null: as in the search", at_least=2, at_most=512
     )
@@ -36,10 +31,7 @@ class TrainingSettings:
         allowed="an even number from 2 to 2048",
     )
     stem_strides: list[int] | None = setting(
-        [8, 2],
-        "strides of the stem: frequency, time; null: as in the search",
-        check=are_strides,
-        allowed=STRIDES_TEXT,
+        [8, 2], "strides of the stem: frequency, time; null: as in the search", check=are_strides, allowed=STRIDES_TEXT
     )
     width: float = setting(
         1.0,

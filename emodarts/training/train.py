@@ -279,9 +279,5 @@ def _schedule(optimiser: torch.optim.Optimizer, s: TrainingSettings, steps: int)
         return CosineAnnealingLR(optimiser, steps, s.final_learning_rate)
     cycles_momentum = s.optimiser == "adamw"
     return OneCycleLR(
-        optimiser,
-        s.learning_rate,
-        total_steps=max(_LEAST_STEPS, steps),
-        pct_start=0.25,
-        cycle_momentum=cycles_momentum,
+        optimiser, s.learning_rate, total_steps=max(_LEAST_STEPS, steps), pct_start=0.25, cycle_momentum=cycles_momentum
     )

@@ -60,12 +60,7 @@ def make_sampler(settings: SweepSettings, space: SearchSpace, seed: int) -> optu
             case _:  # as Optuna has it; `auto` fits it to few trials as well
                 fitted: dict[str, Any] = {"gamma": count_good} if settings.sampler == "auto" else {}
                 return optuna.samplers.TPESampler(
-                    seed=seed,
-                    n_startup_trials=startup,
-                    multivariate=True,
-                    group=True,
-                    constant_liar=True,
-                    **fitted,
+                    seed=seed, n_startup_trials=startup, multivariate=True, group=True, constant_liar=True, **fitted
                 )
 
 

@@ -84,12 +84,7 @@ def build_planned(
 
 
 def _build(
-    plan: ExtractionPlan,
-    folder: Path,
-    device: str,
-    processes: int | None,
-    progress: Progress,
-    extraction: Extraction,
+    plan: ExtractionPlan, folder: Path, device: str, processes: int | None, progress: Progress, extraction: Extraction
 ) -> None:
     folder.mkdir(exist_ok=True)
     _clear(folder)
