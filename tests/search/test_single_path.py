@@ -14,7 +14,7 @@ from emodarts.networks.network import DiscreteNetwork
 from emodarts.networks.supernet import Supernet
 from emodarts.search.budget import Budget
 from emodarts.search.candidates import CandidateSpace, FairChoice, choose_uniformly
-from emodarts.search.loop import run_search
+from emodarts.search.loop import SupernetSearch, run_search
 from emodarts.search.single_path import SinglePathSearch, single_path_search
 from emodarts.search.supernet_evaluation import InheritedWeights
 from emodarts.search.task import CandidateResult
@@ -89,10 +89,13 @@ def test_costs_of_a_path_are_those_of_its_network():
         assert search.costs.of(path) == count_macs(DiscreteNetwork(made.shape, path), made.crop)
 
 
-def test_statistics_are_taken_again_for_each_candidate():
-    made = given()
-    search = SinglePathSearch(made)
-    search.train_epoch()
+@pytest.mark.parametrize("method", ["spos", "darts"])
+@pytest.mark.parametrize("operations", [["sep_conv_3x3", "max_pool_3x3", "skip_connect"], ["conv_3x3", "avg_pool_3x3"]])
+def test_statistics_are_taken_again_for_each_candidate(method, operations):
+    """Of convolutions that are stacked in one product (`darts`) as well as of single ones."""
+    made = given(method=method, cnn_operations=operations, cells=3)
+    search = SinglePathSearch(made) if method == "spos" else SupernetSearch(made)
+    search.train_epoch() if method == "spos" else search.run_epoch(0)
     inherited = InheritedWeights.of(search.supernet, made)
     assert set(inherited.calibration.utterances) <= set(made.train_part.utterances)
     first, second = draw(made, 0), draw(made, 1)

@@ -13,12 +13,7 @@ from torch import Tensor, nn
 from emodarts.networks.cell import MixedOperation
 from emodarts.networks.depthwise import depthwise
 from emodarts.networks.fused.cell import FusedOperations
-from emodarts.networks.fused.stacked_convolutions import (
-    NormalisedBranch,
-    repeat_for_edges,
-    stacked_form,
-    weighted_sum,
-)
+from emodarts.networks.fused.stacked_convolutions import NormalisedBranch, repeat_for_edges, stacked_form, weighted_sum
 from emodarts.networks.masking import strided_mask, without_autocast
 from emodarts.networks.operations import AveragePool, Identity, MaxPool, Zero, same_padding
 
@@ -51,7 +46,7 @@ class FusedCnnOperations(FusedOperations):
         mask = mask[:, :, :: self.stride]
         dropped = self._dropped_skips(outputs, branches, mask) if self.skip_dropout and self.training else None
         if branches:
-            sums = weighted_sum(list(branches.values()), self.weights_of(weights, branches), mask, self.training)
+            sums = weighted_sum(list(branches.values()), self.weights_of(weights, branches), mask)
         else:
             shape = x[:, 0, :: self.stride, :: self.stride].shape
             sums = mask.new_zeros(*shape, self.edges * x.shape[1])
@@ -69,7 +64,7 @@ class FusedCnnOperations(FusedOperations):
             skips = outputs.pop("skip_connect")[:, :, :, None].expand(-1, -1, -1, self.edges, -1)
         elif "skip_connect" in branches:
             weights = mask.new_ones(self.edges, 1)
-            sums = weighted_sum([branches.pop("skip_connect")], weights, mask, self.training)
+            sums = weighted_sum([branches.pop("skip_connect")], weights, mask)
             skips = sums.unflatten(3, (self.edges, -1))
         else:
             return None

@@ -45,7 +45,7 @@ class NormalisedBranch(NamedTuple):
 
 
 def weighted_sum(
-    operations: Sequence[Sequence[NormalisedBranch]], weights: Tensor, mask: Tensor, training: bool, relu: bool = False
+    operations: Sequence[Sequence[NormalisedBranch]], weights: Tensor, mask: Tensor, relu: bool = False
 ) -> Tensor:
     """`sum_o weights[e, o] * o` for each edge e: `(batch, frequency, time, edges * channels)`, zero at padded frames.
 
@@ -56,7 +56,7 @@ def weighted_sum(
     columns = [column for column, operation in enumerate(operations) for _ in operation]
     inputs, pointwise = [branch.inputs for branch in branches], torch.stack([branch.pointwise for branch in branches])
     statistics, by_branch = [branch.statistics for branch in branches], select(weights.t(), columns, 0)
-    if not training:
+    if not statistics[0].training:  # see `take_batch_statistics`
         mean = torch.stack([s.running_mean for s in statistics])
         variance = torch.stack([s.running_var for s in statistics])
         sums = running_mixture(inputs, pointwise, by_branch, mask, statistics[0].eps, mean, variance)
@@ -125,7 +125,7 @@ class _StackedSeparable(StackedOperation):
     def forward(self, x: Tensor, repeated: Tensor, mask: Tensor) -> list[NormalisedBranch]:
         branches, mask_between = self.first(x, repeated, mask), mask[:, :, :: self.first.stride]
         weights = mask.new_ones(len(self.first.pointwise), 1)
-        between = weighted_sum([branches], weights, mask_between, self.training, relu=True)
+        between = weighted_sum([branches], weights, mask_between, relu=True)
         second: list[NormalisedBranch] = self.second(between, between, mask_between)
         return second
 
