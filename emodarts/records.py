@@ -41,6 +41,11 @@ def is_inner_name(unit: str) -> bool:
     return re.search(r"\.i\d+$", unit) is not None
 
 
+def full_name(system: str) -> str:
+    """A system's name in the tables: `emodarts:fixed` is short for `emodarts:fixed:joint`."""
+    return f"{system}:joint" if system.count(":") == 1 else system
+
+
 SHARED_STUDY = "shared"  # of a sweep with study_per=sweep: its selection sees the test speakers in other folds
 PUBLISHED_STUDY = "published"  # of the published protocol, in a sweep `<name>-published` beside the clean `<name>`
 

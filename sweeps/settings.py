@@ -17,6 +17,7 @@ from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_settings import PLAIN, SEARCHED, SYSTEMS, FoldSettings
 from emodarts.features.condition_names import conditions_of
 from emodarts.features.settings import BY_TRAIN, BatchSettings, FeatureSettings
+from emodarts.records import full_name
 from emodarts.results.constraints import CONSTRAINT_TEXT, Constraint, is_constraint
 from emodarts.results.ensembles import DEFAULT_TOP
 from emodarts.search.settings import SearchSettings
@@ -68,9 +69,7 @@ class SweepSettings:
     )
     seed: int = setting(0, "the first seed", at_least=0)
     time_budget_hours: float | None = setting(None, "no unit is begun after so many; null: no limit", above=0)
-    study_per: str = setting(
-        "fold", "one study a fold, or one for the whole sweep (exploration)", choices=("fold", "sweep")
-    )
+    study_per: str = setting("fold", "a study a fold, or one for the sweep (exploration)", choices=("fold", "sweep"))
     sampler: str = setting(
         "auto",
         "who proposes configurations: samplers of Optuna; auto: one of them by the space and the trials",
@@ -91,9 +90,7 @@ class SweepSettings:
         "last quarter's epochs, or exp(-loss)",
         choices=("best_epoch", "late_mean", "dev_loss"),
     )
-    pruner: str = setting(
-        "none", "within a unit (asha), or between folds (wilcoxon)", choices=("none", "asha", "wilcoxon")
-    )
+    pruner: str = setting("none", "in a unit (asha), between folds (wilcoxon)", choices=("none", "asha", "wilcoxon"))
     inner: int = setting(
         0,
         "splits of a fold's train and dev speakers that judge its trials, raced; 0: its dev part",
@@ -147,9 +144,7 @@ class SweepSettings:
     def __post_init__(self) -> None:
         check_settings(self, "sweep")
         if self.seeds_of == "members" and not self.top:
-            raise EmodartsError(
-                "sweep.seeds_of=members and sweep.top=0: there are no members; set sweep.top, or leave it"
-            )
+            raise EmodartsError("sweep.seeds_of=members and sweep.top=0: there are no members: set one of them")
 
     @property
     def startup(self) -> int:
@@ -292,15 +287,12 @@ class Settings:
 
     def _check_ensemble(self) -> None:
         """Raise EmodartsError where `ensemble` names what is no system here, or fewer than two."""
-        names = self.ensemble
+        names = [full_name(name) for name in self.ensemble]
         unknown = [name for name in names if name not in self.systems]
         if unknown:
-            have = ", ".join(self.systems)
-            raise EmodartsError(f"ensemble=[{','.join(names)}]: {unknown[0]} is none of the systems: {have}")
+            raise EmodartsError(f"ensemble: {unknown[0]} is none of the systems: {', '.join(self.systems)}")
         if names and not (1 < len(set(names)) == len(names) and self.sweep.top):
-            raise EmodartsError(
-                f"ensemble=[{','.join(names)}]: name two systems or more, none twice, and set sweep.top to 1 or more"
-            )
+            raise EmodartsError("ensemble: name two systems or more, none twice, and set sweep.top to 1 or more")
 
     @property
     def joins_corpora(self) -> bool:
@@ -355,6 +347,8 @@ class Settings:
                 content["features"][name] = PurePath(content["features"][name]).name
         if self.features.normalisation == BY_TRAIN:  # as before there was a choice
             content["features"].pop("normalisation")
+        if self.training.layer is None:
+            content["training"].pop("layer")
         unused = [declared.name for declared in fields(self.sweep) if not is_used(declared, self.sweep)]
         if self.sweep.dimensions is None:
             content["sweep"].pop("bounds")

@@ -193,9 +193,7 @@ def overlap_findings(overlaps: Sequence[Overlap]) -> Iterator[Finding]:
 def text_findings(texts: Texts, protocol: ProtocolAudit) -> Iterator[Finding]:
     """Texts that stand in train and test."""
     if texts.texts == 0:
-        yield Finding(
-            "note", "texts", "the corpus names no texts", "Whether train and test share sentences cannot be checked."
-        )
+        yield Finding("note", "texts", "the corpus names no texts", "Whether train and test share texts is unknown.")
         return
     parts = [(fold.index, part) for fold in protocol.folds for part in fold.parts if part.role not in ("train", "dev")]
     total, shared = sum(p.utterances for _, p in parts), sum(p.with_shared_text for _, p in parts)
@@ -226,9 +224,7 @@ def cue_findings(cues: Cues) -> Iterator[Finding]:
     fact = f"UAR {_uar(cues.figure(ALL))} for all together (chance {_uar(cues.chance)})"
     fact += f", {best.name} alone {_uar(best.uar)}"
     if together <= cues.chance + cues.margin:
-        yield Finding(
-            "ok", "non-emotional cues", fact, "They say next to nothing about the class of an unheard speaker."
-        )
+        yield Finding("ok", "non-emotional cues", fact, "They say little about the class of an unheard speaker.")
         return
     above_chance = sorted((f for f in alone if f.uar > cues.chance + cues.margin or f is best), key=lambda f: -f.uar)
     remedies = [_REMEDIES[figure.name] for figure in above_chance]
@@ -346,9 +342,7 @@ def published_findings(published: PublishedComparison | None) -> Iterator[Findin
     if published is None:
         return
     if published.as_published:
-        yield Finding(
-            "ok", "published counts", published.sentence(), "The copy is complete and read as others read it."
-        )
+        yield Finding("ok", "published counts", published.sentence(), "The copy is whole and read as others read it.")
     else:
         yield Finding(
             "warning",

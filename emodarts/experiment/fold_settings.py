@@ -15,7 +15,8 @@ from emodarts.training.settings import TrainingSettings
 SEARCHED = "emodarts"
 PLAIN = f"{SEARCHED}:fixed"
 SVM = "svm"
-_PENALTY = "training.svm_penalty"
+_PENALTY, _LAYER = "training.svm_penalty", "training.layer"
+_OVER_TIME = ("training.sequence_rate", "batches.time_masks")
 _CONTROL = ("method", "scope", "match_parameters")
 _DRAWN = {f"search.{name}" for name in (*_CONTROL, *(declared.name for declared in fields(SupernetSettings)))}
 # What candidates that are trained one by one have not, what moves alphas, and what belongs to their search alone.
@@ -56,7 +57,16 @@ class FoldSettings:
 
     def __post_init__(self) -> None:
         if self.system not in SYSTEMS:
-            raise EmodartsError(f"system={self.system} is unknown: {', '.join(SYSTEMS)}")
+            known = f"{', '.join(SYSTEMS)}, or {SEARCHED}:<method>, as {PLAIN} (no search)"
+            raise EmodartsError(f"system={self.system} is unknown: {known}")
+        if self.training.layer is not None and not self.uses(_LAYER):
+            raise EmodartsError(
+                f"{_LAYER}={self.training.layer} is one of the layers that would be weighed: it needs features.layers="
+                "learned or features.layer_weighting=learned, and no search that chooses layers (search.space=frames)"
+            )
+        if self.training.sequence_rate is not None and not self.features.frame_rate:
+            kind = self.features.kind
+            raise EmodartsError(f"training.sequence_rate is of frames, and features.kind={kind} has none: set null")
         if self.searches and self.search.chosen_space.reads_frames and not self.features.frame_rate:
             raise EmodartsError(
                 f"search.space={self.search.space} is over time alone, and features.kind={self.features.kind} has one "
@@ -74,6 +84,11 @@ class FoldSettings:
         Only a search has those of `search`, an architecture that is drawn or fixed those of the network alone; a
         network designed by hand has those of its parts; an SVM has its penalty.
         """
+        if name == _LAYER:
+            chosen_by_search = self.searches and self.search.chosen_space.reads_frames
+            return self.features.learned_layers and not chosen_by_search
+        if name in _OVER_TIME and not self.features.frame_rate:
+            return False
         if self.system == SVM or name == _PENALTY:
             return self.system == SVM and name == _PENALTY
         if not name.startswith("search."):

@@ -159,7 +159,7 @@ def predict_part(data: FoldData, network: DiscreteNetwork, part: FoldPart) -> ND
 
 def search_task(data: FoldData, seed: int) -> SearchTask:
     """The search's task: its weights and alphas learn from the two halves of train, or both from all of it."""
-    task = _single_level_task(data, data.part(data.search_fold.train), seed)
+    task = single_level_task(data, data.part(data.search_fold.train), seed)
     if data.settings.search.optimisation == "single":
         return task
     halves = split_train_part(data.search_fold, derive_seed(seed, "split"))
@@ -167,16 +167,17 @@ def search_task(data: FoldData, seed: int) -> SearchTask:
     return replace(task, weight_part=weight_part, alpha_part=alpha_part)
 
 
-def _single_level_task(data: FoldData, train: FoldPart, seed: int) -> SearchTask:
+def single_level_task(data: FoldData, train: FoldPart, seed: int) -> SearchTask:
+    """A task whose weights and alphas learn from all of `train`."""
     s, classes = data.settings, len(data.fold.classes)
     dev = data.dev if data.fold.dev else None
-    rate = s.training.sequence_rate
-    return SearchTask(train, train, train, dev, classes, s.search, s.features, s.batches, seed, data.device, rate)
+    sizes = s.training.sequence_rate, s.training.layer
+    return SearchTask(train, train, train, dev, classes, s.search, s.features, s.batches, seed, data.device, *sizes)
 
 
 def _supernet_shape(data: FoldData) -> NetworkShape:
     """The sizes of a search's networks; a part of train that is too small to search with does not matter."""
-    return _single_level_task(data, data.train, 0).shape
+    return single_level_task(data, data.train, 0).shape
 
 
 def _candidate_trainer(data: FoldData, task: SearchTask) -> Evaluate:

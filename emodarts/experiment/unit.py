@@ -13,6 +13,7 @@ from emodarts.experiment.unit_checkpoints import Folder
 from emodarts.experiment.unit_records import unit_records
 from emodarts.experiment.unit_spec import TransferredGenotype
 from emodarts.features.store.joined import AnyStore
+from emodarts.networks.sizes import layer_at
 from emodarts.records import OnEpochEnd, UnitRecords, ignore_epoch
 from emodarts.training import svm
 
@@ -43,9 +44,11 @@ def run_fold(
     """
     data = FoldData.of(store, fold, settings, device)
     if settings.system == SVM:
-        learned = settings.features.learned_layers
+        layer = layer_at(settings.training.layer, store.channels)
+        chosen = slice(None) if layer is None else slice(layer, layer + 1)
+        layers = chosen if settings.features.learned_layers else None
         penalty = settings.training.svm_penalty
-        machine = svm.fit(data.train, len(fold.classes), penalty, seed, learned, settings.batches)
+        machine = svm.fit(data.train, len(fold.classes), penalty, seed, layers, settings.batches)
         final = final_evaluations(data, machine.predict, tests, cross_corpus_tests, conditions)
         return unit_records(data, None, machine, final)
     search_result = None

@@ -19,9 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="one network, trained on all data: the winner of --fold, else the best on dev; it has no test figure",
     )
     parser.add_argument("--sweep", help="which sweep, where the folder holds several")
-    parser.add_argument(
-        "--system", metavar="NAME", help="which system, where the sweep has several; A,B: both, averaged"
-    )
+    parser.add_argument("--system", metavar="NAME", help="which system, if the sweep has several; A,B: both, averaged")
     parser.add_argument(
         "--root",
         action="append",
@@ -29,9 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="[NAME=]PATH",
         help="the corpus's folder (default: $EMODARTS_CORPORA/<corpus>); once for each where the sweep has several",
     )
-    parser.add_argument(
-        "--grammar", action="append", default=[], metavar="FILE", help="the grammar of a corpus of your own"
-    )
+    parser.add_argument("--grammar", action="append", default=[], metavar="FILE", help="the grammar of your own corpus")
     parser.add_argument("--protocol", metavar="FILE", help="the split, where the sweep had one of your own")
     parser.add_argument("--device", default="cpu", help="to train on: cpu (default; the same bits again) or cuda")
     parser.add_argument("--threads", type=int, default=1, help="to train with on a CPU (default: 1, as a sweep does)")

@@ -94,9 +94,7 @@ def corpora_settings(
     if names is None:
         return (corpus_settings(sweep, roots[-1] if roots else None, protocol),)
     if protocol is not None:
-        raise EmodartsError(
-            f"--protocol {protocol}: the sweep joins the default protocols of its corpora; leave it out"
-        )
+        raise EmodartsError(f"--protocol {protocol}: the sweep joins the default protocols of its corpora; omit it")
     shared, folders = corpus_settings({**sweep, "corpus.protocol": None}, None, None), _folders(roots, names)
     return tuple(shared.for_corpus(name, folders.get(name)) for name in names)
 

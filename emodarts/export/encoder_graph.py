@@ -6,11 +6,7 @@ from torch import Tensor, nn
 
 from emodarts.errors import EmodartsError
 from emodarts.export.fourier import fourier_kernels
-from emodarts.features.extractors.transformer_encoders import (
-    WhisperEncoder,
-    load_transformers_encoder,
-    whisper_layers,
-)
+from emodarts.features.extractors.transformer_encoders import WhisperEncoder, load_transformers_encoder, whisper_layers
 from emodarts.features.settings import FeatureSettings
 from emodarts.networks.masking import time_mask
 

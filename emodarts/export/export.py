@@ -88,9 +88,7 @@ def _open_sweep(options: argparse.Namespace) -> Results:
     """The one sweep there is, or that was named."""
     results = reader.open(options.results, sweep=options.sweep)
     if len(results.sweeps) > 1:
-        raise EmodartsError(
-            f"{options.results} holds several sweeps: name one with --sweep: {', '.join(results.sweeps)}"
-        )
+        raise EmodartsError(f"{options.results} has several sweeps: name one with --sweep: {', '.join(results.sweeps)}")
     return results
 
 

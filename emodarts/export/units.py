@@ -13,7 +13,7 @@ from emodarts.experiment.fold_settings import SVM, FoldSettings
 from emodarts.experiment.unit_spec import settings_from_json
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import NetworkShape
-from emodarts.records import EpochRecord, TrialRecord, UnitKey, late_dev_epoch
+from emodarts.records import EpochRecord, TrialRecord, UnitKey, full_name, late_dev_epoch
 from emodarts.results.commits import Commit
 from emodarts.results.ensembles import Ensemble, evaluate_ensemble
 from emodarts.results.reader import Results, SweepTables
@@ -144,7 +144,7 @@ def _check_choice(results: Results, commits: list[Commit], unfinished: list[str]
 def _choose_system(results: Results, trials: list[TrialRecord], system: str | None) -> str:
     """The system that was named, or the only one. Raises EmodartsError where that is none."""
     systems, where = sorted({trial.system for trial in trials}), f"sweep '{results.sweeps[0]}'"
-    if system is not None and system not in systems:
+    if system is not None and (system := full_name(system)) not in systems:
         raise EmodartsError(f"--system {system}: {where} has {', '.join(systems) or 'none yet'}")
     if not systems:
         raise EmodartsError(f"{where} has no trials yet")

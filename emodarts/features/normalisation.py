@@ -150,10 +150,7 @@ def own_statistics(frames: Tensor, sums: Tensor, squares: Tensor, train: Standar
     """
     mean, deviation = (x.float() for x in _mean_and_deviation(frames.clamp_min(1), sums, squares))
     deviation = torch.maximum(deviation, _SMALLEST_FRACTION * train.deviation)
-    return (
-        torch.where(frames < 2, train.mean, mean),
-        torch.where(frames < _FEW_FRAMES, train.deviation, deviation),
-    )
+    return torch.where(frames < 2, train.mean, mean), torch.where(frames < _FEW_FRAMES, train.deviation, deviation)
 
 
 def _mean_and_deviation(frames: Tensor, sums: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:

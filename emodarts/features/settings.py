@@ -129,7 +129,7 @@ class FeatureSettings:
         "layers that are taken; 0: the input of the first block; learned: all, weighted by the network; "
         f"null: the middle one (of a bundle the {_BUNDLE_LAYER}th)",
         check=lambda layers: layers in (None, "learned") or _are_layers(layers),
-        allowed="an integer from 0, a list of them (none twice), learned, null",
+        allowed="an integer from 0, a list of them (none twice), learned",
         only_with=_ENCODERS,
     )
     layer_weighting: str = setting(

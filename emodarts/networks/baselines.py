@@ -17,7 +17,7 @@ from emodarts.networks.operations import MaskedBatchNorm, PointwiseConvolution, 
 from emodarts.networks.pooling import AttentiveStatistics, StatisticsPooling, build_head
 from emodarts.networks.sequence import BidirectionalLayers
 from emodarts.networks.sizes import residual_strides
-from emodarts.networks.stem import LayerWeighting, build_stem
+from emodarts.networks.stem import build_layer_reader, build_stem
 
 
 def build_network(system: str, shape: NetworkShape) -> "HandDesignedNetwork":
@@ -80,7 +80,8 @@ class HandDesignedNetwork(nn.Module):
     def __init__(self, shape: NetworkShape, design: Design):
         super().__init__()
         self.shape, self.drop_path = shape, 0.0  # there is no path to drop
-        self.layer_weighting = LayerWeighting(shape.input_channels) if shape.layer_weighting else None
+        about = shape.input_channels, shape.layer
+        self.layer_weighting = build_layer_reader(*about) if shape.layer_weighting else None
         inputs = 1 if shape.layer_weighting else shape.input_channels
         self.convolutions = _ResidualEncoder(shape, inputs) if design.convolutions else None
         width = self.convolutions.width if self.convolutions else inputs * shape.bins

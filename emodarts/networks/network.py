@@ -19,7 +19,7 @@ from emodarts.networks.operations import CNN_OPERATIONS, ReluConvNorm
 from emodarts.networks.pooling import POOLINGS, PooledClassifier, build_head
 from emodarts.networks.sequence import SEQUENCE_OPERATIONS
 from emodarts.networks.sizes import spread_layers
-from emodarts.networks.stem import LayerChoice, LayerWeighting, build_stem, stem_resolution
+from emodarts.networks.stem import build_layer_reader, build_stem, stem_resolution
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class NetworkShape:
     # Each cell reads the frames beside the cell before it, over time alone and without reductions, of so many layers of
     # an encoder by a weighting of its own, and the pooling is the genotype's. None: the first cell alone reads them.
     frame_layers: int | None = None
+    layer: int | None = None  # with `layer_weighting`: the one layer that is read, in the place of a mean
 
     @property
     def layout(self) -> str:
@@ -95,7 +96,7 @@ class NetworkShape:
         Sizes that are newer than results of 0.1.0 stand there where they are not at their defaults.
         """
         content = {**asdict(self), "layout": self.layout}
-        newer = {"reductions": True, "depth": None, "frame_layers": None}
+        newer = {"reductions": True, "depth": None, "frame_layers": None, "layer": None}
         return json.dumps({k: v for k, v in content.items() if k not in newer or v != newer[k]}, sort_keys=True)
 
     @classmethod
@@ -153,7 +154,7 @@ class Network(nn.Module):
         self.shape = shape
         over_time, reads_frames = shape.over_time or shape.frame_layers is not None, shape.frame_layers is not None
         weighs = shape.layer_weighting and not reads_frames
-        self.layer_weighting = LayerWeighting(shape.input_channels) if weighs else None
+        self.layer_weighting = build_layer_reader(shape.input_channels, shape.layer) if weighs else None
         inputs = 1 if weighs else shape.input_channels // (shape.frame_layers or 1)
         about_stem = inputs, shape.bins, shape.stem_channels, shape.stem_strides, over_time
         self.stem = build_stem(*about_stem)
@@ -243,8 +244,7 @@ class DiscreteNetwork(Network):
         sizes = len(genotype.normal), len(genotype.sequence)
         super().__init__(shape, build_cell, *sizes, affine=True, poolings=(genotype.pooling,))
         self.layer_choices = nn.ModuleList(
-            LayerWeighting(shape.input_channels) if layer is None else LayerChoice(layer)
-            for layer in layers_of_cells(shape, genotype)
+            build_layer_reader(shape.input_channels, layer) for layer in layers_of_cells(shape, genotype)
         )
         self.drop_path = 0.0
 

@@ -13,6 +13,11 @@ def time_stride(frame_rate: float, sequence_rate: float) -> int:
     return min((1, 2, 4, 8), key=lambda stride: abs(math.log(frame_rate / stride / sequence_rate)))
 
 
+def layer_at(position: float | None, layers: int) -> int | None:
+    """Which of so many layers `training.layer` means, from 0; None: all of them."""
+    return None if position is None else round(position * (layers - 1))
+
+
 def scale_widths(channels: int, sequence_width: int, factor: float) -> tuple[int, int]:
     """The channels of a first cell and the width of the sequence part times `training.width`."""
     if factor == 1:

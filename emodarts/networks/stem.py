@@ -36,6 +36,11 @@ class LayerChoice(nn.Module):
         return x[:, self.layer : self.layer + 1]
 
 
+def build_layer_reader(layers: int, layer: int | None) -> LayerWeighting | LayerChoice:
+    """From so many layers to one: a learned mean of all, or this one."""
+    return LayerWeighting(layers) if layer is None else LayerChoice(layer)
+
+
 def stem_layers(strides: tuple[int, int]) -> list[tuple[int, int]]:
     """The strides of each layer of a stem (frequency, time), whose product they are.
 

@@ -18,10 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tables", metavar="FOLDER", type=Path, help="write all tables as CSV, Markdown and LaTeX")
     parser.add_argument("--figures", metavar="FOLDER", type=Path, help="write all figures as SVG and PDF")
     parser.add_argument(
-        "--hard",
-        metavar="FILE",
-        type=Path,
-        help="write what no model has right, and doubtful labels, as CSV",
+        "--hard", metavar="FILE", type=Path, help="write what no model has right, and doubtful labels, as CSV"
     )
     parser.add_argument(
         "--parquet", metavar="FILE", type=Path, help="write one row an utterance and system, for DuckDB or pandas"
@@ -32,9 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="members of an ensemble in each study; 0: none (default: as the sweep had it, else 5)",
     )
-    parser.add_argument(
-        "--ensemble", metavar="A,B", default="", help="systems whose members also make one ensemble together"
-    )
+    parser.add_argument("--ensemble", metavar="A,B", default="", help="systems whose members also make one ensemble")
     listening.add_arguments(parser)
     parser.set_defaults(run=run)
 

@@ -291,10 +291,7 @@ def _group_ensembles(sweep: str, evaluations: Sequence[EnsembleEvaluation]) -> I
 
 
 def _group_rows(
-    sweep: str,
-    rows: Sequence[dict[str, Any]],
-    tallies: Mapping[EvaluatedUnit, Tallies],
-    winners: Mapping[Any, Winner],
+    sweep: str, rows: Sequence[dict[str, Any]], tallies: Mapping[EvaluatedUnit, Tallies], winners: Mapping[Any, Winner]
 ) -> Iterator[SystemResults]:
     """The systems of rows of `folds` or `ensembles`; `winners` by system, study and trial."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)

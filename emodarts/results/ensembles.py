@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from emodarts import metrics
 from emodarts.errors import EmodartsError
-from emodarts.records import Evaluation
+from emodarts.records import Evaluation, full_name
 from emodarts.results.reader import SweepTables
 from emodarts.results.schemas import TABLES
 from emodarts.results.winners import rank_configurations
@@ -91,6 +91,7 @@ def choose_ensembles(ranking: pa.Table, top: int, systems: Sequence[str] = ()) -
     several systems has the members of each of theirs, in the studies that all of them have. None for a `top` of 0.
     """
     measured: dict[tuple[str, str], list[TrialKey]] = {}
+    systems = [full_name(system) for system in systems]
     for row in ranking.filter(pc.is_finite(ranking["value"])).to_pylist() if top else []:
         measured.setdefault((row["system"], row["study"]), []).append((row["system"], row["study"], row["trial"]))
     several = {system for (system, _), trials in measured.items() if len(trials) > 1}

@@ -7,14 +7,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from emodarts.errors import EmodartsError
-from emodarts.networks.names import (
-    CNN_OPERATION_NAMES,
-    DESIGNS,
-    SEQUENCE_OPERATION_NAMES,
-    family_of,
-    operations_of,
-)
+from emodarts.networks.names import CNN_OPERATION_NAMES, DESIGNS, SEQUENCE_OPERATION_NAMES, family_of, operations_of
 from emodarts.networks.spaces import SMALL_SEQUENCE_OPERATIONS, SPACES, OperationSpace
+from emodarts.records import full_name
 from emodarts.settings import check_settings, setting
 from emodarts.training.settings import COMPILE_MODES, PRECISIONS, STRIDES_TEXT, are_strides
 
@@ -39,9 +34,7 @@ class SupernetSettings:
 
     cells: int = setting(3, "CNN cells; those at one and two thirds are reduction cells", at_least=1, at_most=20)
     nodes: int = setting(2, "intermediate nodes of a CNN cell", at_least=1, at_most=8)
-    channels: int = setting(
-        8, "channels of a node in the first cell, doubled by each reduction", at_least=2, at_most=256
-    )
+    channels: int = setting(8, "channels of a node in the first cell; doubled by a reduction", at_least=2, at_most=256)
     sequence_cells: int = setting(1, "sequence cells after the CNN cells; 0: none", at_least=0, at_most=12)
     sequence_nodes: int = setting(1, "intermediate nodes of a sequence cell", at_least=1, at_most=8)
     sequence_width: int = setting(
@@ -199,9 +192,7 @@ class RobustnessSettings:
         "epochs of the weights alone; null: 3/10 of the epochs, rounded down (PC-DARTS, Xu et al. 2020)",
         at_least=0,
     )
-    cost: str = setting(
-        "parameters", "what the cost term counts; macs: multiply-accumulates", choices=("parameters", "macs")
-    )
+    cost: str = setting("parameters", "what is counted; macs: multiply-accumulates", choices=("parameters", "macs"))
     cost_weight: float = setting(
         0.0, "of the expected cost, relative to the largest, in the alphas' loss", at_least=0, at_most=1000
     )
@@ -313,19 +304,15 @@ class SearchSettings(ControlSettings, RobustnessSettings, OptimisationSettings, 
         return "emodarts" if plain else f"emodarts:{self.method}:{self.scope}"
 
     def for_system(self, system: str) -> "SearchSettings":
-        """These settings with method and scope of `emodarts:<method>:<scope>`: the reverse of `system`.
-
-        `emodarts:fixed` is short for `emodarts:fixed:joint`: where nothing is searched there is one scope.
+        """These settings with method and scope of `emodarts:<method>:<scope>`, short or full: the reverse of `system`.
 
         Raises EmodartsError for a name that there is not.
         """
-        _, *parts = system.split(":")
-        if parts == ["fixed"]:
-            parts = ["fixed", "joint"]
+        _, *parts = full_name(system).split(":")
         if len(parts) != 2 or parts[0] not in METHODS or parts[1] not in SCOPES:
             raise EmodartsError(
                 f"system={system} is unknown: a search is emodarts:<method>:<scope> with the method "
-                f"{', '.join(METHODS)} and the part that is searched {', '.join(SCOPES)}"
+                f"{', '.join(METHODS)} and the part that is searched {', '.join(SCOPES)} (joint may be left out)"
             )
         return replace(self, method=parts[0], scope=parts[1])
 

@@ -12,7 +12,7 @@ from emodarts.features.batches import FoldPart
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.networks.genotype import Genotype
 from emodarts.networks.network import NetworkShape
-from emodarts.networks.sizes import time_stride
+from emodarts.networks.sizes import layer_at, time_stride
 from emodarts.records import EpochRecord
 from emodarts.search.settings import SearchSettings
 from emodarts.training.train import crop_frames
@@ -40,6 +40,7 @@ class SearchTask:
     seed: int
     device: str = "cpu"
     sequence_rate: float | None = None  # frames a second of the sequence part (`training.sequence_rate`)
+    layer: float | None = None  # `training.layer`
 
     @property
     def crop(self) -> int:
@@ -73,6 +74,7 @@ class SearchTask:
             frequency_pooling=s.frequency_pooling,
             sequence_shortcut=s.sequence_shortcut,
             frame_layers=frame_layers,
+            layer=layer_at(self.layer, store.channels),
             over_time=self.features.is_encoder or self.features.kind == "egemaps",  # bins without an order
         )
 

@@ -53,6 +53,13 @@ class TrainingSettings:
         above=0,
         at_most=100,
     )
+    layer: float | None = setting(
+        None,
+        "which of an encoder's layers is read where they would be weighed, in the search too: 0 the first that is "
+        "taken, 1 the last; null: all, weighed",
+        at_least=0,
+        at_most=1,
+    )
     optimiser: str = setting("adamw", "of the weights", choices=("adamw", "sgd"))
     schedule: str = setting(
         "one_cycle",

@@ -29,7 +29,7 @@ class TrainedSvm:
     pipeline: "Pipeline"
     classes: int
     seconds: float
-    mean_over_layers: bool = False
+    layers: slice | None = None
 
     @property
     def parameters(self) -> int:
@@ -44,7 +44,7 @@ class TrainedSvm:
 
     def predict(self, part: FoldPart) -> NDArray[np.float32]:
         """Scores `(utterances, classes)` that sum to 1; 0 for a class that train does not have."""
-        distances = self.pipeline.decision_function(functionals(part, self.mean_over_layers))
+        distances = self.pipeline.decision_function(functionals(part, self.layers))
         if distances.ndim == 1:  # two classes have one hyperplane
             distances = np.stack([-distances, distances], 1)
         shifted = np.exp(distances - distances.max(1, keepdims=True))
@@ -58,12 +58,12 @@ def fit(
     classes: int,
     penalty: float,
     seed: int,
-    mean_over_layers: bool = False,
+    layers: slice | None = None,
     batches: BatchSettings = _DEFAULTS,
 ) -> TrainedSvm:
     """Fit on the part's recordings as they are, without copies; `penalty` is the machine's C.
 
-    `mean_over_layers`: where networks learn a weighting of an encoder's layers, which a machine cannot. Where `batches`
+    `layers` of an encoder, whose mean is read where networks learn a weighting, which a machine cannot. Where `batches`
     draw or weigh by corpus, utterances weigh here as they do in a network's epoch.
     """
     from sklearn.pipeline import make_pipeline  # an import of seconds, needed here alone
@@ -77,19 +77,19 @@ def fit(
     by_class = "balanced" if weights is None else None
     machine = LinearSVC(C=penalty, class_weight=by_class, random_state=seed % 2**31, max_iter=_ITERATIONS)
     pipeline = make_pipeline(StandardScaler(), machine)
-    pipeline.fit(functionals(part, mean_over_layers), part.labels, linearsvc__sample_weight=weights)
-    return TrainedSvm(pipeline, classes, time.perf_counter() - start, mean_over_layers)
+    pipeline.fit(functionals(part, layers), part.labels, linearsvc__sample_weight=weights)
+    return TrainedSvm(pipeline, classes, time.perf_counter() - start, layers)
 
 
-def functionals(part: FoldPart, mean_over_layers: bool = False) -> NDArray[np.float64]:
+def functionals(part: FoldPart, layers: slice | None = None) -> NDArray[np.float64]:
     """Mean and deviation over time of each value of a standardised frame: `(utterances, 2 * channels * bins)`, or
-    `(utterances, 2 * bins)` of the mean over layers.
+    `(utterances, 2 * bins)` of the mean over `layers`.
     """
     rows = []
     for position in part.rows.tolist():
         mean, deviation = (x.double().numpy().ravel() for x in part.standardiser.statistics(np.array([position])))
         frames = (part.store.read(position).astype(np.float64) - mean) / deviation
-        if mean_over_layers:
-            frames = frames.reshape(len(frames), part.store.channels, part.store.bins).mean(1)
+        if layers is not None:
+            frames = frames.reshape(len(frames), part.store.channels, part.store.bins)[:, layers].mean(1)
         rows.append(np.concatenate([frames.mean(0), frames.std(0)]))
     return np.stack(rows)

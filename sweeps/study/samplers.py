@@ -81,7 +81,10 @@ def describe_proposals(settings: SweepSettings, space: SearchSpace, in_flight: i
     name, trials, dimensions = choose_sampler(settings, space), settings.trials, len(space.free)
     if not dimensions:
         return f"nothing is free, so all {trials} proposals of a study are one configuration"
-    startups = {"cmaes": _STARTUP_OF_CMA, "nsga2": POPULATION_SIZE}
+    if settings.warm_start:
+        return f"{dimensions} dimensions; prior trials count as start-up trials of the {trials} proposals a study"
+    # Of CMA-ES the first generation, too, is drawn around the middle (Hansen 2016, 4 + 3 ln n).
+    startups = {"cmaes": _STARTUP_OF_CMA + 4 + int(3 * math.log(dimensions)), "nsga2": POPULATION_SIZE}
     startup = startups.get(name, settings.startup)
     blind = trials if name == "random" else min(trials, startup + in_flight - 1)
     by_model = f"{trials - blind} by {name} and " if name != "random" else ""

@@ -103,14 +103,17 @@ class WarmStart:
         return prior.refusal or prior.leak(*self.tested[study])
 
 
-def read_prior_studies(locations: Iterable[str]) -> tuple[PriorStudy, ...]:
-    """The studies of the sweeps at paths or URIs, by name. Raises EmodartsError where there is no sweep."""
+def read_prior_studies(locations: Iterable[str], choose_by: str) -> tuple[PriorStudy, ...]:
+    """The studies of the sweeps at paths or URIs, by name, for studies of this `sweep.choose_by`.
+
+    Raises EmodartsError where there is no sweep.
+    """
     sweeps = {sweep.path: sweep for location in locations for sweep in reader.open(location).parts}
-    studies = [study for sweep in sweeps.values() for study in _read_studies(sweep)]
+    studies = [study for sweep in sweeps.values() for study in _read_studies(sweep, choose_by)]
     return tuple(sorted(studies, key=lambda study: study.name))
 
 
-def _read_studies(sweep: SweepTables) -> Iterable[PriorStudy]:
+def _read_studies(sweep: SweepTables, choose_by: str) -> Iterable[PriorStudy]:
     results = Results([sweep])
     by_study: dict[tuple[str, str], list[TrialRecord]] = {}
     for trial in results.trials():
@@ -130,15 +133,16 @@ def _read_studies(sweep: SweepTables) -> Iterable[PriorStudy]:
         measured = [trial for trial in trials if trial.status == "complete" and trial.values]
         mean = float(np.mean([trial.values[0] for trial in measured])) if measured else 0.0
         prior = tuple(
-            PriorTrial(
-                f"{name}/{trial.trial}", trial.parameters, trial.values[0] - mean, costs[system, study, trial.trial]
-            )
-            for trial in measured
+            PriorTrial(f"{name}/{t.trial}", t.parameters, t.values[0] - mean, costs[system, study, t.trial])
+            for t in measured
         )
-        yield PriorStudy(sweep.name, system, study, corpora, speakers, prior, _refuse(sweep, trials, measured))
+        refusal = _refuse(sweep, trials, measured, choose_by)
+        yield PriorStudy(sweep.name, system, study, corpora, speakers, prior, refusal)
 
 
-def _refuse(sweep: SweepTables, trials: list[TrialRecord], measured: list[TrialRecord]) -> str | None:
+def _refuse(sweep: SweepTables, trials: list[TrialRecord], measured: list[TrialRecord], choose_by: str) -> str | None:
+    if (judged_by := sweep.settings.get("sweep.choose_by", choose_by)) != choose_by:
+        return f"its trials are judged by sweep.choose_by={judged_by}, these by {choose_by}"
     if any(trial.status == "running" for trial in trials):
         return "it has not ended"
     if sweep.settings.get("sweep.warm_start"):

@@ -23,18 +23,20 @@ from rich.table import Table
 from emodarts.console import print_line
 from emodarts.corpora.protocols.folds import Fold
 from emodarts.errors import EmodartsError
-from emodarts.experiment.fold_settings import FoldSettings
+from emodarts.experiment.fold_data import FoldData
+from emodarts.experiment.fold_settings import SVM, FoldSettings
+from emodarts.experiment.stages import derive, hand_designed, single_level_task
 from emodarts.experiment.train_parts import subsample
 from emodarts.experiment.unit import run_fold
-from emodarts.features.batches import FoldPart
 from emodarts.features.normalisation import Standardiser
 from emodarts.features.store.joined import AnyStore
-from emodarts.networks.costs import supernet_macs
+from emodarts.networks.costs import count_macs, supernet_macs
 from emodarts.processors import choose_device
+from emodarts.search.controls import fixed_architecture
 from emodarts.search.settings import SearchSettings
-from emodarts.search.task import SearchTask
 from emodarts.seeds import derive_seed
 from emodarts.storage import Storage
+from emodarts.training.train import crop_frames
 from sweeps.execution.sweep_spec import SweepSpec
 from sweeps.nodes.node_tasks import node_tasks
 from sweeps.settings import Settings
@@ -52,6 +54,14 @@ _WORKER_START = 10.0  # s until a new worker has imported and read what it needs
 
 
 Point = tuple[float, float]  # multiply-accumulates, and the seconds of an epoch on all of the fold
+
+
+@dataclass(frozen=True)
+class Macs:
+    """Multiply-accumulates for one utterance: of the supernet, and of the final network; 0 where there is none."""
+
+    supernet: float
+    network: float
 
 
 @dataclass(frozen=True)
@@ -73,13 +83,13 @@ class _TimeModel:
         self.training = _fit_line([m.training for m in measured])
         self.selection = max(m.selection for m in measured)
 
-    def seconds(self, settings: FoldSettings, macs: float) -> float:
+    def seconds(self, settings: FoldSettings, macs: Macs) -> float:
         """Seconds of a unit with these settings."""
         s, (intercept, slope) = settings.search, self.search
         moving_epochs = s.epochs - s.warmup if s.method == "darts" else 0
-        warmup, moving = (intercept + slope * macs * passes for passes in _passes(s))
+        warmup, moving = (intercept + slope * macs.supernet * passes for passes in _passes(s))
         search = (s.epochs - moving_epochs) * warmup + moving_epochs * moving
-        training = settings.training.epochs * (self.training[0] + self.training[1] * macs)
+        training = settings.training.epochs * (self.training[0] + self.training[1] * macs.network)
         return (search + self.selection if settings.searches else 0.0) + training
 
 
@@ -225,22 +235,27 @@ def part_of(fold: Fold) -> Fold:
     return replace(fold, train=train, dev=tuple(fold.dev[position] for position in sorted(positions)))
 
 
-def macs_of(settings: FoldSettings, data: FoldsWithFeatures) -> float:
-    """Of a forward pass of one utterance through the supernet; 0 for a network that is not searched."""
-    if not settings.searches:
-        return 0.0
-    fold, s = next(iter(data.folds.values())), settings.search
-    utterances = fold.train[:2]
-    part = FoldPart.of(data.store, Standardiser.fit(data.store, utterances), fold, utterances, None)
-    about = (s, settings.features, settings.batches, 0, "cpu", settings.training.sequence_rate)
-    task = SearchTask(part, part, part, part, len(fold.classes), *about)
-    return float(supernet_macs(task.shape, s.all_cnn_operations, s.seqnn_operations, task.crop))
+def macs_of(settings: FoldSettings, data: FoldsWithFeatures) -> Macs:
+    """Of a configuration: where a search will choose the final network, the plain architecture stands for it."""
+    if settings.system == SVM:
+        return Macs(0.0, 0.0)
+    s, fold = settings.search, next(iter(data.folds.values()))
+    fold = replace(fold, train=fold.train[:2], dev=(), tests={})
+    few = FoldData(data.store, fold, settings, "cpu", Standardiser.fit(data.store, fold.train), None)
+    supernet, architecture = 0, None if settings.searches else hand_designed(few)
+    if architecture is None:
+        task = single_level_task(few, few.train, 0)
+        architecture = derive(few, fixed_architecture(task))
+        supernet = supernet_macs(task.shape, s.all_cnn_operations, s.seqnn_operations, task.crop)
+    crop = crop_frames(settings.training.crop_seconds, settings.features)
+    return Macs(float(supernet), float(count_macs(architecture.build(), crop)))
 
 
-def _work(settings: FoldSettings, macs: float) -> float:
+def _work(settings: FoldSettings, macs: Macs) -> float:
     """What orders configurations from cheap to dear."""
     s, (warmup, moving) = settings.search, _passes(settings.search)
-    return macs * (s.warmup * warmup + (s.epochs - s.warmup) * moving + settings.training.epochs)
+    search = macs.supernet * (s.warmup * warmup + (s.epochs - s.warmup) * moving)
+    return search + macs.network * settings.training.epochs
 
 
 def _passes(s: SearchSettings) -> tuple[float, float]:
@@ -249,7 +264,7 @@ def _passes(s: SearchSettings) -> tuple[float, float]:
     return fraction, fraction * s.passes_per_utterance
 
 
-def measure(settings: FoldSettings, macs: float, data: FoldsWithFeatures, part: Fold, device: str) -> Measured:
+def measure(settings: FoldSettings, macs: Macs, data: FoldsWithFeatures, part: Fold, device: str) -> Measured:
     """Run a unit of some epochs of search and training on part of a fold; the first of each is not counted."""
     s, epochs = settings.search, _WARMUP_EPOCHS + _MOVING_EPOCHS
     shortened = replace(
@@ -266,8 +281,10 @@ def measure(settings: FoldSettings, macs: float, data: FoldsWithFeatures, part: 
     training = np.mean(trained[1:]) if trained else records.train_seconds / settings.training.epochs  # an SVM has none
     warmup, moving = (np.mean(x) if x else 0.0 for x in (searched[1:_WARMUP_EPOCHS], searched[_WARMUP_EPOCHS:]))
     seconds = search_scale * float(warmup), search_scale * float(moving)
-    points = [(macs * passes, x) for passes, x in zip(_passes(s), seconds, strict=True)]
-    return Measured((points[0], points[1]), (macs, scale * float(training)), records.search_seconds - sum(searched))
+    points = [(macs.supernet * passes, x) for passes, x in zip(_passes(s), seconds, strict=True)]
+    return Measured(
+        (points[0], points[1]), (macs.network, scale * float(training)), records.search_seconds - sum(searched)
+    )
 
 
 def _fit_line(points: list[tuple[float, float]]) -> tuple[float, float]:

@@ -162,9 +162,7 @@ class SourceSweep:
                     raise EmodartsError(f"{override}: {_FROM} runs one configuration a fold, by the source's settings")
                 setting = rest.partition(".")[0]
                 if setting not in _OWN_OF_SWEEP and getattr(settings.sweep, setting, None) != defaults[setting]:
-                    raise EmodartsError(
-                        f"{override}: {_FROM} runs one configuration a fold, and asks nobody for others"
-                    )
+                    raise EmodartsError(f"{override}: {_FROM} runs one configuration a fold, and asks for no others")
             elif group == "system" and settings.system not in (SEARCHED, self.system):
                 raise EmodartsError(f"{override}: with {_FROM} the system is the source's: set {_FROM}_system")
             elif group not in (*_OWN, "system"):

@@ -10,7 +10,7 @@ from rich.console import Console
 from emodarts.console import print_line
 from emodarts.errors import EmodartsError
 from emodarts.experiment.fold_settings import PLAIN, SEARCHED
-from emodarts.records import PUBLISHED_STUDY, SHARED_STUDY, fold_study
+from emodarts.records import PUBLISHED_STUDY, SHARED_STUDY, fold_study, full_name
 from emodarts.results.reader import Results
 from emodarts.results.writer import SweepWriter
 from emodarts.storage import Storage
@@ -32,7 +32,7 @@ from sweeps.variants.matrix import matrix_sweeps
 from sweeps.variants.published_protocol import published_settings, runnable_without_dev
 
 _BY_DEFAULT = (
-    f"system={PLAIN}, the space's plain architecture: on dev no search was better than it (docs/evidence.md); "
+    f"system={PLAIN}, the space's plain architecture: no search is shown to be better (docs/evidence.md); "
     f"system={SEARCHED} searches"
 )
 
@@ -102,9 +102,15 @@ def make_jobs(settings: Settings, storage: Storage, console: Console, overrides:
 def _search_job(settings: Settings, storage: Storage, console: Console, overrides: Sequence[str]) -> SweepJob:
     """A sweep whose studies propose configurations."""
     systems = _systems(settings)
+    unused = _unused(systems, overrides)
     if settings.system is None and settings.search.system == SEARCHED:
-        _check_overrides(systems, overrides)
+        if unused := unused + [o for o in overrides if o.startswith(("search.method=", "search.scope="))]:
+            raise EmodartsError(
+                f"{unused[0]} is of a search, and system={PLAIN}, the default, has none: add system={SEARCHED}"
+            )
         print_line(console, _BY_DEFAULT)
+    elif unused:
+        print_line(console, f"without effect on {', '.join(systems)}: {' '.join(unused)}")
     check_race(settings.sweep)
     for space in systems.values():
         check_sampler(settings.sweep, space)
@@ -115,21 +121,19 @@ def _search_job(settings: Settings, storage: Storage, console: Console, override
     hashed = settings.hashed_settings()
     if not settings.sweep.warm_start:
         return SweepJob(settings, hashed, data, systems)
-    warm_start = WarmStart(read_prior_studies(settings.sweep.warm_start), _tested(settings, data))
+    prior = read_prior_studies(settings.sweep.warm_start, settings.sweep.choose_by)
+    warm_start = WarmStart(prior, _tested(settings, data))
     for line in warm_start.describe(systems):
         print_line(console, f"warm start: {line}")
     hashed["sweep.warm_start.trials"] = warm_start.digest()
     return SweepJob(settings, hashed, data, systems, warm_start=warm_start)
 
 
-def _check_overrides(systems: dict[str, SearchSpace], overrides: Sequence[str]) -> None:
-    """Raise EmodartsError where something of a search is set, and the system that is there by default has none."""
-    for override in overrides:
-        name = override.lstrip("+~").partition("=")[0]
-        if name.startswith("search.") and not any(space.settings.uses(name) for space in systems.values()):
-            raise EmodartsError(
-                f"{override} is of a search, and system={PLAIN}, the default, has none: add system={SEARCHED}"
-            )
+def _unused(systems: dict[str, SearchSpace], overrides: Sequence[str]) -> list[str]:
+    """The overrides of a search's settings that no system uses."""
+    names = {override: override.lstrip("+~").partition("=")[0] for override in overrides}
+    of_search = [override for override, name in names.items() if name.startswith("search.")]
+    return [o for o in of_search if not any(space.settings.uses(names[o]) for space in systems.values())]
 
 
 def _tested(settings: Settings, data: SweepData) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
@@ -159,14 +163,10 @@ def _published_job(clean: Settings, console: Console) -> SweepJob:
 def _transfer_job(settings: Settings, storage: Storage, console: Console, overrides: Sequence[str]) -> SweepJob:
     """A sweep that trains the genotypes of another one."""
     if settings.sweep.forecast:
-        raise EmodartsError(
-            "sweep.forecast is of searches, and with genotypes_from there is none: leave one of them out"
-        )
+        raise EmodartsError("sweep.forecast is of searches, and with genotypes_from there is none: leave one out")
     if settings.published_protocol:
-        raise EmodartsError(
-            "published_protocol=true searches, and with genotypes_from nothing is searched: leave one of them out"
-        )
-    source = SourceSweep.open(str(settings.genotypes_from), settings.genotypes_from_system)
+        raise EmodartsError("published_protocol=true searches, and genotypes_from does not: leave one out")
+    source = SourceSweep.open(str(settings.genotypes_from), full_name(settings.genotypes_from_system))
     resolved = source.resolve(settings, overrides)
     hashed = source.hashed_settings(resolved)
     storage.check_writable()

@@ -16,7 +16,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +31,6 @@ import pyarrow.compute as pc  # noqa: E402
 
 from emodarts import corpora  # noqa: E402
 from emodarts.corpora.labels import label_utterances  # noqa: E402
-from emodarts.corpora.settings import CorpusSettings  # noqa: E402
 from emodarts.errors import EmodartsError  # noqa: E402
 from emodarts.provenance import git_revision  # noqa: E402
 from emodarts.report.figures import Figure  # noqa: E402
@@ -58,6 +57,7 @@ from tests.benchmarks.sweep_cells import (  # noqa: E402
     run_cells,
     run_in_process_of_its_own,
 )
+from tests.support.commands import settings as compose  # noqa: E402
 
 PAGE = TREE / "docs" / "evidence.md"
 BEGIN, END = "<!-- design -->", "<!-- end of design -->"
@@ -72,6 +72,9 @@ BUDGET = ["search.epochs=10", "training.epochs=20", "sweep.space.training.width.
 OF_ENCODER = ["features.layers=learned", "sweep.space.training.width.low=1.0"]
 TRIALS, TOP, SEEDS, DRAWS = 6, 5, 3, 5
 SEARCHED = "emodarts"
+# By the rule for defaults, the simplest first; and what is a default only where it is better than all of these.
+SIMPLE = ("emodarts:fixed:joint", "emodarts:sampler:joint")
+SEARCHES = (SEARCHED, "emodarts:random_search:joint")
 FEWEST_SPEAKERS = 3
 
 
@@ -110,6 +113,11 @@ class Row:
         return self.results.system
 
     @property
+    def system(self) -> str:
+        """The system whose network or ensemble it is."""
+        return self.results.system.partition("+")[0]
+
+    @property
     def kind(self) -> str:
         """What it is compared as."""
         return f"+top{TOP}" if self.results.is_ensemble else "single"
@@ -117,7 +125,7 @@ class Row:
     @property
     def is_reference(self) -> bool:
         """Whether it is what the others are compared with."""
-        return self.group == "main" and self.results.system.partition("+")[0] == SEARCHED
+        return self.group == "main" and self.system == SEARCHED
 
     @cached_property
     def uar(self) -> Interval:
@@ -132,9 +140,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The searched system minus another one, as single networks or as ensembles, with its verdict."""
+    """A system minus another one, as single networks or as ensembles, with its verdict."""
 
-    searched: Row
+    one: Row
     other: Row
     verdict: Verdict
 
@@ -185,7 +193,7 @@ def check(options: argparse.Namespace) -> None:
         raise EmodartsError(
             "--corpus manifest needs --root, a folder with recordings and a table of file, speaker, label"
         )
-    settings = CorpusSettings(name="manifest", class_set="full", root=options.root)
+    settings = compose("corpus=manifest", f"corpus.root={Path(options.root).resolve()}", *options.set).corpus
     corpus = corpora.read(settings)
     labelled = label_utterances(corpus.utterances, settings).by_utterance
     rows = corpus.utterances.select(["utterance", "speaker"]).to_pylist()
@@ -254,16 +262,29 @@ def _tallies(data: ReportData, system: SystemResults, role: str) -> tuple[tuple[
 
 def compare(rows: Sequence[Row]) -> list[Comparison]:
     """The searched system against all others, Holm-corrected over a condition: front ends apart."""
+    return _compare(rows, lambda one, other: one.is_reference and not other.is_reference)
+
+
+def compare_defaults(rows: Sequence[Row]) -> list[Comparison]:
+    """What the rule for defaults asks: each search minus all that is simpler, Holm-corrected over a condition."""
+
+    def asks(one: Row, other: Row) -> bool:
+        simpler = SIMPLE[: SIMPLE.index(one.system)] if one.system in SIMPLE else SIMPLE
+        return one.system in (*SIMPLE, *SEARCHES) and other.system in simpler
+
+    return _compare(rows, asks)
+
+
+def _compare(rows: Sequence[Row], asks: Callable[[Row, Row], bool]) -> list[Comparison]:
     comparisons = []
     for condition in dict.fromkeys(row.condition for row in rows):
         pairs = [
-            (reference, other)
-            for reference in rows
+            (one, other)
+            for one in rows
             for other in rows
-            if reference.is_reference and not other.is_reference
-            if reference.condition == other.condition == condition and reference.kind == other.kind
+            if one.condition == other.condition == condition and one.kind == other.kind and asks(one, other)
         ]
-        verdicts = judge([compare_systems(searched.tallies, other.tallies) for searched, other in pairs])
+        verdicts = judge([compare_systems(one.tallies, other.tallies) for one, other in pairs])
         comparisons += [Comparison(*pair, verdict) for pair, verdict in zip(pairs, verdicts, strict=True)]
     return comparisons
 
@@ -327,15 +348,15 @@ def page_of(options: argparse.Namespace, corpus: str, about: dict[str, Any], row
     lines += [f"- {in_words(comparison)}" for comparison in comparisons]
     if options.command == "dev":
         lines += [f"- {line}" for line in supernet_lines(options, corpus)]
+        lines += ["", "By the rule for defaults, Holm's correction over these alone:", ""]
+        lines += [f"- {in_words(comparison)}" for comparison in compare_defaults(rows)]
     return lines
 
 
 def in_words(comparison: Comparison) -> str:
     """A verdict as a sentence."""
-    searched, other, verdict = comparison.searched, comparison.other, comparison.verdict
-    text = (
-        f"{searched.condition.title}: `{searched.name}` minus `{other.name}` {_interval(verdict.difference, sign=True)}"
-    )
+    one, other, verdict = comparison.one, comparison.other, comparison.verdict
+    text = f"{one.condition.title}: `{one.name}` minus `{other.name}` {_interval(verdict.difference, sign=True)}"
     return f"{text}: {verdict}."
 
 

@@ -43,7 +43,7 @@ cluster() { # from the head: up, a sweep, down
     (umask 077 && ray get-auth-token --generate > /dev/null)
     ray up -y "$ONPREM/onprem.yaml"
     ray exec "$ONPREM/onprem.yaml" "for _ in \$(seq 30); do ray status | grep -q '2 local.cluster.node' && break; sleep 1; done; ray status"
-    ray exec "$ONPREM/onprem.yaml" "cd emodarts && python sweeps/run.py corpus=demo resources=auto sweep.trials=1 search.epochs=1 training.epochs=1"
+    ray exec "$ONPREM/onprem.yaml" "cd emodarts && python sweeps/run.py corpus=demo resources=auto system=emodarts sweep.trials=1 search.epochs=1 training.epochs=1"
     # A node copies the features when it is given its first unit.
     ssh 10.9.0.2 'echo "10.9.0.2 had units: its copy of the features is $(ls ~/.cache/emodarts/features)"'
     ray down -y "$ONPREM/onprem.yaml"

@@ -4,7 +4,7 @@
     python tests/benchmarks/outer_loop.py --numeric --samplers gp tpe --studies 40   # the space without its choice
     python tests/benchmarks/outer_loop.py --read FILE --markdown
 
-The functions are those of `outer_loop_functions.py`, committed before the samplers were changed. A study proposes as in
+The functions are those of `outer_loop_functions.py`, by the hand of nobody's data. A study proposes as in
 a sweep (`OptunaStudy`); `slots` configurations run at once and end in the order in which they began. Each study, and
 random search beside it, has its own dev part; what counts is the true UAR of the configuration that its dev figures
 choose. A sampler beats chance where it ends better in more than half of the studies that differ (one-sided sign test).
@@ -44,7 +44,7 @@ def run_study(sampler: str, function: Any, seed: int, slots: int, trials: int, n
     sweep = SweepSettings(
         sampler=name, startup_trials=int(startup) if startup else None, trials=trials, seed=seed, space=space
     )
-    study = OptunaStudy("study", sweep, SearchSpace.of(Settings(sweep=sweep)))
+    study = OptunaStudy("study", sweep, SearchSpace.of(Settings(sweep=sweep, system="emodarts")))
     dev, running, fixed = DevPart(seed), deque[TrialRecord](), {"nodes": 0.33, "regulariser": 0.5}
     truth, measured = [], []
     for number in range(trials + slots):

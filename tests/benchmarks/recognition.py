@@ -37,7 +37,7 @@ NETWORKS = ("cnn_lstm_attention", "emodarts:fixed", "emodarts")
 AVERAGED = ("cnn_lstm_attention", "emodarts:fixed")
 GROUPS = {LINEAR: "linear", NETWORKS: "networks", AVERAGED: "averaged"}
 SUMMARY = {
-    "linear_probe": "`linear_probe`: mean and deviation over time, one layer",
+    "linear_probe": "`linear_probe`: the mean over time, one layer",
     "cnn_lstm_attention": "`cnn_lstm_attention`: designed by hand",
     "emodarts:fixed": "`emodarts:fixed`: the space's plain architecture",
     "emodarts": "`emodarts`: searched",

@@ -75,6 +75,8 @@ def run_cells(cells: Sequence[Cell], minutes: float | None, run: RunCell = run_i
         print(f"{cell.name}: {number + 1} of {len(cells)}", flush=True)
         code = run(cell, None if left is None else left / 3600)
         if code:
+            log = cell.log.read_text(errors="replace").splitlines() if cell.log.exists() else []
+            print(*[line for line in log if line.startswith("error: ")][-1:], sep="\n")
             print(f"ended with {code}, see {cell.log}; the same command goes on")
             return code
     print("all sweeps are finished")

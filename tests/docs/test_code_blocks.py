@@ -13,6 +13,7 @@ import pytest
 
 from emodarts import cli
 from emodarts.export import predict
+from sweeps.variants import jobs
 from tests.support.commands import of_command
 from tests.support.files import REPOSITORY
 from tests.support.markdown import PAGES, blocks_of, read_page
@@ -98,7 +99,11 @@ def check_command(command):
 def check_sweep(words):
     """A sweep's settings, composed and checked as the command does before it reads any file."""
     settings = [word for word in words if not word.startswith("-") and "$" not in word and word != "..."]
-    of_command(*settings)
+    made = of_command(*settings)
+    by_default = made.system is None and made.search.system == "emodarts"
+    assert not by_default or not jobs._unused(jobs._systems(made), settings), (
+        "refused: without a system there is no search"
+    )
 
 
 def predict_arguments(words):

@@ -1,9 +1,11 @@
 """The evidence command: its design as docs/evidence.md has it, refusals, and the way from a folder to the page."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
+from emodarts.results.statistics import Tally
 from tests.benchmarks import evidence
 from tests.support.commands import run_here
 
@@ -51,6 +53,38 @@ def test_what_is_missing_is_said_in_a_sentence(demo, tmp_path, capsys, changes, 
     assert line.startswith("error: ")
     assert sentence in line
     assert not (tmp_path / "results").exists()
+
+
+def test_settings_of_the_run_are_those_of_the_check(demo, tmp_path, capsys):
+    """What a sentence advises helps; and where a sweep ends with an error, that is said as well."""
+    folder = manifest_of(demo, tmp_path, header="file,who,label")
+    asked = ["test", "--corpus", "manifest", "--root", str(folder), "--results", str(tmp_path / "results")]
+
+    def fail(cell, hours):
+        cell.log.parent.mkdir(parents=True, exist_ok=True)
+        cell.log.write_text("sweep x\nerror: no space left\n")
+        return 1
+
+    assert evidence.main([*asked, "--set", "corpus.columns.speaker=who", "corpus.class_set='dull,sad'"], fail) == 1
+    assert "too few utterances of dull" in capsys.readouterr().out
+    assert evidence.main([*asked, "--set", "corpus.columns.speaker=who"], fail) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert told[-2] == "error: no space left"
+    assert told[-1].startswith("ended with 1, see ")
+
+
+def test_the_rule_for_defaults_compares_each_search_with_what_is_simpler():
+    names = ("emodarts", "cnn_lstm_attention", *evidence.SIMPLE, "emodarts:random_search:joint")
+    row = SimpleNamespace(condition="x", kind="single", tallies=(Tally.of(["a", "a", "b"], [0, 1, 0], [0, 1, 0], 2),))
+    rows = [SimpleNamespace(**vars(row), system=name, name=name) for name in names]
+    pairs = [(c.one.name, c.other.name) for c in evidence.compare_defaults(rows)]
+    assert pairs == [
+        ("emodarts", "emodarts:fixed:joint"),
+        ("emodarts", "emodarts:sampler:joint"),
+        ("emodarts:sampler:joint", "emodarts:fixed:joint"),
+        ("emodarts:random_search:joint", "emodarts:fixed:joint"),
+        ("emodarts:random_search:joint", "emodarts:sampler:joint"),
+    ]
 
 
 def test_a_manifest_needs_its_folder(capsys):

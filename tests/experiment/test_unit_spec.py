@@ -100,3 +100,20 @@ def test_stored_settings_of_another_version_are_refused():
     for search, named in (({**now["search"], "depth": 3}, "depth"), (less, "optimisation")):
         with pytest.raises(EmodartsError, match=rf"another version of emodarts \(.*{named}.*\): read them with the"):
             settings_from_json(json.dumps({**now, "search": search}))
+
+
+def test_settings_of_frames_and_layers_need_these():
+    for rate in (12.5, 25.0):
+        with pytest.raises(
+            EmodartsError, match=r"training\.sequence_rate is of frames, and features\.kind=egemaps has none"
+        ):
+            FoldSettings(FeatureSettings(kind="egemaps"), training=TrainingSettings(sequence_rate=rate))
+    encoder = FeatureSettings(kind="encoder", model="an/encoder", layers="learned", frames_per_second=25.0)
+    layer = TrainingSettings(layer=0.5)
+    assert FoldSettings(encoder, training=layer).uses("training.layer")
+    for refused in (
+        {"features": replace(encoder, layers=2)},
+        {"features": encoder, "search": SearchSettings(space="frames")},
+    ):
+        with pytest.raises(EmodartsError, match=r"training\.layer=0\.5 is one of the layers that would be weighed"):
+            FoldSettings(**refused, training=layer)

@@ -290,6 +290,7 @@ def test_what_is_trained_again_is_what_was_chosen(swept):
     [
         (["--fold", "3"], "fold 3 has a finished winner; folds with finished units: 0, 1"),
         (["--system", "svm"], "--system svm: sweep 's' has emodarts"),
+        (["--system", "emodarts:fixed"], "--system emodarts:fixed:joint: sweep 's' has emodarts"),
         (["--sweep", "t"], "there is no sweep 't'"),
         (["--refit", "--ensemble"], "give one of them"),
         (["--device", "tpu"], "there is no such device"),

@@ -23,12 +23,17 @@ from emodarts.features.extractors.extractor import extractor_identity, frame_sha
 from emodarts.features.extractors.spectra import Spectra
 from emodarts.features.settings import BUNDLES, Bundle, FeatureSettings
 from emodarts.features.store.building import build_store
+from emodarts.networks.baselines import build_network
 from emodarts.networks.costs import count_parameters
 from emodarts.networks.genotype import Genotype
-from emodarts.networks.network import DiscreteNetwork, LayerWeighting, NetworkShape
+from emodarts.networks.network import DiscreteNetwork, NetworkShape
 from emodarts.networks.operations import CNN_OPERATIONS
+from emodarts.networks.sizes import layer_at
+from emodarts.networks.stem import LayerWeighting
 from emodarts.networks.supernet import Supernet
+from emodarts.training.svm import functionals
 from tests.support.encoders import FAMILIES, small_model, sounds
+from tests.support.toys import part
 
 
 def reference(model, sound, normalise):
@@ -344,3 +349,31 @@ def test_a_whole_unit_of_the_space_for_frames_and_the_transfer_of_its_genotype(
     assert probabilities[0] == probabilities[1]
     with pytest.raises(EmodartsError, match=r"search.space=frames is over time alone.*egemaps has one frame"):
         replace(frames, features=FeatureSettings(kind="egemaps"))
+
+
+@pytest.mark.parametrize("system", ["cnn_lstm_attention", "linear_probe", "emodarts"])
+def test_one_layer_is_read_in_the_place_of_a_weighting(system):
+    shape = replace(SHAPE, layer_weighting=True, layer=2, dropout=0.0)
+    torch.manual_seed(0)
+    genotype = supernet(shape).derive()
+    network = DiscreteNetwork(shape, genotype) if system == "emodarts" else build_network(system, shape)
+    network.eval()
+    x, lengths = torch.randn(2, 3, 16, 20), torch.tensor([20, 20])
+    others, own = x.clone(), x.clone()
+    others[:, :2] += 1
+    own[:, 2] += 1
+    with torch.no_grad():
+        assert torch.equal(network(others, lengths), network(x, lengths))
+        assert not torch.equal(network(own, lengths), network(x, lengths))
+    assert not any("logits" in name for name in network.state_dict())
+    assert NetworkShape.from_json(shape.to_json()) == shape
+
+
+def test_positions_are_layers_and_the_machine_reads_the_same_one():
+    assert [layer_at(position, 5) for position in (None, 0.0, 0.25, 0.5, 0.75, 1.0)] == [None, 0, 1, 2, 3, 4]
+    frames = np.random.default_rng(0).normal(size=(6, 8, 3, 4))
+    layered = part(frames, np.array([0, 1] * 3))
+    of_one = functionals(layered, slice(2, 3))
+    np.testing.assert_allclose(of_one, functionals(part(frames[:, :, 2], layered.labels)))
+    mean = frames.astype(np.float16).astype(np.float64).mean(2)
+    np.testing.assert_allclose(functionals(layered, slice(None))[:, :4], mean.mean(1), atol=1e-6)

@@ -271,3 +271,12 @@ def test_of_a_shared_choice_they_carry_its_mark(tmp_path):
     (sweep,) = reader.open(tmp_path).parts
     (ensemble,) = choose_ensembles(rank_configurations(sweep), 5)
     assert ensemble.study == "shared"
+
+
+def test_a_short_name_is_that_of_the_tables(writer, tmp_path):
+    for system in ("emodarts:fixed:joint", "svm"):
+        for trial in range(2):
+            finish(writer, trial, [0.9, 0.1, 0.9, 0.1], 0.9 - 0.1 * trial, system=system)
+    full = rows(tmp_path, 2, ("emodarts:fixed:joint", "svm"))
+    assert rows(tmp_path, 2, ("emodarts:fixed", "svm")) == full
+    assert len(full) == 3

@@ -171,7 +171,7 @@ def test_results_are_exported_transferred_and_taught_by_the_units_on_the_folds_o
     (own,) = [r["genotype"] for r in rows(results, "genotypes", trial=unit.key.trial, inner=None)]
     assert source.winners[0].genotype.genotype.to_json() == own
     assert source.hashes[0] == unit.key.fold_hash
-    (prior,) = [study for study in read_prior_studies([results]) if study.system == "cnn"]
+    (prior,) = [study for study in read_prior_studies([results], "best_epoch") if study.system == "cnn"]
     assert len(prior.trials) == best["cnn"].of
     assert all(trial.costs["parameters"] > 0 for trial in prior.trials)
     assert cli.main(["report", str(results), "--html", str(tmp_path / "page.html")]) == 0

@@ -61,6 +61,7 @@ def test_ensembles_and_seeds_are_no_part_of_the_hash():
     plain = settings("system=[emodarts,svm]").sweep_name
     asked = ["sweep.top=0"], ["sweep.top=9", "sweep.seeds_of=members", "sweep.seeds=3"], ["ensemble=[svm,emodarts]"]
     assert {settings("system=[emodarts,svm]", *given).sweep_name for given in asked} == {plain}
+    assert settings("system=[emodarts:fixed,svm]", "ensemble=[emodarts:fixed,svm]").ensemble
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,7 @@ def test_controls_stand_beside_the_search_in_one_list():
             "emodarts:guess:joint",
             "emodarts:<method>:<scope> with the method darts, spos, frozen, random_architecture, random",
         ),
-        ("emodarts:darts", "and the part that is searched joint, cnn_only, seqnn_only, one_after_the_other"),
+        ("emodarts:darts:all", "and the part that is searched joint, cnn_only, seqnn_only, one_after_the_other"),
         ("emodarts:frozen:one_after_the_other", "only alphas can move in turn"),
         ("[emodarts,emodarts:darts:joint]", "none twice"),
     ],

@@ -215,17 +215,19 @@ def test_what_is_refused_before_anything_runs(environment, small_corpus, tmp_pat
 def test_without_a_system_nothing_is_searched_and_the_command_says_why(environment, small_corpus, tmp_path):
     of_a_search = ("system=", "search.epochs=", "search.channels=", "search.sequence_width=")
     asked = [given for given in manifest(small_corpus, tmp_path / "r") if not given.startswith(of_a_search)]
-    refused = run_here(environment, *asked, "search.epochs=2", code=1)
-    assert (
-        "search.epochs=2 is of a search, and system=emodarts:fixed, the default, has none: add system=emodarts"
-        in refused
-    )
+    for given in ("search.epochs=2", "search.method=darts", "search.scope=joint"):
+        assert (
+            f"{given} is of a search, and system=emodarts:fixed, the default, has none: add system=emodarts"
+            in run_here(environment, *asked, given, code=1)
+        )
     told = run_here(environment, *asked, *ONE_TRIAL, "sweep.folds=[0]")
-    assert "no search was better than it (docs/evidence.md); system=emodarts searches" in told
+    assert "no search is shown to be better (docs/evidence.md); system=emodarts searches" in told
     opened = reader.open(tmp_path / "r")
     assert {(row["system"], row["phase"]) for row in opened.table("epochs").to_pylist()} == {
         ("emodarts:fixed:joint", "train")
     }
+    named = run_here(environment, *asked, *ONE_TRIAL, "system=emodarts:fixed", "sweep.folds=[0]", "search.epochs=2")
+    assert "without effect on emodarts:fixed:joint: search.epochs=2" in named
 
 
 @pytest.mark.slow

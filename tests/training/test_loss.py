@@ -54,7 +54,7 @@ def test_a_machine_weighs_its_utterances_as_a_network_does(choice, monkeypatch):
     inputs[:6, 0] += np.where(labels[:6], 4, -4)
     inputs[6:, 0] -= np.where(labels[6:], 1, -1)
     part = FoldPart(None, None, utterances, labels, np.arange(66))
-    monkeypatch.setattr(svm, "functionals", lambda part, mean_over_layers: inputs)
+    monkeypatch.setattr(svm, "functionals", lambda part, layers: inputs)
     plain = svm.fit(part, 2, 0.01, 0).predict(part)
     assert np.array_equal(plain, svm.fit(part, 2, 0.01, 0, batches=BatchSettings()).predict(part))
     weighed = svm.fit(part, 2, 0.01, 0, batches=BatchSettings(**choice)).predict(part)

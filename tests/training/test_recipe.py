@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from emodarts.features.batches import class_weights
+from emodarts.features.batches import class_weights, training_batches, utterance_weights
 from emodarts.features.settings import BatchSettings, FeatureSettings
 from emodarts.networks import baselines
 from emodarts.networks.costs import count_parameters
@@ -15,7 +15,7 @@ from emodarts.networks.network import NetworkShape
 from emodarts.networks.sizes import time_stride
 from emodarts.training.losses import TrainingLoss, mix_up
 from emodarts.training.settings import TrainingSettings
-from emodarts.training.train import TrainingTask, train
+from emodarts.training.train import TrainingState, TrainingTask, train
 from tests.support.checkpoints import checkpoints_at
 from tests.support.toys import noise, part
 
@@ -119,3 +119,36 @@ def test_a_shape_keeps_its_form_where_nothing_is_new():
     changed = replace(SHAPE, depth=4, reductions=False)
     assert NetworkShape.from_json(changed.to_json()) == changed
     assert changed.layout == "NNN"
+
+
+def test_a_mixture_has_the_targets_of_both():
+    made = task(mixup=0.4)
+    state = TrainingState(lambda: baselines.build_network("linear_probe", replace(SHAPE, dropout=0.0)), made)
+    batch = next(training_batches(TRAIN, 8, 8, np.random.default_rng(0), "cpu", BatchSettings()))
+    mixed, lengths, others, first = mix_up(batch.inputs, batch.lengths, 0.4, made.seed, 0)
+    logits = state.network(mixed, lengths)
+    weights = class_weights(TRAIN, 3)
+    own, partner = (
+        F.cross_entropy(logits, t, weights, label_smoothing=0.1) for t in (batch.labels, batch.labels[others])
+    )
+    assert abs(float((own - partner).detach())) > 0.01, "their labels differ"
+    torch.testing.assert_close(state.loss_of(batch), first * own + (1 - first) * partner)
+
+
+@pytest.mark.parametrize("kind", ["focal", "logit_adjusted"])
+def test_losses_with_a_weight_for_each_utterance(kind):
+    """Where classes of corpora weigh the same, each loss keeps its own form."""
+    batches = BatchSettings(loss_weights="class_and_corpus")
+    positions = torch.tensor([0, 16, 22, 3, 17, 23, 1, 2])
+    s = TrainingSettings(loss=kind, label_smoothing=0.0)
+    found = TrainingLoss(s, TRAIN, 3, "cpu", batches)(LOGITS, TARGETS, positions)
+    weights = torch.from_numpy(utterance_weights(TRAIN, batches).astype(np.float32))[positions]
+    if kind == "focal":
+        p = LOGITS.softmax(1)[range(8), TARGETS]
+        expected = (weights * (1 - p) ** 2 * -p.log()).sum() / weights.sum()
+    else:
+        weights = weights / class_weights(TRAIN, 3)[TARGETS]
+        log_priors = torch.tensor([16 / 24, 6 / 24, 2 / 24]).log()
+        each = F.cross_entropy(LOGITS + log_priors, TARGETS, reduction="none")
+        expected = (weights * each).sum() / weights.sum()
+    torch.testing.assert_close(found, expected)

@@ -337,9 +337,7 @@ def _check_utterances(fold: Fold, where: str, sets: dict[str, tuple[str, ...]]) 
                 raise EmodartsError(f"{where}: utterance {utterance} stands in {role_of[utterance]} and in {role}")
             role_of[utterance] = role
             if utterance not in fold.groups:
-                raise EmodartsError(
-                    f"{where}: utterance {utterance} has neither speaker nor group; a leak cannot be seen"
-                )
+                raise EmodartsError(f"{where}: utterance {utterance} has neither speaker nor group; leaks stay unseen")
             if role in ("train", "dev") and fold.labels.get(utterance) not in fold.classes:
                 label = fold.labels.get(utterance)
                 raise EmodartsError(f"{where}: utterance {utterance} in {role} has no declared class (label: {label})")

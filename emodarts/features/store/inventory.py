@@ -41,9 +41,7 @@ def delete_stores(cache: Path, name: str) -> list[StoreListing]:
     """
     chosen = [s for s in list_stores(cache) if (not s.complete if name == UNFINISHED else s.folder.name == name)]
     if not chosen and name != UNFINISHED:
-        raise EmodartsError(
-            f"no feature store {name} in {cache}; `emodarts features --list` shows those that there are"
-        )
+        raise EmodartsError(f"no feature store {name} in {cache}; `emodarts features --list` shows which there are")
     busy = [store.folder.name for store in chosen if not _delete(store.folder, only_unfinished=name == UNFINISHED)]
     if busy and name != UNFINISHED:
         raise EmodartsError(f"{name} is being built right now; stop that first")

@@ -22,11 +22,7 @@ from emodarts.report.sections.systems import SystemFigures
 _FEATURES = {"log_mel": "log-mel", "mfcc": "MFCC", "egemaps": "eGeMAPS"}
 _POOLINGS = {"attentive_statistics": "attentive\nstatistics", "both": "mean, attentive\nstatistics"}
 _DESIGN_POOLINGS = {"attention": "attentive\nstatistics", "statistics": "mean and\ndeviation", "mean": "mean"}
-_ABOUT_CELLS = {
-    "N": "normal cell",
-    "R": "reduction cell, to half the frames",
-    "S": "sequence cell, over time",
-}
+_ABOUT_CELLS = {"N": "normal cell", "R": "reduction cell, to half the frames", "S": "sequence cell, over time"}
 _READ = ("sweep", "system", "study", "trial", "fold")
 
 
@@ -159,7 +155,7 @@ def _searched(genotype: Genotype, shape: Mapping[str, Any], features: Mapping[st
     rate = _frame_rate(features) / time
     stages = [_input(features, layers or shape["input_channels"], shape["bins"])]
     if shape["layer_weighting"] and not reads_frames:
-        stages.append(Stage("weighed\nlayers"))
+        stages.append(Stage("weighed\nlayers" if shape.get("layer") is None else f"layer\n{shape['layer']}"))
     stages.append(Stage("stem", _size(shape["stem_channels"], rate, bins)))
     chosen = spread_layers(genotype.layers, shape["cells"], shape["sequence_cells"]) if layers > 1 else ()
     notes = [f"\n{'weighed' if layer is None else f'layer {layer}'}" for layer in chosen]
@@ -208,7 +204,7 @@ def _designed(system: str, settings: Mapping[str, Any], classes: int) -> Network
         bins = BUNDLES[features["bundle"]].width
     learns = _is_encoder(features) and "learned" in (features.get("layers"), features.get("layer_weighting"))
     stages = [_input(features, 3 if features.get("deltas") and kind == "mfcc" else None, bins)]
-    stages += [Stage("weighed\nlayers")] if learns else []
+    stages += [Stage("weighed\nlayers" if training.get("layer") is None else "one\nlayer")] if learns else []
     if design.convolutions:
         sequence_rate = training.get("sequence_rate")
         stride = time_stride(rate, sequence_rate) if sequence_rate else 1

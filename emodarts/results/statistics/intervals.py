@@ -25,11 +25,7 @@ class Interval:
 
 
 def interval(
-    tallies: Sequence[Tally],
-    metric: Metric = "uar",
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    tallies: Sequence[Tally], metric: Metric = "uar", level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
     """The pooled figure of each tally, their mean, and its interval over the speakers that all tallies share.
 

@@ -108,3 +108,27 @@ def test_eight_dimensions_are_free_by_default():
     assert spaces["emodarts"].apply(preset) == replace(
         given.systems["emodarts"], training=replace(given.training, depth=given.search.cells)
     )
+
+
+def layer_users(*given):
+    """The systems whose studies have the encoder's layer as a dimension."""
+    encoder = ["features=whisper", "features.model=an/encoder", "features.frames_per_second=25"]
+    named = "sweep.dimensions=[training.width,training.layer,training.svm_penalty]"
+    made = settings(f"system=[{','.join(SYSTEMS)},linear_probe]", named, *encoder, *given)
+    spaces = {name: SearchSpace.of(made, system) for name, system in made.systems.items()}
+    assert all(space.default_parameters().get("training.layer", None) is None for space in spaces.values())
+    return {name for name, space in spaces.items() if "training.layer" in space.free}
+
+
+def test_the_layer_of_an_encoder_is_a_dimension_of_every_system_that_would_weigh_them():
+    every = {name if name != "emodarts:fixed" else "emodarts:fixed:joint" for name in (*SYSTEMS, "linear_probe")}
+    assert layer_users("features.layers=learned") == every
+    designed = {name for name in every if not name.startswith("emodarts")}
+    assert layer_users("features.layers=learned", "search=frames") == designed, "the search itself chooses layers"
+    assert not layer_users("features.layers=2")
+
+
+def test_functionals_of_a_recording_have_no_dimensions_over_time():
+    made = settings(f"system=[{','.join(SYSTEMS)}]", "features=egemaps")
+    for name, system in made.systems.items():
+        assert not {"training.sequence_rate", "batches.time_masks"} & set(SearchSpace.of(made, system).free), name

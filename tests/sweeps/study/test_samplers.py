@@ -148,6 +148,8 @@ def test_proposals_keep_away_from_what_runs():
          "or fewer sweep.startup_trials"),
         ({"trials": 10, "sampler": "random"}, 1, "of 10 proposals a study 10 blindly"),
         ({"trials": 10, "space": {}}, 1, "nothing is free"),
+        ({"trials": 40, "sampler": "cmaes"}, 1, "of 40 proposals a study 27 by cmaes and 13 blindly"),
+        ({"trials": 10, "warm_start": ["results/x"]}, 32, "prior trials count as start-up trials of the 10 proposals"),
     ],
 )  # fmt: skip
 def test_the_start_says_what_is_proposed_blindly(sweep, in_flight, words):

@@ -56,7 +56,7 @@ def root(tmp_path):
 
 def describe(root, tested, space=SPACE):
     settings = SweepSettings(space=space)
-    warm_start = WarmStart(read_prior_studies([root]), tested)
+    warm_start = WarmStart(read_prior_studies([root], "best_epoch"), tested)
     return warm_start, warm_start.describe({"emodarts": make_space(settings)})
 
 
@@ -111,7 +111,7 @@ def test_trials_of_other_dimensions_are_left_out(root, change):
 
 
 def test_values_enter_as_distances_from_the_mean_of_their_study(root):
-    (first, *_) = read_prior_studies([root])
+    (first, *_) = read_prior_studies([root], "best_epoch")
     assert [trial.value for trial in first.trials] == [-0.125, 0.375, 0.125, -0.375]
     assert first.trials[0].costs == COSTS
 
@@ -172,3 +172,12 @@ def test_the_level_of_another_corpus_does_not_count():
     shared = [(t.value, study.trials[n + 1].value) for n, t in enumerate(informed.trials[:5])]
     assert sum(a - b for a, b in shared) == pytest.approx(0, abs=1e-9)
     assert [t.params for t in informed.trials[len(PRIOR) :]] == [t.params for t in study.trials]
+
+
+def test_trials_that_were_judged_otherwise_are_left_out(root):
+    """A loss is no UAR: of a sweep that does not say by what it chose, nothing is known to differ."""
+    content = json.loads((root / "s" / "sweep.json").read_text())
+    (root / "s" / "sweep.json").write_text(json.dumps({**content, "settings": {"sweep.choose_by": "dev_loss"}}))
+    prior = {study.study: study.refusal for study in read_prior_studies([root], "best_epoch")}
+    assert prior["fold0"] == "its trials are judged by sweep.choose_by=dev_loss, these by best_epoch"
+    assert next(iter(read_prior_studies([root], "dev_loss"))).refusal is None

@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -19,7 +20,10 @@ from sweeps.settings import Settings, SweepSettings
 from sweeps.study.search_space import SearchSpace
 from sweeps.variants import forecast
 
-SPACE = {"search": {"channels": {"choices": [4, 8]}, "epochs": {"low": 2, "high": 12}}}
+SPACE = {
+    "search": {"channels": {"choices": [4, 8]}, "epochs": {"low": 2, "high": 12}},
+    "training": {"width": {"low": 0.5, "high": 8.0}, "depth": {"low": 2, "high": 5}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +44,13 @@ def foretold(demo, demo_store, tiny, tmp_path_factory):
     data = SweepData((trained,), dict(enumerate(folds)), folds)
 
     @cache
-    def measured(trials=4, seeds=1, system="emodarts", inner=0, **search):
+    def measured(trials=4, seeds=1, system="emodarts", inner=0, group="search", **search):
         settings = Settings(
             corpus=CorpusSettings(name="demo"),
             features=tiny.features,
             search=SearchSettings(**{**tiny.search.__dict__, **search}),
             training=tiny.training,
-            sweep=SweepSettings(trials=trials, seeds=seeds, space=SPACE, inner=inner),
+            sweep=SweepSettings(trials=trials, seeds=seeds, space={group: SPACE[group]}, inner=inner),
             system=system,
         )
         (made,) = settings.systems.values()
@@ -87,6 +91,35 @@ def test_what_is_not_searched_is_foretold_too(foretold):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("system", ["cnn_lstm_attention", "emodarts:fixed"])
+def test_larger_networks_are_foretold_to_take_longer(foretold, system):
+    """Of 16 configurations that differ in width and depth alone, the dearest and the cheapest are measured."""
+    seconds = foretold(system=system, group="training").seconds
+    assert len(set(seconds.round(6))) > 4 or seconds.std() < 0.02 * seconds.mean()
+    assert seconds.max() > 1.2 * seconds.min()
+
+
+@pytest.mark.parametrize("system", ["emodarts", "emodarts:fixed", "cnn", "svm"])
+def test_the_final_network_is_counted(demo, demo_store, tiny, system):
+    """Its width and depth move its own multiply-accumulates, and not those of the supernet."""
+    _, _, folds = demo
+    data = forecast.NodeData(demo_store, dict(enumerate(folds)))
+    given = Settings(features=tiny.features, search=tiny.search, training=tiny.training, system=system)
+    (made,) = given.systems.values()
+    plain, wide, deep = (
+        forecast.macs_of(replace(made, training=replace(made.training, **change)), data)
+        for change in ({}, {"width": 4.0}, {"depth": 4})
+    )
+    assert plain.supernet == wide.supernet == deep.supernet
+    assert (plain.supernet > 0) == (system in ("emodarts", "emodarts:fixed"))
+    if system == "svm":
+        assert plain == wide == deep == forecast.Macs(0.0, 0.0)
+    else:
+        assert wide.network > 2 * plain.network > 0
+        assert deep.network > plain.network
+
+
+@pytest.mark.slow
 def test_a_dearer_search_is_foretold_to_be_dearer(foretold):
     cheap, dear = foretold(optimisation="bilevel"), foretold(optimisation="bilevel", unrolled=True, nodes=2)
     assert dear.seconds.mean() > 1.5 * cheap.seconds.mean()
@@ -98,7 +131,9 @@ def test_two_levels_pass_half_of_train_for_each():
     model = forecast._TimeModel([a_second_a_mac])
 
     def seconds(**search):
-        return model.seconds(FoldSettings(search=SearchSettings(epochs=10, warmup_epochs=4, **search)), 2.0)
+        return model.seconds(
+            FoldSettings(search=SearchSettings(epochs=10, warmup_epochs=4, **search)), forecast.Macs(2.0, 2.0)
+        )
 
     assert seconds(optimisation="single") == 2 * 10
     assert seconds(optimisation="bilevel") == 2 * (4 / 2 + 6)

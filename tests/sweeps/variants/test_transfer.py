@@ -167,8 +167,8 @@ def test_a_control_s_genotypes_and_the_source_s_own_corpus(run, source):
         ("search=paper", "search.cells was 2, now 4; search.nodes was 1, now 4"),
         ("batches.bucket_size=0", "batches.bucket_size was"),
         ("sweep.trials=3", "sweep.trials=3: genotypes_from runs one configuration a fold"),
-        ("sweep.pruner=asha", "and asks nobody for others"),
-        ("sweep.space.training.depth=2", "and asks nobody for others"),
+        ("sweep.pruner=asha", "and asks for no others"),
+        ("sweep.space.training.depth=2", "and asks for no others"),
         ("system=cnn", "system=cnn: with genotypes_from the system is the source's"),
     ],
 )
