@@ -123,6 +123,7 @@ DIMENSIONS = {
     "training.depth": "depth",
     "training.dropout": "dropout",
     "training.label_smoothing": "label_smoothing",
+    "training.layer": "layer",
     "training.learning_rate": "training_learning_rate",
     "training.loss": "loss",
     "training.mixup": "mixup",

@@ -82,6 +82,7 @@ def test_dimensions_of_shipped_spaces_are_drawn_in_the_recorded_order():
         "depth",
         "dropout",
         "label_smoothing",
+        "layer",
         "training_learning_rate",
         "loss",
         "mixup",
