@@ -2,9 +2,9 @@
 
     python tests/benchmarks/outer_loop.py [--studies 200] [--samplers auto tpe-10] [--slots 1 8] [--trials 10 40 100]
     python tests/benchmarks/outer_loop.py --numeric --samplers gp tpe --studies 40   # the space without its choice
-    python tests/benchmarks/outer_loop.py --read FILE --markdown
+    python tests/benchmarks/outer_loop.py --read FILE --write     # docs/outer_loop.json and docs/sweeps.md
 
-The functions are those of `outer_loop_functions.py`, by the hand of nobody's data. A study proposes as in
+The functions are those of `outer_loop_functions.py`. A study, of `system=emodarts`, proposes as in
 a sweep (`OptunaStudy`); `slots` configurations run at once and end in the order in which they began. Each study, and
 random search beside it, has its own dev part; what counts is the true UAR of the configuration that its dev figures
 choose. A sampler beats chance where it ends better in more than half of the studies that differ (one-sided sign test).
@@ -32,9 +32,18 @@ from sweeps.settings import Settings, SweepSettings
 from sweeps.study.optuna_study import OptunaStudy
 from sweeps.study.search_space import SearchSpace
 from tests.benchmarks.outer_loop_functions import CONTROL, FUNCTIONS, SPACE, DevPart, positions
+from tests.benchmarks.recorded_page import replace_between
 
+TREE = Path(__file__).resolve().parents[2]
+PAGE, FIGURES = TREE / "docs" / "sweeps.md", TREE / "docs" / "outer_loop.json"
+BEGIN, END = "<!-- outer loop -->", "<!-- end of outer loop -->"
 RANDOM = "random"
 _FIRST_SEED = 1000  # those below were looked at when TPE's settings were chosen
+
+
+def space_of(sweep: SweepSettings) -> SearchSpace:
+    """The dimensions of a study."""
+    return SearchSpace.of(Settings(sweep=sweep, system="emodarts"))
 
 
 def run_study(sampler: str, function: Any, seed: int, slots: int, trials: int, numeric: bool) -> float:
@@ -44,7 +53,7 @@ def run_study(sampler: str, function: Any, seed: int, slots: int, trials: int, n
     sweep = SweepSettings(
         sampler=name, startup_trials=int(startup) if startup else None, trials=trials, seed=seed, space=space
     )
-    study = OptunaStudy("study", sweep, SearchSpace.of(Settings(sweep=sweep, system="emodarts")))
+    study = OptunaStudy("study", sweep, space_of(sweep))
     dev, running, fixed = DevPart(seed), deque[TrialRecord](), {"nodes": 0.33, "regulariser": 0.5}
     truth, measured = [], []
     for number in range(trials + slots):
@@ -86,10 +95,10 @@ def compare(samplers: list[str], studies: int, slots: int, trials: int, numeric:
     return {"slots": slots, "trials": trials, "studies": len(chance), "chance": float(chance.mean()), "rows": rows}
 
 
-def markdown(result: dict[str, Any]) -> str:
+def table_lines(result: dict[str, Any]) -> list[str]:
     """The conditions as a table."""
     lines = [
-        "| slots | trials | sampler | better : worse | p | UAR of the choice: more than by chance |",
+        "| slots | trials | sampler | better : worse than chance | p | true UAR of the choice: more than by chance |",
         "|---|---|---|---|---|---|",
     ]
     for condition in result["conditions"]:
@@ -98,7 +107,12 @@ def markdown(result: dict[str, Any]) -> str:
             p = "<.001" if row["p"] < 0.001 else f"{row['p']:.3f}".lstrip("0")
             place = f"| {condition['slots']} | {condition['trials']} | `{sampler}`"
             lines.append(f"{place} | {row['better']} : {row['worse']} | {p} | {difference} |")
-    return "\n".join(lines)
+    return lines
+
+
+def with_table(text: str, result: dict[str, Any]) -> str:
+    """The page with the table between its markers."""
+    return replace_between(text, BEGIN, END, table_lines(result))
 
 
 def main() -> None:
@@ -110,7 +124,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, nargs="+", default=[10, 40, 100])
     parser.add_argument("--numeric", action="store_true", help="without the space's choice and whole number")
     parser.add_argument("--read", type=Path, help="an earlier result instead of simulations")
-    parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--write", action="store_true", help="docs/outer_loop.json, and the table of docs/sweeps.md")
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if options.read:
@@ -124,8 +138,9 @@ def main() -> None:
             conditions.append(compare(options.samplers, options.studies, *place, options.numeric))
             print(json.dumps(conditions[-1]), file=sys.stderr, flush=True)
         result = {"numeric": options.numeric, "conditions": conditions}
-    if options.markdown:
-        print(markdown(result))
+    if options.write:
+        FIGURES.write_text(json.dumps(result, indent=1) + "\n")
+        PAGE.write_text(with_table(PAGE.read_text(), result))
     print(json.dumps(result))
 
 

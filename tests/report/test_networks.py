@@ -182,6 +182,21 @@ def test_other_designs_and_what_has_no_layers():
     assert designed("svm", {}) is None
 
 
+def test_the_one_layer_that_is_read_stands_in_the_place_of_a_weighting():
+    learned = {**ENCODER, "layers": "learned"}
+    assert designed("cnn", {"layer": 0.5}, learned).stages[1].label == "one\nlayer"
+    genotype, shape, features = ROWS["small"]
+    for layer, label in ((None, "weighed\nlayers"), (2, "layer\n2")):
+        sizes = replace(shape, layer_weighting=True, input_channels=4, layer=layer)
+        row = {
+            "settings": json.dumps({"features": {**features, **learned}}),
+            "system": "emodarts",
+            "classes": ["a"] * 4,
+        }
+        drawing = network_drawing(row, {"genotype": genotype.to_json(), "network": sizes.to_json()})
+        assert drawing.stages[1].label == label
+
+
 def test_every_operation_has_a_label_and_the_fills_of_kinds_differ_without_colour():
     names = {*CNN_OPERATION_NAMES, *SEQUENCE_OPERATION_NAMES}
     assert len({label_of(name) for name in names}) == len(names)
