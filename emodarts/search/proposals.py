@@ -1,7 +1,7 @@
 """Search proposes, training disposes: genotypes that a supernet favours are trained briefly, and dev chooses.
 
-That shared weights rank architectures is not shown (docs/ranking.md); whether short trainings rank them better is not
-measured. One rule for all searches with a supernet, within the budget of one without trainings (`search.budget`).
+Shared weights hardly rank architectures (docs/ranking.md); whether short trainings rank them better is not measured.
+One rule for all searches with a supernet, within the budget of one without trainings (`search.budget`).
 """
 
 from collections.abc import Callable
