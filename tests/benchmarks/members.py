@@ -306,16 +306,21 @@ def page_lines(conditions: Sequence[dict[str, Any]]) -> list[str]:
         for arm, of in (ARMS | SINGLES).items():
             row = about["rows"][arm]
             against = _shown(row["drawn_minus"], "+") if "drawn_minus" in row else "reference"
-            cells = [of, _shown(row["uar"]), against, row.get("verdict", ""), f"{row['members']:.3f}"]
-            cells += [f"{row['disagreement']:.2f}", f"{row['seconds']:.0f}"]
+            cells = [of, _shown(row["uar"]), against, row.get("verdict", ""), _figure(row["members"], 3)]
+            cells += [_figure(row["disagreement"], 2), f"{row['seconds']:.0f}"]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return lines or ["No figures yet."]
 
 
 def _shown(values: Sequence[float | None], sign: str = "") -> str:
-    value, low, high = ("-" if x is None else f"{x:{sign}.3f}".replace("0.", ".", 1) for x in values)
+    value, low, high = ("-" if x is None else _figure(x, 3, sign) for x in values)
     return f"{value} [{low}, {high}]"
+
+
+def _figure(value: float, digits: int, sign: str = "") -> str:
+    text = f"{value:{sign}.{digits}f}"
+    return text.replace("0.", ".", 1) if abs(value) < 1 else text
 
 
 def with_tables(text: str, conditions: Sequence[dict[str, Any]]) -> str:
