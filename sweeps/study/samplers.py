@@ -21,7 +21,7 @@ POPULATION_SIZE = 10  # of a generation of NSGA-II
 _MAX_TRIALS_OF_GP = 500  # of a study: the cost of a Gaussian process grows with their cube
 _MAX_TRIALS_OF_AUTO_GP = 250  # as OptunaHub's AutoSampler has it
 _STARTUP_OF_CMA = 5  # trials by TPE
-_SIGMA0 = 1 / 6  # first step size of CMA-ES, in widths of a dimension
+SIGMA0 = 1 / 6  # first step size of CMA-ES, in widths of a dimension
 
 
 def choose_sampler(settings: SweepSettings, space: SearchSpace) -> str:
@@ -33,7 +33,7 @@ def choose_sampler(settings: SweepSettings, space: SearchSpace) -> str:
     """
     if settings.sampler != "auto":
         return settings.sampler
-    plain = all(_is_numeric(d) for d in space.free.values()) and not space.conditions
+    plain = all(is_numeric(d) for d in space.free.values()) and not space.conditions
     if not plain or not space.free or settings.pruner != "none":
         return "tpe"
     if settings.trials <= _MAX_TRIALS_OF_AUTO_GP:
@@ -103,7 +103,7 @@ def describe_proposals(settings: SweepSettings, space: SearchSpace, in_flight: i
 def check_sampler(settings: SweepSettings, space: SearchSpace) -> None:
     """Refuse, with the reason, a sampler that does not fit the objectives or the space. Raises EmodartsError."""
     several, name = len(settings.objectives) > 1, choose_sampler(settings, space)
-    numeric = [p for p, d in space.free.items() if _is_numeric(d) and p not in space.conditions]
+    numeric = [p for p, d in space.free.items() if is_numeric(d) and p not in space.conditions]
     if settings.warm_start and several:
         raise EmodartsError("sweep.warm_start compares dev UARs alone: say sweep.objectives=[dev_uar]")
     if name == "cmaes" and several:
@@ -144,7 +144,7 @@ class ReplayedCma(optuna.samplers.BaseSampler):
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Numeric dimensions that all complete trials share."""
         shared = intersection_search_space(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
-        return {name: d for name, d in shared.items() if _is_numeric(d) and not d.single()}
+        return {name: d for name, d in shared.items() if is_numeric(d) and not d.single()}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -157,7 +157,7 @@ class ReplayedCma(optuna.samplers.BaseSampler):
 
         strategy = CMA(
             np.full(len(search_space), 0.5),
-            _SIGMA0,
+            SIGMA0,
             bounds=np.tile((0.0, 1.0), (len(search_space), 1)),
             seed=self._seed,
         )
@@ -167,8 +167,8 @@ class ReplayedCma(optuna.samplers.BaseSampler):
             if strategy.should_stop():
                 break
             generation = complete[first : first + size]
-            strategy.tell([(_to_unit_cube(t.params, search_space), sign * float(t.value or 0)) for t in generation])
-        return _from_unit_cube(strategy.ask(), search_space)
+            strategy.tell([(to_unit_cube(t.params, search_space), sign * float(t.value or 0)) for t in generation])
+        return from_unit_cube(strategy.ask(), search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -201,7 +201,8 @@ class NSGAIIByTrialNumber(optuna.samplers.NSGAIISampler):
         return [] if generation == 0 else self.select_parent(study, generation)
 
 
-def _is_numeric(distribution: BaseDistribution) -> bool:
+def is_numeric(distribution: BaseDistribution) -> bool:
+    """Whether the values of a dimension are ordered."""
     return isinstance(distribution, IntDistribution | FloatDistribution)
 
 
@@ -212,7 +213,8 @@ def _bounds(d: Any) -> tuple[float, float]:
     return (math.log(low), math.log(high)) if d.log else (low, high)
 
 
-def _to_unit_cube(parameters: dict[str, Any], space: dict[str, Any]) -> np.ndarray:
+def to_unit_cube(parameters: dict[str, Any], space: dict[str, Any]) -> np.ndarray:
+    """Where a configuration lies within the bounds of numeric dimensions: 0 to 1 in each, on its scale."""
     point = []
     for name, d in space.items():
         low, high = _bounds(d)
@@ -221,7 +223,8 @@ def _to_unit_cube(parameters: dict[str, Any], space: dict[str, Any]) -> np.ndarr
     return np.array(point)
 
 
-def _from_unit_cube(point: np.ndarray, space: dict[str, Any]) -> dict[str, Any]:
+def from_unit_cube(point: np.ndarray, space: dict[str, Any]) -> dict[str, Any]:
+    """The numeric parameters of a point of the unit cube, at the steps of their dimensions."""
     parameters: dict[str, Any] = {}
     for x, (name, d) in zip(point, space.items(), strict=True):
         low, high = _bounds(d)
