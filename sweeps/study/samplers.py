@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from optuna.search_space import intersection_search_space
 from optuna.trial import FrozenTrial, TrialState
 
 from emodarts.errors import EmodartsError
@@ -20,27 +19,28 @@ from sweeps.study.search_space import SearchSpace
 POPULATION_SIZE = 10  # of a generation of NSGA-II
 _MAX_TRIALS_OF_GP = 500  # of a study: the cost of a Gaussian process grows with their cube
 _MAX_TRIALS_OF_AUTO_GP = 250  # as OptunaHub's AutoSampler has it
-_STARTUP_OF_CMA = 5  # trials by TPE
 SIGMA0 = 1 / 6  # first step size of CMA-ES, in widths of a dimension
 
 
 def choose_sampler(settings: SweepSettings, space: SearchSpace) -> str:
     """The sampler of a study: `sweep.sampler`, or what `auto` comes to.
 
-    By the rules of OptunaHub's AutoSampler: TPE for choices and conditional dimensions; else a Gaussian process up to
-    250 trials; beyond CMA-ES, which knows no constraints, or NSGA-II for several objectives. Pruned trials teach TPE
-    alone.
+    CMA-ES for one objective and mostly numeric dimensions, where complete trials tell all: nothing is pruned or raced,
+    no constraints, no prior trials. Else by the rules of OptunaHub's AutoSampler: TPE for choices and conditional
+    dimensions, a Gaussian process up to 250 trials, NSGA-II for several objectives. Pruned trials teach TPE alone.
     """
     if settings.sampler != "auto":
         return settings.sampler
+    several, stopped = len(settings.objectives) > 1, settings.pruner != "none" or settings.inner > 0
+    more = stopped or several or bool(settings.constraints or settings.warm_start)  # than CMA-ES can use
+    if not more and 2 * len(numeric_dimensions(space)) > len(space.free):
+        return "cmaes"
     plain = all(is_numeric(d) for d in space.free.values()) and not space.conditions
-    if not plain or not space.free or settings.pruner != "none":
+    if not plain or not space.free or stopped:
         return "tpe"
     if settings.trials <= _MAX_TRIALS_OF_AUTO_GP:
         return "gp"
-    if len(settings.objectives) > 1:
-        return "nsga2"
-    return "tpe" if settings.constraints else "cmaes"
+    return "nsga2" if several else "tpe"
 
 
 def make_sampler(settings: SweepSettings, space: SearchSpace, seed: int) -> optuna.samplers.BaseSampler:
@@ -52,7 +52,7 @@ def make_sampler(settings: SweepSettings, space: SearchSpace, seed: int) -> optu
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
             case "cmaes":
-                return ReplayedCma(seed, startup)
+                return ReplayedCma(seed, space, startup)
             case "gp":
                 return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup)
             case "nsga2":
@@ -83,9 +83,9 @@ def describe_proposals(settings: SweepSettings, space: SearchSpace, in_flight: i
         return f"nothing is free, so all {trials} proposals of a study are one configuration"
     if settings.warm_start:
         return f"{dimensions} dimensions; prior trials count as start-up trials of the {trials} proposals a study"
-    # Of CMA-ES the first generation, too, is drawn around the middle (Hansen 2016, 4 + 3 ln n).
-    startups = {"cmaes": _STARTUP_OF_CMA + 4 + int(3 * math.log(dimensions)), "nsga2": POPULATION_SIZE}
-    startup = startups.get(name, settings.startup)
+    # CMA-ES has learnt nothing before its first generation has ended (Hansen 2016: 4 + 3 ln n).
+    generation = 4 + int(3 * math.log(max(1, len(numeric_dimensions(space)))))
+    startup = {"cmaes": generation, "nsga2": POPULATION_SIZE}.get(name, settings.startup)
     blind = trials if name == "random" else min(trials, startup + in_flight - 1)
     by_model = f"{trials - blind} by {name} and " if name != "random" else ""
     text = f"{dimensions} dimensions; of {trials} proposals a study {by_model}{blind} blindly"
@@ -95,7 +95,7 @@ def describe_proposals(settings: SweepSettings, space: SearchSpace, in_flight: i
     advice = [f"sweep.trials={2 * (startup + in_flight - 1)} or more"]
     if 1 <= fewer < in_flight:
         advice.append(f"at most {fewer} of a study at once (resources.max_concurrent_trials)")
-    if settings.startup_trials is not None and name != "nsga2":
+    if settings.startup_trials is not None and name not in ("cmaes", "nsga2"):
         advice.append("fewer sweep.startup_trials")
     return f"{text}; for more by {name}: {', or '.join(advice)}"
 
@@ -103,12 +103,11 @@ def describe_proposals(settings: SweepSettings, space: SearchSpace, in_flight: i
 def check_sampler(settings: SweepSettings, space: SearchSpace) -> None:
     """Refuse, with the reason, a sampler that does not fit the objectives or the space. Raises EmodartsError."""
     several, name = len(settings.objectives) > 1, choose_sampler(settings, space)
-    numeric = [p for p, d in space.free.items() if is_numeric(d) and p not in space.conditions]
     if settings.warm_start and several:
         raise EmodartsError("sweep.warm_start compares dev UARs alone: say sweep.objectives=[dev_uar]")
     if name == "cmaes" and several:
         raise EmodartsError("sweep.sampler=cmaes has one objective: take nsga2 or tpe, or sweep.objectives=[dev_uar]")
-    if name == "cmaes" and not numeric:
+    if name == "cmaes" and not numeric_dimensions(space):
         raise EmodartsError("sweep.sampler=cmaes needs a numeric dimension that is always there: take tpe or random")
     if name == "cmaes" and settings.pruner == "asha":
         raise EmodartsError("sweep.sampler=cmaes learns from complete trials alone, and asha leaves few: take tpe")
@@ -128,13 +127,13 @@ def check_sampler(settings: SweepSettings, space: SearchSpace) -> None:
 class ReplayedCma(optuna.samplers.BaseSampler):
     """CMA-ES (Hansen & Ostermeier 2001) over the numeric dimensions that every configuration has.
 
-    Its state is replayed from the study at each proposal: complete trials in the order of their numbers, a generation
-    at a time. (Optuna's own sampler keeps a pickle in the trials' attributes.) TPE proposes the other dimensions, and
-    all of them in the first trials.
+    It begins at the preset's own configuration. Its state is replayed from the study at each proposal: complete trials
+    in the order of their numbers, a generation at a time. (Optuna's own sampler keeps a pickle in the trials'
+    attributes.) TPE proposes the other dimensions.
     """
 
-    def __init__(self, seed: int, startup_trials: int):
-        self._seed = seed
+    def __init__(self, seed: int, space: SearchSpace, startup_trials: int):
+        self._seed, self._space = seed, space
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._independent_sampler = optuna.samplers.TPESampler(
@@ -142,25 +141,24 @@ class ReplayedCma(optuna.samplers.BaseSampler):
             )
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Numeric dimensions that all complete trials share."""
-        shared = intersection_search_space(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
-        return {name: d for name, d in shared.items() if is_numeric(d) and not d.single()}
+        """Numeric dimensions that are always there, and not one value."""
+        return {name: d for name, d in numeric_dimensions(self._space).items() if not d.single()}
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A draw from the distribution that the complete generations have led to."""
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if not search_space or len(complete) < _STARTUP_OF_CMA:
+        if not search_space:
             return {}
         from cmaes import CMA  # brings scipy.stats: a quarter of the time that a worker takes to start
 
         strategy = CMA(
-            np.full(len(search_space), 0.5),
+            to_unit_cube(self._space.default_parameters(), search_space),
             SIGMA0,
             bounds=np.tile((0.0, 1.0), (len(search_space), 1)),
             seed=self._seed,
         )
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
         size = strategy.population_size
         for first in range(0, len(complete) - size + 1, size):
@@ -199,6 +197,11 @@ class NSGAIIByTrialNumber(optuna.samplers.NSGAIISampler):
     def get_parent_population(self, study: optuna.Study, generation: int) -> list[FrozenTrial]:
         """The parents of a generation, selected anew each time: trials of the one before may still come in."""
         return [] if generation == 0 else self.select_parent(study, generation)
+
+
+def numeric_dimensions(space: SearchSpace) -> dict[str, BaseDistribution]:
+    """The free dimensions with an order that every configuration has."""
+    return {path: d for path, d in space.free.items() if is_numeric(d) and path not in space.conditions}
 
 
 def is_numeric(distribution: BaseDistribution) -> bool:

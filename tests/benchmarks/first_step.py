@@ -21,6 +21,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ PAGE, FIGURES = TREE / "docs" / "sweeps.md", TREE / "docs" / "first_step.json"
 BEGIN, END = "<!-- first step -->", "<!-- end of first step -->"
 EVENLY, MIDDLE, PRESET = "evenly", "middle", "preset"
 PLACES = {EVENLY: "evenly", MIDDLE: "around the bounds' middle", PRESET: "around the preset's own configuration"}
+GENERATION = 9  # of CMA-ES over seven dimensions
 DIFFERENCES = ((MIDDLE, EVENLY), (PRESET, EVENLY), (PRESET, MIDDLE))
 
 
@@ -100,33 +102,49 @@ def measure(condition: Condition, options: argparse.Namespace, pieces: Pieces) -
 def summarise(folder: Path) -> dict[str, Any] | None:
     """What the places are worth: of the configurations that have been trained in all of them, on all folds."""
     about = json.loads((folder / "about.json").read_text())
-
-    def judged(place: str, number: int) -> list[float | None]:
-        paths = [folder / place / f"{number}.{index}.json" for index in about["folds"]]
-        return [json.loads(path.read_text())["judged"] if path.exists() else None for path in paths]
-
-    values: dict[str, list[float]] = {place: [] for place in PLACES}
-    for number in range(sum(1 for _ in (folder / EVENLY).glob(f"*.{about['folds'][0]}.json"))):
-        of_number = {place: judged(place, number) for place in PLACES}
-        if not any(value is None for row in of_number.values() for value in row):
-            for place, row in of_number.items():
-                values[place].append(float(np.mean([value for value in row if value is not None])))
-    count = len(values[EVENLY])
-    if count < 2:
+    folds = about["folds"]
+    numbers = [
+        number
+        for number in range(sum(1 for _ in (folder / EVENLY).glob(f"*.{folds[0]}.json")))
+        if all((folder / place / f"{number}.{fold}.json").exists() for place in PLACES for fold in folds)
+    ]
+    if len(numbers) < 2:
         return None
-    resamples = draws(count)
+
+    def read(place: str, column: str) -> NDArray[np.float64]:
+        """Configurations by folds."""
+        of = [
+            [json.loads((folder / place / f"{n}.{fold}.json").read_text())[column] for fold in folds] for n in numbers
+        ]
+        return np.array(of)
+
+    judged = {place: read(place, "judged") for place in PLACES}
+    chosen = {
+        place: round(float(np.mean([chosen_by_dev(d, j) for d, j in zip(dev.T, judged[place].T, strict=True)])), 3)
+        for place, dev in ((place, read(place, "best_epoch")) for place in PLACES)
+    }
+    resamples = draws(len(numbers))
     differences = {
-        f"{a} - {b}": interval(np.array([np.mean((np.array(values[a]) - values[b])[rows]) for rows in resamples]))
+        f"{a} - {b}": interval(np.array([(judged[a] - judged[b])[rows].mean() for rows in resamples]))
         for a, b in DIFFERENCES
     }
-    means = {place: round(float(np.mean(of)), 3) for place, of in values.items()}
-    best = {place: round(max(of), 3) for place, of in values.items()}
-    return {**about, "configurations": count, "means": means, "best": best, "differences": differences}
+    means = {place: round(float(of.mean()), 3) for place, of in judged.items()}
+    return {**about, "configurations": len(numbers), "means": means, "chosen": chosen, "differences": differences}
+
+
+def chosen_by_dev(dev: NDArray[np.float64], judged: NDArray[np.float64]) -> float:
+    """What the best by dev of `GENERATION` configurations is worth to the judges, mean over all sets of so many."""
+    sets = np.array(list(combinations(range(len(dev)), min(GENERATION, len(dev)))))
+    best = dev[sets] == dev[sets].max(1, keepdims=True)  # where several are, their mean
+    return float(((judged[sets] * best).sum(1) / best.sum(1)).mean())
 
 
 def page_lines(conditions: Sequence[dict[str, Any]]) -> list[str]:
     """The page's table of what docs/first_step.json holds."""
-    lines = ["| | configurations, folds | drawn | mean UAR | more than evenly [95 %] |", "|---|---|---|---:|---|"]
+    lines = [
+        f"| | configurations, folds | drawn | mean UAR | more than evenly [95 %] | the best by dev of {GENERATION} |",
+        "|---|---|---|---:|---|---:|",
+    ]
     for about in conditions:
         title = Condition.of(about).title.partition(", space")[0]
         folds = ", ".join(map(str, about["folds"]))
@@ -134,7 +152,7 @@ def page_lines(conditions: Sequence[dict[str, Any]]) -> list[str]:
             difference = about["differences"].get(f"{place} - {EVENLY}")
             lines.append(
                 f"| {title} | {about['configurations']}, {folds} | {words} | {_three(about['means'][place])} | "
-                f"{_with_interval(difference)} |"
+                f"{_with_interval(difference)} | {_three(about['chosen'][place])} |"
             )
     commits = sorted({str(about["commit"])[:12] for about in conditions})
     return [*lines, "", f"Commit {', '.join(commits)}."]

@@ -3,7 +3,7 @@
 import json
 
 from sweeps.settings import SweepSettings
-from sweeps.study.samplers import choose_sampler
+from sweeps.study.samplers import choose_sampler, numeric_dimensions
 from tests.benchmarks import outer_loop
 
 RESULT = json.loads(outer_loop.FIGURES.read_text())
@@ -20,16 +20,28 @@ def test_all_conditions_are_there_with_their_studies():
     assert {c["studies"] for c in RESULT["conditions"]} == {200}
 
 
-def test_a_study_has_eight_dimensions_and_a_choice_so_that_auto_is_tpe():
+def test_a_study_has_eight_dimensions_of_which_seven_are_numeric_so_that_auto_is_cma_es():
     space = outer_loop.space_of(SweepSettings(space=outer_loop.SPACE))
-    assert len(space.free) == 8
-    assert choose_sampler(SweepSettings(space=outer_loop.SPACE), space) == "tpe"
+    assert (len(space.free), len(numeric_dimensions(space))) == (8, 7)
+    assert choose_sampler(SweepSettings(space=outer_loop.SPACE), space) == "cmaes"
+
+
+FUNCTION = next(iter(outer_loop.FUNCTIONS.values()))
 
 
 def test_a_study_is_the_same_every_time_and_blind_while_nothing_has_ended():
-    """Ten proposals, eight at once: all are those of chance, and so is what is chosen."""
-    function = next(iter(outer_loop.FUNCTIONS.values()))
+    """Ten proposals, eight at once: all of TPE's are those of chance, and so is what is chosen."""
     by_model, again, by_chance = (
-        outer_loop.run_study(sampler, function, 1, 8, 10, False) for sampler in ("auto", "auto", outer_loop.RANDOM)
+        outer_loop.run_study(sampler, FUNCTION, 1, 8, 10, False) for sampler in ("tpe", "tpe", outer_loop.RANDOM)
     )
     assert by_model == again == by_chance
+
+
+def test_what_is_told_nothing_learns_nothing():
+    """CMA-ES has heard of a whole generation in thirty trials, not in nine."""
+    nine, thirty = (
+        [outer_loop.run_study(sampler, FUNCTION, 4, 1, trials, False) for sampler in ("auto", outer_loop.UNTOLD)]
+        for trials in (9, 30)
+    )
+    assert nine[0] == nine[1]
+    assert thirty[0] != thirty[1]

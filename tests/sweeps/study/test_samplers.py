@@ -92,6 +92,10 @@ def test_importances_find_what_matters():
 
 
 NUMERIC = {"training": {"dropout": {"low": 0.0, "high": 0.5}, "batch_size": {"low": 8, "high": 64}}}
+CHOICES = {
+    **NUMERIC,
+    "search": {"seqnn": {"choices": ["all", "lstm"]}, "regulariser": {"choices": ["none", "beta_decay"]}},
+}
 CONDITIONAL = {
     "training": {"dropout": {"low": 0.1, "high": 0.5, "when": {"search.nodes": [2, 3]}}},
     "search": {"nodes": {"low": 1, "high": 3}},
@@ -101,13 +105,18 @@ CONDITIONAL = {
 @pytest.mark.parametrize(
     ("sweep", "sampler"),
     [
-        ({"space": DIMENSIONS}, "tpe"),  # a choice
+        ({"space": DIMENSIONS}, "cmaes"),  # three of five are numeric and always there
+        ({"space": NUMERIC}, "cmaes"),
         ({"space": CONDITIONAL}, "tpe"),
-        ({"space": NUMERIC}, "gp"),
-        ({"space": NUMERIC, "trials": 251}, "cmaes"),
+        ({"space": CHOICES}, "tpe"),
+        ({"space": NUMERIC, "constraints": ["parameters<=1000"]}, "gp"),
+        ({"space": NUMERIC, "warm_start": ["results/x"]}, "gp"),
+        ({"space": NUMERIC, "objectives": ["dev_uar", "parameters"]}, "gp"),
+        ({"space": DIMENSIONS, "objectives": ["dev_uar", "parameters"]}, "tpe"),
         ({"space": NUMERIC, "trials": 251, "constraints": ["parameters<=1000"]}, "tpe"),
         ({"space": NUMERIC, "trials": 251, "objectives": ["dev_uar", "parameters"]}, "nsga2"),
         ({"space": NUMERIC, "pruner": "asha"}, "tpe"),
+        ({"space": NUMERIC, "inner": 3}, "tpe"),
         ({"space": NUMERIC, "sampler": "random"}, "random"),
         ({"space": {}}, "tpe"),
     ],
@@ -138,17 +147,21 @@ def test_proposals_keep_away_from_what_runs():
     assert len({str(parameters) for parameters in running}) == 6
 
 
+TPE = {"sampler": "tpe"}
+
+
 @pytest.mark.parametrize(
     ("sweep", "in_flight", "words"),
     [
-        ({"trials": 10}, 1, "5 dimensions; of 10 proposals a study 6 by tpe and 4 blindly"),
-        ({"trials": 10}, 32, "0 by tpe and 10 blindly; for more by tpe: sweep.trials=70 or more, or at most 2 of a"),
-        ({"trials": 40}, 32, "0 by tpe and 40 blindly; for more by tpe: sweep.trials=82 or more, or at most 11 of a"),
-        ({"trials": 20, "startup_trials": 15}, 1, "5 by tpe and 15 blindly; for more by tpe: sweep.trials=30 or more, "
-         "or fewer sweep.startup_trials"),
+        (TPE | {"trials": 10}, 1, "5 dimensions; of 10 proposals a study 6 by tpe and 4 blindly"),
+        (TPE | {"trials": 10}, 32, "0 by tpe and 10 blindly; for more by tpe: sweep.trials=70 or more, or at most 2"),
+        (TPE | {"trials": 40}, 32, "0 by tpe and 40 blindly; for more by tpe: sweep.trials=82 or more, or at most 11 "),
+        (TPE | {"trials": 20, "startup_trials": 15}, 1, "5 by tpe and 15 blindly; for more by tpe: sweep.trials=30 or "
+         "more, or fewer sweep.startup_trials"),
         ({"trials": 10, "sampler": "random"}, 1, "of 10 proposals a study 10 blindly"),
         ({"trials": 10, "space": {}}, 1, "nothing is free"),
-        ({"trials": 40, "sampler": "cmaes"}, 1, "of 40 proposals a study 27 by cmaes and 13 blindly"),
+        ({"trials": 40}, 1, "of 40 proposals a study 33 by cmaes and 7 blindly"),
+        ({"trials": 10, "startup_trials": 9}, 1, "3 by cmaes and 7 blindly; for more by cmaes: sweep.trials=14 or"),
         ({"trials": 10, "warm_start": ["results/x"]}, 32, "prior trials count as start-up trials of the 10 proposals"),
     ],
 )  # fmt: skip
@@ -172,9 +185,27 @@ def test_as_many_are_proposed_blindly_as_is_said(trials, in_flight):
             proposals[sampler].append(study.ask())
             running.append(complete_trial(number, proposals[sampler][-1], ["dev_uar"]))
     blind = sum(a == b for a, b in zip(*proposals.values(), strict=True))
-    assert f"and {blind} blindly" in samplers.describe_proposals(
-        SweepSettings(trials=trials, space=DIMENSIONS), study.space, in_flight
-    )
+    told = samplers.describe_proposals(SweepSettings(trials=trials, space=DIMENSIONS, **TPE), study.space, in_flight)
+    assert f"and {blind} blindly" in told
+
+
+@pytest.mark.parametrize("in_flight", [1, 4])
+def test_cma_es_learns_from_complete_generations_as_is_said(in_flight):
+    """What its proposals are while values make no difference: as many as are said to be blind."""
+
+    def proposals(sign):
+        study, running, asked = make_study("auto", ["dev_uar"]), [], []
+        for number in range(20):
+            if len(running) == in_flight:
+                trial = running.pop(0)
+                study.tell(replace(trial, values=(sign * trial.values[0],)))
+            asked.append(study.ask())
+            running.append(complete_trial(number, asked[-1], ["dev_uar"]))
+        return study, [parameters["training.dropout"] for parameters in asked]
+
+    (study, by_value), (_, by_its_opposite) = proposals(1), proposals(-1)
+    blind = [a == b for a, b in zip(by_value, by_its_opposite, strict=True)].index(False)
+    assert f"and {blind} blindly" in samplers.describe_proposals(study.settings, study.space, in_flight)
 
 
 def test_what_breaks_a_constraint_teaches_the_sampler_to_keep_away():
