@@ -45,23 +45,21 @@ def choose_sampler(settings: SweepSettings, space: SearchSpace) -> str:
 
 def make_sampler(settings: SweepSettings, space: SearchSpace, seed: int) -> optuna.samplers.BaseSampler:
     """The sampler of a study, for one proposal."""
-    startup = settings.startup
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # options that Optuna calls experimental
         match choose_sampler(settings, space):
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
             case "cmaes":
-                return ReplayedCma(seed, space, startup)
+                return ReplayedCma(seed, space, settings.startup)
             case "gp":
-                return optuna.samplers.GPSampler(seed=seed, n_startup_trials=startup)
+                return optuna.samplers.GPSampler(seed=seed, n_startup_trials=settings.startup)
             case "nsga2":
                 return NSGAIIByTrialNumber(seed=seed, population_size=POPULATION_SIZE)
             case _:  # as Optuna has it; `auto` fits it to few trials as well
                 fitted: dict[str, Any] = {"gamma": count_good} if settings.sampler == "auto" else {}
-                return optuna.samplers.TPESampler(
-                    seed=seed, n_startup_trials=startup, multivariate=True, group=True, constant_liar=True, **fitted
-                )
+                fitted |= {"n_startup_trials": settings.startup, "constant_liar": True}
+                return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, **fitted)
 
 
 def count_good(trials: int) -> int:
@@ -75,8 +73,7 @@ def count_good(trials: int) -> int:
 def describe_proposals(settings: SweepSettings, space: SearchSpace, in_flight: int) -> str:
     """How many proposals of a study are made with a model and how many blindly, and what to change.
 
-    `in_flight`: trials of a study that run at once. A model waits for the start-up trials to end, and what is proposed
-    meanwhile is proposed blindly, too.
+    With `in_flight` trials at once, what is proposed while the model waits for start-up trials to end is blind, too.
     """
     name, trials, dimensions = choose_sampler(settings, space), settings.trials, len(space.free)
     if not dimensions:
