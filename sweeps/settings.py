@@ -76,7 +76,7 @@ class SweepSettings:
         choices=("auto", "tpe", "random", "cmaes", "gp", "nsga2"),
     )
     startup_trials: int | None = setting(
-        None, "ended trials before a model (not cmaes) proposes; null: a quarter of sweep.trials, 4 to 10", at_least=1
+        None, "ended trials before tpe or gp has a model; null: a quarter of sweep.trials, 4 to 10", at_least=1
     )
     objectives: list[str] = setting(
         ["dev_uar"],

@@ -19,28 +19,29 @@ from sweeps.study.search_space import SearchSpace
 POPULATION_SIZE = 10  # of a generation of NSGA-II
 _MAX_TRIALS_OF_GP = 500  # of a study: the cost of a Gaussian process grows with their cube
 _MAX_TRIALS_OF_AUTO_GP = 250  # as OptunaHub's AutoSampler has it
+_FEWEST_OF_AUTO_CMA = 6  # numeric dimensions: with fewer, CMA-ES was not shown to be ahead of chance
 SIGMA0 = 1 / 6  # first step size of CMA-ES, in widths of a dimension
 
 
 def choose_sampler(settings: SweepSettings, space: SearchSpace) -> str:
     """The sampler of a study: `sweep.sampler`, or what `auto` comes to.
 
-    CMA-ES for one objective and mostly numeric dimensions, where complete trials tell all: nothing is pruned or raced,
-    no constraints, no prior trials. Else by the rules of OptunaHub's AutoSampler: TPE for choices and conditional
-    dimensions, a Gaussian process up to 250 trials, NSGA-II for several objectives. Pruned trials teach TPE alone.
+    CMA-ES for one objective and many, mostly numeric dimensions, where complete trials tell all: none is pruned or
+    raced, no constraints, no prior trials. Else by the rules of OptunaHub's AutoSampler: TPE for choices and
+    conditions, a Gaussian process up to 250 trials, NSGA-II for several objectives. Pruned trials teach TPE alone.
     """
     if settings.sampler != "auto":
         return settings.sampler
     several, stopped = len(settings.objectives) > 1, settings.pruner != "none" or settings.inner > 0
     more = stopped or several or bool(settings.constraints or settings.warm_start)  # than CMA-ES can use
-    if not more and 2 * len(numeric_dimensions(space)) > len(space.free):
+    numeric = len(numeric_dimensions(space))
+    if not more and numeric >= max(_FEWEST_OF_AUTO_CMA, len(space.free) // 2 + 1):
         return "cmaes"
-    plain = all(is_numeric(d) for d in space.free.values()) and not space.conditions
-    if not plain or not space.free or stopped:
+    if stopped or not 0 < numeric == len(space.free):
         return "tpe"
     if settings.trials <= _MAX_TRIALS_OF_AUTO_GP:
         return "gp"
-    return "nsga2" if several else "tpe"
+    return "nsga2" if several else "tpe" if more else "cmaes"
 
 
 def make_sampler(settings: SweepSettings, space: SearchSpace, seed: int) -> optuna.samplers.BaseSampler:
@@ -51,7 +52,7 @@ def make_sampler(settings: SweepSettings, space: SearchSpace, seed: int) -> optu
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
             case "cmaes":
-                return ReplayedCma(seed, space, settings.startup)
+                return ReplayedCma(seed, space)
             case "gp":
                 return optuna.samplers.GPSampler(seed=seed, n_startup_trials=settings.startup)
             case "nsga2":
@@ -80,9 +81,7 @@ def describe_proposals(settings: SweepSettings, space: SearchSpace, in_flight: i
         return f"nothing is free, so all {trials} proposals of a study are one configuration"
     if settings.warm_start:
         return f"{dimensions} dimensions; prior trials count as start-up trials of the {trials} proposals a study"
-    # CMA-ES has learnt nothing before its first generation has ended (Hansen 2016: 4 + 3 ln n).
-    generation = 4 + int(3 * math.log(max(1, len(numeric_dimensions(space)))))
-    startup = {"cmaes": generation, "nsga2": POPULATION_SIZE}.get(name, settings.startup)
+    startup = {"cmaes": count_generation(space), "nsga2": POPULATION_SIZE}.get(name, settings.startup)
     blind = trials if name == "random" else min(trials, startup + in_flight - 1)
     by_model = f"{trials - blind} by {name} and " if name != "random" else ""
     text = f"{dimensions} dimensions; of {trials} proposals a study {by_model}{blind} blindly"
@@ -105,7 +104,7 @@ def check_sampler(settings: SweepSettings, space: SearchSpace) -> None:
     if name == "cmaes" and several:
         raise EmodartsError("sweep.sampler=cmaes has one objective: take nsga2 or tpe, or sweep.objectives=[dev_uar]")
     if name == "cmaes" and not numeric_dimensions(space):
-        raise EmodartsError("sweep.sampler=cmaes needs a numeric dimension that is always there: take tpe or random")
+        raise EmodartsError("sweep.sampler=cmaes needs a numeric dimension that always is there and varies: take tpe")
     if name == "cmaes" and settings.pruner == "asha":
         raise EmodartsError("sweep.sampler=cmaes learns from complete trials alone, and asha leaves few: take tpe")
     if name == "gp" and settings.trials > _MAX_TRIALS_OF_GP:
@@ -126,20 +125,18 @@ class ReplayedCma(optuna.samplers.BaseSampler):
 
     It begins at the preset's own configuration. Its state is replayed from the study at each proposal: complete trials
     in the order of their numbers, a generation at a time. (Optuna's own sampler keeps a pickle in the trials'
-    attributes.) TPE proposes the other dimensions.
+    attributes.) TPE proposes the other dimensions, evenly until the first generation has ended.
     """
 
-    def __init__(self, seed: int, space: SearchSpace, startup_trials: int):
+    def __init__(self, seed: int, space: SearchSpace):
         self._seed, self._space = seed, space
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self._independent_sampler = optuna.samplers.TPESampler(
-                seed=seed, n_startup_trials=startup_trials, constant_liar=True
-            )
+        self._independent_sampler = optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=count_generation(space), constant_liar=True
+        )
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Numeric dimensions that are always there, and not one value."""
-        return {name: d for name, d in numeric_dimensions(self._space).items() if not d.single()}
+        """Numeric dimensions that are always there."""
+        return numeric_dimensions(self._space)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -154,6 +151,7 @@ class ReplayedCma(optuna.samplers.BaseSampler):
             SIGMA0,
             bounds=np.tile((0.0, 1.0), (len(search_space), 1)),
             seed=self._seed,
+            population_size=count_generation(self._space),
         )
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
@@ -197,13 +195,14 @@ class NSGAIIByTrialNumber(optuna.samplers.NSGAIISampler):
 
 
 def numeric_dimensions(space: SearchSpace) -> dict[str, BaseDistribution]:
-    """The free dimensions with an order that every configuration has."""
-    return {path: d for path, d in space.free.items() if is_numeric(d) and path not in space.conditions}
+    """The free dimensions with an order, and more than one value, that every configuration has."""
+    always = {path: d for path, d in space.free.items() if path not in space.conditions and not d.single()}
+    return {path: d for path, d in always.items() if isinstance(d, IntDistribution | FloatDistribution)}
 
 
-def is_numeric(distribution: BaseDistribution) -> bool:
-    """Whether the values of a dimension are ordered."""
-    return isinstance(distribution, IntDistribution | FloatDistribution)
+def count_generation(space: SearchSpace) -> int:
+    """Trials of a generation of CMA-ES, before which it has learnt nothing: 4 + 3 ln n (Hansen 2016)."""
+    return 4 + int(3 * math.log(max(1, len(numeric_dimensions(space)))))
 
 
 def _bounds(d: Any) -> tuple[float, float]:

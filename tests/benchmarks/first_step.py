@@ -36,7 +36,7 @@ from rich.console import Console
 from emodarts.provenance import git_revision
 from emodarts.seeds import derive_seed
 from sweeps.data.preparation import prepare
-from sweeps.study.samplers import SIGMA0, from_unit_cube, is_numeric, to_unit_cube
+from sweeps.study.samplers import SIGMA0, from_unit_cube, numeric_dimensions, to_unit_cube
 from sweeps.study.search_space import SearchSpace
 
 TREE = Path(__file__).resolve().parents[2]
@@ -61,7 +61,7 @@ def configuration(space: SearchSpace, place: str, number: int) -> dict[str, Any]
     seed = derive_seed(0, "first step", number) % 2**31
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     parameters = space.suggest(study.ask())
-    numeric = {name: d for name, d in space.free.items() if is_numeric(d)}
+    numeric = numeric_dimensions(space)
     if place == EVENLY:
         return parameters
     centre = to_unit_cube(space.default_parameters(), numeric) if place == PRESET else np.full(len(numeric), 0.5)
@@ -142,20 +142,37 @@ def chosen_by_dev(dev: NDArray[np.float64], judged: NDArray[np.float64]) -> floa
 def page_lines(conditions: Sequence[dict[str, Any]]) -> list[str]:
     """The page's table of what docs/first_step.json holds."""
     lines = [
-        f"| | configurations, folds | drawn | mean UAR | more than evenly [95 %] | the best by dev of {GENERATION} |",
-        "|---|---|---|---:|---|---:|",
+        "| | configurations, folds | drawn | mean UAR | more than evenly [95 %] | more than around the middle "
+        f"| the best by dev of {GENERATION} |",
+        "|---|---|---|---:|---|---|---:|",
     ]
     for about in conditions:
         title = Condition.of(about).title.partition(", space")[0]
         folds = ", ".join(map(str, about["folds"]))
         for place, words in PLACES.items():
-            difference = about["differences"].get(f"{place} - {EVENLY}")
+            more = (about["differences"].get(f"{place} - {other}") for other in (EVENLY, MIDDLE))
             lines.append(
                 f"| {title} | {about['configurations']}, {folds} | {words} | {_three(about['means'][place])} | "
-                f"{_with_interval(difference)} | {_three(about['chosen'][place])} |"
+                f"{' | '.join(map(_with_interval, more))} | {_three(about['chosen'][place])} |"
             )
+    for place, words in PLACES.items():
+        means = [float(np.mean([about[column][place] for about in conditions])) for column in ("means", "chosen")]
+        more = (mean_difference(conditions, f"{place} - {other}") for other in (EVENLY, MIDDLE))
+        lines.append(
+            f"| mean | | {words} | {_three(means[0])} | {' | '.join(map(_with_interval, more))} | {_three(means[1])} |"
+        )
     commits = sorted({str(about["commit"])[:12] for about in conditions})
     return [*lines, "", f"Commit {', '.join(commits)}."]
+
+
+def mean_difference(conditions: Sequence[dict[str, Any]], name: str) -> list[float] | None:
+    """The mean of a difference over the conditions, which are taken as independent, with its interval."""
+    if name not in conditions[0]["differences"]:
+        return None
+    of = np.array([about["differences"][name] for about in conditions])
+    half = float(np.sqrt((((of[:, 2] - of[:, 1]) / 2) ** 2).sum()) / len(of))
+    value = float(of[:, 0].mean())
+    return [value, value - half, value + half]
 
 
 def _three(value: float) -> str:

@@ -1,16 +1,17 @@
 """Do a sweep's samplers find better configurations than chance? Simulated studies on functions with a dev part's noise.
 
-    python tests/benchmarks/outer_loop.py [--studies 200] [--samplers auto untold tpe] [--slots 1 8]
-        [--trials 10 40 100] [--first-seed 2000]
-    python tests/benchmarks/outer_loop.py --numeric --samplers gp tpe --studies 40   # the space without its choice
-    python tests/benchmarks/outer_loop.py --read FILE --write     # docs/outer_loop.json and docs/sweeps.md
+    python tests/benchmarks/outer_loop.py [--studies 1000] [--samplers auto untold tpe] [--slots 1 8]
+        [--trials 10 40 100] [--first-seed 4000]
+    python tests/benchmarks/outer_loop.py --numeric --samplers auto gp tpe --studies 100   # without the space's choice
+    python tests/benchmarks/outer_loop.py --read FILE [FILE ...] --write     # docs/outer_loop.json and docs/sweeps.md
 
 The functions are those of `outer_loop_functions.py`. A study, of `system=emodarts`, proposes as in
-a sweep (`OptunaStudy`); `slots` configurations run at once and end in the order in which they began. Each study, and
-random search beside it, has its own dev part; what counts is the true UAR of the configuration that its dev figures
+a sweep (`OptunaStudy`); `slots` configurations run at once and end in the order in which they began. Each study has
+a dev part of its own, on which all samplers run; what counts is the true UAR of the configuration that its dev figures
 choose. A sampler beats chance where it ends better in more than half of the studies that differ (one-sided sign test).
 `tpe-10` is TPE with 10 start-up trials, as before there was `sweep.startup_trials`; `untold` is CMA-ES that never
-hears how a trial ended: what its start around the preset's own configuration is worth without learning.
+hears how a trial ended: what its start around the preset's own configuration is worth without learning, so that
+`auto` against `untold` is what learning adds.
 `--first-seed 0`: studies to choose by; those of the page judge. One process, CPU time; the last line is JSON.
 """
 
@@ -20,6 +21,7 @@ import os
 import sys
 import time
 from collections import deque
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from emodarts.records import TrialRecord
@@ -39,9 +42,9 @@ from tests.benchmarks.recorded_page import replace_between
 TREE = Path(__file__).resolve().parents[2]
 PAGE, FIGURES = TREE / "docs" / "sweeps.md", TREE / "docs" / "outer_loop.json"
 BEGIN, END = "<!-- outer loop -->", "<!-- end of outer loop -->"
-RANDOM = "random"
-UNTOLD = "untold"
-_FIRST_SEED = 2000  # those below were looked at when the default was chosen
+RANDOM, AUTO, UNTOLD = "random", "auto", "untold"
+_FIRST_SEED = 4000  # those below were looked at when the default was chosen
+_SEEDS_OF_A_FUNCTION = 10_000
 
 
 def space_of(sweep: SweepSettings) -> SearchSpace:
@@ -77,44 +80,65 @@ def run_study(sampler: str, function: Any, seed: int, slots: int, trials: int, n
 def compare(
     samplers: list[str], studies: int, first_seed: int, slots: int, trials: int, numeric: bool
 ) -> dict[str, Any]:
-    """Of each sampler, how often it ends better than random search, and by how much."""
-    functions = list(FUNCTIONS.values())
-    seeds = range(first_seed, first_seed + -(-studies // len(functions)))
-    chosen: dict[str, list[float]] = {}
+    """Of each sampler, how often it ends better than random search, and by how much; and `auto` against `untold`."""
+    chosen: dict[str, NDArray[np.float64]] = {}
     seconds = {}
     for sampler in [RANDOM, *samplers]:
         start = time.process_time()
-        chosen[sampler] = [run_study(sampler, f, seed, slots, trials, numeric) for f in functions for seed in seeds]
-        seconds[sampler] = time.process_time() - start
-    chance = np.array(chosen[RANDOM])
-    rows = {}
-    for sampler in samplers:
-        differences = np.array(chosen[sampler]) - chance
-        better, worse = int((differences > 1e-9).sum()), int((differences < -1e-9).sum())
-        by_function = differences.reshape(len(functions), -1).mean(1)
-        rows[sampler] = {
-            "better": better,
-            "worse": worse,
-            "p": float(binomtest(better, max(1, better + worse), alternative="greater").pvalue),
-            "difference": float(differences.mean()),
-            "standard_error": float(differences.std(ddof=1) / np.sqrt(len(differences))),
-            "by_function": dict(zip(FUNCTIONS, by_function.round(4).tolist(), strict=True)),
-            "cpu_seconds": round(seconds[sampler], 1),
-        }
-    return {"slots": slots, "trials": trials, "studies": len(chance), "chance": float(chance.mean()), "rows": rows}
+        chosen[sampler] = np.array(
+            [
+                [
+                    run_study(sampler, function, seed, slots, trials, numeric)
+                    for seed in seeds_of(index, studies, first_seed)
+                ]
+                for index, function in enumerate(FUNCTIONS.values())
+            ]
+        )
+        seconds[sampler] = round(time.process_time() - start, 1)
+    pairs = [(sampler, RANDOM) for sampler in samplers]
+    pairs += [(AUTO, UNTOLD)] * ({AUTO, UNTOLD} <= set(samplers))
+    chance = chosen[RANDOM]
+    return {
+        "slots": slots,
+        "trials": trials,
+        "studies": chance.size,
+        "chance": float(chance.mean()),
+        "rows": [{"sampler": a, "against": b, **difference_of(chosen[a], chosen[b])} for a, b in pairs],
+        "cpu_seconds": seconds,
+    }
+
+
+def seeds_of(index: int, studies: int, first_seed: int) -> range:
+    """The seeds of a function's studies: no two studies of a condition have one, so that they are independent."""
+    first = index * _SEEDS_OF_A_FUNCTION + first_seed
+    return range(first, first + -(-studies // len(FUNCTIONS)))
+
+
+def difference_of(ours: NDArray[np.float64], others: NDArray[np.float64]) -> dict[str, Any]:
+    """What one sampler has more than another; (functions, studies)."""
+    differences = ours - others
+    better, worse = int((differences > 1e-9).sum()), int((differences < -1e-9).sum())
+    return {
+        "better": better,
+        "worse": worse,
+        "p": float(binomtest(better, max(1, better + worse), alternative="greater").pvalue),
+        "difference": float(differences.mean()),
+        "standard_error": float(differences.std(ddof=1) / np.sqrt(differences.size)),
+        "by_function": dict(zip(FUNCTIONS, differences.mean(1).round(4).tolist(), strict=True)),
+    }
 
 
 def table_lines(result: dict[str, Any]) -> list[str]:
     """The conditions as a table."""
     lines = [
-        "| slots | trials | sampler | better : worse than chance | p | true UAR of the choice: more than by chance |",
-        "|---|---|---|---|---|---|",
+        "| slots | trials | sampler | against | better : worse | p | true UAR of the choice: more by |",
+        "|---|---|---|---|---|---|---|",
     ]
     for condition in result["conditions"]:
-        for sampler, row in condition["rows"].items():
+        for row in condition["rows"]:
             difference = f"{row['difference']:+.4f} ({row['standard_error']:.4f})"
             p = "<.001" if row["p"] < 0.001 else f"{row['p']:.3f}".lstrip("0")
-            place = f"| {condition['slots']} | {condition['trials']} | `{sampler}`"
+            place = f"| {condition['slots']} | {condition['trials']} | `{row['sampler']}` | `{row['against']}`"
             lines.append(f"{place} | {row['better']} : {row['worse']} | {p} | {difference} |")
     return lines
 
@@ -127,18 +151,20 @@ def with_table(text: str, result: dict[str, Any]) -> str:
 def main() -> None:
     """All conditions."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--studies", type=int, default=200, help="of each condition, over all functions")
-    parser.add_argument("--samplers", nargs="+", default=["auto", UNTOLD, "tpe"])
+    parser.add_argument("--studies", type=int, default=1000, help="of each condition, over all functions")
+    parser.add_argument("--samplers", nargs="+", default=[AUTO, UNTOLD, "tpe"])
     parser.add_argument("--first-seed", type=int, default=_FIRST_SEED)
     parser.add_argument("--slots", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--trials", type=int, nargs="+", default=[10, 40, 100])
     parser.add_argument("--numeric", action="store_true", help="without the space's choice and whole number")
-    parser.add_argument("--read", type=Path, help="an earlier result instead of simulations")
+    parser.add_argument("--read", type=Path, nargs="+", help="earlier results instead of simulations")
     parser.add_argument("--write", action="store_true", help="docs/outer_loop.json, and the table of docs/sweeps.md")
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if options.read:
-        result = json.loads(options.read.read_text().splitlines()[-1])
+        results = [json.loads(path.read_text().splitlines()[-1]) for path in options.read]
+        conditions = sorted(chain(*(r["conditions"] for r in results)), key=lambda c: (c["trials"], c["slots"]))
+        result = {**results[0], "conditions": conditions}
     else:
         luck = [run_study(RANDOM, CONTROL, seed, 1, 10, False) for seed in range(3)]
         assert len(set(luck)) == 1  # where nothing matters, nothing is gained

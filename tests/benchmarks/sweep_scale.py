@@ -1,7 +1,7 @@
 """What a sweep costs at the size that people have: requests of a unit, a restart, enqueuing, memory, predictions.
 
     python tests/benchmarks/sweep_scale.py [--units 100000] [--moto-units 2000] [--outcomes 100000]
-                                           [--driver-units 2000] [--rows 132000] [--kept FOLDER]
+                                           [--driver-units 2000] [--rows 132000] [--asked 1000 20000] [--kept FOLDER]
                                            [--only requests restart ...]
 
 By hand: at the sizes of its defaults it takes some minutes. Requests to S3 are counted by moto's server, within this
@@ -12,6 +12,7 @@ restart_s, restart_s3_s = until a new driver knows what is to do, so many units 
 enqueue_ms              = CPU time of putting a configuration in line beside so many outcomes (at most 1)
 driver_mb_per_1000_units= growth of the driver under Tune, units of no work (at most 30)
 prediction_rows_per_s   = rows of a test set, encoded and written to the disk (at least 100,000)
+proposal_ms             = CPU time of a proposal behind so many complete trials of a study, by sampler
 """
 
 import argparse
@@ -28,6 +29,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -35,6 +37,7 @@ from unittest.mock import patch
 os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import numpy as np
 import optuna
 from rich.console import Console
 
@@ -54,10 +57,13 @@ from emodarts.storage import Storage
 from emodarts.training.settings import TrainingSettings
 from sweeps.execution.sweep_spec import SweepSpec
 from sweeps.settings import RaySettings, ResourceSettings, Settings, SweepSettings
+from sweeps.study.optuna_study import OptunaStudy
+from sweeps.study.search_space import SearchSpace
 from sweeps.units.outcomes import UnitId, UnitOutcome
 from sweeps.units.study_queue import StudyQueue
 from sweeps.units.system_queues import SystemQueues
 from sweeps.variants.jobs import make_jobs
+from tests.support.commands import settings as compose
 from tests.support.studies import DEFAULT, make_specs
 from tests.support.unit_records import evaluation, key, records
 
@@ -330,6 +336,25 @@ def prediction_rows(rows: int) -> dict[str, Any]:
     return {"prediction_rows_per_s": round(rows / seconds), "prediction_rows": rows}
 
 
+def proposals(complete: list[int], repeats: int = 5) -> dict[str, Any]:
+    """Of each sampler: CPU time of a proposal of the default space behind so many complete trials of a study."""
+    milliseconds: dict[str, dict[int, float]] = {}
+    for sampler, count in product(("random", "tpe", "cmaes"), complete):
+        settings = compose("system=emodarts", f"sweep.sampler={sampler}", f"sweep.trials={2 * count}")
+        study, rng = OptunaStudy("study", settings.sweep, SearchSpace.of(settings)), np.random.default_rng(0)
+        drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        for number in range(count):
+            parameters = study.space.suggest(drawn.ask())
+            study.add_trial(TrialRecord("", "study", number, 0, parameters, "complete", values=(rng.random(),)), {})
+        study.ask()  # what is imported and prepared once
+        start = time.process_time()
+        for _ in range(repeats):
+            study.ask()
+        ended = 1000 * (time.process_time() - start) / repeats
+        milliseconds.setdefault(sampler, {})[count] = round(ended, 2)
+    return {"proposal_ms": milliseconds}
+
+
 def main() -> None:
     """All, or those that are named."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -340,7 +365,8 @@ def main() -> None:
     parser.add_argument("--outcomes", type=int, default=100_000)
     parser.add_argument("--driver-units", type=int, default=2000)
     parser.add_argument("--rows", type=int, default=132_000)
-    parts = ("requests", "restart", "enqueue", "driver", "predictions")
+    parser.add_argument("--asked", type=int, nargs="+", default=[1000, 20_000])
+    parts = ("requests", "restart", "enqueue", "driver", "predictions", "proposals")
     parser.add_argument("--only", nargs="+", default=parts, choices=parts)
     options = parser.parse_args()
     measures: dict[str, Callable[[], dict[str, Any]]] = {
@@ -349,6 +375,7 @@ def main() -> None:
         "enqueue": lambda: enqueue(options.outcomes),
         "driver": lambda: driver_memory(options.driver_units),
         "predictions": lambda: prediction_rows(options.rows),
+        "proposals": lambda: proposals(options.asked),
     }
     found: dict[str, Any] = {}
     for name in options.only:

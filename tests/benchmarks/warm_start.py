@@ -5,9 +5,9 @@
     python tests/benchmarks/warm_start.py table      # docs/warm_start.json, and docs/sweeps.md between its markers
 
 FOLDER holds whisper-tiny.en/ in the layout of transformers. Three ordinary sweeps a row of the table: RAVDESS, then
-EmoDB as it is (cold) and EmoDB with `sweep.warm_start` (warm), the same folds and numbers of trials. Both sweeps of
-EmoDB begin with the preset's own configuration, so that a pair differs from its second trial on. A run that was stopped
-goes on. Last line of `table`: one JSON object, by row the best dev UAR of all trials, warm minus cold, mean over folds.
+EmoDB as it is (cold) and EmoDB with `sweep.warm_start` (warm), the same folds, numbers of trials and sampler (which is
+named, since `auto` takes CMA-ES for networks without a warm start alone). Both sweeps of EmoDB begin with the preset's
+own configuration, so that a pair differs from its second trial on. A run that was stopped goes on. Last line of `table`: one JSON object, by row the best dev UAR of all trials, warm minus cold, mean over folds.
 """
 
 import argparse
@@ -32,6 +32,7 @@ BEGIN, END = "<!-- warm start -->", "<!-- end of warm start -->"
 PRIOR, TUNED = ("ravdess", (0, 2, 4)), ("emodb", (0, 2, 4, 6, 8))
 TRIALS = 6
 AFTER = (2, 4, 6)  # trials
+SAMPLERS = {"svm": "gp", "linear_probe": "gp", "cnn_lstm_attention": "tpe"}
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Pair:
                     f"system={self.system}",
                     f"sweep.folds=[{','.join(map(str, folds))}]",
                     f"sweep.trials={TRIALS}",
+                    f"sweep.sampler={SAMPLERS[self.system]}",
                     *self.condition.settings(options.encoders),
                     *more,
                 ),

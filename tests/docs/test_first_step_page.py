@@ -48,7 +48,11 @@ def test_configurations_are_drawn_where_they_are_said_to_be(space, place):
     assert [p["training.sequence_rate"] for p in drawn] == [
         first_step.configuration(space, first_step.EVENLY, number)["training.sequence_rate"] for number in range(60)
     ]
-    spread = np.std([samplers.to_unit_cube(p, numeric)[list(numeric).index("training.dropout")] for p in drawn])
+    points = np.array([samplers.to_unit_cube(parameters, numeric) for parameters in drawn])
+    preset = samplers.to_unit_cube(space.default_parameters(), numeric)
+    to_preset, to_middle = (np.linalg.norm(points.mean(0) - centre) for centre in (preset, 0.5))
+    assert (to_preset < to_middle / 2) if place == first_step.PRESET else (to_middle < to_preset / 4)
+    spread = points[:, list(numeric).index("training.dropout")].std()
     assert spread == pytest.approx(12**-0.5 if place == first_step.EVENLY else samplers.SIGMA0, abs=0.04)
 
 

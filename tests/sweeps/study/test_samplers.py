@@ -9,6 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from emodarts.errors import EmodartsError
+from emodarts.records import TrialRecord
 from sweeps.settings import Settings, SweepSettings
 from sweeps.study import importances, samplers
 from sweeps.study.search_space import SearchSpace
@@ -92,10 +93,14 @@ def test_importances_find_what_matters():
 
 
 NUMERIC = {"training": {"dropout": {"low": 0.0, "high": 0.5}, "batch_size": {"low": 8, "high": 64}}}
-CHOICES = {
-    **NUMERIC,
-    "search": {"seqnn": {"choices": ["all", "lstm"]}, "regulariser": {"choices": ["none", "beta_decay"]}},
+SIX = {
+    "training": {
+        name: {"low": 0.2, "high": 0.5} for name in ("dropout", "mixup", "weight_decay", "label_smoothing", "width")
+    }
+    | {"batch_size": {"low": 8, "high": 64}},
 }
+ONE_VALUE = {**SIX["training"], "batch_size": {"low": 8, "high": 8}}
+WITH_CHOICE = {**SIX, "search": {"seqnn": {"choices": ["all", "lstm"]}}}
 CONDITIONAL = {
     "training": {"dropout": {"low": 0.1, "high": 0.5, "when": {"search.nodes": [2, 3]}}},
     "search": {"nodes": {"low": 1, "high": 3}},
@@ -105,18 +110,20 @@ CONDITIONAL = {
 @pytest.mark.parametrize(
     ("sweep", "sampler"),
     [
-        ({"space": DIMENSIONS}, "cmaes"),  # three of five are numeric and always there
-        ({"space": NUMERIC}, "cmaes"),
+        ({"space": SIX}, "cmaes"),
+        ({"space": WITH_CHOICE}, "cmaes"),
+        ({"space": SIX, "constraints": ["parameters<=1000"]}, "gp"),
+        ({"space": WITH_CHOICE, "warm_start": ["results/x"]}, "tpe"),
+        ({"space": SIX, "objectives": ["dev_uar", "parameters"]}, "gp"),
+        ({"space": SIX, "pruner": "asha"}, "tpe"),
+        ({"space": SIX, "inner": 3}, "tpe"),
+        ({"space": {"training": ONE_VALUE}}, "tpe"),  # five vary
+        ({"space": DIMENSIONS}, "tpe"),  # three of five are numeric and always there
         ({"space": CONDITIONAL}, "tpe"),
-        ({"space": CHOICES}, "tpe"),
-        ({"space": NUMERIC, "constraints": ["parameters<=1000"]}, "gp"),
-        ({"space": NUMERIC, "warm_start": ["results/x"]}, "gp"),
-        ({"space": NUMERIC, "objectives": ["dev_uar", "parameters"]}, "gp"),
-        ({"space": DIMENSIONS, "objectives": ["dev_uar", "parameters"]}, "tpe"),
+        ({"space": NUMERIC}, "gp"),
+        ({"space": NUMERIC, "trials": 251}, "cmaes"),
         ({"space": NUMERIC, "trials": 251, "constraints": ["parameters<=1000"]}, "tpe"),
         ({"space": NUMERIC, "trials": 251, "objectives": ["dev_uar", "parameters"]}, "nsga2"),
-        ({"space": NUMERIC, "pruner": "asha"}, "tpe"),
-        ({"space": NUMERIC, "inner": 3}, "tpe"),
         ({"space": NUMERIC, "sampler": "random"}, "random"),
         ({"space": {}}, "tpe"),
     ],
@@ -147,7 +154,7 @@ def test_proposals_keep_away_from_what_runs():
     assert len({str(parameters) for parameters in running}) == 6
 
 
-TPE = {"sampler": "tpe"}
+TPE, CMA = {"sampler": "tpe"}, {"sampler": "cmaes"}
 
 
 @pytest.mark.parametrize(
@@ -160,8 +167,8 @@ TPE = {"sampler": "tpe"}
          "more, or fewer sweep.startup_trials"),
         ({"trials": 10, "sampler": "random"}, 1, "of 10 proposals a study 10 blindly"),
         ({"trials": 10, "space": {}}, 1, "nothing is free"),
-        ({"trials": 40}, 1, "of 40 proposals a study 33 by cmaes and 7 blindly"),
-        ({"trials": 10, "startup_trials": 9}, 1, "3 by cmaes and 7 blindly; for more by cmaes: sweep.trials=14 or"),
+        (CMA | {"trials": 40}, 1, "of 40 proposals a study 33 by cmaes and 7 blindly"),
+        (CMA | {"trials": 10, "startup_trials": 9}, 1, "3 by cmaes and 7 blindly; for more by cmaes: sweep.trials=14"),
         ({"trials": 10, "warm_start": ["results/x"]}, 32, "prior trials count as start-up trials of the 10 proposals"),
     ],
 )  # fmt: skip
@@ -189,19 +196,24 @@ def test_as_many_are_proposed_blindly_as_is_said(trials, in_flight):
     assert f"and {blind} blindly" in told
 
 
+ONE = {"training": {"dropout": {"low": 0.0, "high": 0.5}}}
+TWO_OF_FOUR = {"training": {**NUMERIC["training"], "mixup": {"low": 0.2, "high": 0.2}}, "search": CONDITIONAL["search"]}
+
+
 @pytest.mark.parametrize("in_flight", [1, 4])
-def test_cma_es_learns_from_complete_generations_as_is_said(in_flight):
-    """What its proposals are while values make no difference: as many as are said to be blind."""
+@pytest.mark.parametrize("space", [DIMENSIONS, ONE, TWO_OF_FOUR, WITH_CHOICE])
+def test_cma_es_learns_from_complete_generations_as_is_said(space, in_flight):
+    """What is proposed while values make no difference, choices too: as many as are said to be blind."""
 
     def proposals(sign):
-        study, running, asked = make_study("auto", ["dev_uar"]), [], []
+        study, running, asked = make_study("cmaes", ["dev_uar"], space=space), [], []
         for number in range(20):
             if len(running) == in_flight:
-                trial = running.pop(0)
-                study.tell(replace(trial, values=(sign * trial.values[0],)))
+                study.tell(running.pop(0))
             asked.append(study.ask())
-            running.append(complete_trial(number, asked[-1], ["dev_uar"]))
-        return study, [parameters["training.dropout"] for parameters in asked]
+            value = sign * np.sin(number)
+            running.append(TrialRecord("x", "study", number, 0, asked[-1], "complete", values=(value,)))
+        return study, asked
 
     (study, by_value), (_, by_its_opposite) = proposals(1), proposals(-1)
     blind = [a == b for a, b in zip(by_value, by_its_opposite, strict=True)].index(False)
