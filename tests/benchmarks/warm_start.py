@@ -7,8 +7,8 @@
 FOLDER holds whisper-tiny.en/ in the layout of transformers. Three ordinary sweeps a row of the table: RAVDESS, then
 EmoDB as it is (cold) and EmoDB with `sweep.warm_start` (warm), the same folds, numbers of trials and sampler (which is
 named, since `auto` takes CMA-ES for networks without a warm start alone). Both sweeps of EmoDB begin with the preset's
-own configuration, so that a pair differs from its second trial on. A run that was stopped goes on. Last line of `table`:
-one JSON object, by row the best dev UAR of all trials, warm minus cold, mean over folds.
+own configuration, so that a pair differs from its second trial on. A run that was stopped goes on. Last line of
+`table`: one JSON object, by row the best dev UAR of all trials, warm minus cold, mean over folds.
 """
 
 import argparse
