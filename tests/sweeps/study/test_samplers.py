@@ -197,11 +197,14 @@ def test_as_many_are_proposed_blindly_as_is_said(trials, in_flight):
 
 
 ONE = {"training": {"dropout": {"low": 0.0, "high": 0.5}}}
-TWO_OF_FOUR = {"training": {**NUMERIC["training"], "mixup": {"low": 0.2, "high": 0.2}}, "search": CONDITIONAL["search"]}
+THREE_OF_FOUR = {
+    "training": {**NUMERIC["training"], "mixup": {"low": 0.2, "high": 0.2}},
+    "search": CONDITIONAL["search"],
+}
 
 
 @pytest.mark.parametrize("in_flight", [1, 4])
-@pytest.mark.parametrize("space", [DIMENSIONS, ONE, TWO_OF_FOUR, WITH_CHOICE])
+@pytest.mark.parametrize("space", [DIMENSIONS, ONE, THREE_OF_FOUR, WITH_CHOICE])
 def test_cma_es_learns_from_complete_generations_as_is_said(space, in_flight):
     """What is proposed while values make no difference, choices too: as many as are said to be blind."""
 
